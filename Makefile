@@ -1,0 +1,28 @@
+# make demo       fine-tune a rendered person and print what it bought
+# make test       install, lint, fast tests
+# make test-slow  the tests that take minutes
+.PHONY: demo test test-slow
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+demo: $(VENV)/installed
+	$(PYTHON) oneshot_training.py --config configs/finetune/finetune_gazecapture.yaml --use_gazecapture \
+		--person_id person_001 --num_steps 150 --save_dir ./outputs/demo --overwrite
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PYTHON) -m pytest -q
+
+test-slow: $(VENV)/installed-dev
+	$(PYTHON) -m pytest -q -m slow
+
+$(VENV)/installed: requirements.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

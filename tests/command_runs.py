@@ -1,0 +1,78 @@
+"""The real command on a tiny model and a small rendered file: what the tests that run it have in common."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from conftest import SIZE_PX, make_tiny_model, process_restored
+
+import oneshot_training
+from vaegaze.data import synthetic
+from vaegaze.models.checkpoint import save_checkpoint
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004
+BASE_INFO = {"trained_on": "nothing", "drops_reference": True}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class World:
+    """A file of rendered persons and a base model, both of 32 px."""
+
+    hdf_path: Path
+    base: Path
+
+    @property
+    def flags(self) -> list:
+        """Enough for a run of its own; whatever is typed behind them wins."""
+        data = ["--hdf_path", self.hdf_path, "--checkpoint_path", self.base, "--num_samples", 8]
+        return [*data, "--vgg_loss", 0, "--device", "cpu", "--sample_every", 0]
+
+
+def make_world(folder: Path) -> World:
+    world = World(folder / "gaze.h5", folder / "base.pth")
+    with contextlib.redirect_stderr(io.StringIO()):
+        synthetic.write_hdf5(world.hdf_path, len(SAMPLES), size=SIZE_PX, samples=SAMPLES.__getitem__)
+    save_checkpoint(world.base, make_tiny_model(), BASE_INFO)
+    return world
+
+
+def command(*flags) -> Outcome:
+    """Run oneshot_training.py in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with process_restored(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        torch.set_num_threads(1)
+        code = oneshot_training.main([str(flag) for flag in flags])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def start_process(*flags, script="oneshot_training.py", env=None, **streams) -> subprocess.Popen:
+    """Start it, or another script, as a process of its own; `env` goes over what little the process is given."""
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH") if name in os.environ}
+    env = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1", **(env or {})}
+    arguments = ["-c", script] if "\n" in script else [script]
+    return subprocess.Popen(
+        [sys.executable, *arguments, *map(str, flags)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, **streams
+    )
+
+
+def assert_one_line(outcome: Outcome, *words: str) -> None:
+    """Exit code 2 and one line on stderr, which says each of the words; no traceback, no progress."""
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1 and outcome.err.endswith("\n"), outcome
+    for word in words:
+        assert word in outcome.err, f"{word!r} is not in {outcome.err!r}"

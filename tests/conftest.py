@@ -1,0 +1,80 @@
+"""What several test files need: a tiny model and a few frames, both small enough for one core."""
+
+import copy
+import signal
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from vaegaze.data import masks, synthetic
+from vaegaze.data.samples import Samples
+from vaegaze.models import VAEGaze
+
+SIZE_PX = 32
+TINY_CONFIG = {
+    "image_size": SIZE_PX,
+    "vae": {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.7},
+    "unet": {
+        "block_out_channels": [8, 16],
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 2,
+        "cross_attention_dim": 8,
+    },
+    "gaze_mlp": {"num_layers": 3, "num_hidden": 8, "num_out": 8},
+}
+
+
+@pytest.fixture
+def tiny_config() -> dict:
+    return copy.deepcopy(TINY_CONFIG)
+
+
+@pytest.fixture
+def tiny_model(tiny_config) -> VAEGaze:
+    return make_tiny_model(tiny_config)
+
+
+def make_tiny_model(config: dict | None = None, seed: int = 0) -> VAEGaze:
+    """The same weights for the same seed, whatever was drawn before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return VAEGaze(copy.deepcopy(config or TINY_CONFIG))
+
+
+@pytest.fixture(scope="session")
+def rendered_samples() -> Samples:
+    """Six rendered frames of one person."""
+    person, numbers = synthetic.person_from_seed(0, 1), range(6)
+    scenes = [synthetic.scene_from_seed(0, 1, number) for number in numbers]
+    labels = np.stack([synthetic.labels(person, scene) for scene in scenes])
+    return Samples(
+        images=np.stack([synthetic.render(person, scene, SIZE_PX).image for scene in scenes]),
+        eye_masks=np.stack([masks.pose_mask(head, SIZE_PX) for head in labels[:, 2:4]]),
+        valid=np.ones((len(scenes), SIZE_PX, SIZE_PX), dtype=bool),
+        gaze=labels[:, :2],
+        head=labels[:, 2:4],
+        indices=np.array(numbers),
+    )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """What the command needs for a tiny run: a file of rendered persons and a base model."""
+    from command_runs import make_world  # which needs this file
+
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@contextmanager
+def process_restored():
+    """Puts back what a command sets for its whole process: signal handlers, torch's threads and random state."""
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        yield
+    torch.set_num_threads(threads)
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)

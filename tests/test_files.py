@@ -1,0 +1,131 @@
+"""No file is ever half written, whatever fails."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vaegaze import files
+from vaegaze.files import atomic_path, write_text
+
+OS_CALLS = ("mkdir", "open", "close", "chmod", "fsync", "replace")  # what os offers of what writing a file takes
+
+
+class FailingCalls:
+    """Lets the n-th call into the operating system fail; n = 0 lets all pass."""
+
+    def __init__(self, monkeypatch):
+        self.fail_at, self.made = 0, []
+        for name in OS_CALLS:
+            monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
+        monkeypatch.setattr(files, "open", self.wrapped("file", open), raising=False)
+
+    def wrapped(self, name, call):
+        def failing(*args, **kwargs):
+            self.made.append(name)
+            fails = len(self.made) == self.fail_at
+            if fails and name == "close":
+                call(*args, **kwargs)  # as a real one that reports an error: the handle is gone
+            if fails:
+                raise OSError(errno.EIO, f"call {self.fail_at}, {name}")
+            return call(*args, **kwargs)
+
+        return failing
+
+    def start(self, fail_at):
+        self.fail_at, self.made = fail_at, []
+
+
+@pytest.mark.parametrize("old", ["old", None], ids=["over a file", "anew"])
+def test_each_os_call_may_fail(old, tmp_path, monkeypatch):
+    calls = FailingCalls(monkeypatch)
+    for n in range(1, 100):
+        calls.start(fail_at=0)
+        path = tmp_path / str(n) / "result.txt"
+        if old is not None:
+            path.parent.mkdir()
+            path.write_text(old)
+        calls.start(fail_at=n)
+        try:
+            write_text(path, "new")
+            raised = False
+        except OSError as error:
+            assert error.errno == errno.EIO
+            raised = True
+        made = list(calls.made)
+        calls.start(fail_at=0)
+        found = path.read_text() if path.exists() else None
+        if len(made) < n:  # nothing failed
+            break
+        assert raised or made[n - 1] == "mkdir", "only for a folder that is there already a failure does not matter"
+        replaced = not raised or "replace" in made[: n - 1]
+        assert found == ("new" if replaced else old), made
+        assert [file.name for file in path.parent.glob("*")] == ([] if found is None else ["result.txt"]), made
+    assert found == "new" and not raised
+    assert {"open", "close", "file", "fsync", "replace"} <= set(made)
+    assert made.index("fsync") < made.index("replace") < len(made) - 1, "data first, then the name, then the folder"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_error_in_the_block_leaves_the_old_file(error, tmp_path):
+    path = tmp_path / "result.txt"
+    write_text(path, "old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        assert path.read_text() == "old" and temporary.parent == tmp_path and temporary.suffix == ".txt"
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_a_block_that_removes_its_file_fails_cleanly(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "result.txt") as temporary:
+        temporary.unlink()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_process_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "result.txt"
+    write_text(path, "old")
+    script = (
+        "import os, signal, sys\n"
+        "from vaegaze.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half of the n')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(files.__file__).parents[1]
+    process = subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, check=False)
+    assert process.returncode == -9 and path.read_text() == "old"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600), (0o027, 0o640)])
+def test_permissions_respect_the_umask(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "result.txt", "new")
+        assert os.umask(umask) == umask, "the umask itself is left as it was"
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "result.txt").stat().st_mode) == mode
+
+
+def test_missing_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b c" / "ré–sult.json"
+    write_text(path, "{}")
+    assert path.read_text() == "{}" and [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_text_is_utf8(tmp_path):
+    write_text(str(tmp_path / "result.txt"), "✅ −1\n")
+    assert (tmp_path / "result.txt").read_bytes() == "✅ −1\n".encode()
+
+
+def test_a_folder_in_the_way_is_an_error(tmp_path):
+    (tmp_path / "result.txt").mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / "result.txt", "new")
+    assert os.listdir(tmp_path) == ["result.txt"] and (tmp_path / "result.txt").is_dir()

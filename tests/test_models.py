@@ -1,0 +1,214 @@
+"""The model: diffusers' names and numbers, upstream's sizes, the gaze tokens, the pictures' ranges."""
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from conftest import make_tiny_model
+
+from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, mask_eyes, to_pixels, to_unit_range
+
+UNET_CONFIGS = [
+    {"block_out_channels": (8,), "layers_per_block": 1, "attention_head_dim": 1, "cross_attention_dim": 5},
+    {"block_out_channels": (8, 16), "layers_per_block": 2, "attention_head_dim": 2, "cross_attention_dim": 6},
+    {"block_out_channels": (16, 8, 24), "layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": 12},
+    {"block_out_channels": (8, 16, 16, 16), "layers_per_block": 2, "attention_head_dim": 8, "cross_attention_dim": 4},
+]
+VAE_CONFIGS = [
+    {"block_out_channels": (8,), "layers_per_block": 1, "latent_channels": 4},
+    {"block_out_channels": (8, 12, 16), "layers_per_block": 1, "latent_channels": 4},
+    {"block_out_channels": (16, 8, 8, 8), "layers_per_block": 2, "latent_channels": 3},
+]
+
+
+def diffusers_unet(config):
+    blocks = len(config["block_out_channels"])
+    return diffusers.UNet2DConditionModel(
+        in_channels=8,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D",) * (blocks - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (blocks - 1),
+        norm_num_groups=4,
+        **config,
+    )
+
+
+def diffusers_vae(config):
+    blocks = len(config["block_out_channels"])
+    return diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        norm_num_groups=4,
+        **config,
+    )
+
+
+def with_random_weights(model, seed):
+    """Every tensor random, biases and norms too, in double precision."""
+    model = model.double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3, generator=generator)
+    return model
+
+
+def assert_close(ours, theirs, relative=1e-9):
+    assert ours.shape == theirs.shape
+    assert theirs.std() > 0
+    assert (ours - theirs).abs().max() <= relative * theirs.abs().max()
+
+
+def random_like(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# --- diffusers' names and numbers -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("direction", ["theirs into ours", "ours into theirs"])
+@pytest.mark.parametrize("config", UNET_CONFIGS, ids=lambda config: "-".join(map(str, config["block_out_channels"])))
+def test_unet_is_diffusers_unet(config, direction):
+    ours = with_random_weights(UNet2DConditionModel(norm_num_groups=4, **config), seed=1)
+    theirs = with_random_weights(diffusers_unet(config), seed=2)
+    source, target = (theirs, ours) if direction == "theirs into ours" else (ours, theirs)
+    target.load_state_dict(source.state_dict(), strict=True)
+
+    sample, tokens = random_like(2, 8, 16, 8), random_like(2, 2, config["cross_attention_dim"], seed=3)
+    assert_close(ours(sample, 0, tokens).sample, theirs(sample, 0, tokens).sample)
+    times = torch.tensor([3, 700])  # diffusers computes the angles in single precision
+    assert_close(ours(sample, times, tokens).sample, theirs(sample, times, tokens).sample, relative=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("direction", ["theirs into ours", "ours into theirs"])
+@pytest.mark.parametrize("config", VAE_CONFIGS, ids=lambda config: "-".join(map(str, config["block_out_channels"])))
+def test_autoencoder_is_diffusers_autoencoder(config, direction):
+    ours = with_random_weights(AutoencoderKL(norm_num_groups=4, **config), seed=1)
+    theirs = with_random_weights(diffusers_vae(config), seed=2)
+    source, target = (theirs, ours) if direction == "theirs into ours" else (ours, theirs)
+    target.load_state_dict(source.state_dict(), strict=True)
+
+    images = random_like(2, 3, 16, 24)
+    our_posterior, their_posterior = ours.encode(images).latent_dist, theirs.encode(images).latent_dist
+    assert_close(our_posterior.mode(), their_posterior.mode())
+    assert_close(our_posterior.logvar, their_posterior.logvar)
+    assert_close(our_posterior.kl(), their_posterior.kl())
+    seeded = [torch.Generator().manual_seed(5) for _ in range(2)]
+    assert_close(our_posterior.sample(seeded[0]), their_posterior.sample(seeded[1]))
+    latents = their_posterior.mode()
+    assert latents.shape[2:] == (
+        16 >> (len(config["block_out_channels"]) - 1),
+        24 >> (len(config["block_out_channels"]) - 1),
+    )
+    assert_close(ours.decode(latents).sample, theirs.decode(latents).sample)
+
+
+def test_full_size_is_upstreams():
+    """Millions of parameters of upstream's UNet and of sd-vae-ft-mse, as published."""
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel(), AutoencoderKL()
+
+    def millions(module, part=""):
+        return sum(p.numel() for name, p in module.named_parameters() if part in name) / 1e6
+
+    assert millions(unet) == pytest.approx(849.9, abs=0.05)
+    assert millions(unet, ".attn2.") == pytest.approx(34.4, abs=0.05)
+    assert millions(unet, "up_blocks.") == pytest.approx(505.6, abs=0.05)
+    assert millions(vae) == pytest.approx(83.7, abs=0.05)
+
+
+# --- gaze tokens ------------------------------------------------------------------------------------------------------
+
+
+def test_gaze_mlp_has_upstreams_keys_and_widths():
+    shapes = {name: tuple(tensor.shape) for name, tensor in GazeMLP().state_dict().items()}
+    widths = [2, 128, 128, 128, 384]
+    expected = {}
+    for branch in ("head_mlp", "gaze_mlp"):
+        for i in range(4):
+            expected[f"{branch}.net.{2 * i}.weight"] = (widths[i + 1], widths[i])
+            expected[f"{branch}.net.{2 * i}.bias"] = (widths[i + 1],)
+    assert shapes == expected
+
+
+@torch.no_grad()
+def test_gaze_tokens_are_head_first_and_computed_apart():
+    mlp = GazeMLP(num_layers=2, num_hidden=4, num_out=6)
+    head, gaze, other = (random_like(3, 2, seed=seed).float() for seed in range(3))
+    tokens = mlp(head, gaze)
+    assert tokens.shape == (3, 2, 6)
+
+    def by_hand(branch, angles):
+        state = mlp.state_dict()
+        hidden = angles @ state[f"{branch}.net.0.weight"].T + state[f"{branch}.net.0.bias"]
+        hidden = torch.where(hidden > 0, hidden, 0.01 * hidden)
+        return hidden @ state[f"{branch}.net.2.weight"].T + state[f"{branch}.net.2.bias"]
+
+    torch.testing.assert_close(tokens[:, 0], by_hand("head_mlp", head))
+    torch.testing.assert_close(tokens[:, 1], by_hand("gaze_mlp", gaze))
+    changed = mlp(head, other)
+    assert torch.equal(changed[:, 0], tokens[:, 0]) and not torch.equal(changed[:, 1], tokens[:, 1])
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_stages_are_the_designs_formulas(tiny_model):
+    assert [name for name, _ in tiny_model.named_children()] == ["vae", "unet", "gaze_mlp"]
+    images = random_like(2, 3, 32, 32).float()
+    head, gaze = random_like(2, 2, seed=1).float(), random_like(2, 2, seed=2).float()
+    masked, reference = tiny_model.encode(images), tiny_model.encode(images.flip(3))
+    assert masked.shape == (2, 4, 8, 8)
+    torch.testing.assert_close(masked, 0.7 * tiny_model.vae.encode(images).latent_dist.mean)
+
+    latents = tiny_model.inpaint(masked, reference, head, gaze)
+    tokens = tiny_model.gaze_mlp(head, gaze)
+    torch.testing.assert_close(latents, tiny_model.unet(torch.cat([masked, reference], 1), 0, tokens).sample)
+    result = tiny_model(masked, reference, head, gaze)
+    torch.testing.assert_close(result, tiny_model.vae.decode(latents / 0.7).sample)
+    assert result.shape == (2, 3, 32, 32)
+    for changed in ((reference, masked, head, gaze), (masked, reference, gaze, head)):
+        assert not torch.allclose(tiny_model(*changed), result)
+
+
+def test_unknown_or_missing_config_keys_are_refused(tiny_config):
+    with pytest.raises(TypeError, match="norm_groups"):
+        VAEGaze({**tiny_config, "unet": {"norm_groups": 4}})
+    del tiny_config["vae"]
+    with pytest.raises(KeyError, match="vae"):
+        VAEGaze(tiny_config)
+
+
+def test_a_seed_fixes_the_weights():
+    first, second, other = make_tiny_model(seed=1), make_tiny_model(seed=1), make_tiny_model(seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
+    assert not torch.equal(first.unet.conv_in.weight, other.unet.conv_in.weight)
+
+
+def test_mask_eyes_paints_minus_one_and_nothing_else():
+    images = random_like(2, 3, 8, 8).float().clamp(-1, 1)
+    eyes = torch.zeros(2, 1, 8, 8)
+    eyes[0, :, 2:4, 1:3] = 1
+    eyes[1, :, 5:, :] = 1
+    masked = mask_eyes(images, eyes)
+    assert torch.equal(masked, torch.where(eyes.bool(), torch.tensor(-1.0), images))
+
+
+def test_pixels_to_unit_range_and_back_is_exact():
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    pixels = np.concatenate([pixels, pixels[:, ::-1, :, :], pixels.transpose(0, 2, 1, 3)])
+    unit = to_unit_range(pixels)
+    assert unit.shape == (3, 3, 16, 16) and unit.dtype == torch.float32
+    assert unit.min() == -1 and unit.max() == 1
+    assert np.array_equal(to_pixels(unit), pixels)
+    assert pixels[0, 0, 1].tolist() == [1, 1, 1], "the input is untouched"
+
+
+def test_to_pixels_rounds_and_clips():
+    values = (
+        torch.tensor([-1.5, -1.0, -1 + 0.6 / 127.5, -1 + 0.4 / 127.5, 1.0, 7.0]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
+    )
+    assert to_pixels(values)[0, 0, :, 0].tolist() == [0, 0, 1, 0, 255, 255]

@@ -1,0 +1,306 @@
+"""Pre-training: batches by number, the tiny run as a command, interrupted and resumed, and what it refuses."""
+
+import io
+import json
+import math
+import signal
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import SIZE_PX, TINY_CONFIG, make_tiny_model, process_restored
+
+from vaegaze import pretrain
+from vaegaze.config_tree import resolve
+from vaegaze.data import synthetic
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.pretraining import (
+    PretrainParams,
+    Progress,
+    learning_rate_factor,
+    pretraining_steps,
+    render_batch,
+)
+
+STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
+PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
+BATCHES = {"vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "held_out": 8}
+SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50}
+PARAMS = PretrainParams(**SMALL)
+
+
+@pytest.fixture
+def command(tmp_path):
+    return command_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The checkpoint of a run of the command that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert command_in(folder)() == 0
+    return load_checkpoint(folder / "run" / "model.pth")
+
+
+def command_in(tmp_path):
+    """Runs the command on the tiny model in a folder of its own; keywords are settings."""
+
+    def run(*flags, folder="run", **settings):
+        params = {
+            "save_dir": str(tmp_path / folder),
+            "output": str(tmp_path / folder / "model.pth"),
+            **SMALL,
+            **settings,
+        }
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
+        with process_restored():
+            return pretrain.main(["--config", str(path), *flags])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    model, progress = make_tiny_model(), Progress()
+    steps = [(phase.name, loss) for phase, loss in pretraining_steps(model, PARAMS, progress)]
+    return model, progress, steps
+
+
+def assert_same_model(model, other):
+    assert model.config == other.config and model.vae.scaling_factor == other.vae.scaling_factor
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def without_seconds(records):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_a_function_of_their_numbers():
+    first, again, other = (render_batch("train", [0, 1, step], SIZE_PX, 3, PARAMS) for step in (5, 5, 6))
+    for field in fields(first):
+        assert torch.equal(getattr(first, field.name), getattr(again, field.name)), field.name
+    assert not torch.equal(first.target, other.target)
+
+
+def test_batches_hold_two_frames_of_each_person():
+    batch = render_batch("train", [0, 1, 2], SIZE_PX, 6, PARAMS)
+    for pictures in (batch.target, batch.reference):
+        assert pictures.shape == (6, 3, SIZE_PX, SIZE_PX) and pictures.abs().max() <= 1
+        assert pictures.std(dim=(1, 2, 3)).min() > 0.1
+    for eye_masks in (batch.eye_masks, batch.reference_eye_masks):
+        assert eye_masks.shape == (6, 1, SIZE_PX, SIZE_PX) and set(eye_masks.unique().tolist()) == {0.0, 1.0}
+        assert eye_masks.sum(dim=(1, 2, 3)).min() > 30
+    assert all(not torch.equal(a, b) for a, b in zip(batch.target, batch.reference))
+    for angles in (batch.gaze, batch.head):
+        assert angles.shape == (6, 2) and angles.dtype == torch.float32 and 0 < angles.abs().max() < 1.5
+
+    # the target's gaze is the label of the picture: the frame can be found again by it
+    numbers = np.random.default_rng([0, 1, 2]).integers(PARAMS.persons, size=6)
+    scenes = [synthetic.scene_from_seed(0, int(numbers[0]), i, "train") for i in range(PARAMS.samples_per_person)]
+    (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, batch.gaze[0], atol=1e-6)]
+    image = synthetic.render(synthetic.person_from_seed(0, int(numbers[0]), "train"), scene, SIZE_PX).image
+    assert np.array_equal(np.rint((batch.target[0].permute(1, 2, 0).numpy() + 1) * 127.5), image)
+
+
+def test_the_reference_is_dropped_as_often_as_asked():
+    keep = render_batch("train", [0, 0, 0], 16, 100, PARAMS).keep_reference
+    assert keep.shape == (100, 1, 1, 1) and 0.55 < keep.mean() < 0.85
+    for share, kept in ((0.0, 1.0), (1.0, 0.0)):
+        params = PretrainParams(drop_reference=share)
+        assert render_batch("train", [0, 0, 0], 16, 4, params).keep_reference.unique().tolist() == [kept]
+
+
+def test_splits_show_different_persons():
+    persons = {repr(synthetic.person_from_seed(0, i, split)) for split in synthetic.SPLITS for i in range(40)}
+    assert len(synthetic.SPLITS) == 4 and len(persons) == 160
+    train, val = (render_batch(split, [0, 0, 0], SIZE_PX, 2, PARAMS) for split in ("train", "val"))
+    assert not torch.equal(train.target, val.target)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate_warms_up_and_falls():
+    factors = [learning_rate_factor(step, 100) for step in range(100)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and max(factors) == pytest.approx(1.0)
+    assert (np.diff(factors[5:]) < 0).all() and 0.009 < factors[-1] < 0.02
+    assert 0 < learning_rate_factor(0, 1) <= 1
+
+
+def test_each_phase_trains_its_own_parts():
+    model, progress = make_tiny_model(), Progress()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    seen = []
+    for phase, loss in pretraining_steps(model, PARAMS, progress):
+        seen.append(phase.name)
+        assert math.isfinite(loss) and loss > 0
+        now = model.state_dict()
+        moved = {name.split(".")[0] for name, tensor in now.items() if not torch.equal(tensor, before[name])}
+        assert moved == ({"vae"} if phase.name == "autoencoder" else {"unet", "gaze_mlp"})
+        before = {name: tensor.clone() for name, tensor in now.items()}
+    assert seen == [PHASES[0]] * 3 + [PHASES[1]] * 2 + [PHASES[2]] * 2
+    assert [(record["phase"], record["step"]) for record in progress.records] == [
+        (PHASES[0], 2), (PHASES[0], 3), (PHASES[1], 2), (PHASES[2], 2),
+    ]  # fmt: skip
+    assert all(5 < record["held_out_eye_psnr"] < 40 for record in progress.records)
+
+
+@torch.no_grad()
+def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
+    model, _, _ = uninterrupted
+    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8, PARAMS)
+    assert model.encode(held_out.target).std().item() == pytest.approx(1.0, rel=1e-4)
+    assert model.config["vae"]["scaling_factor"] == model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 5, 7])
+def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, uninterrupted, tmp_path):
+    """Also where one phase ends and the next has not begun."""
+    model, progress = make_tiny_model(), Progress()
+    steps = pretraining_steps(model, PARAMS, progress)
+    seen = [(phase.name, loss) for _, (phase, loss) in zip(range(stop_after), steps)]
+    pretrain.save_state(tmp_path, model, progress)
+
+    config = resolve(pretrain.PretrainConfig, None, SMALL).config
+    (tmp_path / "config.yaml").write_text(pretrain.to_yaml(config), encoding="utf-8")
+    model = make_tiny_model(seed=5)
+    progress = pretrain.load_state(tmp_path, config, model)
+    seen += [(phase.name, loss) for phase, loss in pretraining_steps(model, PARAMS, progress)]
+
+    assert seen == uninterrupted[2]
+    assert_same_model(model, uninterrupted[0])
+    assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_end_to_end(command, tmp_path, capsys):
+    assert command() == 0
+    run_dir = tmp_path / "run"
+    assert sorted(file.name for file in run_dir.iterdir()) == [
+        "config.yaml",
+        "metrics.jsonl",
+        "model.md",
+        "model.pth",
+        "resume.pth",
+    ]
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["phase"] for record in records] == [PHASES[0]] * 2 + [PHASES[1], PHASES[2]]
+
+    loaded = load_checkpoint(run_dir / "model.pth")
+    assert loaded.info["records"] == records and "rendered" in loaded.info["trained_on"]
+    assert loaded.info["drops_reference"] is True and loaded.reference is None
+    assert loaded.model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
+    stored = torch.load(run_dir / "model.pth", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert all(f"{record['held_out_eye_psnr']:.2f} dB" in (run_dir / "model.md").read_text() for record in records[1:])
+
+    resolved = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert resolved["pretrain_params"]["pixel_steps"] == 2 and resolved["model_params"]["image_size"] == SIZE_PX
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    output = capsys.readouterr()
+    assert f"{parameters:,} parameters" in output.out and str(run_dir / "model.pth") in output.out
+    assert "Traceback" not in output.err and "\r" not in output.err, "plain lines where there is no terminal"
+
+
+class Trigger(io.StringIO):
+    """A stream that sends the process a signal when a text is written to it for the first time."""
+
+    def __init__(self, text, signum):
+        super().__init__()
+        self.text, self.signum = text, signum
+
+    def write(self, text):
+        if self.text is not None and self.text in text:
+            self.text = None
+            signal.raise_signal(self.signum)
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    ("signum", "exit_code", "stream", "text"),
+    [
+        (signal.SIGINT, 130, "stderr", "autoencoder:"),
+        (signal.SIGTERM, 143, "stderr", "UNet on pixels:"),
+        (signal.SIGINT, 130, "stdout", '"phase": "UNet on latents"'),
+    ],
+)
+def test_signals_and_resume(signum, exit_code, stream, text, command, tmp_path, monkeypatch, finished):
+    with monkeypatch.context() as patched:
+        trigger = Trigger(text, signum)
+        patched.setattr(sys, stream, trigger)
+        assert command(folder="cut") == exit_code
+        assert trigger.text is None
+    assert not (tmp_path / "cut" / "model.pth").exists() and (tmp_path / "cut" / "resume.pth").exists()
+
+    assert command("--resume", folder="cut") == 0
+    resumed = load_checkpoint(tmp_path / "cut" / "model.pth")
+    assert_same_model(resumed.model, finished.model)
+    assert without_seconds(resumed.info["records"]) == without_seconds(finished.info["records"])
+
+
+def test_another_seed_gives_another_model(command, tmp_path, finished):
+    assert command("--seed=1") == 0
+    other = load_checkpoint(tmp_path / "run" / "model.pth").model
+    assert not torch.equal(other.unet.conv_in.weight, finished.model.unet.conv_in.weight)
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+def error_line(capsys):
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_weak_autoencoder_ends_the_run(command, tmp_path, capsys):
+    assert command(min_vae_eye_psnr=90) == 2
+    text = error_line(capsys)
+    assert "90" in text and "min_vae_eye_psnr" in text and "vae_steps (3)" in text
+    assert not (tmp_path / "run" / "model.pth").exists()
+    assert command("--resume", min_vae_eye_psnr=90) == 2, "resuming does not get around it"
+    assert "min_vae_eye_psnr" in error_line(capsys)
+
+
+def test_an_existing_output_is_kept(command, tmp_path, capsys):
+    output = tmp_path / "run" / "model.pth"
+    output.parent.mkdir()
+    output.write_text("dear")
+    assert command() == 2
+    assert "--overwrite" in error_line(capsys) and output.read_text() == "dear"
+    assert [file.name for file in output.parent.iterdir()] == ["model.pth"]
+    assert command("--overwrite") == 0
+    load_checkpoint(output)
+
+
+def test_an_interrupted_run_is_neither_lost_nor_mixed_up(command, tmp_path, capsys):
+    assert command("--resume") == 2
+    assert "no interrupted run" in error_line(capsys)
+    assert command(min_vae_eye_psnr=90) == 2  # leaves its state
+    state = (tmp_path / "run" / "resume.pth").read_bytes()
+    capsys.readouterr()
+    assert command() == 2
+    assert "--resume" in error_line(capsys)
+    assert command("--resume", min_vae_eye_psnr=0) == 2, "another config"
+    assert "this very config" in error_line(capsys)
+    assert (tmp_path / "run" / "resume.pth").read_bytes() == state
+
+
+def test_model_params_that_describe_no_model(tmp_path, capsys):
+    path = tmp_path / "wrong.yaml"
+    params = {"save_dir": str(tmp_path / "run"), "output": str(tmp_path / "model.pth")}
+    model = {**TINY_CONFIG, "unet": {"block_out_chanels": [8]}}
+    path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": model}))
+    with process_restored():
+        assert pretrain.main(["--config", str(path)]) == 2
+    assert "block_out_chanels" in error_line(capsys)

@@ -1,0 +1,56 @@
+"""The set-up check: what it exits with, and that it looks at the very data a run would train on."""
+
+import h5py
+import pytest
+
+import test_gazecapture_oneshot as check
+from vaegaze.data import synthetic
+
+
+@pytest.fixture(scope="module")
+def two_persons(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "two.h5"
+    synthetic.write_hdf5(path, 2, 32, samples={1: 60, 2: 8}.__getitem__)
+    return path
+
+
+def yaml_for(tmp_path, hdf_path, **gazecapture):
+    path = tmp_path / "settings.yaml"
+    settings = "".join(f"    {key}: {value}\n" for key, value in {"hdf_path": f'"{hdf_path}"', **gazecapture}.items())
+    path.write_text(f"oneshot_params:\n  gazecapture_params:\n{settings}", encoding="utf-8")
+    return str(path)
+
+
+def test_a_sound_file_passes_all_four(two_persons, capsys):
+    assert check.main(["--hdf_path", str(two_persons)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("✅") == 4 and "4 of 4 checks passed" in out and "person_001" in out
+
+
+def test_the_settings_of_a_config_are_followed(two_persons, tmp_path, capsys):
+    config = yaml_for(tmp_path, two_persons, person_id='"person_002"', num_samples=5, num_eval_samples=2)
+    assert check.main(["--config", config]) == 0
+    assert "person_002: 8 samples, 5 to train on, 2 held out" in capsys.readouterr().out
+
+
+def test_a_person_that_a_run_would_refuse_fails(two_persons, tmp_path, capsys):
+    broken = tmp_path / "broken.h5"
+    broken.write_bytes(two_persons.read_bytes())
+    with h5py.File(broken, "r+") as file:
+        file["person_001/labels"][:, 0] = float("nan")
+    assert check.main(["--hdf_path", str(broken)]) == 1
+    assert "❌ data consistency" in capsys.readouterr().out
+
+
+def test_too_few_samples_fail(two_persons, tmp_path, capsys):
+    assert check.main(["--config", yaml_for(tmp_path, two_persons, num_samples=500)]) == 1
+    assert "❌ random person selection" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--hdf_path", "/nowhere.h5"], ["--hdf_pth", "x"], ["--config", "/nowhere.yaml"]]
+)
+def test_unusable_input_is_one_line(arguments, capsys):
+    assert check.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1

@@ -1,0 +1,87 @@
+"""The normalised camera: where a head's eyes lie in a picture, from its pitch and yaw alone.
+
+Conventions, here and everywhere in this project:
+
+- Camera axes are x right, y down, z forward. Lengths are millimetres, angles radians.
+- A direction is (pitch, yaw). (0, 0) looks into the camera, pitch > 0 looks up, yaw > 0 looks to the image's left.
+- Pixel coordinates are continuous: pixel i covers [i, i + 1), so the centre of a 128 px picture is 64.0.
+
+Every picture of whatever source is brought onto one square canvas, as `canvas_camera` sees it: a frontal face has its
+eye centres at (64 ± 27.2, 39.0) of 128 px, at other sizes in proportion.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Eye corners in the head's own frame (x to the image's right, y down, z into the head), from the face model of
+# swook/faze_preprocess. First the eye on the image's left, then the one on its right; outer and inner corner of each.
+EYE_CORNERS_MM = np.array(
+    [[[-46.2, -1.5, 3.0], [-19.1, 1.5, -3.0]], [[46.2, -1.5, 3.0], [19.1, 1.5, -3.0]]], dtype=np.float64
+)  # (2 eyes, 2 corners, 3)
+EYE_CENTRES_MM = EYE_CORNERS_MM.mean(axis=1)  # (2, 3)
+
+FACE_ORIGIN_MM = (0.0, 30.0, 0.0)  # ST-ED's and upstream's cameras look here
+BETWEEN_EYES_MM = (0.0, 1.5, -3.0)  # FAZE's eye strip looks here
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A normalised camera: without roll, looking at `origin_mm` of the head from `distance_mm`."""
+
+    width_px: int
+    height_px: int
+    focal_px: float
+    origin_mm: tuple[float, float, float] = FACE_ORIGIN_MM
+    distance_mm: float = 600.0
+
+    def project(self, points_mm: np.ndarray, head: np.ndarray) -> np.ndarray:
+        """Head-frame points (..., 3) of a head turned by `head` (2,) = pitch, yaw → pixels (..., 2) as x, y."""
+        camera_mm = (np.asarray(points_mm) - self.origin_mm) @ head_rotation(head).T + (0.0, 0.0, self.distance_mm)
+        centre_px = (self.width_px / 2, self.height_px / 2)
+        return self.focal_px * camera_mm[..., :2] / camera_mm[..., 2:] + centre_px
+
+
+def canvas_camera(size_px: int) -> Camera:
+    """The camera of the square canvas: ST-ED's (focal 500 at 128 px), scaled."""
+    return Camera(size_px, size_px, 500.0 * size_px / 128)
+
+
+def head_rotation(head: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3), head frame → camera frame, of a head at (pitch, yaw); normalised, so that R[1, 0] = 0.
+
+    The third column points into the head: (cos p · sin y, sin p, cos p · cos y) (swook/faze_preprocess).
+    """
+    pitch, yaw = np.asarray(head, dtype=np.float64)
+    x_axis = (np.cos(yaw), 0.0, -np.sin(yaw))
+    z_axis = (np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw))
+    return np.stack([x_axis, np.cross(z_axis, x_axis), z_axis], axis=1)
+
+
+def gaze_vector(pitch_yaw: np.ndarray) -> np.ndarray:
+    """(..., 2) pitch, yaw → unit vectors (..., 3) in camera axes, from the eye towards what it looks at."""
+    pitch, yaw = np.moveaxis(np.asarray(pitch_yaw, dtype=np.float64), -1, 0)
+    return np.stack([-np.cos(pitch) * np.sin(yaw), -np.sin(pitch), -np.cos(pitch) * np.cos(yaw)], axis=-1)
+
+
+def pitch_yaw(vector: np.ndarray) -> np.ndarray:
+    """The inverse of `gaze_vector` for vectors (..., 3) of any length."""
+    x, y, z = np.moveaxis(vector / np.linalg.norm(vector, axis=-1, keepdims=True), -1, 0)
+    return np.stack([np.arcsin(-y), np.arctan2(-x, -z)], axis=-1)
+
+
+def rolled(direction: np.ndarray, roll_rad: float) -> np.ndarray:
+    """The (pitch, yaw) (..., 2) that a direction has once its picture is turned by `roll_rad`, from x towards y.
+
+    The camera's x and y axes are the picture's, so turning the picture turns a vector's x and y alike; z stays.
+    """
+    x, y, z = np.moveaxis(gaze_vector(direction), -1, 0)
+    cos, sin = np.cos(roll_rad), np.sin(roll_rad)
+    return pitch_yaw(np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1))
+
+
+def eye_circles(head: np.ndarray, camera: Camera) -> np.ndarray:
+    """Where both eyes lie in a picture: (2, 3) = centre x, centre y, radius of the circle through the corners, px."""
+    corners_px = camera.project(EYE_CORNERS_MM, head)  # (2, 2, 2)
+    radius_px = np.linalg.norm(corners_px[:, 0] - corners_px[:, 1], axis=-1) / 2
+    return np.concatenate([corners_px.mean(axis=1), radius_px[:, None]], axis=1)

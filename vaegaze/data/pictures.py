@@ -1,0 +1,68 @@
+"""Reading picture files of any kind that a camera or a paint program writes, upright, and never too large."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vaegaze.config import UserError
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no format whose decoder starts a program
+MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
+LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
+
+
+def read_rgb(path: str | Path, key: str) -> np.ndarray:
+    """A picture as (H, W, 3) uint8 RGB, turned upright as its EXIF says; transparent parts over white.
+
+    `key` names the flag or config key in errors. UserError when there is no file, when it is no picture of a known
+    format or damaged, and when it has more than 100 million pixels or a side of more than 20,000.
+    """
+    picture = _open_upright(path, key)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
+
+
+def read_grey(path: str | Path, key: str) -> np.ndarray:
+    """A picture, such as a mask, as (H, W) uint8 grey, upright. Errors as for `read_rgb`."""
+    return np.array(_open_upright(path, key).convert("L"))
+
+
+def _open_upright(path: str | Path, key: str) -> Image.Image:
+    if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise UserError(f"{key}: {path} {what}; give the path of a picture ({', '.join(FORMATS)})")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked right below
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+                    raise UserError(f"{key}: {path} has {width}×{height} pixels; {LIMIT}")
+                log.debug("%s: %s, %d×%d, %s", path, picture.format, width, height, picture.mode)
+                return ImageOps.exif_transpose(_eight_bit(picture))
+    except (UserError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, from about 180 million pixels on
+        raise UserError(f"{key}: {path} is far too large; {LIMIT}") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{key}: {path} cannot be read as a picture ({reason}); give an undamaged {', '.join(FORMATS)} file"
+        ) from error
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """16-bit grey, which Pillow would clip at 255, scaled to 8 bit; every other picture as it is."""
+    if not picture.mode.startswith("I"):
+        return picture
+    scaled = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
+    scaled.info = {key: value for key, value in picture.info.items() if key != "transparency"}
+    scaled.getexif().update(picture.getexif())
+    return scaled

@@ -1,0 +1,180 @@
+"""The rendered world: persons and scenes drawn by chance, and files of them in the upstream layout.
+
+    python -m vaegaze.data.synthetic --output demo.h5 --persons 8 --samples 5:60
+
+Everything follows from four numbers: a person from (split, seed, person number), a sample from these and its own
+number. So person 3's picture 7 is the same however many are asked for, and no split ever shows another's persons.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from vaegaze.config import UserError
+from vaegaze.data.renderer import Rendering, render
+from vaegaze.data.renderer.persons import (
+    Person,
+    Recording,
+    Scene,
+    eye_gazes,
+    random_person,
+    random_recording,
+    random_scene,
+)  # fmt: skip
+from vaegaze.files import atomic_path
+from vaegaze.progress import progress_bar
+
+__all__ = [
+    "Person", "Recording", "Rendering", "Scene", "demo_file", "eye_gazes", "labels", "person_from_seed",
+    "random_person", "random_recording", "random_scene", "render", "scene_from_seed", "write_hdf5",
+]  # fmt: skip
+
+SPLITS = {"train": 0, "val": 1, "test": 2, "demo": 3}  # the numbers are part of every seed: never change them
+FIRST_PERSON_SAMPLES = 60  # person_001 has at least these
+DEMO_SEED = 0
+DEMO_SAMPLES = {1: 64, 2: 60, 3: 56, 4: 24, 5: 18, 6: 12}  # person number → samples
+
+
+# --- Persons and scenes by number -------------------------------------------------------------------------------------
+
+
+def person_from_seed(seed: int, number: int, split: str = "demo") -> Person:
+    """Person `number` (1, 2, …) of a split."""
+    return random_person(_rng(split, seed, number, 0))
+
+
+def scene_from_seed(seed: int, number: int, sample: int, split: str = "demo") -> Scene:
+    """The scene of that person's picture `sample` (0, 1, …)."""
+    recording = random_recording(_rng(split, seed, number, 1))
+    return random_scene(_rng(split, seed, number, 3 + sample), recording)
+
+
+def labels(person: Person, scene: Scene) -> np.ndarray:
+    """(8,) float32: gaze, head, left eye, right eye; pitch, yaw of each, in radians and camera axes."""
+    return np.concatenate([scene.gaze, scene.head, eye_gazes(person, scene).ravel()]).astype(np.float32)
+
+
+def _rng(split: str, seed: int, number: int, what: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([SPLITS[split], seed, number, what])))
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def write_hdf5(
+    path: str | Path,
+    persons: int,
+    size: int = 128,
+    seed: int = 0,
+    samples: int | tuple[int, int] | Callable[[int], int] = 60,
+    split: str = "demo",
+    overwrite: bool = False,
+) -> None:
+    """Render `persons` persons into an HDF5 file of the upstream layout.
+
+    `samples` is the same for all, or a range to draw each person's count from, or a function of the person's number;
+    the first person has at least 60.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already: choose another --output, or pass --overwrite")
+    counts = {number: _sample_count(samples, split, seed, number) for number in range(1, persons + 1)}
+    with (
+        atomic_path(path) as temporary,
+        h5py.File(temporary, "w") as file,
+        progress_bar(f"rendering {path.name}", sum(counts.values())) as bar,
+    ):
+        file.attrs.update(split=split, seed=seed, rendered_by="vaegaze.data.synthetic")
+        for number, count in counts.items():
+            _write_person(file.create_group(f"person_{number:03d}"), number, count, size, seed, split, bar)
+
+
+def _sample_count(samples, split: str, seed: int, number: int) -> int:
+    if callable(samples):
+        count = samples(number)
+    else:
+        low, high = (samples, samples) if isinstance(samples, int) else samples
+        count = int(_rng(split, seed, number, 2).integers(low, high, endpoint=True))
+    return max(count, FIRST_PERSON_SAMPLES) if number == 1 else count
+
+
+def _write_person(group: h5py.Group, number: int, count: int, size: int, seed: int, split: str, bar: tqdm) -> None:
+    group.attrs["split"] = split
+    shape = (size, size)
+    pixels = group.create_dataset("pixels", (count, *shape, 3), "u1", chunks=(1, *shape, 3), compression="lzf")
+    parsing = group.create_dataset("face_parsing", (count, *shape), "u1", chunks=(1, *shape), compression="lzf")
+    label_rows = group.create_dataset("labels", (count, 8), "f4")
+    person = person_from_seed(seed, number, split)
+    for sample in range(count):
+        scene = scene_from_seed(seed, number, sample, split)
+        rendering = render(person, scene, size)
+        pixels[sample], parsing[sample] = rendering.image, rendering.face_parsing
+        label_rows[sample] = labels(person, scene)
+        bar.update()
+
+
+def demo_file(path: str | Path) -> Path:
+    """The small file that the first commands work on: made at first use."""
+    path = Path(path)
+    if not path.exists():
+        write_hdf5(path, len(DEMO_SAMPLES), seed=DEMO_SEED, samples=DEMO_SAMPLES.__getitem__, split="demo")
+    return path
+
+
+# --- Command ----------------------------------------------------------------------------------------------------------
+
+
+def _sample_range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    low, high = int(low), int(high or low)
+    if not 1 <= low <= high:
+        raise ValueError
+    return low, high
+
+
+_sample_range.__name__ = "sample count"  # argparse names it in its message
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+_positive.__name__ = "positive number"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m vaegaze.data.synthetic", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
+    parser.add_argument("--persons", type=_positive, default=8)
+    parser.add_argument("--samples", type=_sample_range, default=(60, 60), help="per person: 60, or a range 5:60")
+    parser.add_argument("--size", type=_positive, default=128, help="of the pictures, in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", choices=SPLITS, default="demo", help="whose persons: no split shows another's")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _stop(number, frame):
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

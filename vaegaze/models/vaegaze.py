@@ -1,0 +1,76 @@
+"""VAE-GAZE: autoencoder, UNet and gaze MLP put together. The forward pass is a chain of stages, each callable alone."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaegaze.models.autoencoder import AutoencoderKL
+from vaegaze.models.gaze_mlp import GazeMLP
+from vaegaze.models.unet import UNet2DConditionModel
+
+MAX_LAYERS = 32
+MAX_SIZE_PX = 4096
+
+
+class VAEGaze(nn.Module):
+    """Redraws the eyes of a masked face so that they look where they are told.
+
+    `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; "image_size", the side
+    in pixels of the square pictures it works on; and "residual": whether the UNet's output is added to the masked
+    latents, so that it need not learn to copy what is not masked (default False, as upstream).
+    """
+
+    def __init__(self, config: dict):
+        super().__init__()
+        layers = [config["vae"].get("layers_per_block", 0), config["unet"].get("layers_per_block", 0)]
+        if max(*layers, config["gaze_mlp"].get("num_layers", 0)) > MAX_LAYERS:
+            raise ValueError(f"more than {MAX_LAYERS} layers in a row")  # a hostile file would be built for hours
+        self.config = config
+        self.image_size: int = config["image_size"]
+        if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_SIZE_PX:
+            raise ValueError(f"image_size {self.image_size!r} is no whole number from 1 to {MAX_SIZE_PX}")
+        self.residual: bool = config.get("residual", False)
+        self.vae = AutoencoderKL(**config["vae"])
+        self.unet = UNet2DConditionModel(**config["unet"])
+        self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
+        halvings = len(self.vae.encoder.down_blocks) + len(self.unet.down_blocks) - 2
+        if self.image_size % 2**halvings:
+            raise ValueError(f"image_size {self.image_size} cannot be halved {halvings} times")
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, S, S) in [−1, 1] → scaled latents (B, 4, S / f, S / f); the mode, never a sample."""
+        return self.vae.encode(images).latent_dist.mode() * self.vae.scaling_factor
+
+    def inpaint(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
+        """Latents of the masked and the reference picture, angles (B, 2) → latents with the eyes drawn in.
+
+        A reference of zeros means: there is none.
+        """
+        tokens = self.gaze_mlp(head, gaze)  # (B, 2, D)
+        latents = torch.cat([masked_latents, reference_latents], dim=1)  # (B, 8, S / f, S / f)
+        drawn = self.unet(latents, 0, encoder_hidden_states=tokens).sample
+        return masked_latents + drawn if self.residual else drawn
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents → pictures (B, 3, S, S), about [−1, 1]."""
+        return self.vae.decode(latents / self.vae.scaling_factor).sample
+
+    def forward(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
+        """The stages after encoding: what `mask_eyes` and `encode` prepared → pictures (B, 3, S, S)."""
+        return self.decode(self.inpaint(masked_latents, reference_latents, head, gaze))
+
+
+def mask_eyes(images: Tensor, eye_masks: Tensor) -> Tensor:
+    """Paint the eyes −1: images (B, 3, S, S) in [−1, 1], eye_masks (B, 1, S, S) in {0, 1}."""
+    return images * (1 - eye_masks) - eye_masks
+
+
+def to_unit_range(images: np.ndarray) -> Tensor:
+    """Pixels (B, S, S, 3) uint8 → (B, 3, S, S) float32 in [−1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """The way back, rounded and clipped."""
+    pixels = images.detach().float().cpu().add(1.0).mul(127.5).round().clamp(0, 255)
+    return pixels.permute(0, 2, 3, 1).to(torch.uint8).numpy()

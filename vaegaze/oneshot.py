@@ -1,0 +1,339 @@
+"""One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
+
+import logging
+import os
+import platform
+import sys
+import time
+from dataclasses import replace
+from importlib.metadata import version
+
+import torch
+from tqdm import tqdm
+
+from vaegaze.config import Command, Config, UserError, describe, to_yaml
+from vaegaze.data import photo
+from vaegaze.evaluation import draw, mean_eye_patch, measure, paste, reference_eyes
+from vaegaze.files import write_text
+from vaegaze.losses import Loss
+from vaegaze.models import mask_eyes, to_pixels, to_unit_range
+from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint, save_checkpoint
+from vaegaze.person import Person, load_person
+from vaegaze.progress import Interrupted, StopSignals, progress_bar
+from vaegaze.reporting import picture_sheet, summary_table, write_loss_curve
+from vaegaze.run_folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
+from vaegaze.strategies import Selection, freeze_all_but
+from vaegaze.training import TrainingDiverged, choose_references, make_optimizer, prepare_frames, training_steps
+
+log = logging.getLogger(__name__)
+
+PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
+CURVE_FRAMES = 8  # held-out frames behind a point of the loss curve
+SHEET_PITCHES_RAD, SHEET_YAWS_RAD = (0.25, 0.0, -0.25), (0.4, 0.0, -0.4)  # of gazes.png
+LESS_MEMORY = "give a smaller --batch_size, fewer --num_samples, or fewer --num_eval_samples"
+PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
+
+
+def main(command: Command) -> int:
+    """Run the command; returns its exit code. UserError for whatever its user can mend."""
+    stop = StopSignals()
+    try:
+        run(command, stop)
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of GPU memory ({str(error).splitlines()[0]}); {LESS_MEMORY}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise UserError(f"out of memory; {LESS_MEMORY}") from error
+    except OSError as error:  # a full disk, say
+        raise UserError(f"{error.filename or 'writing'}: {error.strerror or error}") from error
+    return 0
+
+
+def run(command: Command, stop: StopSignals) -> None:
+    """Do what the command line says. UserError for whatever its user can mend, Interrupted after a signal."""
+    if command.dry_run:
+        print(describe(command.resolved))
+
+    # the base model and the person
+    params = command.config.oneshot_params
+    base = load_checkpoint(params.checkpoint_path)
+    trained_on = base.info.get("trained_on", "data it does not name")
+    fine_tuned_on = f", fine-tuned on {base.info['fine_tuned_on']}" if "fine_tuned_on" in base.info else ""
+    print(f"🧠 Base model: {params.checkpoint_path}, trained on {trained_on}{fine_tuned_on}")
+    person = load_person(params, base.model.image_size)
+    folder = RunFolder(params.save_dir, person.name)
+    folder.check_writable()
+
+    # where and how exactly it is computed
+    config = adopt_stored_choices(command.config, folder) if command.resume else command.config
+    config = settle_device(config)
+    params, device = config.oneshot_params, torch.device(config.oneshot_params.device)
+    print(f"💻 Device: {params.device}, precision: {params.precision}")
+
+    # what trains
+    base.model.to(device)
+    gaze_mlp_layers = params.gaze_mlp_layers if params.finetune_gaze_mlp else ()
+    selection = freeze_all_but(base.model, params.finetune_strategy, gaze_mlp_layers)
+    print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
+
+    # what could be in the way, before anything is computed
+    if already_finished(folder, config, resume=command.resume, overwrite=command.overwrite):
+        print(f"✅ The run in {folder.path} is already finished")
+        return
+    loss = Loss(config.loss_params, seed=params.seed, device=device)
+    optimizer = make_optimizer(base.model, params)
+    fingerprint = data_fingerprint(person.train, person.held_out, base=params.checkpoint_path)
+    progress = folder.load_progress(base.model, optimizer, fingerprint) if command.resume else Progress()
+    if command.resume:
+        print(f"▶️ Going on after step {progress.step}")
+    if command.dry_run:
+        print(f"✅ Dry run: {params.num_steps} steps would go to {folder.path}; nothing was trained")
+        return
+
+    try:
+        run = Run(config, base, person, selection, folder, loss, optimizer, progress, fingerprint, stop)
+        run.start()
+        run.train()
+        run.finish()
+    except Interrupted as interrupted:
+        way_on = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
+        print(f"\n⏸️ {interrupted}; {way_on}", file=sys.stderr)
+        raise
+
+
+def settle_device(config: Config) -> Config:
+    """Replace `auto` by what it comes to. UserError for a GPU that is not there."""
+    params = config.oneshot_params
+    device, precision = params.device, params.precision
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        index = int(device.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"device: {device} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+                "give --device cpu, or auto, or install a PyTorch build that fits the driver"
+            )
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+        torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    if precision == "auto":
+        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "fp32"
+    return replace(config, oneshot_params=replace(params, device=device, precision=precision))
+
+
+class Run:
+    """A run under way: what is the same at every step, and how far it has come."""
+
+    def __init__(
+        self,
+        config: Config,
+        base: Checkpoint,
+        person: Person,
+        selection: Selection,
+        folder: RunFolder,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        fingerprint: str,
+        stop: StopSignals,
+    ):
+        self.config, self.params, self.base, self.model = config, config.oneshot_params, base, base.model
+        self.person, self.selection, self.folder, self.loss, self.stop = person, selection, folder, loss, stop
+        self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
+        self.references = choose_references(person.train)
+        device = torch.device(self.params.device)
+        self.frames = prepare_frames(self.model, person.train, self.references, device)
+        self.held_out, self.judged, self.judged_samples = self.frames.take(slice(0)), self.frames, person.train
+        if len(person.held_out):
+            self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
+            self.judged, self.judged_samples = self.held_out, person.held_out
+
+    def start(self) -> None:
+        """Write what is known before training. What an overwritten run left goes first: none may outlive its run."""
+        self.stop.check()
+        if not self.progress.before:
+            self.folder.clear()
+        write_text(self.folder.config, to_yaml(self.config))
+        self.folder.write_json("person_info.json", self.person.info)
+        if not self.references and not self.base.info.get("drops_reference"):
+            print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
+        if self.seen_by_base:
+            print(f"⚠️ The base model was trained on {self.seen_by_base} of the held-out frames: their numbers flatter")
+        if self.progress.before:
+            return
+        print(f"📏 Measuring the base model on {self.judged_words}")
+        self.progress.before = self.measure()
+        self.look()
+        self.draw_samples()
+
+    @property
+    def judged_words(self) -> str:
+        if len(self.held_out):
+            return f"{len(self.held_out)} held-out frames"
+        return f"the training frames themselves ({len(self.frames)}): nothing is left to hold out"
+
+    @property
+    def seen_by_base(self) -> int:
+        """How many held-out frames a base that was itself fine-tuned on this person has been trained on."""
+        if self.base.info.get("fine_tuned_on") != self.person.name:
+            return 0
+        return len(set(self.base.info.get("trained_indices", ())) & set(self.person.held_out.indices.tolist()))
+
+    def train(self) -> None:
+        params, progress = self.params, self.progress
+        bar = progress_bar("training", params.num_steps, initial=progress.step)
+        started = time.perf_counter() - progress.seconds
+        steps = training_steps(
+            self.model,
+            self.optimizer,
+            self.frames,
+            self.loss,
+            params,
+            precision=params.precision,
+            first_step=progress.step,
+        )
+        try:
+            for step in steps:
+                progress.step, progress.seconds = step.number, time.perf_counter() - started
+                for name, value in {"loss": step.total, **step.terms, "grad_norm": step.grad_norm}.items():
+                    progress.sums[name] = progress.sums.get(name, 0) + value
+
+                last = step.number == params.num_steps
+                if last or step.number % params.log_every == 0:
+                    self.log(bar)
+                if last or step.number % params.eval_every == 0:
+                    self.look()
+                if last or (params.sample_every and step.number % params.sample_every == 0):
+                    self.draw_samples()
+                bar.update()
+                due = params.checkpoint_every and step.number % params.checkpoint_every == 0
+                if last or due or self.stop.received:
+                    self.folder.save_progress(progress, self.model, self.optimizer, self.fingerprint)
+                    self.stop.check()  # only here, where nothing is lost by it
+        except TrainingDiverged as error:
+            kept = f"{self.folder.resume} is the last good state" if self.folder.resume.exists() else "none was saved"
+            advice = f"start anew with --overwrite and a lower --learning_rate than {params.learning_rate:g}"
+            raise UserError(f"{error}; {advice} ({kept})") from error
+        finally:
+            bar.close()
+
+    def finish(self) -> None:
+        """Measure, draw, and write the result; the model comes last, since it marks the run as finished."""
+        after, baselines = self.measure(), self.measure_baselines()
+        summary = {
+            "person": self.person.name,
+            "before": self.progress.before,
+            "after": after,
+            "baselines": baselines,
+            "held_out": len(self.held_out),
+            "held_out_but_seen_by_base": self.seen_by_base,
+            "evaluated_on": self.judged_words,
+            "steps": self.progress.step,
+            "seconds": round(self.progress.seconds, 2),
+            "sec_per_step": round(self.progress.seconds / self.progress.step, 4),
+            "strategy": self.params.finetune_strategy,
+            "parameters": {"total": self.selection.total, "trainable": self.selection.trainable},
+            "device": self.params.device,
+            "precision": self.params.precision,
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
+        write_loss_curve(self.folder.path / "loss_curve.png", self.progress.history, f"{self.person.name}: loss")
+        self.draw_gazes()
+        if self.person.photo is not None:
+            drawn = to_pixels(draw(self.model, self.frames))[0]
+            self.folder.write_picture("photo_result.png", photo.paste(self.person.photo, drawn))
+        self.folder.write_json("summary.json", summary)
+        info = {
+            **self.base.info,
+            "fine_tuned_on": self.person.name,
+            "fine_tuned_steps": self.progress.step,
+            "trained_indices": self.person.train.indices.tolist(),
+        }
+        save_checkpoint(self.folder.model, self.model, info, self.reference)
+        self.folder.resume.unlink(missing_ok=True)
+        print(f"📊 On {self.judged_words}")
+        print(summary_table(summary))
+        print(f"✅ {self.folder.model}")
+
+    @property
+    def reference(self) -> Reference | None:
+        return self.references[0] if self.references else None
+
+    def measure(self) -> dict[str, float]:
+        return measure(draw(self.model, self.judged, self.stop.check), self.judged)
+
+    def measure_baselines(self) -> dict[str, dict | None]:
+        """What pasting eyes would reach; None where it would copy the very answer, or has no reference to copy."""
+        pasted = {"mean_eye_patch": None, "reference_eyes": None}
+        if len(self.held_out):
+            pasted["mean_eye_patch"] = mean_eye_patch(self.person.train, self.person.held_out)
+            if self.reference is not None:
+                pasted["reference_eyes"] = reference_eyes(self.reference, self.person.train, self.person.held_out)
+        device = self.held_out.target.device
+        return {
+            name: None if pixels is None else measure(to_unit_range(pixels).to(device), self.held_out)
+            for name, pixels in pasted.items()
+        }
+
+    def log(self, bar: tqdm) -> None:
+        """The means since the last line of metrics.jsonl become the next one."""
+        progress, log_every = self.progress, self.params.log_every
+        steps = progress.step % log_every or log_every
+        means = {name: float(value) / steps for name, value in progress.sums.items()}
+        progress.sums.clear()
+        progress.history.append({"step": progress.step, **means, "seconds": round(progress.seconds, 3)})
+        self.folder.write_metrics(progress.history)
+        log.debug("%s", progress.history[-1])
+        bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """The loss terms on a few held-out frames, for the curve."""
+        if not len(self.held_out):
+            return
+        few = self.held_out.take(slice(CURVE_FRAMES))
+        sums: dict[str, float] = {}
+        for i in range(len(few)):
+            frame = few.take(slice(i, i + 1))
+            result = draw(self.model, frame)
+            terms = self.loss.terms(result, frame.target, frame.eye_masks, frame.valid)
+            for name, value in {"loss": self.loss.total(terms), **terms}.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        means = {f"held_out_{name}": value / len(few) for name, value in sums.items()}
+        self.progress.history.append({"step": self.progress.step, **means})
+        self.folder.write_metrics(self.progress.history)
+
+    def draw_samples(self) -> None:
+        """samples/step_….png: the same frames every time, held-out ones first."""
+        if not self.params.sample_every:
+            return
+        held_out = min(PICTURED_HELD_OUT, len(self.held_out))
+        rows = []
+        for frames, samples, kind in (
+            (self.held_out.take(slice(held_out)), self.person.held_out, "held out"),
+            (self.frames.take(slice(PICTURED - held_out)), self.person.train, "training"),
+        ):
+            if len(frames):
+                samples = samples.take(slice(len(frames)))
+                results = to_pixels(draw(self.model, frames))
+                masked = to_pixels(mask_eyes(frames.target, frames.eye_masks))
+                pictures = zip(samples.images, masked, results, paste(results, samples))
+                rows += [(f"{kind}\n{index}", row) for index, row in zip(samples.indices, pictures)]
+        sheet = picture_sheet(("target", "masked input", "result", "pasted result"), rows)
+        self.folder.write_picture(f"samples/step_{self.progress.step:06d}.png", sheet)
+
+    def draw_gazes(self) -> None:
+        """gazes.png: one frame, told to look elsewhere, pasted."""
+        frame, sample = self.judged.take(slice(1)), self.judged_samples.take(slice(1))
+        rows = []
+        for pitch in SHEET_PITCHES_RAD:
+            drawn = [to_pixels(draw(self.model, frame.looking((pitch, yaw)))) for yaw in SHEET_YAWS_RAD]
+            rows.append((f"pitch\n{pitch:+.2f}", [paste(result, sample)[0] for result in drawn]))
+        columns = [f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD]
+        self.folder.write_picture("gazes.png", picture_sheet(columns, rows))

@@ -1,0 +1,59 @@
+"""Long work in sight: a bar in a terminal, a line every few seconds elsewhere; and a clean stop on a signal."""
+
+import signal
+import sys
+
+from tqdm import tqdm
+
+LINE_INTERVAL_SEC = 5.0
+
+
+def progress_bar(description: str, total: int, initial: int = 0) -> tqdm:
+    """A tqdm bar with time left, on stderr."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, initial=initial, desc=description, dynamic_ncols=True)
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        mininterval=LINE_INTERVAL_SEC,
+        maxinterval=LINE_INTERVAL_SEC,
+        ncols=80,
+        ascii=True,
+        file=_Lines(),
+    )
+
+
+class _Lines:
+    """A stream for tqdm that turns its redrawn bar into plain lines."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class Interrupted(Exception):
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM only set a flag, which every long loop looks at; a second Ctrl-C ends the program at once."""
+
+    def __init__(self):
+        self.received: int | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._receive)
+
+    def _receive(self, signum: int, frame) -> None:
+        self.received = signum
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self.received is not None:
+            raise Interrupted(self.received)

@@ -1,0 +1,168 @@
+"""The folder of one run: what lies in it, each file written atomically, and what an earlier run left there."""
+
+import hashlib
+import json
+import re
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vaegaze.config import Config, UserError
+from vaegaze.config_tree import resolve, settings_of
+from vaegaze.data.samples import Samples
+from vaegaze.files import atomic_path, write_text
+from vaegaze.models import VAEGaze
+from vaegaze.models.checkpoint import load_tensors, save_tensors
+
+RESUME_FORMAT = "vaegaze-resume-1"
+
+
+@dataclass
+class Progress:
+    """How far a run has come, beside its weights: all that must survive an interruption."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of the loss terms since the last of those lines
+    before: dict[str, float] = field(default_factory=dict)  # the base model's numbers
+
+
+class RunFolder:
+    """The paths of one run, and the files' formats."""
+
+    def __init__(self, save_dir: str, name: str):
+        self.path = Path(save_dir) / folder_name(name)
+        self.model = self.path / "finetuned_model.pth"
+        self.config = self.path / "config.yaml"
+        self.resume = self.path / "resume.pth"
+        self.summary = self.path / "summary.json"
+
+    def check_writable(self) -> None:
+        """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
+        try:
+            there = next(path for path in (self.path, *self.path.parents) if path.exists())
+            with tempfile.TemporaryDirectory(dir=there):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"save_dir: cannot write to {self.path} ({error.strerror}); give another --save_dir"
+            ) from error
+
+    def clear(self) -> None:
+        """Remove what an earlier run wrote, the model first: it marks a run as finished."""
+        others = (self.path / name for name in ("metrics.jsonl", "loss_curve.png", "gazes.png", "photo_result.png"))
+        for path in (self.model, self.summary, self.resume, *others, *self.path.glob("samples/step_*.png")):
+            path.unlink(missing_ok=True)
+
+    def write_json(self, name: str, content: dict) -> None:
+        write_text(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_metrics(self, history: list[dict]) -> None:
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+
+    def write_picture(self, name: str, pixels: np.ndarray) -> None:
+        with atomic_path(self.path / name) as temporary:
+            Image.fromarray(pixels).save(temporary)
+
+    def save_progress(
+        self, progress: Progress, model: VAEGaze, optimizer: torch.optim.Optimizer, fingerprint: str
+    ) -> None:
+        trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+        content = {
+            "format": RESUME_FORMAT,
+            "fingerprint": fingerprint,
+            "progress": vars(progress),
+            "trained": trained,
+            "optimizer": optimizer.state_dict(),
+        }
+        save_tensors(self.resume, content)
+
+    def load_progress(self, model: VAEGaze, optimizer: torch.optim.Optimizer, fingerprint: str) -> Progress:
+        """Bring model and optimiser to where the interrupted run was. UserError if base model or data are others."""
+        content = load_tensors(self.resume, hint="start anew with --overwrite")
+        if not isinstance(content, dict) or content.get("format") != RESUME_FORMAT:
+            raise UserError(f"{self.resume} is no resume file of this program; start anew with --overwrite")
+        if content.get("fingerprint") != fingerprint:
+            raise UserError(
+                f"{self.path} was started with another base model or other data (checksums differ); bring those back "
+                "to go on, or start anew with --overwrite"
+            )
+        try:
+            with torch.no_grad():
+                parameters = dict(model.named_parameters())
+                for name, tensor in content["trained"].items():
+                    parameters[name].copy_(tensor)
+            optimizer.load_state_dict(content["optimizer"])
+            return Progress(**content["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"{self.resume} is damaged ({error}); start anew with --overwrite") from error
+
+
+def folder_name(name: str) -> str:
+    """A person's id as a folder name that every system takes: letters, digits, - and _ stay, also inner dots."""
+    quoted = quote(name, safe="", errors="surrogateescape")  # a photo's name may hold any bytes
+    if len(quoted) > 150:  # cut, such ids still stay apart
+        quoted = f"{quoted[:130]}-{hashlib.sha256(quoted.encode()).hexdigest()[:16]}"
+    return re.sub(r"^\.|\.$", "%2E", quoted)
+
+
+def data_fingerprint(*samples: Samples, base: str | Path) -> str:
+    """A checksum over the base checkpoint's file and everything that samples hold."""
+    digest = hashlib.sha256(Path(base).read_bytes())
+    for group in samples:
+        for array in vars(group).values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
+    """On resume, `auto` is what the interrupted run chose, never chosen anew."""
+    if not folder.config.is_file():
+        return config
+    stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params
+    auto = {name: getattr(stored, name) for name in ("device", "precision") if getattr(params, name) == "auto"}
+    return replace(config, oneshot_params=replace(params, **auto))
+
+
+def already_finished(folder: RunFolder, config: Config, *, resume: bool, overwrite: bool) -> bool:
+    """Look at what an earlier run left: True when nothing is to be done, UserError where the command does not fit."""
+    finished, interrupted = folder.model.exists(), folder.resume.exists()
+    if resume:
+        if not (finished or interrupted):
+            raise UserError(f"--resume: {folder.path} holds no interrupted run; start without --resume")
+        changed = differing_keys(config, folder)
+        if changed:
+            raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
+        return finished
+    if folder.path.resolve() in Path(config.oneshot_params.checkpoint_path).resolve().parents:
+        raise UserError(f"checkpoint_path lies in {folder.path}, where this run would write; give another --save_dir")
+    if overwrite:
+        return False
+    if finished:
+        raise UserError(f"{folder.path} holds a finished run; give --overwrite to replace it, or another --save_dir")
+    if interrupted:
+        raise UserError(f"{folder.path} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
+    return False
+
+
+def differing_keys(config: Config, folder: RunFolder) -> list[str]:
+    """Each setting in which the stored run differs, with both values."""
+    stored = resolve(Config, str(folder.config)).config
+
+    def value(tree: Config, key: str):
+        for name in key.split("."):
+            tree = getattr(tree, name)
+        return tree
+
+    return [
+        f"{key} was {value(stored, key)!r}, now {value(config, key)!r}"
+        for key in settings_of(Config)
+        if key != "oneshot_params.save_dir" and value(stored, key) != value(config, key)
+    ]
