@@ -161,13 +161,16 @@ def read_arguments(argv: list[str] | None) -> OneshotParams:
 
 def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal without emoji must not end the checks
+        if hasattr(stream, "reconfigure"):  # a notebook's has not
+            stream.reconfigure(errors="replace")  # a terminal without emoji must not end the checks
     try:
         params = read_arguments(argv)
         hdf5.person_counts(params.gazecapture_params.hdf_path)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: the demo file could not be written, say
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(f"📁 HDF5 file: {params.gazecapture_params.hdf_path}")
     failed = 0
     for name, check in CHECKS.items():

@@ -193,6 +193,9 @@ def test_the_shipped_gazecapture_file_is_the_users_own_with_every_key(parse):
         ("num_steps: [1]", "got [1]; expected whole number >= 1"),
         ("num_steps: {a: 1}", "got {'a': 1}; expected whole number >= 1"),
         ("num_steps:", "got nothing; expected whole number >= 1"),
+        ("num_steps: 010", "got 010; expected whole number >= 1"),  # 8 to YAML
+        ("num_steps: 0x10", "got 0x10; expected whole number >= 1"),
+        ("num_steps: 1:30", "got 1:30; expected whole number >= 1"),  # 90 to YAML
         ("seed: -1", "got -1; expected whole number >= 0 and <= 4294967295"),
         ("learning_rate: 0", "got 0; expected number > 0 and <= 1"),
         ("learning_rate: 2", "got 2; expected number > 0 and <= 1"),

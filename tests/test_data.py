@@ -221,6 +221,11 @@ def test_masks_in_the_file_win_over_a_mask_picture_and_it_is_said(tmp_path):
     assert data.mask_source.startswith("mask (") and data.mask_source.endswith("is not used: the file has masks)")
 
 
+def test_an_id_that_would_write_to_the_terminal_is_never_drawn(tmp_path):
+    path = write(tmp_path / "a.h5", {"00002": person("ST-ED", 3), "\x1b[2J": person("ST-ED", 5)})
+    assert hdf5.person_counts(path) == {"00002": 3, "\x1b[2J": 0}
+
+
 def test_counts_and_finding_a_person(tmp_path):
     path = write(tmp_path / "a.h5", {"00002": person("ST-ED", 3), "00010": person("ST-ED", 1), "empty": {}})
     assert hdf5.person_counts(path) == {"00002": 3, "00010": 1, "empty": 0}

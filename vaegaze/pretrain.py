@@ -45,9 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         resolved, switches = read_command(parser, PretrainConfig, argv)
         run(resolved.config, resolved.path, **switches)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a full disk, say
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # a second Ctrl-C
+        return 130
     except Interrupted as stop:
         print(f"{stop}; go on with --resume", file=sys.stderr)
         return stop.exit_code

@@ -92,8 +92,8 @@ def read_person(
 
 def _count(file: h5py.File, person_id: str) -> int:
     try:
-        if not is_hard_link(file.id, person_id):
-            return 0
+        if not person_id.isprintable() or not is_hard_link(file.id, person_id):
+            return 0  # an id with control characters would reach the terminal
         for row in LAYOUTS:
             if all(is_hard_link(file.id, f"{person_id}/{key}") for key in (row.images_key, row.gaze.key, row.head.key)):
                 shape = dataset_shape(file, f"{person_id}/{row.images_key}")
