@@ -162,9 +162,9 @@ def convert(setting: Setting, given: Given) -> Any:
     if given.value is None and setting.nullable:
         return None
     try:
-        if setting.kind in (int, float) and isinstance(given.value, int | float) and given.text is not None:
-            if float(given.text) != given.value:  # 010, which YAML takes for 8
-                raise ValueError
+        is_number = setting.kind in (int, float) and isinstance(given.value, int | float)
+        if is_number and given.text is not None and float(given.text) != given.value:  # 010, which YAML takes for 8
+            raise ValueError
         values = tuple(_convert_one(setting.kind, element) for element in _elements(setting, given.value))
         if not all(_is_legal(setting.rules, value) for value in values):
             raise ValueError
