@@ -36,9 +36,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "to
 
 def main(command: Command) -> int:
     """Run the command; returns its exit code. UserError for whatever its user can mend."""
-    stop = StopSignals()
     try:
-        run(command, stop)
+        run(command)
     except Interrupted as interrupted:
         return interrupted.exit_code
     except torch.OutOfMemoryError as error:
@@ -52,7 +51,7 @@ def main(command: Command) -> int:
     return 0
 
 
-def run(command: Command, stop: StopSignals) -> None:
+def run(command: Command) -> None:
     """Do what the command line says. UserError for whatever its user can mend, Interrupted after a signal."""
     if command.dry_run:
         print(describe(command.resolved))
@@ -94,7 +93,7 @@ def run(command: Command, stop: StopSignals) -> None:
         return
 
     try:
-        run = Run(config, base, person, selection, folder, loss, optimizer, progress, fingerprint, stop)
+        run = Run(config, base, person, selection, folder, loss, optimizer, progress, fingerprint)
         run.start()
         run.train()
         run.finish()
@@ -140,10 +139,9 @@ class Run:
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         fingerprint: str,
-        stop: StopSignals,
     ):
         self.config, self.params, self.base, self.model = config, config.oneshot_params, base, base.model
-        self.person, self.selection, self.folder, self.loss, self.stop = person, selection, folder, loss, stop
+        self.person, self.selection, self.folder, self.loss = person, selection, folder, loss
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
         self.references = choose_references(person.train)
         device = torch.device(self.params.device)
@@ -152,10 +150,10 @@ class Run:
         if len(person.held_out):
             self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
             self.judged, self.judged_samples = self.held_out, person.held_out
+        self.stop = StopSignals()  # till now there was nothing to save, and a signal ended the program at once
 
     def start(self) -> None:
         """Write what is known before training. What an overwritten run left goes first: none may outlive its run."""
-        self.stop.check()
         if not self.progress.before:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.config))
