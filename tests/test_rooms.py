@@ -14,7 +14,7 @@ ORDER = [
     {"config_tree"},
     {"config_flags"},
     {"config"},
-    {"data"},
+    {"data", "device"},
     {"person"},
     {"models"},
     {"strategies"},

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vaegaze.data.masks import FEATHER_OF_CANVAS, inward_alpha
 from vaegaze.data.samples import Samples
-from vaegaze.models import VAEGaze
+from vaegaze.losses import mean_over
+from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training import Frames
 
@@ -37,15 +38,15 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
 
     eyes = frames.eye_masks * frames.valid
     error = (results - frames.target).abs()
-    squared_eye_error = _mean_over(error.square(), eyes)
+    squared_eye_error = mean_over(error.square(), eyes)
     _, ssim_map = structural_similarity_index_measure(
         (results * frames.valid + 1) / 2, (frames.target * frames.valid + 1) / 2, data_range=1.0, return_full_image=True
     )  # (N, 3, S, S)
     values = {
-        "l1": _mean_over(error, frames.valid),
-        "eye_l1": _mean_over(error, eyes),
+        "l1": mean_over(error, frames.valid),
+        "eye_l1": mean_over(error, eyes),
         "eye_psnr": (10 * torch.log10(2.0**2 / squared_eye_error)).clamp(max=BEST_PSNR_DB),
-        "ssim": _mean_over(ssim_map, frames.valid),
+        "ssim": mean_over(ssim_map, frames.valid),
     }
     return {name: values[name].mean().item() for name in METRICS}
 
@@ -55,6 +56,25 @@ def paste(results: np.ndarray, samples: Samples) -> np.ndarray:
     feather_px = results.shape[1] * FEATHER_OF_CANVAS
     alpha = inward_alpha(samples.eye_masks & samples.valid, feather_px)[..., None]
     return np.rint(samples.images + alpha * (results.astype(np.float32) - samples.images)).astype(np.uint8)
+
+
+def measure_baselines(
+    train: Samples, held_out: Samples, frames: Frames, reference: Reference | None
+) -> dict[str, dict[str, float] | None]:
+    """What pasting eyes reaches on held-out samples, of which `frames` are the tensors.
+
+    None where the training frames would have to stand for them, or where there is no reference.
+    """
+    pasted = {"mean_eye_patch": None, "reference_eyes": None}
+    if len(held_out):
+        pasted["mean_eye_patch"] = mean_eye_patch(train, held_out)
+        if reference is not None:
+            pasted["reference_eyes"] = reference_eyes(reference, train, held_out)
+    device = frames.target.device
+    return {
+        name: None if pixels is None else measure(to_unit_range(pixels).to(device), frames)
+        for name, pixels in pasted.items()
+    }
 
 
 def mean_eye_patch(train: Samples, targets: Samples) -> np.ndarray:
@@ -96,8 +116,3 @@ def _one_eye(mask: np.ndarray, eye: int) -> np.ndarray:
     middle = (columns[0] + columns[-1] + 1) / 2
     half = mask & ((np.arange(mask.shape[1]) < middle) == (eye == 0))
     return half if half.any() else mask
-
-
-def _mean_over(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean of (N, 3, S, S) over the pixels where weights (N, 1, S, S) is 1, per frame: (N,)."""
-    return (values * weights).sum(dim=(1, 2, 3)) / (weights.sum(dim=(1, 2, 3)) * values.shape[1])

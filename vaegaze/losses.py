@@ -28,8 +28,12 @@ VGG_WAYS_OUT = (
 
 def masked_mean_l1(result: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean |result − target| over the pixels where `weights` (B, 1, S, S) is 1, per picture, then over pictures."""
-    error = ((result - target).abs() * weights).sum(dim=(1, 2, 3))  # (B,)
-    return (error / (weights.sum(dim=(1, 2, 3)) * result.shape[1])).mean()
+    return mean_over((result - target).abs(), weights).mean()
+
+
+def mean_over(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of (B, 3, S, S) over the pixels where `weights` (B, 1, S, S) is 1, per picture: (B,)."""
+    return (values * weights).sum(dim=(1, 2, 3)) / (weights.sum(dim=(1, 2, 3)) * values.shape[1])
 
 
 class Loss:

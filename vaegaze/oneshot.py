@@ -1,11 +1,9 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
 import logging
-import os
 import platform
 import sys
 import time
-from dataclasses import replace
 from importlib.metadata import version
 
 import torch
@@ -13,10 +11,11 @@ from tqdm import tqdm
 
 from vaegaze.config import Command, Config, UserError, describe, to_yaml
 from vaegaze.data import photo
-from vaegaze.evaluation import draw, mean_eye_patch, measure, paste, reference_eyes
+from vaegaze.device import settle_device
+from vaegaze.evaluation import draw, measure, measure_baselines, paste
 from vaegaze.files import write_text
 from vaegaze.losses import Loss
-from vaegaze.models import mask_eyes, to_pixels, to_unit_range
+from vaegaze.models import mask_eyes, to_pixels
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint, save_checkpoint
 from vaegaze.person import Person, load_person
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
@@ -101,28 +100,6 @@ def run(command: Command) -> None:
         way_on = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
         print(f"\n⏸️ {interrupted}; {way_on}", file=sys.stderr)
         raise
-
-
-def settle_device(config: Config) -> Config:
-    """Replace `auto` by what it comes to. UserError for a GPU that is not there."""
-    params = config.oneshot_params
-    device, precision = params.device, params.precision
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
-        index = int(device.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise UserError(
-                f"device: {device} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
-                "give --device cpu, or auto, or install a PyTorch build that fits the driver"
-            )
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
-        torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
-        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    if precision == "auto":
-        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp32"
-    return replace(config, oneshot_params=replace(params, device=device, precision=precision))
 
 
 class Run:
@@ -222,7 +199,8 @@ class Run:
 
     def finish(self) -> None:
         """Measure, draw, and write the result; the model comes last, since it marks the run as finished."""
-        after, baselines = self.measure(), self.measure_baselines()
+        after = self.measure()
+        baselines = measure_baselines(self.person.train, self.person.held_out, self.held_out, self.reference)
         summary = {
             "person": self.person.name,
             "before": self.progress.before,
@@ -265,19 +243,6 @@ class Run:
 
     def measure(self) -> dict[str, float]:
         return measure(draw(self.model, self.judged, self.stop.check), self.judged)
-
-    def measure_baselines(self) -> dict[str, dict | None]:
-        """What pasting eyes would reach; None where it would copy the very answer, or has no reference to copy."""
-        pasted = {"mean_eye_patch": None, "reference_eyes": None}
-        if len(self.held_out):
-            pasted["mean_eye_patch"] = mean_eye_patch(self.person.train, self.person.held_out)
-            if self.reference is not None:
-                pasted["reference_eyes"] = reference_eyes(self.reference, self.person.train, self.person.held_out)
-        device = self.held_out.target.device
-        return {
-            name: None if pixels is None else measure(to_unit_range(pixels).to(device), self.held_out)
-            for name, pixels in pasted.items()
-        }
 
     def log(self, bar: tqdm) -> None:
         """The means since the last line of metrics.jsonl become the next one."""

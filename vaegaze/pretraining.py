@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vaegaze.config_tree import UserError, option
 from vaegaze.data import geometry, masks, synthetic
-from vaegaze.losses import masked_mean_l1
+from vaegaze.losses import masked_mean_l1, mean_over
 from vaegaze.models import VAEGaze, mask_eyes, to_unit_range
 
 MASK_FACTORS = (1.25, 1.6)  # around upstream's 1.4: masks of other sources are cut differently
@@ -165,8 +165,7 @@ def eye_psnr(model: VAEGaze, redraw: Callable[[VAEGaze, Batch], Tensor], batches
     """Mean peak signal-to-noise ratio over the eye pixels of rendered frames, in dB."""
     values = []
     for batch in batches:
-        squared = (redraw(model, batch).clamp(-1, 1) - batch.target).square() * batch.eye_masks
-        mse = squared.sum(dim=(1, 2, 3)) / (3 * batch.eye_masks.sum(dim=(1, 2, 3)))  # (B,)
+        mse = mean_over((redraw(model, batch).clamp(-1, 1) - batch.target).square(), batch.eye_masks)  # (B,)
         values.append(10 * torch.log10(2.0**2 / mse))  # [−1, 1] is 2 wide
     return torch.cat(values).mean().item()
 
