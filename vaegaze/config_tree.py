@@ -25,15 +25,22 @@ from vaegaze.strict_yaml import Entry, read_yaml
 class UserError(Exception):
     """An error a user can cause: its text is what the command prints on stderr; the exit code is 2."""
 
+    def __str__(self) -> str:
+        return "\n".join(map(plain, super().__str__().split("\n")))
+
+
+def plain(text: str) -> str:
+    """Whatever a foreign file holds reaches the terminal as plain characters, on one line."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
 
 class ConfigError(UserError):
     """Every mistake found in the settings, one per line."""
 
     def __init__(self, problems: Sequence[str]):
-        # whatever a file holds, a line stays a line and reaches the terminal as plain characters
-        problems = [each if each.isprintable() else repr(each)[1:-1] for each in problems]
-        self.problems = problems
-        super().__init__("\n  ".join(problems if len(problems) == 1 else [f"{len(problems)} mistakes:", *problems]))
+        self.problems = list(map(plain, problems))
+        heading = [] if len(self.problems) == 1 else [f"{len(self.problems)} mistakes:"]
+        super().__init__("\n  ".join(heading + self.problems))
 
 
 def option(

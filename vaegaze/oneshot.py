@@ -1,6 +1,7 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
 import logging
+import math
 import platform
 import sys
 import time
@@ -10,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from vaegaze.config import Command, Config, UserError, describe, to_yaml
+from vaegaze.config_tree import plain
 from vaegaze.data import photo
 from vaegaze.device import settle_device
 from vaegaze.evaluation import draw, measure, measure_baselines, paste
@@ -60,7 +62,7 @@ def run(command: Command) -> None:
     base = load_checkpoint(params.checkpoint_path)
     trained_on = base.info.get("trained_on", "data it does not name")
     fine_tuned_on = f", fine-tuned on {base.info['fine_tuned_on']}" if "fine_tuned_on" in base.info else ""
-    print(f"🧠 Base model: {params.checkpoint_path}, trained on {trained_on}{fine_tuned_on}")
+    print(plain(f"🧠 Base model: {params.checkpoint_path}, trained on {trained_on}{fine_tuned_on}"))
     person = load_person(params, base.model.image_size)
     folder = RunFolder(params.save_dir, person.name)
     folder.check_writable()
@@ -78,12 +80,12 @@ def run(command: Command) -> None:
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
 
     # what could be in the way, before anything is computed
-    if already_finished(folder, config, resume=command.resume, overwrite=command.overwrite):
+    fingerprint = data_fingerprint(person.train, person.held_out, base=params.checkpoint_path)
+    if already_finished(folder, config, fingerprint, resume=command.resume, overwrite=command.overwrite):
         print(f"✅ The run in {folder.path} is already finished")
         return
     loss = Loss(config.loss_params, seed=params.seed, device=device)
     optimizer = make_optimizer(base.model, params)
-    fingerprint = data_fingerprint(person.train, person.held_out, base=params.checkpoint_path)
     progress = folder.load_progress(base.model, optimizer, fingerprint) if command.resume else Progress()
     if command.resume:
         print(f"▶️ Going on after step {progress.step}")
@@ -134,7 +136,7 @@ class Run:
         if not self.progress.before:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.config))
-        self.folder.write_json("person_info.json", self.person.info)
+        self.folder.write_json("person_info.json", {**self.person.info, "fingerprint": self.fingerprint})
         if not self.references and not self.base.info.get("drops_reference"):
             print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
         if self.seen_by_base:
@@ -153,11 +155,15 @@ class Run:
         return f"the training frames themselves ({len(self.frames)}): nothing is left to hold out"
 
     @property
+    def trained_before(self) -> set[int]:
+        """The samples of this person that the base, itself fine-tuned, has been trained on."""
+        same = self.base.info.get("fine_tuned_on") == self.person.name
+        return set(self.base.info.get("trained_indices", ())) if same else set()
+
+    @property
     def seen_by_base(self) -> int:
-        """How many held-out frames a base that was itself fine-tuned on this person has been trained on."""
-        if self.base.info.get("fine_tuned_on") != self.person.name:
-            return 0
-        return len(set(self.base.info.get("trained_indices", ())) & set(self.person.held_out.indices.tolist()))
+        """How many held-out frames are among them."""
+        return len(self.trained_before & set(self.person.held_out.indices.tolist()))
 
     def train(self) -> None:
         params, progress = self.params, self.progress
@@ -192,14 +198,19 @@ class Run:
                     self.stop.check()  # only here, where nothing is lost by it
         except TrainingDiverged as error:
             kept = f"{self.folder.resume} is the last good state" if self.folder.resume.exists() else "none was saved"
-            advice = f"start anew with --overwrite and a lower --learning_rate than {params.learning_rate:g}"
-            raise UserError(f"{error}; {advice} ({kept})") from error
+            raise UserError(f"{error}; {self.anew} ({kept})") from error
         finally:
             bar.close()
+
+    @property
+    def anew(self) -> str:
+        return f"start anew with --overwrite and a lower --learning_rate than {self.params.learning_rate:g}"
 
     def finish(self) -> None:
         """Measure, draw, and write the result; the model comes last, since it marks the run as finished."""
         after = self.measure()
+        if not all(map(math.isfinite, after.values())):  # by the very last update; the steps before it were checked
+            raise UserError(f"the last step made the model's pictures infinite or NaN; {self.anew}")
         baselines = measure_baselines(self.person.train, self.person.held_out, self.held_out, self.reference)
         summary = {
             "person": self.person.name,
@@ -223,13 +234,15 @@ class Run:
         self.draw_gazes()
         if self.person.photo is not None:
             drawn = to_pixels(draw(self.model, self.frames))[0]
-            self.folder.write_picture("photo_result.png", photo.paste(self.person.photo, drawn))
+            self.folder.write_picture(
+                "photo_result.png", photo.paste(self.person.photo, drawn), self.person.photo.colour_profile
+            )
         self.folder.write_json("summary.json", summary)
         info = {
             **self.base.info,
             "fine_tuned_on": self.person.name,
             "fine_tuned_steps": self.progress.step,
-            "trained_indices": self.person.train.indices.tolist(),
+            "trained_indices": sorted({*self.trained_before, *self.person.train.indices.tolist()}),
         }
         save_checkpoint(self.folder.model, self.model, info, self.reference)
         self.folder.resume.unlink(missing_ok=True)

@@ -36,7 +36,8 @@ def load_person(params: OneshotParams, size_px: int) -> Person:
         empty = samples.indices[~(samples.eye_masks & samples.valid).any(axis=(1, 2))]
         if len(empty):
             raise UserError(
-                f"{person.name}: the eye mask of sample {empty[0]} is empty; mend it, or leave the sample out"
+                f"{person.name}: the eye mask of sample {empty[0]} is empty; mend it in the file, or draw other "
+                "samples with another --seed"
             )
         log.debug("%s: samples %s", person.name, samples.indices.tolist())
     return person

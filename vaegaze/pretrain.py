@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> None:
     params, run_dir = config.pretrain_params, Path(config.pretrain_params.save_dir)
-    if Path(params.output).exists() and not overwrite:
+    if Path(params.output).exists() and not (overwrite or resume):
         raise UserError(f"{params.output} exists; give --overwrite to replace it, or another --output")
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
@@ -67,6 +67,8 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
         progress = load_state(run_dir, config, model)
     elif (run_dir / "resume.pth").exists() and not overwrite:
         raise UserError(f"{run_dir} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
+    else:
+        (run_dir / "resume.pth").unlink(missing_ok=True)  # none may be found under another run's settings
     write_text(run_dir / "config.yaml", to_yaml(config))
 
     parameters = sum(parameter.numel() for parameter in model.parameters())

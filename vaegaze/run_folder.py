@@ -67,9 +67,9 @@ class RunFolder:
     def write_metrics(self, history: list[dict]) -> None:
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
-    def write_picture(self, name: str, pixels: np.ndarray) -> None:
+    def write_picture(self, name: str, pixels: np.ndarray, colour_profile: bytes | None = None) -> None:
         with atomic_path(self.path / name) as temporary:
-            Image.fromarray(pixels).save(temporary)
+            Image.fromarray(pixels).save(temporary, icc_profile=colour_profile)
 
     def save_progress(
         self, progress: Progress, model: VAEGaze, optimizer: torch.optim.Optimizer, fingerprint: str
@@ -89,11 +89,7 @@ class RunFolder:
         content = load_tensors(self.resume, hint="start anew with --overwrite")
         if not isinstance(content, dict) or content.get("format") != RESUME_FORMAT:
             raise UserError(f"{self.resume} is no resume file of this program; start anew with --overwrite")
-        if content.get("fingerprint") != fingerprint:
-            raise UserError(
-                f"{self.path} was started with another base model or other data (checksums differ); bring those back "
-                "to go on, or start anew with --overwrite"
-            )
+        self.refuse_other_data(content.get("fingerprint"), fingerprint)
         try:
             with torch.no_grad():
                 parameters = dict(model.named_parameters())
@@ -103,6 +99,20 @@ class RunFolder:
             return Progress(**content["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{self.resume} is damaged ({error}); start anew with --overwrite") from error
+
+    def stored_fingerprint(self) -> str | None:
+        try:
+            return json.loads((self.path / "person_info.json").read_text(encoding="utf-8")).get("fingerprint")
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def refuse_other_data(self, stored: str | None, fingerprint: str) -> None:
+        """UserError if the run was started with another base model or other data than `fingerprint` is of."""
+        if stored != fingerprint:
+            raise UserError(
+                f"{self.path} was started with another base model or other data (checksums differ); bring those back "
+                "to go on, or start anew with --overwrite"
+            )
 
 
 def folder_name(name: str) -> str:
@@ -131,7 +141,7 @@ def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
     return replace(config, oneshot_params=replace(params, **auto))
 
 
-def already_finished(folder: RunFolder, config: Config, *, resume: bool, overwrite: bool) -> bool:
+def already_finished(folder: RunFolder, config: Config, fingerprint: str, *, resume: bool, overwrite: bool) -> bool:
     """Look at what an earlier run left: True when nothing is to be done, UserError where the command does not fit."""
     finished, interrupted = folder.model.exists(), folder.resume.exists()
     if resume:
@@ -140,6 +150,8 @@ def already_finished(folder: RunFolder, config: Config, *, resume: bool, overwri
         changed = differing_keys(config, folder)
         if changed:
             raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
+        if finished:
+            folder.refuse_other_data(folder.stored_fingerprint(), fingerprint)
         return finished
     if folder.path.resolve() in Path(config.oneshot_params.checkpoint_path).resolve().parents:
         raise UserError(f"checkpoint_path lies in {folder.path}, where this run would write; give another --save_dir")

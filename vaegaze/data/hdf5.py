@@ -139,7 +139,10 @@ def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: 
     """(2,) float32 pitch, yaw in radians of one sample."""
     values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
-        raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles; leave the row out or mend it")
+        raise UserError(
+            f"{where}: {angles.key!r} holds {values}, which are no angles; mend it in the file, or draw "
+            "other samples with another --seed"
+        )
     if (abs(values) > np.pi).any():
         raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
     return values

@@ -39,16 +39,17 @@ def eye_mask(
     it. An eye that the parsing lacks, as in a blink, and a mask that shows nothing, come from the head pose.
     """
     size_px = len(valid)
-    by_pose = eye_circles(head, canvas_camera(size_px))
     if stored is None:
-        return draw_squares(by_pose, size_px) & valid, True
+        return pose_mask(head, size_px) & valid, True
     if is_parsing:
         circles = circles_from_parsing(stored)
         circles[:, :2] = move(to_canvas, circles[:, :2])
         circles[:, 2] *= scale_of(to_canvas)
-        return draw_squares(np.where(np.isnan(circles), by_pose, circles), size_px) & valid, np.isnan(circles).any()
+        missing = np.isnan(circles)
+        circles[missing] = eye_circles(head, canvas_camera(size_px))[missing]
+        return draw_squares(circles, size_px) & valid, missing.any()
     mask = draw_mask(threshold(stored), to_canvas, size_px) & valid
-    return (mask, False) if mask.any() else (draw_squares(by_pose, size_px) & valid, True)
+    return (mask, False) if mask.any() else (pose_mask(head, size_px) & valid, True)
 
 
 def draw_mask(mask: np.ndarray, to_canvas: np.ndarray, size_px: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """One photo of any size and its eye mask: brought onto the canvas by its eyes, and a drawing pasted back into it."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from vaegaze.config import UserError
 from vaegaze.data.blobs import find_blobs, without_specks
 from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, rolled
 from vaegaze.data.masks import FEATHER_OF_CANVAS, draw_mask, inward_alpha, threshold
-from vaegaze.data.pictures import read_grey, read_rgb
+from vaegaze.data.pictures import colour_profile, read_grey, read_rgb
 from vaegaze.data.placement import draw, inverse, roll_of, scale_of, similarity
 from vaegaze.data.samples import Samples
 
@@ -30,6 +31,7 @@ class Photo:
     gaze: np.ndarray  # (2,) float32 pitch, yaw in radians as seen in the upright picture
     head: np.ndarray  # (2,) float32 the same
     ignored_specks: int  # stray parts that were dropped from the mask
+    colour_profile: bytes | None  # ICC; a phone's colours look dull without it
 
     @property
     def roll_rad(self) -> float:
@@ -70,7 +72,7 @@ def load_photo(image_path: str | Path, mask_path: str | Path | None, gaze, head,
         head=rolled(head, roll_rad).astype(np.float32)[None],
         indices=np.zeros(1, dtype=np.int64),
     )
-    return Photo(samples, picture, mask, to_canvas, gaze, head, specks)
+    return Photo(samples, picture, mask, to_canvas, gaze, head, specks, colour_profile(image_path))
 
 
 def align(eyes: np.ndarray, head: np.ndarray, size_px: int) -> np.ndarray:
@@ -119,5 +121,7 @@ def _two_eyes(mask: np.ndarray, mask_path: str | Path) -> tuple[np.ndarray, int,
             f"--mask: {mask_path} has {blobs} separate white area{'s' if blobs > 1 else ''}; exactly two are needed, "
             "one on each eye"
         )
+    if np.linalg.norm(centres[0] - centres[1]) < math.sqrt(areas[0]) / 2:  # a ring around a dot, say
+        raise UserError(f"--mask: {mask_path} has two white areas about the same centre; paint one on each eye")
     left_first = np.argsort(centres[:2, 0])
     return without_specks(mask, min_area), len(areas) - blobs, centres[left_first]

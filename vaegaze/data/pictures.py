@@ -29,6 +29,12 @@ def read_rgb(path: str | Path, key: str) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
+def colour_profile(path: str | Path) -> bytes | None:
+    """The ICC profile of a picture that `read_rgb` has read, if the RGB values are those it speaks of."""
+    with Image.open(path, formats=FORMATS) as picture:
+        return picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
+
+
 def read_grey(path: str | Path, key: str) -> np.ndarray:
     """A picture, such as a mask, as (H, W) uint8 grey, upright. Errors as for `read_rgb`."""
     return np.array(_open_upright(path, key).convert("L"))

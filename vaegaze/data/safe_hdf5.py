@@ -54,8 +54,8 @@ def is_hard_link(group: h5py.h5g.GroupID, name: str) -> bool:
 
 
 def dataset_shape(file: h5py.File, path: str) -> tuple[int, ...]:
-    """A dataset's shape; for counting, as h5py's own objects take three times as long."""
-    return h5py.h5d.open(file.id, _encoded(path)).shape
+    """A dataset's shape, () without any; for counting, as h5py's own objects take three times as long."""
+    return h5py.h5d.open(file.id, _encoded(path)).shape or ()
 
 
 def _encoded(name: str) -> bytes:
@@ -91,10 +91,10 @@ def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
         kind, itemsize = "O", 0
     if kind not in "buif" or itemsize > 8:
         raise UserError(f"{where} is of a type that is not read here; expected plain numbers")
+    if not dataset.shape or not 1 <= dataset.shape[0] <= MAX_SAMPLES:  # None: it has no extent at all
+        raise UserError(f"{where} has the shape {dataset.shape}; expected 1 to {MAX_SAMPLES} samples")
     row_bytes = math.prod(dataset.shape[1:]) * itemsize
     chunk_bytes = math.prod(dataset.chunks or ()) * itemsize
-    if not dataset.shape or dataset.shape[0] > MAX_SAMPLES:
-        raise UserError(f"{where} has the shape {dataset.shape}; expected 1 to {MAX_SAMPLES} samples")
     if row_bytes > MAX_ROW_BYTES or chunk_bytes > MAX_CHUNK_BYTES:
         raise UserError(
             f"{where} has the shape {dataset.shape}, chunks {dataset.chunks}; at most {MAX_ROW_BYTES >> 20} MB a "

@@ -150,13 +150,22 @@ def _positive(text: str) -> int:
 _positive.__name__ = "positive number"
 
 
+def _seed(text: str) -> int:
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
+
+
+_seed.__name__ = "seed (0 or more)"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vaegaze.data.synthetic", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     parser.add_argument("--persons", type=_positive, default=8)
     parser.add_argument("--samples", type=_sample_range, default=(60, 60), help="per person: 60, or a range 5:60")
     parser.add_argument("--size", type=_positive, default=128, help="of the pictures, in pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--split", choices=SPLITS, default="demo", help="whose persons: no split shows another's")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     args = parser.parse_args(argv)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from vaegaze.config import UserError
+from vaegaze.config_tree import plain
 from vaegaze.files import atomic_path
 from vaegaze.models.vaegaze import VAEGaze
 
@@ -100,6 +101,10 @@ def load_tensors(path: str | Path, *, hint: str):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a foreign file's pickle version: the error below says enough
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); {hint}") from error
     except Exception as error:  # a foreign file can make the unpickler fail in any way
         if "GLOBAL" in str(error) or ("Unsupported" in str(error) and _begins_as_pickle(path)):
             raise UserError(
@@ -116,7 +121,7 @@ def _refuse_mismatch(path: str | Path, model: VAEGaze, state: dict) -> None:
     wrong = [name for name in sorted(wanted | found, key=str) if wanted.get(name) != found.get(name)]
     if wrong:
         sides = "; ".join(
-            f"{name}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+            f"{plain(str(name))}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
             for name in wrong[:SHOWN_NAMES]
         )
         more = f"; and {len(wrong) - SHOWN_NAMES} more" if len(wrong) > SHOWN_NAMES else ""

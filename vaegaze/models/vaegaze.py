@@ -22,8 +22,10 @@ class VAEGaze(nn.Module):
 
     def __init__(self, config: dict):
         super().__init__()
-        layers = [config["vae"].get("layers_per_block", 0), config["unet"].get("layers_per_block", 0)]
-        if max(*layers, config["gaze_mlp"].get("num_layers", 0)) > MAX_LAYERS:
+        counts = [config["gaze_mlp"].get("num_layers", 0)]
+        for part in (config["vae"], config["unet"]):
+            counts += [part.get("layers_per_block", 0), len(part.get("block_out_channels", ()))]
+        if max(counts) > MAX_LAYERS:
             raise ValueError(f"more than {MAX_LAYERS} layers in a row")  # a hostile file would be built for hours
         self.config = config
         self.image_size: int = config["image_size"]
@@ -36,6 +38,22 @@ class VAEGaze(nn.Module):
         halvings = len(self.vae.encoder.down_blocks) + len(self.unet.down_blocks) - 2
         if self.image_size % 2**halvings:
             raise ValueError(f"image_size {self.image_size} cannot be halved {halvings} times")
+        self._refuse_parts_that_do_not_fit()
+
+    def _refuse_parts_that_do_not_fit(self) -> None:
+        latents = self.vae.post_quant_conv.in_channels
+        token = self.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k.in_features
+        widths = {
+            "vae.in_channels": (self.vae.encoder.conv_in.in_channels, 3),
+            "vae.out_channels": (self.vae.decoder.conv_out.out_channels, 3),
+            "unet.in_channels": (self.unet.conv_in.in_channels, 2 * latents),  # masked picture and reference
+            "unet.out_channels": (self.unet.conv_out.out_channels, latents),
+            "gaze_mlp.num_in": (self.gaze_mlp.gaze_mlp.net[0].in_features, 2),
+            "gaze_mlp.num_out": (self.gaze_mlp.gaze_mlp.net[-1].out_features, token),
+        }
+        wrong = [f"{key} is {is_}, needs {needed}" for key, (is_, needed) in widths.items() if is_ != needed]
+        if wrong:
+            raise ValueError(f"the parts do not fit together: {'; '.join(wrong)}")
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) in [−1, 1] → scaled latents (B, 4, S / f, S / f); the mode, never a sample."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vaegaze.data import geometry
+from vaegaze.data.masks import SQUARE_FACTOR
 from vaegaze.data.renderer.canvas import (
     TO_CAMERA,
     View,
@@ -20,7 +21,6 @@ from vaegaze.data.renderer.canvas import (
 from vaegaze.data.renderer.face import skin_colour
 from vaegaze.data.renderer.persons import Person, Scene, eyeball_centres_mm
 
-EYE_SQUARE_RADII = 1.4  # half a side; what depends on gaze stays inside, lens blur included
 CORNEA_RADIUS_MM = 7.8
 
 
@@ -28,7 +28,7 @@ def eye_squares(head: tuple[float, float], camera: geometry.Camera) -> np.ndarra
     """(S, S) bool: the two squares outside of which no pixel depends on gaze."""
     squares = np.zeros((camera.height_px, camera.width_px), bool)
     for x, y, radius in geometry.eye_circles(head, camera):
-        half = EYE_SQUARE_RADII * radius
+        half = SQUARE_FACTOR * radius
         squares[_pixels(y, half, camera.height_px), _pixels(x, half, camera.width_px)] = True
     return squares
 
@@ -36,7 +36,7 @@ def eye_squares(head: tuple[float, float], camera: geometry.Camera) -> np.ndarra
 def draw_eye(picture, face_parsing, person, scene, view, light, side, gaze) -> None:
     """Lids, lashes and eyeball of one eye (0 left, 1 right), inside its square."""
     x, y, radius = geometry.eye_circles(scene.head, view.camera)[side]
-    half = EYE_SQUARE_RADII * radius - blur_reach_px(scene, view.camera.width_px)
+    half = SQUARE_FACTOR * radius - blur_reach_px(scene, view.camera.width_px)
     rows, columns = _pixels(y, half, view.camera.height_px), _pixels(x, half, view.camera.width_px)
     before = picture[:, rows, columns]
     box = before.copy()
