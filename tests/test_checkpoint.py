@@ -214,13 +214,35 @@ def test_absurd_widths_are_not_allocated(part, content, tmp_path):
         lambda content: content["model_config"]["vae"].update(norm_num_groups=3),
         lambda content: content["model_config"]["vae"].update(norm_num_groups=0),
         lambda content: content["model_config"].update(vae="small"),
+        lambda content: content["model_config"]["unet"].update(cross_attention_dim=9),
+        lambda content: content["model_config"]["unet"].update(in_channels=4),
+        lambda content: content["model_config"]["unet"].update(out_channels=3),
+        lambda content: content["model_config"]["gaze_mlp"].update(num_in=3),
+        lambda content: content["model_config"]["vae"].update(in_channels=1),
+        lambda content: content["model_config"]["vae"].update(block_out_channels=[8] * 1000),
         lambda content: content.update(model_config=5),
         lambda content: content.update(state_dict=torch.zeros(3)),
     ],
 )
 def test_contents_that_describe_no_model(spoil, content, tmp_path):
     spoil(content)
-    refusal_of(content, tmp_path)
+    assert "do not describe a VAE-GAZE model" in refusal_of(content, tmp_path)
+
+
+def test_names_in_a_foreign_file_reach_the_terminal_as_plain_characters(content, tmp_path):
+    content["state_dict"]["evil\n\x1b[2J"] = torch.zeros(1)
+    assert "evil\\n\\x1b[2J: expected nothing" in refusal_of(content, tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    (tmp_path / "a.pth").write_bytes(b"x")
+
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", denied)
+    with pytest.raises(UserError, match=r"cannot be read .Permission denied.; give a"):
+        load_checkpoint(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(

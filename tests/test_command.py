@@ -621,6 +621,18 @@ def test_resume_with_anything_changed_is_an_error(interrupted, world, tmp_path):
     assert contents_of(folder) == before
 
 
+def test_a_finished_run_notices_other_data(finished, world):
+    flags, _, _ = finished
+    stored = world.base.read_bytes()
+    try:
+        save_checkpoint(world.base, make_tiny_model(seed=1), BASE_INFO)
+        assert_one_line(command(*flags, "--resume"), "another base model", "--overwrite")
+    finally:
+        world.base.write_bytes(stored)
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and "already finished" in outcome.out
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", "cut", "foreign"])
 def test_a_damaged_resume_file(content, interrupted, tmp_path):
     path = tmp_path / PERSON / "resume.pth"

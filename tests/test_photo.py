@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from vaegaze.config import UserError
 from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, eye_circles, rolled
 from vaegaze.data.photo import load_photo, paste
 from vaegaze.data.placement import inverse, move
+from vaegaze.run_folder import RunFolder
 
 DOCS = Path(__file__).parents[1] / "docs" / "images"
 SIZE = 128
@@ -113,6 +114,16 @@ def test_only_the_mask_is_rewritten_with_a_soft_edge(tmp_path):
     inside = brightness[mask[middle[0], : middle[1]]]
     assert (np.diff(inside[:8]) <= 0.02).all() and 0.6 < inside[0] < 1, "and its edge rises inwards"
     assert (loaded.picture == photo).all()
+
+
+def test_the_colour_profile_goes_along(tmp_path):
+    photo, mask = paint(turn(2, 0, (20, 10)), 256, 300)
+    assert load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE).colour_profile is None
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert load_photo(*save(tmp_path, photo, mask, icc_profile=profile), GAZE, HEAD, SIZE).colour_profile == profile
+    RunFolder(str(tmp_path), "a").write_picture("b.png", photo, profile)
+    with Image.open(tmp_path / "a" / "b.png") as written:
+        assert written.info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.5, 4])

@@ -14,7 +14,7 @@ import yaml
 from conftest import SIZE_PX, TINY_CONFIG, make_tiny_model, process_restored
 
 from vaegaze import pretrain
-from vaegaze.config_tree import resolve
+from vaegaze.config_tree import UserError, resolve
 from vaegaze.data import synthetic
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import (
@@ -281,6 +281,31 @@ def test_an_existing_output_is_kept(command, tmp_path, capsys):
     assert [file.name for file in output.parent.iterdir()] == ["model.pth"]
     assert command("--overwrite") == 0
     load_checkpoint(output)
+
+
+def test_resuming_an_overwriting_run_needs_no_second_overwrite(command, tmp_path, monkeypatch):
+    output = tmp_path / "run" / "model.pth"
+    output.parent.mkdir()
+    output.write_text("old")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGINT))
+        assert command("--overwrite") == 130
+    assert output.read_text() == "old"
+    assert command("--resume") == 0
+    load_checkpoint(output)
+
+
+def test_overwriting_leaves_no_state_of_the_earlier_run(command, tmp_path):
+    assert command() == 0
+    assert (tmp_path / "run" / "resume.pth").exists()
+
+    def killed(*args):
+        assert not (tmp_path / "run" / "resume.pth").exists()
+        raise UserError("killed")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pretrain, "pretraining_steps", killed)
+        assert command("--overwrite", "--seed=1") == 2
 
 
 def test_an_interrupted_run_is_neither_lost_nor_mixed_up(command, tmp_path, capsys):

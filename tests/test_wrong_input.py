@@ -13,6 +13,8 @@ import torch
 from command_runs import ROOT, SAMPLES, assert_one_line, command, start_process
 from PIL import Image
 
+from vaegaze.data import hdf5
+
 PHOTO, MASK = ROOT / "docs/images/astronaut.png", ROOT / "docs/images/astronaut_mask.png"
 
 
@@ -72,6 +74,12 @@ def change(file, what):
         labels = labels[:, :3]
     elif what == "length":
         labels = labels[:-1]
+    elif what == "no samples":
+        labels, pixels = labels[:0], group["pixels"][:0]
+        del group["pixels"]
+        group["pixels"] = pixels
+    elif what == "no extent":
+        labels = h5py.Empty("f4")
     else:
         labels[:, :2] = {"NaN": np.nan, "infinity": np.inf, "degrees": 20}[what]
     del group["labels"]
@@ -85,7 +93,9 @@ def change(file, what):
         ("no labels", ["has no labels", "'labels'"]),
         ("width", ["labels of the wrong width", "(6, 3)", "4 or more"]),
         ("length", ["different lengths", "(5, 8)"]),
-        ("NaN", ["row 0", "nan", "no angles"]),
+        ("no samples", ["'pixels'", "(0, 32, 32, 3)", "expected 1 to"]),
+        ("no extent", ["'labels'", "None", "expected 1 to"]),
+        ("NaN", ["row 0", "nan", "no angles", "--seed"]),
         ("infinity", ["row 0", "inf", "no angles"]),
         ("degrees", ["row 0", "degrees", "Radians"]),
     ],
@@ -96,6 +106,15 @@ def test_a_group_that_is_not_whole(what, words, refused, world, tmp_path):
     with h5py.File(path, "r+") as file:
         change(file, what)
     refused("--hdf_path", path, "--person_id", "person_003", words=[str(path), "'person_003'", *words])
+
+
+def test_a_dataset_without_extent_leaves_the_other_persons_usable(world, tmp_path):
+    path = tmp_path / "changed.h5"
+    path.write_bytes(world.hdf_path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["person_003/pixels"]
+        file["person_003/pixels"] = h5py.Empty("u1")
+    assert hdf5.person_counts(path) == {"person_001": 60, "person_002": 12, "person_003": 0, "person_004": 3}
 
 
 def test_a_file_of_nobody(refused, tmp_path):
@@ -252,8 +271,8 @@ def test_vgg_weights_that_are_none(refused, world, tmp_path):
 
 def draw_mask(path, boxes, size=(512, 512)):
     mask = np.zeros(size, dtype=np.uint8)
-    for left, top, side in boxes:
-        mask[top : top + side, left : left + side] = 255
+    for left, top, side in boxes:  # a negative side paints black
+        mask[top : top + abs(side), left : left + abs(side)] = 255 if side > 0 else 0
     Image.fromarray(mask).save(path)
 
 
@@ -264,8 +283,9 @@ def draw_mask(path, boxes, size=(512, 512)):
         ([(200, 100, 40)], (512, 512), ["1 separate white area;", "exactly two"]),
         ([(100, 100, 40), (200, 100, 40), (300, 100, 40)], (512, 512), ["3 separate white areas", "exactly two"]),
         ([(100, 100, 20), (200, 100, 20)], (256, 300), ["300×256 pixels", "512×512"]),
+        ([(100, 100, 60), (110, 110, -40), (125, 125, 10)], (512, 512), ["two white areas about the same centre"]),
     ],
-    ids=["empty", "one blob", "three blobs", "another size"],
+    ids=["empty", "one blob", "three blobs", "another size", "a ring around a dot"],
 )
 def test_a_mask_that_does_not_fit(boxes, size, words, refused, tmp_path):
     draw_mask(tmp_path / "mask.png", boxes, size)

@@ -11,7 +11,7 @@ from vaegaze.config import UserError
 from vaegaze.data.blobs import find_blobs, without_specks
 from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, rolled
 from vaegaze.data.masks import FEATHER_OF_CANVAS, draw_mask, inward_alpha, threshold
-from vaegaze.data.pictures import colour_profile, read_grey, read_rgb
+from vaegaze.data.pictures import read_grey, read_rgb
 from vaegaze.data.placement import draw, inverse, roll_of, scale_of, similarity
 from vaegaze.data.samples import Samples
 
@@ -47,7 +47,7 @@ def load_photo(image_path: str | Path, mask_path: str | Path | None, gaze, head,
     """
     if not mask_path:
         raise UserError("--image needs --mask: a grey picture of the photo's size, white on both eyes, else black")
-    picture = read_rgb(image_path, "--image")
+    picture, profile = read_rgb(image_path, "--image")
     mask = threshold(read_grey(mask_path, "--mask"))
     if mask.shape != picture.shape[:2]:
         raise UserError(
@@ -72,7 +72,7 @@ def load_photo(image_path: str | Path, mask_path: str | Path | None, gaze, head,
         head=rolled(head, roll_rad).astype(np.float32)[None],
         indices=np.zeros(1, dtype=np.int64),
     )
-    return Photo(samples, picture, mask, to_canvas, gaze, head, specks, colour_profile(image_path))
+    return Photo(samples, picture, mask, to_canvas, gaze, head, specks, profile)
 
 
 def align(eyes: np.ndarray, head: np.ndarray, size_px: int) -> np.ndarray:

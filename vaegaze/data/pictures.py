@@ -16,23 +16,19 @@ MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
 LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
 
 
-def read_rgb(path: str | Path, key: str) -> np.ndarray:
-    """A picture as (H, W, 3) uint8 RGB, turned upright as its EXIF says; transparent parts over white.
+def read_rgb(path: str | Path, key: str) -> tuple[np.ndarray, bytes | None]:
+    """A picture as (H, W, 3) uint8 RGB, turned upright as its EXIF says, transparent parts over white; and the ICC
+    profile of its colours, if it is one of RGB values.
 
     `key` names the flag or config key in errors. UserError when there is no file, when it is no picture of a known
     format or damaged, and when it has more than 100 million pixels or a side of more than 20,000.
     """
     picture = _open_upright(path, key)
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
-
-
-def colour_profile(path: str | Path) -> bytes | None:
-    """The ICC profile of a picture that `read_rgb` has read, if the RGB values are those it speaks of."""
-    with Image.open(path, formats=FORMATS) as picture:
-        return picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
+    return np.array(picture.convert("RGB")), profile
 
 
 def read_grey(path: str | Path, key: str) -> np.ndarray:

@@ -103,8 +103,8 @@ def load_tensors(path: str | Path, *, hint: str):
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}); {hint}") from error
+    except PermissionError as error:  # the file may well be whole
+        raise UserError(f"{path} cannot be read ({error.strerror}); {hint}") from error
     except Exception as error:  # a foreign file can make the unpickler fail in any way
         if "GLOBAL" in str(error) or ("Unsupported" in str(error) and _begins_as_pickle(path)):
             raise UserError(
