@@ -173,7 +173,8 @@ def test_shipped_files_are_right(monkeypatch):
 
 def test_the_shipped_gazecapture_file_is_the_users_own_with_every_key(parse):
     path = ROOT / "configs" / "finetune" / "finetune_gazecapture.yaml"
-    shipped = parse(f"--config {path} --vgg_weights imagenet --hdf_path /path/to/GazeCapture.h5")
+    flags = ["--config", str(path), "--vgg_weights", "imagenet", "--hdf_path", "/path/to/GazeCapture.h5"]
+    shipped = parse_command(flags)  # this folder's path may hold spaces
     assert shipped.config == parse("", USERS_OWN).config
     photo = "oneshot_params.photo_params."
     absent = {key for key, origin in shipped.resolved.origins.items() if origin == "default"}
