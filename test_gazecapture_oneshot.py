@@ -5,6 +5,8 @@
     python test_gazecapture_oneshot.py --config FILE      the HDF5 file and settings of a YAML file
     python test_gazecapture_oneshot.py --hdf_path FILE    an HDF5 file
 
+--person_id and --num_samples are those of `oneshot_training.py`.
+
 Exit code 0: all passed; 1: a check failed; 2: the input cannot be used. Runs under pytest as well.
 """
 
@@ -145,15 +147,16 @@ def read_arguments(argv: list[str] | None) -> OneshotParams:
     parser = FlagParser(description="Check the data that oneshot_training.py would train on.")
     parser.add_argument("--config", metavar="FILE", help="YAML file whose HDF5 file and settings are checked")
     parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file")
+    parser.add_argument("--person_id", metavar="ID", help="whose samples are looked at")
+    parser.add_argument("--num_samples", metavar="N", help="images to train on")
     given, unknown = parser.read(argv)
-    if unknown:
-        raise UserError("; ".join(unknown))
-    if not given["config"] and not given["hdf_path"]:
-        return demo_params()
-    flags = {"hdf_path": given["hdf_path"]} if given["hdf_path"] else {}
-    params = resolve(Config, given["config"], flags).config.oneshot_params
+    config = given.pop("config")
+    flags = {name: value for name, value in given.items() if value is not None}
+    if config is None:
+        flags.setdefault("hdf_path", DEMO_HDF_PATH)
+    params = resolve(Config, config, flags, unknown).config.oneshot_params
     if params.gazecapture_params.hdf_path is None:
-        raise UserError(f"{given['config']} names no HDF5 file; give --hdf_path PATH")
+        raise UserError(f"{config} names no HDF5 file; give --hdf_path PATH")
     if Path(params.gazecapture_params.hdf_path) == Path(DEMO_HDF_PATH):
         synthetic.demo_file(DEMO_HDF_PATH)
     return params

@@ -39,8 +39,12 @@ class World:
     @property
     def flags(self) -> list:
         """Enough for a run of its own; whatever is typed behind them wins."""
-        data = ["--hdf_path", self.hdf_path, "--checkpoint_path", self.base, "--num_samples", 8]
-        return [*data, "--vgg_loss", 0, "--device", "cpu", "--sample_every", 0]
+        return [*self.photo_flags, "--hdf_path", self.hdf_path, "--num_samples", 8]
+
+    @property
+    def photo_flags(self) -> list:
+        """The same for one that is to be given a photo."""
+        return ["--checkpoint_path", self.base, "--vgg_loss", 0, "--device", "cpu", "--sample_every", 0]
 
 
 def make_world(folder: Path) -> World:
@@ -51,11 +55,11 @@ def make_world(folder: Path) -> World:
     return world
 
 
-def command(*flags) -> Outcome:
+def command(*flags, threads: int = 1) -> Outcome:
     """Run oneshot_training.py in this process."""
     out, err = io.StringIO(), io.StringIO()
     with process_restored(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         code = oneshot_training.main([str(flag) for flag in flags])
     return Outcome(code, out.getvalue(), err.getvalue())
 

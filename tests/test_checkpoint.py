@@ -78,6 +78,12 @@ def test_half_is_half_the_size_and_reads_as_float32(tiny_model, tmp_path):
     assert tiny_model.unet.conv_in.weight.dtype == torch.float32, "the model itself is untouched"
 
 
+def test_the_same_content_is_the_same_file(tiny_model, reference, tmp_path):
+    for name in ("a.pth", "other.pth"):
+        save_checkpoint(tmp_path / name, tiny_model, {"steps": 3}, reference)
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "other.pth").read_bytes()
+
+
 def test_a_failed_save_leaves_the_old_file(tiny_model, tmp_path):
     path = tmp_path / "model.pth"
     save_checkpoint(path, tiny_model, {"steps": 1})
@@ -185,6 +191,18 @@ def test_missing_and_unknown_tensors_are_named(content, tmp_path):
     assert "unet.conv_last.bias: expected nothing, found (4,)" in text
 
 
+@pytest.mark.parametrize(
+    "value",
+    [torch.zeros(3, device="meta"), torch.zeros(3, dtype=torch.int64), torch.zeros(3).to_sparse(), "text", None],
+)
+def test_only_plain_numbers_fit(value, content, tmp_path):
+    name = next(name for name, tensor in content["state_dict"].items() if tensor.ndim == 1)
+    if isinstance(value, torch.Tensor):
+        value = value.new_zeros(content["state_dict"][name].shape)
+    content["state_dict"][name] = value
+    assert f"{name}: expected" in refusal_of(content, tmp_path)
+
+
 def test_many_mismatches_stay_one_short_line(content, tmp_path):
     content["state_dict"] = {}
     text = refusal_of(content, tmp_path)
@@ -222,6 +240,8 @@ def test_absurd_widths_are_not_allocated(part, content, tmp_path):
         lambda content: content["model_config"]["vae"].update(block_out_channels=[8] * 1000),
         lambda content: content.update(model_config=5),
         lambda content: content.update(state_dict=torch.zeros(3)),
+        lambda content: content["info"].update(trained_indices=[[1]]),
+        lambda content: content["info"].update(trained_indices=5),
     ],
 )
 def test_contents_that_describe_no_model(spoil, content, tmp_path):

@@ -147,7 +147,7 @@ def test_angles_may_be_negative_and_scientific(parse, typed, angles):
 
 
 def test_lists_devices_and_switches(parse):
-    command = parse("--hdf_path a.h5 --gaze_mlp_layers last all --device cuda:1 --overwrite --dry_run")
+    command = parse("--hdf_path a.h5 --finetune_gaze_mlp --gaze_mlp_layers last all --device cuda:1 --overwrite --dry_run")
     assert command.config.oneshot_params.gaze_mlp_layers == ("last", "all")
     assert command.config.oneshot_params.device == "cuda:1"
     assert (command.resume, command.overwrite, command.debug, command.dry_run) == (False, True, False, True)
@@ -169,6 +169,11 @@ def test_shipped_files_are_right(monkeypatch):
         command = parse_command(["--config", str(path)])
         assert command.config.loss_params.vgg_weights == "random", path
         assert resolve(Config, str(path)).config == command.config
+
+
+def test_every_yaml_below_configs_is_read_by_a_test():
+    known = {*SHIPPED, *(ROOT / "configs" / "pretrain").rglob("*.yaml")}  # see test_pretraining
+    assert set((ROOT / "configs").rglob("*.yaml")) == known
 
 
 def test_the_shipped_gazecapture_file_is_the_users_own_with_every_key(parse):
@@ -347,6 +352,14 @@ def test_odd_words_are_refused_plainly(problems, word):
             ["--image (oneshot_params.photo_params.image): has no use with use_gazecapture; add --no-use_gazecapture"],
         ),
         (
+            "--no-use_gazecapture --image a --mask b --gaze 0 0 --person_id c",
+            [f"--person_id ({SECTION}.person_id): has no use without use_gazecapture; add --use_gazecapture"],
+        ),
+        (
+            "--hdf_path a --gaze_mlp_layers all",
+            ["--gaze_mlp_layers (oneshot_params.gaze_mlp_layers): has no use alone; add --finetune_gaze_mlp"],
+        ),
+        (
             "--hdf_path a --l1_loss 0 --mask_l1_loss 0 --vgg_loss 0",
             [
                 "--l1_loss (loss_params.l1_loss): is 0, and so are the other two weights; "
@@ -470,7 +483,7 @@ def test_nothing_slow_is_imported():
     [
         "--hdf_path a.h5",
         "--hdf_path /a:b/c#d --person_id 03523 --learning_rate 1e-20 --l1_loss 1e22",
-        "--hdf_path null --person_id no --gaze_mlp_layers last all",
+        "--hdf_path null --person_id no --finetune_gaze_mlp --gaze_mlp_layers last all",
         "--hdf_path é\u2028\U0001f600\udcff --person_id 08",
         "--no-use_gazecapture --image a --mask b --gaze -1e-9 0.3 --head 0.3 0.3",
     ],

@@ -171,6 +171,15 @@ def test_every_kind_of_picture(tmp_path):
         assert (load_photo(tmp_path / "grey.png", mask_path, GAZE, HEAD, SIZE).mask == mask).all()
 
 
+def test_a_mask_may_be_painted_on_a_transparent_layer(tmp_path):
+    photo, mask = paint(turn(1.5, 0, (60, 40)), 300, 320)
+    image_path, mask_path = save(tmp_path, photo, mask)
+    layer = np.full((*mask.shape, 4), 255, np.uint8)
+    layer[..., 3] = mask * 255
+    Image.fromarray(layer).save(mask_path)
+    assert (load_photo(image_path, mask_path, GAZE, HEAD, SIZE).mask == mask).all()
+
+
 def test_specks_in_the_mask_are_ignored_and_counted(tmp_path):
     photo, mask = paint(turn(3, 0, (20, 10)), 420, 440)
     speckled = mask.copy()

@@ -3,32 +3,39 @@
 import io
 import json
 import math
+import os
 import signal
+import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from command_runs import ROOT
 from conftest import SIZE_PX, TINY_CONFIG, make_tiny_model, process_restored
+from PIL import Image
+from torch import distributed
 
-from vaegaze import pretrain
+from vaegaze import pretrain, pretraining
 from vaegaze.config_tree import UserError, resolve
 from vaegaze.data import synthetic
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import (
     PretrainParams,
     Progress,
+    held_out_batches,
     learning_rate_factor,
     pretraining_steps,
-    render_batch,
 )
+from vaegaze.pretraining_batches import render_batch
 
 STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
 PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
 BATCHES = {"vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "held_out": 8}
 SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50}
+CPU = torch.device("cpu")
 PARAMS = PretrainParams(**SMALL)
 
 
@@ -66,7 +73,10 @@ def command_in(tmp_path):
 @pytest.fixture(scope="module")
 def uninterrupted():
     model, progress = make_tiny_model(), Progress()
-    steps = [(phase.name, loss) for phase, loss in pretraining_steps(model, PARAMS, progress)]
+    steps = [
+        (phase.name, loss)
+        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+    ]
     return model, progress, steps
 
 
@@ -84,14 +94,14 @@ def without_seconds(records):
 
 
 def test_batches_are_a_function_of_their_numbers():
-    first, again, other = (render_batch("train", [0, 1, step], SIZE_PX, 3, PARAMS) for step in (5, 5, 6))
+    first, again, other = (render_batch("train", [0, 1, step], SIZE_PX, 3, PARAMS.rendering()) for step in (5, 5, 6))
     for field in fields(first):
         assert torch.equal(getattr(first, field.name), getattr(again, field.name)), field.name
     assert not torch.equal(first.target, other.target)
 
 
 def test_batches_hold_two_frames_of_each_person():
-    batch = render_batch("train", [0, 1, 2], SIZE_PX, 6, PARAMS)
+    batch = render_batch("train", [0, 1, 2], SIZE_PX, 6, PARAMS.rendering())
     for pictures in (batch.target, batch.reference):
         assert pictures.shape == (6, 3, SIZE_PX, SIZE_PX) and pictures.abs().max() <= 1
         assert pictures.std(dim=(1, 2, 3)).min() > 0.1
@@ -110,18 +120,44 @@ def test_batches_hold_two_frames_of_each_person():
     assert np.array_equal(np.rint((batch.target[0].permute(1, 2, 0).numpy() + 1) * 127.5), image)
 
 
+def test_some_persons_look_like_photographs():
+    """All pictures of a person alike: what the reference says of the skin still holds for the target."""
+    settings = [replace(PARAMS.rendering(share), drop_reference=0) for share in (0.0, 1.0)]
+    plain, other = (render_batch("train", [0, 1, 2], SIZE_PX, 1, each, 2) for each in settings)
+    for field in fields(plain):
+        same = torch.equal(getattr(plain, field.name), getattr(other, field.name))
+        assert same == (field.name not in ("target", "reference")), field.name
+    means = [batch.mean(dim=(2, 3)) for batch in (plain.target, other.target, plain.reference, other.reference)]
+    assert torch.allclose(means[1][0] - means[0][0], means[3][0] - means[2][0], atol=0.1)
+
+
+def test_the_band_holds_the_eyes():
+    for step in range(5):
+        batch = render_batch("train", [0, 1, step], 128, 2, PARAMS.rendering())
+        band = batch.eye_band()
+        assert band.target.shape == (2, 3, 64, 128)
+        assert band.eye_masks.sum() == batch.eye_masks.sum() and torch.equal(band.gaze, batch.gaze)
+
+
+def test_workers_render_the_same(uninterrupted):
+    params = replace(PARAMS, workers=2)
+    model, progress = make_tiny_model(), Progress()
+    losses = [loss for _, loss in pretraining_steps(model, params, progress, held_out_batches(params, SIZE_PX, CPU))]
+    assert losses == [loss for _, loss in uninterrupted[2]]
+
+
 def test_the_reference_is_dropped_as_often_as_asked():
-    keep = render_batch("train", [0, 0, 0], 16, 100, PARAMS).keep_reference
+    keep = render_batch("train", [0, 0, 0], 16, 100, PARAMS.rendering()).keep_reference
     assert keep.shape == (100, 1, 1, 1) and 0.55 < keep.mean() < 0.85
     for share, kept in ((0.0, 1.0), (1.0, 0.0)):
         params = PretrainParams(drop_reference=share)
-        assert render_batch("train", [0, 0, 0], 16, 4, params).keep_reference.unique().tolist() == [kept]
+        assert render_batch("train", [0, 0, 0], 16, 4, params.rendering()).keep_reference.unique().tolist() == [kept]
 
 
 def test_splits_show_different_persons():
     persons = {repr(synthetic.person_from_seed(0, i, split)) for split in synthetic.SPLITS for i in range(40)}
     assert len(synthetic.SPLITS) == 4 and len(persons) == 160
-    train, val = (render_batch(split, [0, 0, 0], SIZE_PX, 2, PARAMS) for split in ("train", "val"))
+    train, val = (render_batch(split, [0, 0, 0], SIZE_PX, 2, PARAMS.rendering()) for split in ("train", "val"))
     assert not torch.equal(train.target, val.target)
 
 
@@ -139,7 +175,7 @@ def test_each_phase_trains_its_own_parts():
     model, progress = make_tiny_model(), Progress()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     seen = []
-    for phase, loss in pretraining_steps(model, PARAMS, progress):
+    for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU)):
         seen.append(phase.name)
         assert math.isfinite(loss) and loss > 0
         now = model.state_dict()
@@ -156,7 +192,7 @@ def test_each_phase_trains_its_own_parts():
 @torch.no_grad()
 def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
     model, _, _ = uninterrupted
-    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8, PARAMS)
+    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8, PARAMS.rendering())
     assert model.encode(held_out.target).std().item() == pytest.approx(1.0, rel=1e-4)
     assert model.config["vae"]["scaling_factor"] == model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
 
@@ -165,7 +201,7 @@ def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, uninterrupted, tmp_path):
     """Also where one phase ends and the next has not begun."""
     model, progress = make_tiny_model(), Progress()
-    steps = pretraining_steps(model, PARAMS, progress)
+    steps = pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
     seen = [(phase.name, loss) for _, (phase, loss) in zip(range(stop_after), steps)]
     pretrain.save_state(tmp_path, model, progress)
 
@@ -173,7 +209,10 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     (tmp_path / "config.yaml").write_text(pretrain.to_yaml(config), encoding="utf-8")
     model = make_tiny_model(seed=5)
     progress = pretrain.load_state(tmp_path, config, model)
-    seen += [(phase.name, loss) for phase, loss in pretraining_steps(model, PARAMS, progress)]
+    seen += [
+        (phase.name, loss)
+        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+    ]
 
     assert seen == uninterrupted[2]
     assert_same_model(model, uninterrupted[0])
@@ -186,13 +225,12 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
 def test_the_command_end_to_end(command, tmp_path, capsys):
     assert command() == 0
     run_dir = tmp_path / "run"
-    assert sorted(file.name for file in run_dir.iterdir()) == [
-        "config.yaml",
-        "metrics.jsonl",
-        "model.md",
-        "model.pth",
-        "resume.pth",
+    assert sorted(path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*") if path.is_file()) == [
+        *("best.pth", "config.yaml", "curves.png", "metrics.jsonl", "model.md", "model.pth", "resume.pth"),
+        *(f"samples/step_{step:06d}.png" for step in (2, 3, 5, 7)),
     ]
+    for picture in run_dir.rglob("*.png"):
+        assert min(Image.open(picture).size) > 300
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [record["phase"] for record in records] == [PHASES[0]] * 2 + [PHASES[1], PHASES[2]]
 
@@ -210,6 +248,65 @@ def test_the_command_end_to_end(command, tmp_path, capsys):
     output = capsys.readouterr()
     assert f"{parameters:,} parameters" in output.out and str(run_dir / "model.pth") in output.out
     assert "Traceback" not in output.err and "\r" not in output.err, "plain lines where there is no terminal"
+
+
+def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monkeypatch):
+    """Here those of step 2, since step 4 is made to look worse."""
+    errors = iter([(20.0, 0.1)] * 4 + [(25.0, 0.05), (24.0, 0.06)])  # two of the VAE and one when it is settled, …
+    states = []
+
+    def measured(model, redraw, batches):
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return next(errors)
+
+    monkeypatch.setattr(pretraining, "eye_errors", measured)
+    assert command(pixel_steps=4) == 0
+    shipped = load_checkpoint(tmp_path / "run" / "model.pth").model.state_dict()
+    for name, tensor in shipped.items():
+        assert torch.equal(tensor, states[4][name].half().float()), name
+    assert not torch.equal(states[4]["unet.conv_out.weight"], states[5]["unet.conv_out.weight"])
+    assert "| 4 × 1 persons × 2 gazes | 25.00 dB |" in (tmp_path / "run" / "model.md").read_text()
+
+
+def test_two_processes_train_on_twice_the_persons(command, tmp_path):
+    """Under torchrun: one model, whose first step follows the mean of both processes' gradients."""
+    assert command("--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9") == 0  # writes the settings, too
+    script = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "vaegaze.pretrain"]
+    flags = ["--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9", f"--save_dir={tmp_path / 'two'}"]
+    flags += [f"--config={tmp_path / 'tiny.yaml'}", f"--output={tmp_path / 'two' / 'model.pth'}"]
+    done = subprocess.run(
+        [sys.executable, *script, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Pre-training") == 1 and done.stdout.count("✅") == 1
+
+    alone, together = (load_checkpoint(tmp_path / run / "model.pth") for run in ("run", "two"))
+    first, last = (records[0]["held_out_eye_l1"] for records in (alone.info["records"], together.info["records"]))
+    assert first != last, "the second process saw others"
+
+
+@torch.no_grad()
+def test_the_mean_gradient_of_several_processes(monkeypatch):
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1, 3))]
+    for parameter in parameters:
+        parameter.grad = torch.arange(float(parameter.numel())).reshape(parameter.shape)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
+    monkeypatch.setattr(distributed, "all_reduce", lambda tensor: tensor.add_(8))
+    pretraining.average_gradients(parameters)
+    assert parameters[0].grad.tolist() == [2.0, 2.25] and parameters[1].grad.tolist() == [[2.0, 2.25, 2.5]]
+
+
+def test_a_plain_terminal(tmp_path, command):
+    assert command(folder="other") == 0
+    flags = [f"--config={tmp_path / 'tiny.yaml'}", f"--save_dir={tmp_path}", f"--output={tmp_path / 'model.pth'}"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "vaegaze.pretrain", *flags], cwd=ROOT, capture_output=True, env=env)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
 
 
 class Trigger(io.StringIO):
@@ -319,6 +416,31 @@ def test_an_interrupted_run_is_neither_lost_nor_mixed_up(command, tmp_path, caps
     assert command("--resume", min_vae_eye_psnr=0) == 2, "another config"
     assert "this very config" in error_line(capsys)
     assert (tmp_path / "run" / "resume.pth").read_bytes() == state
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, 5])
+def test_a_damaged_resume_file(content, command, tmp_path, capsys):
+    assert command(min_vae_eye_psnr=90) == 2  # leaves its state
+    torch.save(content, tmp_path / "run" / "resume.pth")
+    capsys.readouterr()
+    assert command("--resume", min_vae_eye_psnr=90) == 2
+    assert "resume.pth is damaged" in error_line(capsys)
+
+
+def test_every_shipped_file_describes_a_model():
+    paths = sorted((ROOT / "configs" / "pretrain").rglob("*.yaml"))
+    assert paths
+    for path in paths:
+        model = pretrain.build_model(resolve(pretrain.PretrainConfig, str(path)).config.model_params)
+        assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 15e6, "in half precision"
+
+
+def test_the_shipped_model_is_of_the_shipped_file():
+    model = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth").model
+    settings = resolve(pretrain.PretrainConfig, str(ROOT / "configs" / "pretrain" / "tiny.yaml")).config
+    config = pretrain.build_model(settings.model_params).config
+    config["vae"]["scaling_factor"] = model.vae.scaling_factor  # measured
+    assert model.config == config
 
 
 def test_model_params_that_describe_no_model(tmp_path, capsys):

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "vaegaze"
 ORDER = [
     {"strict_yaml"},
     {"config_tree"},
+    {"command"},
     {"config_flags"},
     {"config"},
     {"data", "device"},
@@ -19,14 +20,15 @@ ORDER = [
     {"models"},
     {"strategies"},
     {"losses"},
+    {"pretraining_batches"},
     {"training", "pretraining"},
-    {"evaluation", "pretrain"},
+    {"evaluation"},
     {"reporting", "run_folder"},
-    {"oneshot"},
+    {"oneshot", "pretrain"},
 ]
 ANYWHERE = {"files", "progress"}
-APART = {"pretraining", "pretrain"}  # a command of its own, beside the main one: the rooms after losses are not its
-MAIN = {"person", "strategies", "training", "evaluation", "reporting", "run_folder", "oneshot"}
+APART = {"pretraining_batches", "pretraining", "pretrain"}  # a command of its own, beside the main one
+MAIN = {"person", "strategies", "training", "evaluation", "run_folder", "oneshot"}
 ENTRY_SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"oneshot_training", "test_gazecapture_oneshot"}
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

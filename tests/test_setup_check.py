@@ -43,8 +43,16 @@ def test_a_person_that_a_run_would_refuse_fails(two_persons, tmp_path, capsys):
 
 
 def test_too_few_samples_fail(two_persons, tmp_path, capsys):
-    assert check.main(["--config", yaml_for(tmp_path, two_persons, num_samples=500)]) == 1
-    assert "❌ random person selection" in capsys.readouterr().out
+    config = ["--config", yaml_for(tmp_path, two_persons, num_samples=500)]
+    assert check.main(config) == 1
+    out = capsys.readouterr().out
+    assert "❌ random person selection" in out and "give --num_samples 60" in out
+    assert check.main([*config, "--num_samples", "60"]) == 0, "the advice can be followed"
+
+
+def test_the_person_can_be_named(two_persons, capsys):
+    assert check.main(["--hdf_path", str(two_persons), "--person_id", "person_002", "--num_samples", "5"]) == 0
+    assert "person_002: 8 samples, 5 to train on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

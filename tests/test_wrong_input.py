@@ -22,9 +22,10 @@ PHOTO, MASK = ROOT / "docs/images/astronaut.png", ROOT / "docs/images/astronaut_
 def refused(world, tmp_path):
     """Runs the command, which must refuse in one line with these words, having made no folder for the run."""
 
-    def run(*flags, words):
+    def run(*flags, words, data=True):
         save_dir = tmp_path / "runs"
-        assert_one_line(command(*world.flags, "--save_dir", save_dir, *flags), *words)
+        own = world.flags if data else world.photo_flags
+        assert_one_line(command(*own, "--save_dir", save_dir, *flags), *words)
         assert not save_dir.exists()
 
     return run
@@ -52,6 +53,18 @@ def test_a_file_cut_short(share, refused, world, tmp_path):
     whole = world.hdf_path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     refused("--hdf_path", path, words=[str(path), "cut short"])
+
+
+def test_a_file_that_another_program_writes_to(refused, world, tmp_path):
+    path = tmp_path / "busy.h5"
+    path.write_bytes(world.hdf_path.read_bytes())
+    script = "import sys, h5py\nfile = h5py.File(sys.argv[1], 'r+')\nprint('open', flush=True)\nsys.stdin.read()"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with writer:
+        assert writer.stdout.readline() == "open\n"
+        refused("--hdf_path", path, words=[str(path), "open for writing in another program"])
 
 
 def test_an_unknown_person(refused):
@@ -290,16 +303,35 @@ def draw_mask(path, boxes, size=(512, 512)):
 def test_a_mask_that_does_not_fit(boxes, size, words, refused, tmp_path):
     draw_mask(tmp_path / "mask.png", boxes, size)
     flags = ("--no-use_gazecapture", "--image", PHOTO, "--mask", tmp_path / "mask.png", "--gaze", 0, 0)
-    refused(*flags, words=["--mask", "mask.png", *words])
+    refused(*flags, data=False, words=["--mask", "mask.png", *words])
 
 
 def test_a_photo_without_what_it_needs(refused, tmp_path):
     photo = ("--no-use_gazecapture", "--image", PHOTO)
-    refused(*photo, "--gaze", 0, 0, words=["photo_params.mask", "--mask PATH"])
-    refused(*photo, "--mask", MASK, words=["photo_params.gaze", "--gaze PITCH YAW"])
-    refused(*photo, "--mask", MASK, "--gaze", 0, words=["--gaze", "expected 2 arguments"])
-    refused(*photo, "--mask", tmp_path / "none.png", "--gaze", 0, 0, words=["--mask", "none.png", "does not exist"])
-    refused(*photo[:2], tmp_path, "--mask", MASK, "--gaze", 0, 0, words=["--image", "is a folder"])
+    refused(*photo, "--gaze", 0, 0, data=False, words=["photo_params.mask", "--mask PATH"])
+    refused(*photo, "--mask", MASK, data=False, words=["photo_params.gaze", "--gaze PITCH YAW"])
+    refused(*photo, "--mask", MASK, "--gaze", 0, data=False, words=["--gaze", "expected 2 arguments"])
+    refused(
+        *photo,
+        "--mask",
+        tmp_path / "none.png",
+        "--gaze",
+        0,
+        0,
+        data=False,
+        words=["--mask", "none.png", "does not exist"],
+    )
+    refused(*photo[:2], tmp_path, "--mask", MASK, "--gaze", 0, 0, data=False, words=["--image", "is a folder"])
     (tmp_path / "text.png").write_text("no picture")
-    refused(*photo[:2], tmp_path / "text.png", "--mask", MASK, "--gaze", 0, 0, words=["--image", "cannot be read"])
+    refused(
+        *photo[:2],
+        tmp_path / "text.png",
+        "--mask",
+        MASK,
+        "--gaze",
+        0,
+        0,
+        data=False,
+        words=["--image", "cannot be read"],
+    )
     refused("--image", PHOTO, words=["--no-use_gazecapture"])

@@ -5,7 +5,7 @@ Flags, file checks, --help and the run folder's config.yaml all come from the fi
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import ConfigError, Resolved, UserError, describe, option, to_yaml
@@ -149,6 +149,15 @@ class Config:
                 if getattr(params.photo_params, name) is None:
                     text = f"needed without use_gazecapture; set it, or give --{name} {words}"
                     yield (f"{photo}.{name}", source), text
+            for field in fields(GazeCaptureParams):
+                if origins[f"{gazecapture}.{field.name}"].startswith("--"):
+                    yield (
+                        (f"{gazecapture}.{field.name}", source),
+                        "has no use without use_gazecapture; add --use_gazecapture",
+                    )
+        if origins[f"{run}.gaze_mlp_layers"].startswith("--") and not params.finetune_gaze_mlp:
+            keys = f"{run}.gaze_mlp_layers", f"{run}.finetune_gaze_mlp"
+            yield keys, "has no use alone; add --finetune_gaze_mlp"
         losses = self.loss_params
         if not (losses.l1_loss or losses.mask_l1_loss or losses.vgg_loss):
             keys = tuple(f"loss_params.{name}" for name in ("l1_loss", "mask_l1_loss", "vgg_loss"))

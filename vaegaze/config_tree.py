@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import os
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -196,7 +197,7 @@ def _convert_one(kind: type, value: Any) -> Any:
             return kind(number)
     elif kind is str and isinstance(value, str):
         if value.strip() and "\0" not in value:  # neither names anything
-            return value
+            return os.path.expanduser(value) if value.startswith("~/") else value  # no shell does it in a YAML file
     elif kind in (bool, dict) and isinstance(value, kind):
         return value
     raise ValueError

@@ -11,20 +11,25 @@ from vaegaze.config import Config, UserError
 def settle_device(config: Config) -> Config:
     """Replace `auto` by what it comes to. UserError for a GPU that is not there."""
     params = config.oneshot_params
-    device, precision = params.device, params.precision
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
-        index = int(device.partition(":")[2] or 0)
+    device, precision = find_device(params.device), params.precision
+    if precision == "auto":
+        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "fp32"
+    return replace(config, oneshot_params=replace(params, device=device, precision=precision))
+
+
+def find_device(name: str) -> str:
+    """A device in place of `auto`; a GPU is made to compute alike each time. UserError for one that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UserError(
-                f"device: {device} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+                f"device: {name} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
                 "give --device cpu, or auto, or install a PyTorch build that fits the driver"
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    if precision == "auto":
-        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp32"
-    return replace(config, oneshot_params=replace(params, device=device, precision=precision))
+    return name

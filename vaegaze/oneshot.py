@@ -67,8 +67,14 @@ def run(command: Command) -> None:
     folder = RunFolder(params.save_dir, person.name)
     folder.check_writable()
 
-    # where and how exactly it is computed
+    # what an earlier run left in the way
     config = adopt_stored_choices(command.config, folder) if command.resume else command.config
+    fingerprint = data_fingerprint(person.train, person.held_out, base=params.checkpoint_path)
+    if already_finished(folder, config, fingerprint, resume=command.resume, overwrite=command.overwrite):
+        print(f"✅ The run in {folder.path} is already finished")
+        return
+
+    # where and how exactly it is computed
     config = settle_device(config)
     params, device = config.oneshot_params, torch.device(config.oneshot_params.device)
     print(f"💻 Device: {params.device}, precision: {params.precision}")
@@ -79,11 +85,7 @@ def run(command: Command) -> None:
     selection = freeze_all_but(base.model, params.finetune_strategy, gaze_mlp_layers)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
 
-    # what could be in the way, before anything is computed
-    fingerprint = data_fingerprint(person.train, person.held_out, base=params.checkpoint_path)
-    if already_finished(folder, config, fingerprint, resume=command.resume, overwrite=command.overwrite):
-        print(f"✅ The run in {folder.path} is already finished")
-        return
+    # what it is trained by, and from where on
     loss = Loss(config.loss_params, seed=params.seed, device=device)
     optimizer = make_optimizer(base.model, params)
     progress = folder.load_progress(base.model, optimizer, fingerprint) if command.resume else Progress()
@@ -145,6 +147,9 @@ class Run:
             return
         print(f"📏 Measuring the base model on {self.judged_words}")
         self.progress.before = self.measure()
+        if not all(map(math.isfinite, self.progress.before.values())):
+            path = self.params.checkpoint_path
+            raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another")
         self.look()
         self.draw_samples()
 

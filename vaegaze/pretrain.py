@@ -1,22 +1,37 @@
-"""Pre-train a model on rendered persons: `python -m vaegaze.pretrain --config configs/pretrain/tiny.yaml`."""
+"""Pre-train a model on rendered persons: `python -m vaegaze.pretrain --config configs/pretrain/tiny.yaml`.
+
+On several GPUs, or machines: `torchrun --nproc_per_node 4 -m vaegaze.pretrain --config …`.
+"""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import distributed
 
+from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option, to_yaml
-from vaegaze.files import write_text
-from vaegaze.models import VAEGaze
-from vaegaze.models.checkpoint import load_tensors, save_checkpoint, save_tensors
-from vaegaze.pretraining import PretrainParams, Progress, phases, pretraining_steps
-from vaegaze.progress import Interrupted, StopSignals, progress_bar
+from vaegaze.device import find_device
+from vaegaze.files import atomic_path, write_text
+from vaegaze.models import VAEGaze, mask_eyes, to_pixels
+from vaegaze.models.checkpoint import load_tensors, save_checkpoint, save_tensors, state_of
+from vaegaze.pretraining import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
+from vaegaze.pretraining_batches import Batch
+from vaegaze.progress import StopSignals, progress_bar
+from vaegaze.reporting import picture_sheet, write_loss_curve
 
 ANGLE_SPREAD_RAD = 0.25  # about the standard deviation of gazes and heads
+FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first
+RESIDUAL_ENDS = (".conv2", ".proj_out", "attentions.0.to_out.0")  # the last layers of residual branches: begin with 0
+PICTURED = 6  # held-out frames
+LAST_PHASE = phases(PretrainParams())[-1].name
 
 
 @dataclass(frozen=True)
@@ -39,27 +54,23 @@ class PretrainConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="python -m vaegaze.pretrain", description=__doc__)
+    parser = FlagParser(prog="python -m vaegaze.pretrain", description=__doc__.splitlines()[0])
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
-    try:
+
+    def work() -> None:
         resolved, switches = read_command(parser, PretrainConfig, argv)
         run(resolved.config, resolved.path, **switches)
-    except (UserError, OSError) as error:  # OSError: a full disk, say
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # a second Ctrl-C
-        return 130
-    except Interrupted as stop:
-        print(f"{stop}; go on with --resume", file=sys.stderr)
-        return stop.exit_code
-    return 0
+
+    return run_command(work, way_on="go on with --resume")
 
 
 def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> None:
     params, run_dir = config.pretrain_params, Path(config.pretrain_params.save_dir)
     if Path(params.output).exists() and not (overwrite or resume):
         raise UserError(f"{params.output} exists; give --overwrite to replace it, or another --output")
+    device = torch.device(find_device(params.device))
+    first = join_other_processes(device)
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     model, progress = build_model(config.model_params), Progress()
@@ -67,36 +78,94 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
         progress = load_state(run_dir, config, model)
     elif (run_dir / "resume.pth").exists() and not overwrite:
         raise UserError(f"{run_dir} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
-    else:
-        (run_dir / "resume.pth").unlink(missing_ok=True)  # none may be found under another run's settings
-    write_text(run_dir / "config.yaml", to_yaml(config))
+    elif first:
+        for name in ("resume.pth", "best.pth"):  # none may be found under another run's settings
+            (run_dir / name).unlink(missing_ok=True)
+    if first:
+        write_text(run_dir / "config.yaml", to_yaml(config))
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
+    # Convolutions are faster with the channels last, on CPUs as well.
+    model.to(device, memory_format=torch.channels_last)
+    held_out = held_out_batches(params, model.image_size, device)
 
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
-    stop, bar, phase_shown, saved_records = StopSignals(), None, None, len(progress.records)
-    for phase, loss in pretraining_steps(model, params, progress):
-        if phase is not phase_shown:
-            bar, phase_shown = progress_bar(phase.name, phase.steps, initial=progress.step - 1), phase
-        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        bar.update()
-        if len(progress.records) > saved_records or stop.received:
-            save_state(run_dir, model, progress)
-            write_text(run_dir / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in progress.records))
-            saved_records = len(progress.records)
-        stop.check()
-        if progress.step == phase.steps:
-            bar.close()
-            print(json.dumps(progress.records[-1]))
+    stop, bar, phase_shown, seen = StopSignals(), None, None, len(progress.records)
+    for phase, loss in pretraining_steps(model, params, progress, held_out):
+        stopping = is_any(stop.received is not None, device)
+        if first:
+            if phase is not phase_shown:
+                bar, phase_shown = progress_bar(phase.name, phase.steps, initial=progress.step - 1), phase
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update()
+            if len(progress.records) > seen:
+                seen = len(progress.records)
+                report(run_dir, model, params, progress, held_out)
+                if progress.records[-1] is best_record(progress):
+                    save_tensors(run_dir / "best.pth", state_of(model))
+                save_state(run_dir, model, progress)
+            elif stopping:
+                save_state(run_dir, model, progress)
+            if progress.step == phase.steps:
+                bar.close()
+                print(json.dumps(progress.records[-1]))
+        if stopping:
+            stop.received = stop.received or signal.SIGTERM  # another process was told
+            stop.check()
 
-    info = {
-        "trained_on": trained_on(params),
-        "drops_reference": params.drop_reference > 0,
-        "config": to_yaml(config),
-        "records": progress.records,
-    }
-    save_checkpoint(params.output, model, info, half=True)
-    write_text(Path(params.output).with_suffix(".md"), model_card(config, path, model, progress))
-    print(f"✅ {params.output}")
+    if first:
+        model.load_state_dict(load_tensors(run_dir / "best.pth", hint="start anew with --overwrite"))
+        info = {
+            "trained_on": trained_on(params),
+            "drops_reference": params.drop_reference > 0,
+            "config": to_yaml(config),
+            "records": progress.records,
+        }
+        save_checkpoint(params.output, model, info, half=True)
+        write_text(Path(params.output).with_suffix(".md"), model_card(config, path, model, progress))
+        print(f"✅ {params.output}")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def join_other_processes(device: torch.device) -> bool:
+    """Under torchrun, meet the other processes; True for the one that alone writes and prints."""
+    if "LOCAL_RANK" not in os.environ:
+        return True
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return distributed.get_rank() == 0
+
+
+def is_any(flag: bool, device: torch.device) -> bool:
+    """Whether it holds in any of the processes: all must stop after the same step."""
+    if not distributed.is_initialized():
+        return flag
+    count = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(count)
+    return count.item() > 0
+
+
+def best_record(progress: Progress) -> dict | None:
+    """The last phase's record with the best eyes."""
+    records = [record for record in progress.records if record["phase"] == LAST_PHASE]
+    return min(records, key=lambda record: record["held_out_eye_l1"], default=None)
+
+
+@torch.no_grad()
+def report(run_dir: Path, model: VAEGaze, params: PretrainParams, progress: Progress, held_out: list[Batch]) -> None:
+    """metrics.jsonl, curves.png and a picture of held-out frames."""
+    write_text(run_dir / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in progress.records))
+    todo = phases(params)
+    done = {phase.name: sum(other.steps for other in todo[:i]) for i, phase in enumerate(todo)}
+    history = [record | {"step": done[record["phase"]] + record["step"]} for record in progress.records]
+    write_loss_curve(run_dir / "curves.png", history, "pre-training", names=("loss", "eye_l1", "eye_psnr"))
+
+    few = held_out[0]
+    pictures = [few.target, mask_eyes(few.target, few.eye_masks), todo[progress.phase].redraw(model, few)]
+    rows = [(str(i), row) for i, row in enumerate(zip(*(to_pixels(picture[:PICTURED]) for picture in pictures)))]
+    with atomic_path(run_dir / "samples" / f"step_{history[-1]['step']:06d}.png") as temporary:
+        Image.fromarray(picture_sheet(("target", "masked input", "result"), rows)).save(temporary)
 
 
 def build_model(params: ModelParams) -> VAEGaze:
@@ -105,20 +174,35 @@ def build_model(params: ModelParams) -> VAEGaze:
         model = VAEGaze(asdict(params))
     except (TypeError, ValueError, IndexError, AssertionError) as error:
         raise UserError(f"model_params do not describe a model: {error}") from error
-    for branch in (model.gaze_mlp.head_mlp, model.gaze_mlp.gaze_mlp):
-        linears = [layer for layer in branch.net if isinstance(layer, torch.nn.Linear)]
-        for linear in linears:  # PyTorch's own start shrinks from layer to layer: all gazes would look the same
-            torch.nn.init.kaiming_normal_(linear.weight, a=0.01)
-        with torch.no_grad():
-            linears[0].weight /= ANGLE_SPREAD_RAD
-    if model.residual:  # begin with the masked latents as they are
-        torch.nn.init.zeros_(model.unet.conv_out.weight)
-        torch.nn.init.zeros_(model.unet.conv_out.bias)
+    initialise(model)
     return model
 
 
+@torch.no_grad()
+def initialise(model: VAEGaze) -> None:
+    """Starts that train faster than PyTorch's own, which shrink what they are given from layer to layer."""
+    for module in (model.vae, model.unet):
+        for name, layer in module.named_modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+                torch.nn.init.zeros_(layer.bias)
+            if name.endswith(RESIDUAL_ENDS):
+                torch.nn.init.zeros_(layer.weight)
+                torch.nn.init.zeros_(layer.bias)
+    latents = model.vae.post_quant_conv.in_channels
+    model.vae.quant_conv.weight[latents:] = 0
+    model.vae.quant_conv.bias[latents:] = FIRST_LOGVAR
+    for branch in (model.gaze_mlp.head_mlp, model.gaze_mlp.gaze_mlp):  # else all gazes would look the same
+        linears = [layer for layer in branch.net if isinstance(layer, torch.nn.Linear)]
+        for linear in linears:
+            torch.nn.init.kaiming_normal_(linear.weight, a=0.01)
+        linears[0].weight /= ANGLE_SPREAD_RAD
+    if model.residual:  # begin with the masked latents as they are
+        torch.nn.init.zeros_(model.unet.conv_out.weight)
+
+
 def save_state(run_dir: Path, model: VAEGaze, progress: Progress) -> None:
-    content = {"model": model.state_dict(), "model_config": model.config, "progress": vars(progress)}
+    content = {"model": state_of(model), "model_config": model.config, "progress": vars(progress)}
     save_tensors(run_dir / "resume.pth", content)
 
 
@@ -128,9 +212,13 @@ def load_state(run_dir: Path, config: PretrainConfig, model: VAEGaze) -> Progres
     if not there or config_path.read_text(encoding="utf-8") != to_yaml(config):
         raise UserError(f"{run_dir} holds no interrupted run of this very config; start without --resume")
     state = load_tensors(state_path, hint="start anew with --overwrite")
-    model.load_state_dict(state["model"])
-    model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = state["model_config"]["vae"]["scaling_factor"]
-    return Progress(**state["progress"])
+    try:
+        model.load_state_dict(state["model"])
+        scaling_factor = state["model_config"]["vae"]["scaling_factor"]
+        model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = scaling_factor
+        return Progress(**state["progress"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{state_path} is damaged ({type(error).__name__}); start anew with --overwrite") from error
 
 
 def trained_on(params: PretrainParams) -> str:
@@ -141,14 +229,16 @@ def trained_on(params: PretrainParams) -> str:
 def model_card(config: PretrainConfig, path: str | None, model: VAEGaze, progress: Progress) -> str:
     """The page beside the checkpoint, in Markdown, its numbers measured; `path` is the YAML file, if there was one."""
     params = config.pretrain_params
-    last = {record["phase"]: record for record in progress.records}
+    records = {record["phase"]: record for record in progress.records}  # of each phase the last one …
+    records[LAST_PHASE] = best_record(progress)  # … but of the last one what is shipped
     rows = [
-        (phase.name, f"{phase.steps:,} × {phase.batch_size} persons × {phase.gazes} gazes", last[phase.name])
+        (phase.name, f"{phase.steps:,} × {phase.batch_size} persons × {phase.gazes} gazes", records[phase.name])
         for phase in phases(params)
     ]
     steps = "\n".join(f"| {name} | {steps} | {record['held_out_eye_psnr']:.2f} dB |" for name, steps, record in rows)
     sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("vae", "unet", "gaze_mlp")}
     parts = "\n".join(f"| {part} | {size:,} |" for part, size in sizes.items())
+    where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
     return f"""# {Path(params.output).name}
 
 A VAE-GAZE model for {config.model_params.image_size} px, stored in half precision. `python -m vaegaze.pretrain` wrote
@@ -156,7 +246,7 @@ it, and this page.
 
 - **Trained on** {trained_on(params)}. It has seen no real face, and no person of the demo file.
 - **Made by** `python -m vaegaze.pretrain{f" --config {path}" if path else ""}`, with the settings below.
-- **Time** {progress.seconds / 60:.0f} minutes of training on {params.threads} CPU threads.
+- **Time** {progress.seconds / 60:.0f} minutes of training on {where}, {params.precision}.
 - **Reference frames** were dropped {100 * params.drop_reference:.0f} % of the time: it can be fine-tuned on one photo.
 
 | part | parameters |

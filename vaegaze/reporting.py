@@ -36,12 +36,14 @@ def picture_sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.
     return np.asarray(sheet)
 
 
-def write_loss_curve(path: Path, history: list[dict], title: str) -> None:
-    """Every loss term over the steps, for training frames and for held-out ones."""
+def write_loss_curve(
+    path: Path, history: list[dict], title: str, names: Sequence[str] = ("loss", "l1", "mask_l1", "vgg")
+) -> None:
+    """Those of the names that the history has over its steps, for training frames and for held-out ones."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # works without a display; pyplot may not
     from matplotlib.figure import Figure
 
-    names = [name for name in ("loss", "l1", "mask_l1", "vgg") if any(name in record for record in history)]
+    names = [name for name in names if any({name, f"held_out_{name}"} & record.keys() for record in history)]
     figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):

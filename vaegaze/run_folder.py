@@ -65,7 +65,9 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def write_metrics(self, history: list[dict]) -> None:
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+        write_text(
+            self.path / "metrics.jsonl", "".join(json.dumps(record, allow_nan=False) + "\n" for record in history)
+        )
 
     def write_picture(self, name: str, pixels: np.ndarray, colour_profile: bytes | None = None) -> None:
         with atomic_path(self.path / name) as temporary:
@@ -78,6 +80,7 @@ class RunFolder:
         content = {
             "format": RESUME_FORMAT,
             "fingerprint": fingerprint,
+            "threads": torch.get_num_threads(),  # with another number of them the CPU rounds otherwise
             "progress": vars(progress),
             "trained": trained,
             "optimizer": optimizer.state_dict(),
@@ -96,6 +99,7 @@ class RunFolder:
                 for name, tensor in content["trained"].items():
                     parameters[name].copy_(tensor)
             optimizer.load_state_dict(content["optimizer"])
+            torch.set_num_threads(content["threads"])
             return Progress(**content["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{self.resume} is damaged ({error}); start anew with --overwrite") from error

@@ -25,15 +25,20 @@ def read_rgb(path: str | Path, key: str) -> tuple[np.ndarray, bytes | None]:
     """
     picture = _open_upright(path, key)
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB")), profile
+    return np.array(_over(picture, "white").convert("RGB")), profile
 
 
 def read_grey(path: str | Path, key: str) -> np.ndarray:
-    """A picture, such as a mask, as (H, W) uint8 grey, upright. Errors as for `read_rgb`."""
-    return np.array(_open_upright(path, key).convert("L"))
+    """A picture, such as a mask, as (H, W) uint8 grey, upright, transparent parts black. Errors as for `read_rgb`."""
+    return np.array(_over(_open_upright(path, key), "black").convert("L"))
+
+
+def _over(picture: Image.Image, background: str) -> Image.Image:
+    """What shows through the transparent parts of a picture is the background."""
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
 
 
 def _open_upright(path: str | Path, key: str) -> Image.Image:

@@ -37,6 +37,11 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
         raise UserError(f"HDF5 file {path} may not be read; grant access to it, or set {PATH_KEY}") from error
     except (OSError, RuntimeError, KeyError) as error:  # what h5py raises on bytes it cannot make sense of
         reason = " ".join(str(error).strip("'\"").split())
+        if "unable to lock file" in reason:
+            raise UserError(
+                f"HDF5 file {path} is open for writing in another program; close that, or set "
+                "HDF5_USE_FILE_LOCKING=FALSE in the environment"
+            ) from error
         raise UserError(f"HDF5 file {path} is damaged or cut short ({reason}); copy or download it again") from error
 
 

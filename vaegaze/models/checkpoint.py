@@ -49,7 +49,7 @@ def save_checkpoint(
     path: str | Path, model: VAEGaze, info: dict, reference: Reference | None = None, *, half: bool = False
 ) -> None:
     """Write model, `info` and reference to `path`; `half` stores the weights as float16."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    state = state_of(model)
     if half:
         state = {name: tensor.half() for name, tensor in state.items()}
     content = {"format": FORMAT, "model_config": model.config, "state_dict": state, "info": info, "reference": None}
@@ -62,6 +62,11 @@ def save_checkpoint(
     save_tensors(path, content)
 
 
+def state_of(model: VAEGaze) -> dict[str, torch.Tensor]:
+    """All weights on the CPU, in plain memory order."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one of ours, whole."""
     content = load_tensors(path, hint="give a VAE-GAZE checkpoint with --checkpoint_path")
@@ -72,6 +77,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             model = VAEGaze(content["model_config"])
         info, state = dict(content["info"]), dict(content["state_dict"])
         reference = _read_reference(content["reference"], model.image_size)
+        if not all(type(index) is int for index in info.get("trained_indices", [])):
+            raise ValueError("trained_indices are no sample numbers")
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"{path}: the checkpoint's contents do not describe a VAE-GAZE model: {_first_line(error)}"
@@ -83,10 +90,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def save_tensors(path: str | Path, content: dict) -> None:
-    """torch.save, atomically; OSError when it cannot be written."""
-    with atomic_path(path) as temporary:
+    """torch.save, atomically, the same bytes for the same content; OSError when it cannot be written."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:  # given a path, torch stores its random name
         try:
-            torch.save(content, temporary)
+            torch.save(content, file)
         except RuntimeError as error:  # so torch reports a full disk
             raise OSError(
                 errno.EIO, f"cannot be written, is the disk full? ({_first_line(error)})", str(path)
@@ -117,7 +124,7 @@ def load_tensors(path: str | Path, *, hint: str):
 def _refuse_mismatch(path: str | Path, model: VAEGaze, state: dict) -> None:
     """Both sides of every tensor that is missing, unknown or of another shape, in one error."""
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in state.items()}
+    found = {name: _shape(tensor) for name, tensor in state.items()}
     wrong = [name for name in sorted(wanted | found, key=str) if wanted.get(name) != found.get(name)]
     if wrong:
         sides = "; ".join(
@@ -126,6 +133,12 @@ def _refuse_mismatch(path: str | Path, model: VAEGaze, state: dict) -> None:
         )
         more = f"; and {len(wrong) - SHOWN_NAMES} more" if len(wrong) > SHOWN_NAMES else ""
         raise UserError(f"{path}: {len(wrong)} tensors do not fit the checkpoint's own model config: {sides}{more}")
+
+
+def _shape(value) -> tuple[int, ...] | str:
+    """Of a tensor that holds numbers; what else a file may bring fits nowhere."""
+    plain_tensor = isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    return tuple(value.shape) if plain_tensor and value.is_floating_point() else "something else"
 
 
 def _read_reference(content: dict | None, size: int) -> Reference | None:
