@@ -17,6 +17,7 @@ from vaegaze.models.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004
+NOBODY_ESTIMATES = ("--estimator", "none")  # which would take longer than all else
 BASE_INFO = {"trained_on": "nothing", "drops_reference": True}
 
 
@@ -44,7 +45,17 @@ class World:
     @property
     def photo_flags(self) -> list:
         """The same for one that is to be given a photo."""
-        return ["--checkpoint_path", self.base, "--vgg_loss", 0, "--device", "cpu", "--sample_every", 0]
+        return [
+            "--checkpoint_path",
+            self.base,
+            "--vgg_loss",
+            0,
+            "--device",
+            "cpu",
+            "--sample_every",
+            0,
+            *NOBODY_ESTIMATES,
+        ]
 
 
 def make_world(folder: Path) -> World:

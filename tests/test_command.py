@@ -22,6 +22,7 @@ from vaegaze.config_tree import resolve
 from vaegaze.data import hdf5
 from vaegaze.evaluation import METRICS
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.run_folder import folder_name
 from vaegaze.strategies import GAZE_MLP_LAYERS, STRATEGIES
 
@@ -122,8 +123,11 @@ def test_the_lines_it_prints(finished, world):
         f"✅ Successfully loaded 8 samples for person {PERSON}",
     ]
     assert "💻 Device: cpu, precision: fp32" in lines and "📏 Measuring the base model on 4 held-out frames" in lines
-    assert lines[-1] == f"✅ {folder / 'finetuned_model.pth'}" and max(map(len, lines[-6:-1])) <= 60
-    assert [line.split("  ")[0] for line in lines[-5:-1]] == ["before", "after", "mean eye patch", "reference eyes"]
+    assert lines[-1] == f"✅ {folder / 'finetuned_model.pth'}" and max(map(len, lines[-10:-1])) <= 60
+    rows = ["before", "after", "mean eye patch", "reference eyes"]
+    assert [line.split("  ")[0] for line in lines[-9:-5]] == rows
+    assert lines[-5].startswith("told to look elsewhere")
+    assert [line.split("  ")[0] for line in lines[-3:-1]] == rows[:2]
 
 
 def test_the_summary(finished, world):
@@ -131,9 +135,15 @@ def test_the_summary(finished, world):
     summary = json.loads((folder / "summary.json").read_text())
     baselines = summary["baselines"]
     assert baselines.keys() == {"mean_eye_patch", "reference_eyes"}
-    for numbers in (summary["before"], summary["after"], *baselines.values()):
-        assert set(numbers) == set(METRICS) == {"l1", "eye_l1", "eye_psnr", "ssim"}
+    assert set(METRICS) == {"l1", "eye_l1", "eye_psnr", "ssim"}
+    for numbers in baselines.values():
+        assert set(numbers) == set(METRICS) and np.isfinite(list(numbers.values())).all()
+    redirected = {f"redirected_{name}" for name in METRICS}
+    for numbers in (summary["before"], summary["after"]):
+        assert set(numbers) == {*METRICS, *redirected, "lpips", "outside_mask"}
+        assert numbers.pop("lpips") is None and numbers["outside_mask"] == 0
         assert np.isfinite(list(numbers.values())).all()
+    assert summary["redirected"] == 4 * 8 and summary["estimator"] is None
     assert summary["after"]["eye_l1"] < 0.8 * summary["before"]["eye_l1"]
     assert summary["after"]["eye_psnr"] > summary["before"]["eye_psnr"] + 1
     assert summary["held_out"] == 4 and summary["steps"] == STEPS and summary["person"] == PERSON
@@ -403,6 +413,25 @@ def test_one_photo(world, tmp_path):
 
 
 # --- A run that is there already --------------------------------------------------------------------------------------
+
+
+def test_an_estimator_reads_the_gaze(world, tmp_path):
+    """Off the results, the baselines and the redirected frames; its own errors are told beside."""
+    torch.manual_seed(0)
+    estimator = tmp_path / "estimator.pth"
+    save_estimator(estimator, GazeEstimator(), {"own_error_deg": {"all": 1.25}})
+    flags = ("--person_id", "person_003", "--num_samples", 4, "--num_steps", 1, "--save_dir", tmp_path)
+    outcome = command(*world.flags, *flags, "--estimator", estimator)
+    assert outcome.code == 0, outcome
+    summary = json.loads((tmp_path / "person_003" / "summary.json").read_text())
+    names = {"gaze_error_deg", "gaze_error_to_target_deg", "estimator_error_deg"}
+    for numbers in (summary["before"], summary["after"]):
+        assert names | {f"redirected_{name}" for name in names} <= set(numbers)
+    assert names <= set(summary["baselines"]["mean_eye_patch"])
+    assert summary["before"]["estimator_error_deg"] == summary["after"]["estimator_error_deg"] > 0
+    assert summary["estimator"] == {"path": str(estimator), "own_error_deg": {"all": 1.25}}
+    assert "the gaze estimator's own error on true pictures" in outcome.out and outcome.out.count("gaze°") == 2
+    assert max(map(len, outcome.out.splitlines()[-10:-1])) <= 72
 
 
 def test_a_finished_run_is_never_overwritten_unasked(finished):

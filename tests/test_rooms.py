@@ -24,11 +24,12 @@ ORDER = [
     {"training", "pretraining"},
     {"evaluation"},
     {"reporting", "run_folder"},
-    {"oneshot", "pretrain"},
+    {"benchmark_report"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark"},
 ]
 ANYWHERE = {"files", "progress"}
-APART = {"pretraining_batches", "pretraining", "pretrain"}  # a command of its own, beside the main one
-MAIN = {"person", "strategies", "training", "evaluation", "run_folder", "oneshot"}
+APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one
+MAIN = {"person", "strategies", "training", "run_folder", "oneshot"}
 ENTRY_SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"oneshot_training", "test_gazecapture_oneshot"}
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

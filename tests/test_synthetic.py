@@ -198,6 +198,28 @@ def test_file_has_the_upstream_layout(tmp_path):
         assert file.attrs["split"] == second.attrs["split"] == "train"
 
 
+def test_one_file_holds_all_splits(tmp_path):
+    path = tmp_path / "faces.h5"
+    flags = ["--persons", "10", "--samples", "1:2", "--size", "16", "--seed", "3"]
+    assert synthetic.main(["--output", str(path), *flags]) == 0
+    with h5py.File(path) as file:
+        assert file.attrs["split"] == "all"
+        splits = [group.attrs["split"] for group in file.values()]
+        assert splits == ["train"] * 8 + ["val", "test"]
+        for number in (1, 9, 10):
+            group, split = file[f"person_{number:03d}"], splits[number - 1]
+            assert (group.attrs["seed"], group.attrs["number"]) == (3, number)
+            person, scene = person_from_seed(3, number, split), scene_from_seed(3, number, 0, split)
+            np.testing.assert_array_equal(group["pixels"][0], render(person, scene, 16).image)
+
+
+@pytest.mark.parametrize("persons", [1, 2, 3, 10, 200])
+def test_splits_have_their_shares(persons):
+    splits = [synthetic.split_of(number, persons) for number in range(1, persons + 1)]
+    share = 0 if persons < 3 else max(1, persons // 10)
+    assert splits.count("val") == splits.count("test") == share and splits.count("train") == persons - 2 * share
+
+
 def test_an_existing_file_is_kept(tmp_path, capsys):
     path = tmp_path / "faces.h5"
     path.write_bytes(b"precious")

@@ -31,6 +31,13 @@ def refused(world, tmp_path):
     return run
 
 
+def test_no_estimator(refused, world, tmp_path):
+    refused("--estimator", tmp_path / "none.pth", words=["there is no file", "none.pth", "--estimator"])
+    refused("--estimator", world.base, words=["not a gaze estimator", "--estimator"])
+    torch.save({"format": "vaegaze-estimator-1", "state_dict": {}, "info": {}}, tmp_path / "empty.pth")
+    refused("--estimator", tmp_path / "empty.pth", words=["no gaze estimator", "--estimator"])
+
+
 # --- The HDF5 file ----------------------------------------------------------------------------------------------------
 
 

@@ -91,6 +91,12 @@ class OneshotParams:
         "./outputs/gazecapture_oneshot", help="the run's folder is made in here, named after the person", metavar="PATH"
     )
     checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the model to start from", metavar="PATH")
+    estimator: str = option(
+        "./checkpoints/gaze_estimator/gaze_estimator.pth",
+        legal="none | PATH",
+        help="what reads gaze off the results; trains nothing",
+        metavar="PATH",
+    )
     seed: int = option(0, low=0, high=2**32 - 1, help="decides every random choice")
     device: str = option(
         "auto",

@@ -1,20 +1,136 @@
 """The numbers: how well frames are redrawn, and what a trivial method would have reached."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaegaze.data.masks import FEATHER_OF_CANVAS, inward_alpha
+from vaegaze.data.redrawing import RenderedPerson, other_gazes
 from vaegaze.data.samples import Samples
 from vaegaze.losses import mean_over
-from vaegaze.models import VAEGaze, to_unit_range
+from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training import Frames
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose own would be infinite, which no JSON holds
+ESTIMATED_AT_ONCE = 16  # pictures
+
+Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
+
+
+@dataclass(frozen=True)
+class Redirections:
+    """Frames told to look elsewhere, and what they would then have looked like."""
+
+    frames: Frames  # (N, …): the latents are those of the original frames, target and gaze are of the true pictures
+    originals: Samples  # (N, …): what a result is pasted into
+
+
+def redirect(person: RenderedPerson, frames: Frames, samples: Samples) -> Redirections:
+    """Each of the frames, which are the samples' tensors, told to look in eight other directions."""
+    gazes = other_gazes(samples)
+    rows = np.repeat(np.arange(len(samples)), gazes.shape[1])
+    true = person.redraw(samples, gazes)
+    device = frames.target.device
+    told = replace(
+        frames.take(torch.from_numpy(rows).to(device)),
+        target=to_unit_range(true.images).to(device),
+        gaze=torch.from_numpy(true.gaze).to(device),
+    )
+    return Redirections(told, samples.take(rows))
+
+
+def evaluate(
+    model: VAEGaze,
+    frames: Frames,
+    samples: Samples,
+    estimator: Estimator | None = None,
+    redirections: Redirections | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, float | None]:
+    """All numbers of a model on frames, which are the samples' tensors.
+
+    Those of `measure`, those of `judge`, lpips (None without its weights), outside_mask: the largest difference that
+    pasting made outside the eye masks (0..255, and always 0); and with `redirections` the same of these, against the
+    true pictures, as redirected_….
+    """
+    results = draw(model, frames, check)
+    numbers = measure(results, frames) | {"lpips": lpips(results, frames.target)}
+    pasted = paste(to_pixels(results), samples)
+    numbers["outside_mask"] = float(outside_difference(pasted, samples))
+    if estimator is not None:
+        numbers |= judge(estimator, pasted, frames)
+    if redirections is not None:
+        told = redirections.frames
+        results = draw(model, told, check)
+        numbers |= {f"redirected_{name}": value for name, value in measure(results, told).items()}
+        if estimator is not None:
+            judged = judge(estimator, paste(to_pixels(results), redirections.originals), told)
+            numbers |= {f"redirected_{name}": value for name, value in judged.items()}
+    return numbers
+
+
+@torch.no_grad()
+def judge(estimator: Estimator, pictures: np.ndarray, frames: Frames) -> dict[str, float]:
+    """Mean angular errors, in degrees, of what an estimator reads off pictures (N, S, S, 3) uint8.
+
+    gaze_error_deg is against the label (ST-ED's protocol), gaze_error_to_target_deg against what it reads off the
+    frames' targets (GazeNeRF's), and estimator_error_deg its own error on these targets, to be kept in mind.
+    """
+    drawn = _estimates(estimator, to_unit_range(pictures).to(frames.target.device))
+    true = _estimates(estimator, frames.target)
+    pairs = {
+        "gaze_error_deg": (drawn, frames.gaze),
+        "gaze_error_to_target_deg": (drawn, true),
+        "estimator_error_deg": (true, frames.gaze),
+    }
+    return {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
+
+
+def _estimates(estimator: Estimator, pictures: Tensor) -> Tensor:
+    return torch.cat([estimator(few) for few in pictures.split(ESTIMATED_AT_ONCE)])
+
+
+def angular_error_deg(first: Tensor, second: Tensor) -> Tensor:
+    """Angles (B,) in degrees between directions (B, 2) = pitch, yaw in radians (those of `geometry.gaze_vector`).
+
+    Twice the arcsine of half the distance of the unit vectors: the arccosine of their product is blunt near 0.
+    """
+
+    def vectors(angles: Tensor) -> Tensor:
+        pitch, yaw = angles.double().unbind(-1)
+        return torch.stack([pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()], dim=-1)  # (B, 3)
+
+    distance = (vectors(first) - vectors(second)).norm(dim=-1)
+    return torch.rad2deg(2 * torch.asin((distance / 2).clamp(max=1)))
+
+
+def outside_difference(pasted: np.ndarray, samples: Samples) -> int:
+    """The largest difference (0..255) between pasted results and the samples' images outside the eye masks."""
+    difference = np.abs(pasted.astype(int) - samples.images).max(axis=-1)
+    return int((difference * ~samples.eye_masks).max())
+
+
+@torch.no_grad()
+def lpips(results: Tensor, targets: Tensor) -> float | None:
+    """Mean LPIPS (AlexNet, Zhang et al. 2018, arXiv:1801.03924); None where AlexNet's weights are not cached."""
+    from torchvision.models import AlexNet_Weights
+
+    file_name = AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / file_name).is_file():
+        return None
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
+
+    values = [
+        learned_perceptual_image_patch_similarity(result[None], target[None], net_type="alex")
+        for result, target in zip(results, targets)
+    ]
+    return torch.stack(values).mean().item()
 
 
 @torch.no_grad()
@@ -59,7 +175,7 @@ def paste(results: np.ndarray, samples: Samples) -> np.ndarray:
 
 
 def measure_baselines(
-    train: Samples, held_out: Samples, frames: Frames, reference: Reference | None
+    train: Samples, held_out: Samples, frames: Frames, reference: Reference | None, estimator: Estimator | None = None
 ) -> dict[str, dict[str, float] | None]:
     """What pasting eyes reaches on held-out samples, of which `frames` are the tensors.
 
@@ -70,11 +186,14 @@ def measure_baselines(
         pasted["mean_eye_patch"] = mean_eye_patch(train, held_out)
         if reference is not None:
             pasted["reference_eyes"] = reference_eyes(reference, train, held_out)
-    device = frames.target.device
-    return {
-        name: None if pixels is None else measure(to_unit_range(pixels).to(device), frames)
-        for name, pixels in pasted.items()
-    }
+    numbers = {}
+    for name, pixels in pasted.items():
+        numbers[name] = None
+        if pixels is not None:
+            numbers[name] = measure(to_unit_range(pixels).to(frames.target.device), frames)
+            if estimator is not None:
+                numbers[name] |= judge(estimator, pixels, frames)
+    return numbers
 
 
 def mean_eye_patch(train: Samples, targets: Samples) -> np.ndarray:

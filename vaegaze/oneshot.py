@@ -14,11 +14,12 @@ from vaegaze.config import Command, Config, UserError, describe, to_yaml
 from vaegaze.config_tree import plain
 from vaegaze.data import photo
 from vaegaze.device import settle_device
-from vaegaze.evaluation import draw, measure, measure_baselines, paste
+from vaegaze.evaluation import draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
 from vaegaze.losses import Loss
 from vaegaze.models import mask_eyes, to_pixels
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint, save_checkpoint
+from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.person import Person, load_person
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
 from vaegaze.reporting import picture_sheet, summary_table, write_loss_curve
@@ -85,7 +86,8 @@ def run(command: Command) -> None:
     selection = freeze_all_but(base.model, params.finetune_strategy, gaze_mlp_layers)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
 
-    # what it is trained by, and from where on
+    # what it is trained and judged by, and from where on
+    estimator = None if params.estimator == "none" else load_estimator(params.estimator)
     loss = Loss(config.loss_params, seed=params.seed, device=device)
     optimizer = make_optimizer(base.model, params)
     progress = folder.load_progress(base.model, optimizer, fingerprint) if command.resume else Progress()
@@ -96,7 +98,7 @@ def run(command: Command) -> None:
         return
 
     try:
-        run = Run(config, base, person, selection, folder, loss, optimizer, progress, fingerprint)
+        run = Run(config, base, person, selection, folder, loss, estimator, optimizer, progress, fingerprint)
         run.start()
         run.train()
         run.finish()
@@ -104,6 +106,10 @@ def run(command: Command) -> None:
         way_on = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
         print(f"\n⏸️ {interrupted}; {way_on}", file=sys.stderr)
         raise
+
+
+def all_finite(numbers: dict[str, float | None]) -> bool:
+    return all(value is None or math.isfinite(value) for value in numbers.values())
 
 
 class Run:
@@ -117,6 +123,7 @@ class Run:
         selection: Selection,
         folder: RunFolder,
         loss: Loss,
+        estimator: TrainedEstimator | None,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         fingerprint: str,
@@ -131,6 +138,11 @@ class Run:
         if len(person.held_out):
             self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
             self.judged, self.judged_samples = self.held_out, person.held_out
+        self.redirections = None
+        if person.rendered is not None and len(person.held_out):
+            self.redirections = redirect(person.rendered, self.held_out, person.held_out)
+        self.estimator_info = {"path": self.params.estimator, **estimator.info} if estimator else None
+        self.estimator = estimator.model.to(device) if estimator else None
         self.stop = StopSignals()  # till now there was nothing to save, and a signal ended the program at once
 
     def start(self) -> None:
@@ -147,7 +159,7 @@ class Run:
             return
         print(f"📏 Measuring the base model on {self.judged_words}")
         self.progress.before = self.measure()
-        if not all(map(math.isfinite, self.progress.before.values())):
+        if not all_finite(self.progress.before):
             path = self.params.checkpoint_path
             raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another")
         self.look()
@@ -214,9 +226,11 @@ class Run:
     def finish(self) -> None:
         """Measure, draw, and write the result; the model comes last, since it marks the run as finished."""
         after = self.measure()
-        if not all(map(math.isfinite, after.values())):  # by the very last update; the steps before it were checked
+        if not all_finite(after):  # by the very last update; the steps before it were checked
             raise UserError(f"the last step made the model's pictures infinite or NaN; {self.anew}")
-        baselines = measure_baselines(self.person.train, self.person.held_out, self.held_out, self.reference)
+        baselines = measure_baselines(
+            self.person.train, self.person.held_out, self.held_out, self.reference, self.estimator
+        )
         summary = {
             "person": self.person.name,
             "before": self.progress.before,
@@ -225,6 +239,8 @@ class Run:
             "held_out": len(self.held_out),
             "held_out_but_seen_by_base": self.seen_by_base,
             "evaluated_on": self.judged_words,
+            "redirected": len(self.redirections.frames) if self.redirections else 0,
+            "estimator": self.estimator_info,
             "steps": self.progress.step,
             "seconds": round(self.progress.seconds, 2),
             "sec_per_step": round(self.progress.seconds / self.progress.step, 4),
@@ -260,7 +276,8 @@ class Run:
         return self.references[0] if self.references else None
 
     def measure(self) -> dict[str, float]:
-        return measure(draw(self.model, self.judged, self.stop.check), self.judged)
+        check = self.stop.check
+        return evaluate(self.model, self.judged, self.judged_samples, self.estimator, self.redirections, check)
 
     def log(self, bar: tqdm) -> None:
         """The means since the last line of metrics.jsonl become the next one."""

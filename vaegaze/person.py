@@ -9,6 +9,7 @@ import numpy as np
 from vaegaze.config import DEMO_HDF_PATH, OneshotParams, UserError
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.photo import Photo, load_photo
+from vaegaze.data.redrawing import RenderedPerson
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
 
@@ -24,6 +25,7 @@ class Person:
     held_out: Samples
     info: dict  # for person_info.json
     photo: Photo | None = None
+    rendered: RenderedPerson | None = None
 
 
 def load_person(params: OneshotParams, size_px: int) -> Person:
@@ -81,7 +83,14 @@ def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
         "seed": seed,
         "gaze_range_rad": _gaze_range(train),
     }
-    return Person(person_id, train, held_out, info)
+    return Person(person_id, train, held_out, info, rendered=_if_drawn_today(data.rendered, data.samples))
+
+
+def _if_drawn_today(rendered: RenderedPerson | None, samples: Samples) -> RenderedPerson | None:
+    if rendered is None or rendered.drew(samples):
+        return rendered
+    print("⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze")
+    return None
 
 
 def _load_from_photo(params: OneshotParams, size_px: int) -> Person:

@@ -15,6 +15,10 @@ GAP_PX = 4
 CAPTION_PX = 24
 
 
+ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
+COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
+
+
 def picture_sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
     """Pictures (S, S, 3) uint8 in a captioned grid: each row is its caption and one picture per column."""
     side = rows[0][1][0].shape[0]
@@ -61,11 +65,26 @@ def write_loss_curve(
 
 
 def summary_table(summary: dict) -> str:
-    """Before, after and the baselines in columns; at most 60 wide."""
+    """Before, after and the baselines in columns; then the same of redirected frames; at most 60 wide."""
     rows = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
-    lines = [f"{'':<16}" + "".join(f"{name:>10}" for name in METRICS)]
+    lines = numbers_table(rows, "")
+    redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
+    if redirected:
+        lines += ["told to look elsewhere, against the true pictures:", *redirected]
+    errors = [f"{summary['after'][key]:.2f}°" for key in ESTIMATOR_ERRORS if key in summary["after"]]
+    if errors:
+        lines.append(f"(the gaze estimator's own error on true pictures: {', '.join(errors)})")
+    return "\n".join(lines)
+
+
+def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
+    """The rows that have numbers under these names with the prefix; none if no row has."""
+    columns = [name for name in COLUMNS if any(numbers and prefix + name in numbers for numbers in rows.values())]
+    if not columns:
+        return []
+    lines = [f"{'':<15}" + "".join(f"{COLUMNS[name]:>9}" for name in columns)]
     for name, numbers in rows.items():
         if numbers is not None:
-            values = "".join(f"{numbers[m]:>10.2f}" if m == "eye_psnr" else f"{numbers[m]:>10.4f}" for m in METRICS)
-            lines.append(f"{name.replace('_', ' '):<16}{values}")
-    return "\n".join(lines)
+            digits = ((numbers[prefix + column], 2 if column.endswith(("psnr", "deg")) else 4) for column in columns)
+            lines.append(f"{name.replace('_', ' '):<15}" + "".join(f"{value:>9.{places}f}" for value, places in digits))
+    return lines

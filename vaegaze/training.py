@@ -70,7 +70,10 @@ def choose_references(samples: Samples) -> list[Reference]:
 
 @torch.no_grad()
 def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference], device: torch.device) -> Frames:
-    """Samples to tensors on `device`, encoded one by one so that the result does not depend on their number."""
+    """Samples to tensors on `device`, encoded one by one so that the result does not depend on their number.
+
+    The first of the references serves all but the frame it is itself, the second, where there is one, that frame.
+    """
     target = to_unit_range(samples.images).to(device)
     eye_masks = torch.from_numpy(samples.eye_masks)[:, None].float().to(device)
     masked_latents = torch.cat(
@@ -80,7 +83,9 @@ def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference]
     if references:
         encoded = [model.encode(to_unit_range(frame.image[None]).to(device))[0] for frame in references]
         for i, image in enumerate(samples.images):
-            reference_latents[i] = encoded[1 if np.array_equal(image, references[0].image) else 0]
+            own = np.array_equal(image, references[0].image)
+            if not own or len(encoded) > 1:
+                reference_latents[i] = encoded[own]
     return Frames(
         target=target,
         eye_masks=eye_masks,

@@ -14,7 +14,17 @@ from vaegaze.data.layouts import LAYOUTS, Angles, Layout, detect, known_keys
 from vaegaze.data.masks import eye_mask
 from vaegaze.data.pictures import read_grey
 from vaegaze.data.placement import draw, place
-from vaegaze.data.safe_hdf5 import MAX_SAMPLES, dataset_shape, is_hard_link, names_in, opened, safe_datasets, safe_group
+from vaegaze.data.redrawing import RenderedPerson
+from vaegaze.data.safe_hdf5 import (
+    MAX_SAMPLES,
+    dataset_shape,
+    is_hard_link,
+    names_in,
+    opened,
+    plain_attributes,
+    safe_datasets,
+    safe_group,
+)
 from vaegaze.data.samples import Samples
 
 log = logging.getLogger(__name__)
@@ -28,6 +38,7 @@ class PersonData:
     samples: Samples
     layout: str  # name of the row in `layouts`
     mask_source: str  # such as "face_parsing (2 of 30 samples: head pose)"
+    rendered: RenderedPerson | None  # which one, if it is one of ours
 
 
 def person_counts(path: str | Path) -> dict[str, int]:
@@ -70,6 +81,8 @@ def read_person(
         is_parsing = mask_key is not None and mask_key == layout.parsing_key
         picture = _mask_picture(mask_path, frame_hw, size_px) if mask_path and not mask_key else None
 
+        rendered = RenderedPerson.told_by(plain_attributes(file[person_id], ("split", "seed", "number")), frame_hw[0])
+
         read, by_pose = {}, set()
         for row in sorted(set(map(int, rows))):  # one by one: h5py's fancy indexing takes fifteen times as long
             row_where = f"{where}, row {row}"
@@ -87,7 +100,7 @@ def read_person(
     samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))))
     mask_source = _mask_source(mask_key, mask_path, sum(int(row) in by_pose for row in rows), len(rows))
     log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
-    return PersonData(person_id, samples, layout.name, mask_source)
+    return PersonData(person_id, samples, layout.name, mask_source, rendered)
 
 
 def _count(file: h5py.File, person_id: str) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from vaegaze.config import UserError
 
@@ -18,6 +19,7 @@ PATH_KEY = "oneshot_params.gazecapture_params.hdf_path (or --hdf_path)"
 
 MAX_SAMPLES = 1_000_000  # of one person; GazeCapture's largest has about 2,700
 MAX_ROW_BYTES = 64 * 2**20  # one sample
+MAX_ATTRIBUTE_BYTES = 1024
 MAX_CHUNK_BYTES = 256 * 2**20  # reading one sample unpacks a whole chunk
 
 
@@ -106,3 +108,17 @@ def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
             f"sample and {MAX_CHUNK_BYTES >> 20} MB a chunk are read: store it as one-sample chunks"
         )
     return dataset
+
+
+def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int | str]:
+    """Those of the attributes that are one whole number or one short text each; all others are passed over."""
+    found = {}
+    for name in names:
+        if name not in group.attrs:
+            continue
+        attribute = group.attrs.get_id(name)
+        if attribute.shape == () and attribute.get_storage_size() <= MAX_ATTRIBUTE_BYTES:
+            value = group.attrs[name]
+            if isinstance(value, str | np.integer):
+                found[name] = value if isinstance(value, str) else int(value)
+    return found

@@ -1,6 +1,6 @@
 """The rendered world: persons and scenes drawn by chance, and files of them in the upstream layout.
 
-    python -m vaegaze.data.synthetic --output demo.h5 --persons 8 --samples 5:60
+    python -m vaegaze.data.synthetic --output faces.h5 --persons 200 --samples 5:60
 
 Everything follows from four numbers: a person from (split, seed, person number), a sample from these and its own
 number. So person 3's picture 7 is the same however many are asked for, and no split ever shows another's persons.
@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from vaegaze.command import run_command
 from vaegaze.config import UserError
 from vaegaze.data.renderer import Rendering, render
 from vaegaze.data.renderer.persons import (
@@ -79,12 +80,14 @@ def write_hdf5(
     """Render `persons` persons into an HDF5 file of the upstream layout.
 
     `samples` is the same for all, or a range to draw each person's count from, or a function of the person's number;
-    the first person has at least 60.
+    the first person has at least 60. `split` "all" makes a tenth of them val persons, a tenth test persons, and the
+    others train persons; each person's group names theirs in an attribute.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already: choose another --output, or pass --overwrite")
-    counts = {number: _sample_count(samples, split, seed, number) for number in range(1, persons + 1)}
+    splits = {number: split_of(number, persons) if split == "all" else split for number in range(1, persons + 1)}
+    counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     with (
         atomic_path(path) as temporary,
         h5py.File(temporary, "w") as file,
@@ -92,7 +95,13 @@ def write_hdf5(
     ):
         file.attrs.update(split=split, seed=seed, rendered_by="vaegaze.data.synthetic")
         for number, count in counts.items():
-            _write_person(file.create_group(f"person_{number:03d}"), number, count, size, seed, split, bar)
+            _write_person(file.create_group(f"person_{number:03d}"), number, count, size, seed, splits[number], bar)
+
+
+def split_of(number: int, persons: int) -> str:
+    """The split of person `number` (1, 2, …) of a file of so many: the last tenth test, the tenth before it val."""
+    tenth = max(1, persons // 10) if persons >= len(SPLITS) - 1 else 0
+    return "test" if number > persons - tenth else "val" if number > persons - 2 * tenth else "train"
 
 
 def _sample_count(samples, split: str, seed: int, number: int) -> int:
@@ -105,7 +114,7 @@ def _sample_count(samples, split: str, seed: int, number: int) -> int:
 
 
 def _write_person(group: h5py.Group, number: int, count: int, size: int, seed: int, split: str, bar: tqdm) -> None:
-    group.attrs["split"] = split
+    group.attrs.update(split=split, seed=seed, number=number)  # what `redrawing` needs
     shape = (size, size)
     pixels = group.create_dataset("pixels", (count, *shape, 3), "u1", chunks=(1, *shape, 3), compression="lzf")
     parsing = group.create_dataset("face_parsing", (count, *shape), "u1", chunks=(1, *shape), compression="lzf")
@@ -166,19 +175,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=_sample_range, default=(60, 60), help="per person: 60, or a range 5:60")
     parser.add_argument("--size", type=_positive, default=128, help="of the pictures, in pixels")
     parser.add_argument("--seed", type=_seed, default=0)
-    parser.add_argument("--split", choices=SPLITS, default="demo", help="whose persons: no split shows another's")
+    parser.add_argument(
+        "--split", choices=["all", *SPLITS], default="all", help="whose persons: no split shows another's"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped: nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(
+        lambda: write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite)
+    )
 
 
 def _stop(number, frame):

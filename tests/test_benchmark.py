@@ -1,0 +1,127 @@
+"""python -m vaegaze.benchmark: its grid, an interrupted run that goes on, and the tables."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from conftest import SIZE_PX, make_tiny_model, process_restored
+from PIL import Image
+
+from vaegaze import benchmark
+from vaegaze.benchmark import BASE, BenchmarkParams, Task, grid
+from vaegaze.benchmark_report import Cell, help_rows, interval, strategy_rows, table
+from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.estimator import TrainedEstimator
+from vaegaze.strategies import STRATEGIES
+
+TASKS = [Task("person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]
+
+
+class Blind(torch.nn.Module):
+    """Says that all look into the camera."""
+
+    def forward(self, pictures):
+        return torch.zeros(len(pictures), 2)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Runs the command on a tiny model, a grid of six cells and two held-out frames."""
+    monkeypatch.setattr(benchmark, "grid", lambda name: TASKS)
+    monkeypatch.setattr(benchmark, "HELD_OUT", 2)
+    info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
+    monkeypatch.setattr(benchmark, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
+    write_hdf5 = benchmark.synthetic.write_hdf5
+    monkeypatch.setattr(benchmark.synthetic, "write_hdf5", lambda *a, **k: write_hdf5(*a, size=SIZE_PX, **k))
+    save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
+
+    def run(*flags):
+        paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
+        more = ["--num_steps=2", "--vgg_loss=0", "--threads=1", "--device=cpu", f"--output={tmp_path / 'docs/b.md'}"]
+        with process_restored():
+            return benchmark.main([*paths, *more, *flags])
+
+    return run
+
+
+def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
+    measure_cell, calls = benchmark.measure_cell, []
+
+    def interrupted(task, *args):
+        calls.append(task)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return measure_cell(task, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(benchmark, "measure_cell", interrupted)
+        assert bench() == 130
+    assert "call it again to go on" in capsys.readouterr().err and not (tmp_path / "docs").exists()
+    finished = json.loads((tmp_path / "work" / "cells.json").read_text())
+    assert len(finished) == 3
+
+    assert bench("--learning_rate=1e-3") == 2, "cells of other settings are not mixed in"
+    assert "--overwrite" in capsys.readouterr().err
+    assert bench() == 0
+    content = json.loads((tmp_path / "docs" / "b.json").read_text())
+    assert [cell["k"] for cell in content["cells"]] == [1, 4, 32] * 2
+    assert content["cells"][:3] == list(finished.values()), "what was measured is not measured again"
+    assert content["cells"][3]["numbers"]["eye_l1"] != content["cells"][0]["numbers"]["eye_l1"]
+    text = (tmp_path / "docs" / "b.md").read_text()
+    assert f"{content['cells'][5]['numbers']['eye_l1']:.4f}" in text and "1.50°\n(with glasses: 2.00°)" in text
+    assert min(Image.open(tmp_path / "docs" / "b.png").size) > 300
+    assert max(map(len, text.splitlines()[:12])) <= 120
+
+
+def test_every_strategy_and_seed_sees_the_same_held_out_frames(bench, tmp_path):
+    assert bench() == 0
+    params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))
+    person = benchmark.BenchmarkPerson(tmp_path / "work" / "persons.h5", "person_001", params, torch.device("cpu"))
+    assert len(person.held_out) == 2 and len(person.pool) == 32
+    assert not set(person.held_out.indices) & set(person.pool.indices)
+    for k in (1, 4, 32):
+        first, other = person.train(k, 0).indices.tolist(), person.train(k, 1).indices.tolist()
+        assert len(set(first)) == k and set(first) <= set(person.pool.indices.tolist())
+        assert (first == other) == (k == 32)
+    assert set(person.train(1, 0).indices) <= set(person.train(4, 0).indices), "more images hold the fewer"
+
+
+def test_grids():
+    for name, persons in (("small", 2), ("default", 6), ("full", 12)):
+        tasks = grid(name)
+        assert len({task.name for task in tasks}) == len(tasks) and len({task.person for task in tasks}) == persons
+        assert {task.strategy for task in tasks} == {BASE, *STRATEGIES}
+        for task in tasks:
+            assert Task(task.person, BASE, task.k, task.seed) in tasks, "each is compared with its own base"
+    default = [task for task in grid("default") if task.person == "person_003"]
+    assert {task.k for task in default if task.strategy == "selective" and task.seed == 2} == {1, 2, 4, 8, 16, 32}
+    assert {(task.k, task.seed) for task in default if task.strategy == "minimal"} == {(1, 0), (4, 0), (32, 0)}
+
+
+def test_tables_by_hand():
+    def cell(person, strategy, k, eye_l1):
+        names = list(benchmark_columns())
+        return Cell(person, strategy, k, 0, 1.0, {name: eye_l1 if name == "eye_l1" else 2.0 for name in names})
+
+    cells = [cell(p, s, k, v) for p, add in (("a", 0.0), ("b", 0.02)) for s, k, v in (
+        ("base", 1, 0.2 + add), ("base", 32, 0.2 + add), ("minimal", 1, 0.18 + add), ("minimal", 32, 0.1 + add),
+    )]  # fmt: skip
+    rows = strategy_rows(cells, ["minimal"])
+    assert [row[:3] for row in rows[1:]] == [
+        ["`base`", "1", "0.2100"], ["`base`", "32", "0.2100"],
+        ["`minimal`", "1", "0.1900"], ["`minimal`", "32", "0.1100"],
+    ]  # fmt: skip
+    assert rows[-1][-1] == "-48 %"
+    assert help_rows(cells, ["minimal"])[1] == ["`minimal`", "-0.0800", "-0.0800 … -0.0800", "2 of 2"]
+    assert table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    low, high = interval(np.random.default_rng(0).normal(3, 1, size=400), np.mean)
+    assert low < 3 < high and 0.15 < high - low < 0.25
+    assert asdict(cells[0])["k"] == 1
+
+
+def benchmark_columns():
+    from vaegaze.benchmark_report import COLUMNS
+
+    return COLUMNS

@@ -1,0 +1,151 @@
+"""The gaze estimator: its files, its training, and that both protocols are what they say."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import process_restored
+
+from vaegaze import train_estimator
+from vaegaze.config import UserError
+from vaegaze.data import geometry, synthetic
+from vaegaze.evaluation import angular_error_deg, judge, lpips
+from vaegaze.models import to_unit_range
+from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, load_estimator, save_estimator
+from vaegaze.training import choose_references, prepare_frames
+
+
+@pytest.fixture
+def estimator():
+    torch.manual_seed(0)
+    return GazeEstimator().eval()
+
+
+# --- angles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "degrees"),
+    [
+        ((0, 0), (0, 0), 0),
+        ((0.2, 0), (-0.1, 0), np.degrees(0.3)),
+        ((0, 0.25), (0, -0.25), np.degrees(0.5)),
+        ((0.1, 1e-7), (0.1, 0), np.degrees(1e-7 * np.cos(0.1))),
+        ((0, np.pi / 2), (0, -np.pi / 2), 180),
+        ((np.pi / 2, 0.3), (np.pi / 2, -1), 0),
+    ],
+)
+def test_angular_errors_by_hand(first, second, degrees):
+    error = angular_error_deg(torch.tensor([first], dtype=torch.float64), torch.tensor([second], dtype=torch.float64))
+    assert error.item() == pytest.approx(degrees, rel=1e-5, abs=1e-5)
+
+
+def test_angular_errors_are_those_of_the_geometry():
+    angles = np.random.default_rng(0).uniform(-1.2, 1.2, size=(2, 50, 2))
+    cosines = (geometry.gaze_vector(angles[0]) * geometry.gaze_vector(angles[1])).sum(axis=-1)
+    expected = np.degrees(np.arccos(cosines))
+    np.testing.assert_allclose(angular_error_deg(*map(torch.from_numpy, angles)), expected, rtol=1e-6)
+
+
+def test_both_protocols_on_known_angles(tiny_model, rendered_samples):
+    """An estimator that reads pitch off the mean brightness."""
+
+    def brightness(pictures):
+        pitch = pictures.mean(dim=(1, 2, 3))
+        return torch.stack([pitch, torch.zeros_like(pitch)], dim=1)
+
+    frames = prepare_frames(tiny_model, rendered_samples, choose_references(rendered_samples), torch.device("cpu"))
+    frames.target[:] = 0.2
+    frames.gaze[:] = torch.tensor([0.5, 0.0])
+    pictures = np.full(rendered_samples.images.shape, 140, np.uint8)
+    pitch = to_unit_range(pictures).mean().item()
+    numbers = judge(brightness, pictures, frames)
+    assert numbers["gaze_error_deg"] == pytest.approx(np.degrees(0.5 - pitch), rel=1e-5)
+    assert numbers["gaze_error_to_target_deg"] == pytest.approx(np.degrees(0.2 - pitch), rel=1e-5)
+    assert numbers["estimator_error_deg"] == pytest.approx(np.degrees(0.3), rel=1e-5)
+
+
+# --- LPIPS ------------------------------------------------------------------------------------------------------------
+
+
+def test_lpips_only_where_its_weights_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert lpips(pictures, pictures) is None
+    assert not list(tmp_path.iterdir()), "nothing is fetched"
+
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    weights = tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save(alexnet().state_dict(), weights)
+    assert lpips(pictures, pictures) == 0
+    assert lpips(pictures, pictures.flip(-1)) > 0.001
+
+
+# --- the network and its files ----------------------------------------------------------------------------------------
+
+
+def test_pictures_of_any_size(estimator):
+    pictures = torch.rand(2, 3, CANVAS_PX, CANVAS_PX) * 2 - 1
+    with torch.no_grad():
+        gaze = estimator(pictures)
+        assert gaze.shape == (2, 2)
+        large = torch.nn.functional.interpolate(pictures, scale_factor=2)
+        torch.testing.assert_close(estimator(large), gaze, atol=0.02, rtol=0.1)
+
+
+def test_round_trip(estimator, tmp_path):
+    info = {"own_error_deg": {"all": 1.5}}
+    save_estimator(tmp_path / "estimator.pth", estimator, info)
+    assert (tmp_path / "estimator.pth").stat().st_size < 5e6
+    loaded = load_estimator(tmp_path / "estimator.pth")
+    assert loaded.info == info and loaded.own_error_deg == 1.5 and not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, estimator.state_dict()[name].half().to(tensor.dtype)), name
+
+
+def test_what_is_no_estimator(estimator, tmp_path):
+    path = tmp_path / "estimator.pth"
+    save_estimator(path, estimator, {})
+    with pytest.raises(UserError, match="no gaze estimator"):
+        load_estimator(path)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train(*flags):
+    with process_restored():
+        return train_estimator.main([*flags, "--threads=1", "--workers=0", "--batch_size=2", "--test_frames=40"])
+
+
+def test_the_command_end_to_end(tmp_path, capsys):
+    output = tmp_path / "estimator.pth"
+    assert train(f"--output={output}", "--steps=2") == 0
+    loaded = load_estimator(output)
+    errors = loaded.info["own_error_deg"]
+    assert set(errors) <= {"all", "with glasses", "without"} and errors["all"] > 0
+    assert f"| all | {errors['all']:.2f}° |" in output.with_suffix(".md").read_text()
+    assert "4 frames" in loaded.info["trained_on"]
+    before = output.read_bytes()
+
+    capsys.readouterr()
+    assert train(f"--output={output}", "--steps=2") == 2
+    assert "--overwrite" in capsys.readouterr().err and output.read_bytes() == before
+    assert train(f"--output={output}", "--steps=2", "--overwrite") == 0
+    assert output.read_bytes() == before, "the same seed gives the same estimator"
+
+
+def test_it_learns_from_train_persons_and_is_measured_on_test_persons():
+    params = train_estimator.EstimatorParams(batch_size=3, photographic=0.0)
+    images, gaze, glasses = train_estimator.RenderedFrames("test", params, 3)[5]
+    numbers = np.random.default_rng([0, 5]).integers(params.persons, size=3)
+    for number, image, angles, worn in zip(numbers.tolist(), images, gaze, glasses):
+        person = synthetic.person_from_seed(0, number, "test")
+        scenes = [synthetic.scene_from_seed(0, number, i, "test") for i in range(params.samples_per_person)]
+        (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, angles, atol=1e-6)]
+        expected = to_unit_range(synthetic.render(person, scene, CANVAS_PX).image[None])[0]
+        assert torch.equal(image, expected) and bool(worn) == person.glasses

@@ -1,0 +1,79 @@
+"""python -m vaegaze.evaluate: the numbers of `summary.json`, from a checkpoint and a file."""
+
+import json
+
+import pytest
+from command_runs import NOBODY_ESTIMATES, command
+from conftest import process_restored
+
+from vaegaze import evaluate
+
+PERSON = "person_002"
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """A fine-tuned model's folder."""
+    save_dir = tmp_path_factory.mktemp("runs")
+    flags = (*world.flags, "--person_id", PERSON, "--num_steps", 3, "--learning_rate", 1e-2, "--save_dir", save_dir)
+    assert command(*flags).code == 0
+    return save_dir / PERSON
+
+
+def run(*flags):
+    with process_restored():
+        return evaluate.main([*map(str, flags), *NOBODY_ESTIMATES, "--device", "cpu"])
+
+
+def flags_for(world, checkpoint, output, *more):
+    data = ("--hdf_path", world.hdf_path, "--person_id", PERSON)
+    return ("--checkpoint", checkpoint, *data, "--output", output, *more)
+
+
+def test_the_same_numbers_as_the_run(world, finished, tmp_path, capsys):
+    output = tmp_path / "numbers.json"
+    assert run(*flags_for(world, finished / "finetuned_model.pth", output)) == 0
+    numbers = json.loads(output.read_text())
+    summary = json.loads((finished / "summary.json").read_text())
+    info = json.loads((finished / "person_info.json").read_text())
+    assert numbers["indices"] == info["held_out_indices"]
+    for name, value in summary["after"].items():
+        assert numbers[name] == (value if value is None else pytest.approx(value, rel=1e-6)), name
+    out = capsys.readouterr().out
+    assert f"{PERSON}: 4 frames (held_out)" in out and f"{numbers['eye_l1']:.4f}" in out
+    assert f"{numbers['redirected_eye_psnr']:.2f}" in out
+
+
+def test_all_frames(world, finished, tmp_path):
+    """Also the one that is the reference itself: it is drawn with another."""
+    output = tmp_path / "numbers.json"
+    assert run(*flags_for(world, finished / "finetuned_model.pth", output, "--frames", "all")) == 0
+    assert json.loads(output.read_text())["indices"] == list(range(12))
+    assert run(*flags_for(world, finished / "finetuned_model.pth", output, "--num_eval_samples", 2)) == 0
+    assert len(json.loads(output.read_text())["indices"]) == 2
+
+
+def test_a_base_model(world, tmp_path):
+    assert run(*flags_for(world, world.base, tmp_path / "numbers.json")) == 0
+    assert json.loads((tmp_path / "numbers.json").read_text())["indices"] == list(range(12))
+
+
+def test_nothing_held_out(world, tmp_path, capsys):
+    flags = ("--person_id", "person_004", "--num_steps", 1, "--save_dir", tmp_path)
+    assert command(*world.flags, *flags).code == 0
+    model = tmp_path / "person_004" / "finetuned_model.pth"
+    assert run("--checkpoint", model, "--hdf_path", world.hdf_path, "--person_id", "person_004") == 2
+    assert "--frames all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), ["3 mistakes", "--checkpoint", "--hdf_path", "--person_id"]),
+        (("--checkpoint", "/none.pth", "--hdf_path", "x", "--person_id", "y"), ["there is no file /none.pth"]),
+    ],
+)
+def test_what_is_missing_is_told(flags, words, capsys):
+    assert run(*flags) == 2
+    err = capsys.readouterr().err
+    assert all(word in err for word in words) and err.startswith("error: ")

@@ -1,0 +1,219 @@
+"""What k images of one person buy: `python -m vaegaze.benchmark`.
+
+Fine-tunes the base model on k images of rendered test persons, for several k, strategies and seeds, and measures each
+result on the same 16 held-out frames of the person, also told to look elsewhere. Every finished cell of that grid is
+kept, so the command can be stopped and called again. It ends by writing the tables into docs/.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vaegaze.benchmark_report import Cell, write_report
+from vaegaze.command import run_command
+from vaegaze.config import LossParams, OneshotParams, UserError
+from vaegaze.config_flags import FlagParser, read_command
+from vaegaze.config_tree import option
+from vaegaze.data import hdf5, synthetic
+from vaegaze.data.samples import Samples
+from vaegaze.device import find_device
+from vaegaze.evaluation import Estimator, Redirections, draw, evaluate, redirect
+from vaegaze.files import write_text
+from vaegaze.losses import Loss
+from vaegaze.models import to_pixels
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.estimator import load_estimator
+from vaegaze.progress import StopSignals, progress_bar
+from vaegaze.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training import Frames, choose_references, make_optimizer, prepare_frames, training_steps
+
+HELD_OUT = 16
+POOL = 32  # further frames of each person, out of which k are trained on
+BASE = "base"  # in place of a strategy: nothing is trained
+PICTURED = 4  # held-out frames of the first person
+_HELD_OUT_STREAM, _TRAIN_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class BenchmarkParams:
+    """Which persons, and how each is fine-tuned"""
+
+    checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the base model", metavar="PATH")
+    estimator: str = option(
+        "./checkpoints/gaze_estimator/gaze_estimator.pth", help="what reads gaze off the results", metavar="PATH"
+    )
+    work_dir: str = option("./outputs/benchmark", help="finished cells, to go on from", metavar="PATH")
+    output: str = option("./docs/benchmark.md", help="the tables; beside it the same as .json", metavar="PATH")
+    grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
+    split: str = option("test", choices=("val", "test"), help="val, to choose settings by", metavar="NAME")
+    seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
+    num_steps: int = option(200, low=1, help="training steps of each cell")
+    learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
+    l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
+    mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
+    vgg_loss: float = option(0.1, low=0, help="as in fine-tuning")
+    vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
+    threads: int = option(2, low=1, help="CPU threads")
+    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """The settings of one benchmark."""
+
+    benchmark_params: BenchmarkParams = BenchmarkParams()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell of the grid."""
+
+    person: str
+    strategy: str
+    k: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.person}_{self.strategy}_{self.k}_{self.seed}"
+
+
+def grid(name: str) -> list[Task]:
+    """The cells, person by person, so that an early look has whole persons."""
+    ks, few, strategies = (1, 2, 4, 8, 16, 32), (1, 4, 32), tuple(STRATEGIES)
+    persons, seeds = {"small": (2, 1), "default": (6, 3), "full": (12, 3)}[name]
+    tasks = []
+    for number in range(1, persons + 1):
+        for strategy in (BASE, *strategies):
+            for k in ks:
+                for seed in range(seeds):
+                    wide = strategy in (BASE, "selective") or (k in few and seed == 0)
+                    if name == "full" or (name == "default" and wide) or (name == "small" and wide and k in few):
+                        tasks.append(Task(f"person_{number:03d}", strategy, k, seed))
+    return tasks
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = FlagParser(prog="python -m vaegaze.benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("--overwrite", action="store_true", help="start anew over cells of other settings")
+
+    def work() -> None:
+        resolved, switches = read_command(parser, BenchmarkConfig, argv)
+        run(resolved.config.benchmark_params, **switches)
+
+    return run_command(work, way_on="call it again to go on")
+
+
+def run(params: BenchmarkParams, *, overwrite: bool) -> None:
+    work_dir = Path(params.work_dir)
+    tasks, cells = grid(params.grid), finished_cells(work_dir, params, overwrite=overwrite)
+    device = torch.device(find_device(params.device))
+    torch.set_num_threads(params.threads)
+    stop = StopSignals()
+    file = work_dir / "persons.h5"
+    if not file.exists():
+        persons = len({task.person for task in tasks})
+        synthetic.write_hdf5(file, persons, seed=params.seed, samples=HELD_OUT + POOL, split=params.split)
+    estimator = load_estimator(params.estimator)
+    loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
+    loss = Loss(loss_params, seed=0, device=device)
+
+    person = None
+    with progress_bar("benchmark", len(tasks), initial=len(cells)) as bar:
+        for task in tasks:
+            if task.name in cells:
+                continue
+            if person is None or person.name != task.person:
+                person = BenchmarkPerson(file, task.person, params, device)
+            cells[task.name] = measure_cell(task, person, params, loss, estimator.model.to(device), stop)
+            write_text(work_dir / "cells.json", json.dumps({k: asdict(v) for k, v in cells.items()}, indent=1))
+            bar.update()
+    ordered = [cells[task.name] for task in tasks]
+    write_report(Path(params.output), ordered, asdict(params), estimator.info, pictures_in(work_dir, tasks))
+    print(f"✅ {params.output}")
+
+
+def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
+    """What an earlier call has measured with these settings. UserError where the settings were others."""
+    settings = {name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid")}
+    stored, cells = work_dir / "settings.json", work_dir / "cells.json"
+    if overwrite or not stored.exists():
+        for path in (cells, work_dir / "persons.h5"):
+            path.unlink(missing_ok=True)
+        write_text(stored, json.dumps(settings, indent=1))
+    elif json.loads(stored.read_text(encoding="utf-8")) != settings:
+        raise UserError(f"{work_dir} holds cells of other settings; give --overwrite, or another --work_dir")
+    if not cells.exists():
+        return {}
+    return {name: Cell(**cell) for name, cell in json.loads(cells.read_text(encoding="utf-8")).items()}
+
+
+class BenchmarkPerson:
+    """A test person's frames: those held out of everything, and those to draw from."""
+
+    def __init__(self, file: Path, name: str, params: BenchmarkParams, device: torch.device):
+        self.name, self.params, self.device = name, params, device
+        self.size_px = load_checkpoint(params.checkpoint_path).model.image_size
+        number = int(name.removeprefix("person_"))
+        rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
+        data = hdf5.read_person(file, name, rows.tolist(), self.size_px)
+        self.held_out, self.pool = data.samples.take(slice(HELD_OUT)), data.samples.take(slice(HELD_OUT, None))
+        self.rendered, self.number = data.rendered, number
+
+    def train(self, k: int, seed: int) -> Samples:
+        rng = np.random.default_rng([self.params.seed, _TRAIN_STREAM, self.number, seed])
+        return self.pool.take(np.sort(rng.permutation(POOL)[:k]))
+
+
+def measure_cell(
+    task: Task,
+    person: BenchmarkPerson,
+    params: BenchmarkParams,
+    loss: Loss,
+    estimator: Estimator,
+    stop: StopSignals,
+) -> Cell:
+    """Fine-tune as the task says, from the base model, and measure."""
+    model = load_checkpoint(params.checkpoint_path).model.to(person.device)
+    train = person.train(task.k, task.seed)
+    references = choose_references(train)
+    held_out = prepare_frames(model, person.held_out, references, person.device)
+    redirections: Redirections = redirect(person.rendered, held_out, person.held_out)
+
+    started = time.perf_counter()
+    if task.strategy != BASE:
+        settings = OneshotParams(num_steps=params.num_steps, learning_rate=params.learning_rate, seed=task.seed)
+        freeze_all_but(model, task.strategy)
+        frames: Frames = prepare_frames(model, train, references, person.device)
+        optimizer = make_optimizer(model, settings)
+        for _ in training_steps(model, optimizer, frames, loss, settings, precision="fp32"):
+            stop.check()
+    seconds = time.perf_counter() - started
+    numbers = evaluate(model, held_out, person.held_out, estimator, redirections, stop.check)
+
+    if person.number == 1 and task.seed == 0:
+        results = to_pixels(draw(model, held_out.take(slice(PICTURED))))
+        path = Path(params.work_dir) / "pictures" / f"{task.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.concatenate([*results], axis=0)).save(path)
+        targets = Path(params.work_dir) / "pictures" / "target.png"
+        Image.fromarray(np.concatenate([*person.held_out.images[:PICTURED]], axis=0)).save(targets)
+    return Cell(task.person, task.strategy, task.k, task.seed, round(seconds, 2), numbers)
+
+
+def pictures_in(work_dir: Path, tasks: list[Task]) -> dict[str, np.ndarray]:
+    """Columns of the report's picture: held-out frames of the first person, and how they are drawn."""
+    first = tasks[0].person
+    names = {"target": "target", "base": f"{first}_{BASE}_32_0"}
+    names |= {f"k = {k}": f"{first}_selective_{k}_0" for k in (1, 4, 32)}
+    return {title: np.asarray(Image.open(work_dir / "pictures" / f"{name}.png")) for title, name in names.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The numbers of a model on one person's frames.
+
+    python -m vaegaze.evaluate --checkpoint C --hdf_path F --person_id P
+
+They are those of `summary.json`: see `vaegaze.evaluation`.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vaegaze.command import run_command
+from vaegaze.config_flags import FlagParser, read_command
+from vaegaze.config_tree import UserError, option
+from vaegaze.data import hdf5
+from vaegaze.data.samples import Samples
+from vaegaze.device import find_device
+from vaegaze.evaluation import evaluate, redirect
+from vaegaze.files import write_text
+from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
+from vaegaze.models.estimator import load_estimator
+from vaegaze.reporting import numbers_table
+from vaegaze.training import choose_references, prepare_frames
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """Whose frames are drawn, by which model"""
+
+    checkpoint: str | None = option(None, help="the model: a base or a fine-tuned one", metavar="PATH")
+    hdf_path: str | None = option(None, help="the HDF5 file", metavar="PATH")
+    person_id: str | None = option(None, help="whose frames", metavar="ID")
+    frames: str = option(
+        "held_out", choices=("held_out", "all"), help="held_out: those it was not trained on", metavar="NAME"
+    )
+    num_eval_samples: int = option(32, low=1, help="at most so many, drawn by the seed")
+    estimator: str = option(
+        "./checkpoints/gaze_estimator/gaze_estimator.pth",
+        legal="none | PATH",
+        help="what reads gaze off the results",
+        metavar="PATH",
+    )
+    seed: int = option(0, low=0, high=2**32 - 1, help="draws the frames")
+    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
+    output: str | None = option(None, help="JSON file of the numbers; replaced if there is one", metavar="PATH")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The settings of one evaluation."""
+
+    evaluate_params: EvaluateParams = EvaluateParams()
+
+    def problems(self, origins):
+        """What is missing; see `config_tree.resolve`."""
+        for name in ("checkpoint", "hdf_path", "person_id"):
+            if getattr(self.evaluate_params, name) is None:
+                yield (f"evaluate_params.{name}",), f"needed; give --{name}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = FlagParser(prog="python -m vaegaze.evaluate", description=__doc__.splitlines()[0])
+    return run_command(lambda: run(read_command(parser, EvaluateConfig, argv)[0].config.evaluate_params))
+
+
+def run(params: EvaluateParams) -> None:
+    checkpoint = load_checkpoint(params.checkpoint)
+    estimator = None if params.estimator == "none" else load_estimator(params.estimator)
+    device = torch.device(find_device(params.device))
+    model = checkpoint.model.to(device)
+
+    rows = choose_rows(params, checkpoint)
+    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
+    references = references_for(checkpoint, params.person_id, data.samples)
+    frames = prepare_frames(model, data.samples, references, device)
+    redirections = None
+    if data.rendered is not None and data.rendered.drew(data.samples):
+        redirections = redirect(data.rendered, frames, data.samples)
+    reader = estimator.model.to(device) if estimator else None
+    numbers = evaluate(model, frames, data.samples, reader, redirections)
+
+    print(f"{params.person_id}: {len(rows)} frames ({params.frames})")
+    for prefix, heading in (("", None), ("redirected_", "told to look elsewhere, against the true pictures:")):
+        table = numbers_table({"": numbers}, prefix)
+        print("\n".join([*([heading] if heading and table else []), *table]))
+    if params.output is not None:
+        known = {"checkpoint": params.checkpoint, "hdf_path": params.hdf_path, "person_id": params.person_id}
+        content = {**known, "frames": params.frames, "indices": rows, **numbers}
+        content["estimator"] = estimator.info if estimator else None
+        write_text(params.output, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def choose_rows(params: EvaluateParams, checkpoint: Checkpoint) -> list[int]:
+    """The rows of the person's frames that are drawn. UserError when none is left."""
+    total = hdf5.sample_count(params.hdf_path, params.person_id)
+    trained = checkpoint.info.get("trained_indices", []) if is_of(checkpoint, params.person_id) else []
+    left = range(total) if params.frames == "all" else sorted({*range(total)} - {*trained})
+    if not left:
+        raise UserError(f"{params.checkpoint} was trained on every frame of {params.person_id}; give --frames all")
+    drawn = np.random.default_rng(params.seed).permutation(left)[: params.num_eval_samples]
+    return sorted(drawn.tolist())
+
+
+def is_of(checkpoint: Checkpoint, person_id: str) -> bool:
+    return checkpoint.info.get("fine_tuned_on") == person_id
+
+
+def references_for(checkpoint: Checkpoint, person_id: str, samples: Samples) -> list[Reference]:
+    """The frame that the model was fine-tuned with, or the most frontal one; and another for that frame itself."""
+    if not is_of(checkpoint, person_id):
+        return choose_references(samples)
+    own = checkpoint.reference
+    if own is None:  # fine-tuned on a single frame
+        return []
+    others = [other for other in choose_references(samples) if not np.array_equal(other.image, own.image)]
+    return [own, *others[:1]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

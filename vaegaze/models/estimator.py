@@ -1,0 +1,73 @@
+"""A gaze estimator to judge pictures with. It is in no loss, and was trained on rendered train persons alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from vaegaze.config import UserError
+from vaegaze.models.checkpoint import load_tensors, save_tensors, state_of
+
+FORMAT = "vaegaze-estimator-1"
+CANVAS_PX = 128
+BAND = (slice(10, 66), slice(4, 124))  # rows and columns of 128 that hold both eyes at every head pose
+ANGLE_SCALE_RAD = 0.25  # about the standard deviation of gazes: the network's outputs are near 1
+
+
+class GazeEstimator(nn.Module):
+    """Pictures (B, 3, S, S) in [−1, 1] on the canvas → gaze (B, 2) = pitch, yaw in radians.
+
+    torchvision's ResNet with one block in each of three stages, on the band around the eyes, doubled in size: an iris
+    that is moved by half a pixel looks two degrees elsewhere.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = ResNet(BasicBlock, [1, 1, 1, 1])
+        self.backbone.layer4 = nn.Identity()
+        self.backbone.avgpool = nn.AdaptiveAvgPool2d((2, 4))  # where in the picture an eye looks whither
+        self.backbone.fc = nn.Linear(256 * 2 * 4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != CANVAS_PX:
+            images = F.interpolate(images, (CANVAS_PX, CANVAS_PX), mode="bilinear", antialias=True)
+        band = F.interpolate(images[:, :, BAND[0], BAND[1]], scale_factor=2, mode="bilinear")  # (B, 3, 112, 240)
+        return ANGLE_SCALE_RAD * self.backbone(band)
+
+
+@dataclass(frozen=True)
+class TrainedEstimator:
+    """An estimator and what its own training measured."""
+
+    model: GazeEstimator
+    info: dict
+
+    @property
+    def own_error_deg(self) -> float:
+        """Mean angular error on true pictures of rendered test persons."""
+        return self.info["own_error_deg"]["all"]
+
+
+def save_estimator(path: str | Path, model: GazeEstimator, info: dict) -> None:
+    """Write the weights, in half precision, and what was measured of them."""
+    state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state_of(model).items()}
+    save_tensors(path, {"format": FORMAT, "state_dict": state, "info": info})
+
+
+def load_estimator(path: str | Path) -> TrainedEstimator:
+    """Read an estimator onto the CPU, ready to judge. UserError for whatever is none."""
+    content = load_tensors(path, hint="give a gaze estimator with --estimator, or none to do without")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a gaze estimator (expected format {FORMAT!r}); see --estimator")
+    model = GazeEstimator()
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in content["state_dict"].items()})
+        estimator = TrainedEstimator(model.eval().requires_grad_(False), dict(content["info"]))
+        float(estimator.own_error_deg)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: the contents are no gaze estimator ({type(error).__name__}); see --estimator"
+        ) from error
+    return estimator
