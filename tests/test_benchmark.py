@@ -75,6 +75,15 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert max(map(len, text.splitlines()[:12])) <= 120
 
 
+def test_damaged_cells_are_one_line(bench, tmp_path, capsys):
+    assert bench() == 0
+    (tmp_path / "work" / "cells.json").write_text("[1]")
+    capsys.readouterr()
+    assert bench() == 2
+    assert "damaged cells" in capsys.readouterr().err
+    assert bench("--overwrite") == 0
+
+
 def test_every_strategy_and_seed_sees_the_same_held_out_frames(bench, tmp_path):
     assert bench() == 0
     params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))

@@ -147,11 +147,13 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         for path in (cells, work_dir / "persons.h5"):
             path.unlink(missing_ok=True)
         write_text(stored, json.dumps(settings, indent=1))
-    elif json.loads(stored.read_text(encoding="utf-8")) != settings:
-        raise UserError(f"{work_dir} holds cells of other settings; give --overwrite, or another --work_dir")
-    if not cells.exists():
-        return {}
-    return {name: Cell(**cell) for name, cell in json.loads(cells.read_text(encoding="utf-8")).items()}
+    try:
+        if json.loads(stored.read_text(encoding="utf-8")) != settings:
+            raise UserError(f"{work_dir} holds cells of other settings; give --overwrite, or another --work_dir")
+        known = json.loads(cells.read_text(encoding="utf-8")) if cells.exists() else {}
+        return {name: Cell(**cell) for name, cell in known.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{work_dir} holds damaged cells ({error}); give --overwrite, or another --work_dir") from error
 
 
 class BenchmarkPerson:
