@@ -27,6 +27,14 @@ TINY_CONFIG = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cached_weights(tmp_path_factory):
+    """Whatever weights this machine has cached: a test that wants some brings them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
+        yield
+
+
 @pytest.fixture
 def tiny_config() -> dict:
     return copy.deepcopy(TINY_CONFIG)

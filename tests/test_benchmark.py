@@ -33,12 +33,14 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "HELD_OUT", 2)
     info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
     monkeypatch.setattr(benchmark, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
+    (tmp_path / "estimator.pth").write_bytes(b"blind")
     write_hdf5 = benchmark.synthetic.write_hdf5
     monkeypatch.setattr(benchmark.synthetic, "write_hdf5", lambda *a, **k: write_hdf5(*a, size=SIZE_PX, **k))
     save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
 
     def run(*flags):
         paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
+        paths.append(f"--estimator={tmp_path / 'estimator.pth'}")
         more = ["--num_steps=2", "--vgg_loss=0", "--threads=1", "--device=cpu", f"--output={tmp_path / 'docs/b.md'}"]
         with process_restored():
             return benchmark.main([*paths, *more, *flags])
@@ -75,6 +77,28 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert max(map(len, text.splitlines()[:12])) <= 120
 
 
+def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
+    assert bench() == 0
+    more = [Task("person_002", BASE, k, 0) for k in (1, 4, 32)]
+    monkeypatch.setattr(benchmark, "grid", lambda name: [*TASKS, *more])
+    before = json.loads((tmp_path / "work" / "cells.json").read_text())
+    assert bench() == 0
+    after = json.loads((tmp_path / "work" / "cells.json").read_text())
+    assert len(after) == 9 and {name: after[name] for name in before} == before
+
+
+def test_cells_of_another_model_are_not_mixed_in(bench, tmp_path, capsys):
+    assert bench() == 0
+    save_checkpoint(tmp_path / "base.pth", make_tiny_model(seed=1), {})
+    assert bench() == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_diverged_cell_is_one_line(bench, capsys):
+    assert bench("--learning_rate=1", "--l1_loss=1e38", "--mask_l1_loss=1e38") == 2
+    assert "lower --learning_rate" in capsys.readouterr().err
+
+
 def test_damaged_cells_are_one_line(bench, tmp_path, capsys):
     assert bench() == 0
     (tmp_path / "work" / "cells.json").write_text("[1]")
@@ -87,7 +111,7 @@ def test_damaged_cells_are_one_line(bench, tmp_path, capsys):
 def test_every_strategy_and_seed_sees_the_same_held_out_frames(bench, tmp_path):
     assert bench() == 0
     params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))
-    person = benchmark.BenchmarkPerson(tmp_path / "work" / "persons.h5", "person_001", params, torch.device("cpu"))
+    person = benchmark.BenchmarkPerson(tmp_path / "work" / "persons_1.h5", "person_001", params, torch.device("cpu"))
     assert len(person.held_out) == 2 and len(person.pool) == 32
     assert not set(person.held_out.indices) & set(person.pool.indices)
     for k in (1, 4, 32):

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -495,3 +496,11 @@ def test_reading_leaves_the_file_alone(tmp_path):
     before = shutil.copy(path, tmp_path / "before.h5")
     hdf5.read_person(path, "1", [0], 128)
     assert path.read_bytes() == Path(before).read_bytes()
+
+
+def test_a_sample_without_eye_pixels_is_refused(rendered_samples):
+    rendered_samples.refuse_empty_masks("somebody")
+    eye_masks = rendered_samples.eye_masks.copy()
+    eye_masks[4] = False
+    with pytest.raises(UserError, match=r"somebody: the eye mask of sample 4 is empty; .*--seed"):
+        replace(rendered_samples, eye_masks=eye_masks).refuse_empty_masks("somebody")

@@ -7,6 +7,7 @@ from command_runs import NOBODY_ESTIMATES, command
 from conftest import process_restored
 
 from vaegaze import evaluate
+from vaegaze.models.estimator import GazeEstimator, save_estimator
 
 PERSON = "person_002"
 
@@ -42,6 +43,26 @@ def test_the_same_numbers_as_the_run(world, finished, tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"{PERSON}: 4 frames (held_out)" in out and f"{numbers['eye_l1']:.4f}" in out
     assert f"{numbers['redirected_eye_psnr']:.2f}" in out
+
+
+def test_a_run_that_held_out_only_some_of_the_rest(world, tmp_path):
+    flags = ("--person_id", PERSON, "--num_samples", 4, "--num_eval_samples", 3, "--num_steps", 1, "--seed", 5)
+    assert command(*world.flags, *flags, "--save_dir", tmp_path).code == 0
+    folder, output = tmp_path / PERSON, tmp_path / "numbers.json"
+    more = ("--num_eval_samples", 3, "--seed", 5)
+    assert run(*flags_for(world, folder / "finetuned_model.pth", output, *more)) == 0
+    numbers, summary = (json.loads(path.read_text()) for path in (output, folder / "summary.json"))
+    assert numbers["indices"] == json.loads((folder / "person_info.json").read_text())["held_out_indices"]
+    assert numbers["eye_l1"] == pytest.approx(summary["after"]["eye_l1"], rel=1e-6)
+
+
+def test_the_estimators_own_error_stands_beside(world, tmp_path, capsys):
+    save_estimator(tmp_path / "estimator.pth", GazeEstimator(), {"own_error_deg": {"all": 1.25, "without": 1.0}})
+    flags = flags_for(world, world.base, tmp_path / "numbers.json", "--num_eval_samples", 2)
+    with process_restored():
+        assert evaluate.main([*map(str, flags), "--estimator", str(tmp_path / "estimator.pth")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("gaze°") == 2 and "on test persons: all 1.25°, without 1.00°" in out
 
 
 def test_all_frames(world, finished, tmp_path):

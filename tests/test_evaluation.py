@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vaegaze.data.samples import Samples
-from vaegaze.evaluation import draw, eye_centres, mean_eye_patch, measure, paste, reference_eyes
+from vaegaze.evaluation import draw, eye_centres, mean_eye_patch, measure, outside_difference, paste, reference_eyes
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training import choose_references, prepare_frames
@@ -148,6 +148,13 @@ def test_pasted_eyes_fade_in_and_reach_the_result():
     assert (pasted[45:75, 25:55] == 200).all()
     # the edge lies at column 20; half a pixel inside it a quarter of the 2 px (a 64th of the canvas) has been faded
     assert pasted[60, 17:25].tolist() == [100, 100, 100, 125, 175, 200, 200, 200]
+
+
+def test_a_leak_outside_the_eyes_is_seen(rendered_samples):
+    pasted = paste(noise(5, len(rendered_samples)), rendered_samples)
+    assert outside_difference(pasted, rendered_samples) == 0
+    pasted[3, 0, 0, 1] ^= 8
+    assert outside_difference(pasted, rendered_samples) == 8
 
 
 def test_paste_leaves_invalid_pixels():

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -299,6 +300,22 @@ def test_the_mean_gradient_of_several_processes(monkeypatch):
     monkeypatch.setattr(distributed, "all_reduce", lambda tensor: tensor.add_(8))
     pretraining.average_gradients(parameters)
     assert parameters[0].grad.tolist() == [2.0, 2.25] and parameters[1].grad.tolist() == [[2.0, 2.25, 2.5]]
+
+
+def test_a_signal_to_the_whole_group_saves(command, tmp_path):
+    """As `timeout` sends it: the processes that render ahead must not die of it before the state is saved."""
+    assert command(folder="other", vae_steps=500, vae_band_steps=0, min_vae_eye_psnr=90) == 2  # writes the settings
+    flags = [f"--config={tmp_path / 'tiny.yaml'}", f"--save_dir={tmp_path / 'run'}", "--workers=2", "--vae_steps=4000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaegaze.pretrain", *flags, f"--output={tmp_path / 'run' / 'model.pth'}"],
+        **{"cwd": ROOT, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "start_new_session": True},
+    )
+    while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143 and b"Traceback" not in err, err
+    assert (tmp_path / "run" / "resume.pth").exists()
 
 
 def test_a_plain_terminal(tmp_path, command):

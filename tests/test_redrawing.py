@@ -71,7 +71,7 @@ def test_redirections_keep_what_the_model_sees(person, tiny_model):
     )
     assert samples.images.shape[1] == SIZE_PX
     frames = prepare_frames(tiny_model, samples, choose_references(samples), torch.device("cpu"))
-    told = redirect(person.rendered, frames, samples)
+    told = redirect(frames, samples, person.rendered.redirected(samples))
     assert len(told.frames) == len(told.originals) == 24
     for name in ("masked_latents", "reference_latents", "eye_masks", "head", "valid"):
         assert torch.equal(getattr(told.frames, name)[::8], getattr(frames, name)), name
@@ -101,6 +101,16 @@ def test_other_files_say_nothing_of_the_kind(attributes, file, tmp_path):
         for name in list(group.attrs):
             del group.attrs[name]
         group.attrs.update(attributes)
+    assert hdf5.read_person(path, "person_002", [1], 64).rendered is None
+
+
+def test_a_type_that_numpy_has_not(file, tmp_path):
+    path = tmp_path / "other.h5"
+    path.write_bytes(file.read_bytes())
+    with h5py.File(path, "r+") as other:
+        del other["person_002"].attrs["number"]
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(other["person_002"].id, b"number", h5py.h5t.UNIX_D32LE, space)
     assert hdf5.read_person(path, "person_002", [1], 64).rendered is None
 
 

@@ -5,6 +5,7 @@ result on the same 16 held-out frames of the person, also told to look elsewhere
 kept, so the command can be stopped and called again. It ends by writing the tables into docs/.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -23,15 +24,23 @@ from vaegaze.config_tree import option
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.samples import Samples
 from vaegaze.device import find_device
-from vaegaze.evaluation import Estimator, Redirections, draw, evaluate, redirect
-from vaegaze.files import write_text
+from vaegaze.evaluation import Estimator, all_finite, draw, evaluate, redirect
+from vaegaze.files import atomic_path, write_text
 from vaegaze.losses import Loss
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import load_estimator
+from vaegaze.person import if_drawn_today
 from vaegaze.progress import StopSignals, progress_bar
 from vaegaze.strategies import STRATEGIES, freeze_all_but
-from vaegaze.training import Frames, choose_references, make_optimizer, prepare_frames, training_steps
+from vaegaze.training import (
+    Frames,
+    TrainingDiverged,
+    choose_references,
+    make_optimizer,
+    prepare_frames,
+    training_steps,
+)
 
 HELD_OUT = 16
 POOL = 32  # further frames of each person, out of which k are trained on
@@ -112,20 +121,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     work_dir = Path(params.work_dir)
-    tasks, cells = grid(params.grid), finished_cells(work_dir, params, overwrite=overwrite)
-    device = torch.device(find_device(params.device))
-    torch.set_num_threads(params.threads)
-    stop = StopSignals()
-    file = work_dir / "persons.h5"
-    if not file.exists():
-        persons = len({task.person for task in tasks})
-        synthetic.write_hdf5(file, persons, seed=params.seed, samples=HELD_OUT + POOL, split=params.split)
     estimator = load_estimator(params.estimator)
+    device = torch.device(find_device(params.device))
+    tasks, cells = grid(params.grid), finished_cells(work_dir, params, device, overwrite=overwrite)
+    torch.set_num_threads(params.threads)
+    persons = len({task.person for task in tasks})
+    file = work_dir / f"persons_{persons}.h5"  # a larger grid has the same persons, and more
+    if not file.exists():
+        synthetic.write_hdf5(file, persons, seed=params.seed, samples=HELD_OUT + POOL, split=params.split)
+    stop = StopSignals()
     loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
     loss = Loss(loss_params, seed=0, device=device)
 
     person = None
-    with progress_bar("benchmark", len(tasks), initial=len(cells)) as bar:
+    with progress_bar("benchmark", len(tasks), initial=sum(task.name in cells for task in tasks)) as bar:
         for task in tasks:
             if task.name in cells:
                 continue
@@ -139,12 +148,17 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     print(f"✅ {params.output}")
 
 
-def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
-    """What an earlier call has measured with these settings. UserError where the settings were others."""
+def finished_cells(
+    work_dir: Path, params: BenchmarkParams, device: torch.device, *, overwrite: bool
+) -> dict[str, Cell]:
+    """What an earlier call has measured with these settings and files. UserError where any of them was another."""
     settings = {name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid")}
+    settings["device"] = str(device)
+    for name in ("checkpoint_path", "estimator"):
+        settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
     if overwrite or not stored.exists():
-        for path in (cells, work_dir / "persons.h5"):
+        for path in (cells, *work_dir.glob("persons_*.h5"), *work_dir.glob("pictures/*.png")):
             path.unlink(missing_ok=True)
         write_text(stored, json.dumps(settings, indent=1))
     try:
@@ -166,7 +180,10 @@ class BenchmarkPerson:
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
         data = hdf5.read_person(file, name, rows.tolist(), self.size_px)
         self.held_out, self.pool = data.samples.take(slice(HELD_OUT)), data.samples.take(slice(HELD_OUT, None))
-        self.rendered, self.number = data.rendered, number
+        rendered = if_drawn_today(data.rendered, data.samples)
+        if rendered is None:
+            raise UserError(f"{file} was not rendered by this version of the renderer; give --overwrite")
+        self.true, self.number = rendered.redirected(self.held_out), number
 
     def train(self, k: int, seed: int) -> Samples:
         rng = np.random.default_rng([self.params.seed, _TRAIN_STREAM, self.number, seed])
@@ -186,7 +203,7 @@ def measure_cell(
     train = person.train(task.k, task.seed)
     references = choose_references(train)
     held_out = prepare_frames(model, person.held_out, references, person.device)
-    redirections: Redirections = redirect(person.rendered, held_out, person.held_out)
+    redirections = redirect(held_out, person.held_out, person.true)
 
     started = time.perf_counter()
     if task.strategy != BASE:
@@ -194,18 +211,21 @@ def measure_cell(
         freeze_all_but(model, task.strategy)
         frames: Frames = prepare_frames(model, train, references, person.device)
         optimizer = make_optimizer(model, settings)
-        for _ in training_steps(model, optimizer, frames, loss, settings, precision="fp32"):
-            stop.check()
+        try:
+            for _ in training_steps(model, optimizer, frames, loss, settings, precision="fp32"):
+                stop.check()
+        except TrainingDiverged as error:
+            raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
     seconds = time.perf_counter() - started
     numbers = evaluate(model, held_out, person.held_out, estimator, redirections, stop.check)
+    if not all_finite(numbers):
+        raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
 
     if person.number == 1 and task.seed == 0:
         results = to_pixels(draw(model, held_out.take(slice(PICTURED))))
-        path = Path(params.work_dir) / "pictures" / f"{task.name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate([*results], axis=0)).save(path)
-        targets = Path(params.work_dir) / "pictures" / "target.png"
-        Image.fromarray(np.concatenate([*person.held_out.images[:PICTURED]], axis=0)).save(targets)
+        for name, pictures in ((task.name, results), ("target", person.held_out.images[:PICTURED])):
+            with atomic_path(Path(params.work_dir) / "pictures" / f"{name}.png") as temporary:
+                Image.fromarray(np.concatenate([*pictures], axis=0)).save(temporary)
     return Cell(task.person, task.strategy, task.k, task.seed, round(seconds, 2), numbers)
 
 

@@ -17,12 +17,14 @@ from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
+from vaegaze.data.selection import rows_left
 from vaegaze.device import find_device
-from vaegaze.evaluation import evaluate, redirect
+from vaegaze.evaluation import all_finite, evaluate, redirect
 from vaegaze.files import write_text
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.estimator import load_estimator
-from vaegaze.reporting import numbers_table
+from vaegaze.person import if_drawn_today
+from vaegaze.reporting import estimator_lines, numbers_table
 from vaegaze.training import choose_references, prepare_frames
 
 
@@ -74,18 +76,22 @@ def run(params: EvaluateParams) -> None:
 
     rows = choose_rows(params, checkpoint)
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
+    data.samples.refuse_empty_masks(params.person_id)
     references = references_for(checkpoint, params.person_id, data.samples)
     frames = prepare_frames(model, data.samples, references, device)
-    redirections = None
-    if data.rendered is not None and data.rendered.drew(data.samples):
-        redirections = redirect(data.rendered, frames, data.samples)
+    redirections, rendered = None, if_drawn_today(data.rendered, data.samples)
+    if rendered is not None:
+        redirections = redirect(frames, data.samples, rendered.redirected(data.samples))
     reader = estimator.model.to(device) if estimator else None
     numbers = evaluate(model, frames, data.samples, reader, redirections)
 
+    if not all_finite(numbers):
+        raise UserError(f"the pictures that {params.checkpoint} draws are infinite or NaN; give another --checkpoint")
     print(f"{params.person_id}: {len(rows)} frames ({params.frames})")
     for prefix, heading in (("", None), ("redirected_", "told to look elsewhere, against the true pictures:")):
         table = numbers_table({"": numbers}, prefix)
         print("\n".join([*([heading] if heading and table else []), *table]))
+    print("\n".join(estimator_lines(numbers, estimator.info if estimator else None)))
     if params.output is not None:
         known = {"checkpoint": params.checkpoint, "hdf_path": params.hdf_path, "person_id": params.person_id}
         content = {**known, "frames": params.frames, "indices": rows, **numbers}
@@ -97,11 +103,10 @@ def choose_rows(params: EvaluateParams, checkpoint: Checkpoint) -> list[int]:
     """The rows of the person's frames that are drawn. UserError when none is left."""
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     trained = checkpoint.info.get("trained_indices", []) if is_of(checkpoint, params.person_id) else []
-    left = range(total) if params.frames == "all" else sorted({*range(total)} - {*trained})
-    if not left:
+    rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
+    if not len(rows):
         raise UserError(f"{params.checkpoint} was trained on every frame of {params.person_id}; give --frames all")
-    drawn = np.random.default_rng(params.seed).permutation(left)[: params.num_eval_samples]
-    return sorted(drawn.tolist())
+    return rows.tolist()
 
 
 def is_of(checkpoint: Checkpoint, person_id: str) -> bool:

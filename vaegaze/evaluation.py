@@ -1,5 +1,6 @@
 """The numbers: how well frames are redrawn, and what a trivial method would have reached."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vaegaze.data.masks import FEATHER_OF_CANVAS, inward_alpha
-from vaegaze.data.redrawing import RenderedPerson, other_gazes
 from vaegaze.data.samples import Samples
 from vaegaze.losses import mean_over
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
@@ -31,11 +31,9 @@ class Redirections:
     originals: Samples  # (N, …): what a result is pasted into
 
 
-def redirect(person: RenderedPerson, frames: Frames, samples: Samples) -> Redirections:
-    """Each of the frames, which are the samples' tensors, told to look in eight other directions."""
-    gazes = other_gazes(samples)
-    rows = np.repeat(np.arange(len(samples)), gazes.shape[1])
-    true = person.redraw(samples, gazes)
+def redirect(frames: Frames, samples: Samples, true: Samples) -> Redirections:
+    """The frames, which are the samples' tensors, told to look as the `true` pictures do, as many of each frame."""
+    rows = np.repeat(np.arange(len(samples)), len(true) // len(samples))
     device = frames.target.device
     told = replace(
         frames.take(torch.from_numpy(rows).to(device)),
@@ -56,23 +54,28 @@ def evaluate(
     """All numbers of a model on frames, which are the samples' tensors.
 
     Those of `measure`, those of `judge`, lpips (None without its weights), outside_mask: the largest difference that
-    pasting made outside the eye masks (0..255, and always 0); and with `redirections` the same of these, against the
-    true pictures, as redirected_….
+    pasting made outside the eye masks (0..255, and always 0); and with `redirections` the same against the true
+    pictures, as redirected_….
     """
-    results = draw(model, frames, check)
-    numbers = measure(results, frames) | {"lpips": lpips(results, frames.target)}
-    pasted = paste(to_pixels(results), samples)
-    numbers["outside_mask"] = float(outside_difference(pasted, samples))
-    if estimator is not None:
-        numbers |= judge(estimator, pasted, frames)
+    numbers = _numbers(draw(model, frames, check), frames, samples, estimator)
     if redirections is not None:
         told = redirections.frames
-        results = draw(model, told, check)
-        numbers |= {f"redirected_{name}": value for name, value in measure(results, told).items()}
-        if estimator is not None:
-            judged = judge(estimator, paste(to_pixels(results), redirections.originals), told)
-            numbers |= {f"redirected_{name}": value for name, value in judged.items()}
+        redirected = _numbers(draw(model, told, check), told, redirections.originals, estimator)
+        numbers |= {f"redirected_{name}": value for name, value in redirected.items()}
     return numbers
+
+
+def _numbers(
+    results: Tensor, frames: Frames, originals: Samples, estimator: Estimator | None
+) -> dict[str, float | None]:
+    pasted = paste(to_pixels(results), originals)
+    numbers = measure(results, frames) | {"lpips": lpips(results, frames.target)}
+    numbers["outside_mask"] = float(outside_difference(pasted, originals))
+    return numbers if estimator is None else numbers | judge(estimator, pasted, frames)
+
+
+def all_finite(numbers: dict[str, float | None]) -> bool:
+    return all(value is None or math.isfinite(value) for value in numbers.values())
 
 
 @torch.no_grad()
@@ -155,9 +158,13 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
     eyes = frames.eye_masks * frames.valid
     error = (results - frames.target).abs()
     squared_eye_error = mean_over(error.square(), eyes)
-    _, ssim_map = structural_similarity_index_measure(
-        (results * frames.valid + 1) / 2, (frames.target * frames.valid + 1) / 2, data_range=1.0, return_full_image=True
-    )  # (N, 3, S, S)
+    ssim_maps = [
+        structural_similarity_index_measure(
+            (result[None] + 1) / 2, (target[None] + 1) / 2, data_range=1.0, return_full_image=True
+        )[1]
+        for result, target in zip(results * frames.valid, frames.target * frames.valid)  # all at once need gigabytes
+    ]
+    ssim_map = torch.cat(ssim_maps)  # (N, 3, S, S)
     values = {
         "l1": mean_over(error, frames.valid),
         "eye_l1": mean_over(error, eyes),

@@ -1,7 +1,6 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
 import logging
-import math
 import platform
 import sys
 import time
@@ -14,7 +13,7 @@ from vaegaze.config import Command, Config, UserError, describe, to_yaml
 from vaegaze.config_tree import plain
 from vaegaze.data import photo
 from vaegaze.device import settle_device
-from vaegaze.evaluation import draw, evaluate, measure_baselines, paste, redirect
+from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
 from vaegaze.losses import Loss
 from vaegaze.models import mask_eyes, to_pixels
@@ -108,10 +107,6 @@ def run(command: Command) -> None:
         raise
 
 
-def all_finite(numbers: dict[str, float | None]) -> bool:
-    return all(value is None or math.isfinite(value) for value in numbers.values())
-
-
 class Run:
     """A run under way: what is the same at every step, and how far it has come."""
 
@@ -140,7 +135,8 @@ class Run:
             self.judged, self.judged_samples = self.held_out, person.held_out
         self.redirections = None
         if person.rendered is not None and len(person.held_out):
-            self.redirections = redirect(person.rendered, self.held_out, person.held_out)
+            true = person.rendered.redirected(person.held_out)
+            self.redirections = redirect(self.held_out, person.held_out, true)
         self.estimator_info = {"path": self.params.estimator, **estimator.info} if estimator else None
         self.estimator = estimator.model.to(device) if estimator else None
         self.stop = StopSignals()  # till now there was nothing to save, and a signal ended the program at once

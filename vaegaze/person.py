@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegaze.config import DEMO_HDF_PATH, OneshotParams, UserError
+from vaegaze.config import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.photo import Photo, load_photo
 from vaegaze.data.redrawing import RenderedPerson
@@ -35,12 +35,7 @@ def load_person(params: OneshotParams, size_px: int) -> Person:
     """
     person = _load_from_gazecapture(params, size_px) if params.use_gazecapture else _load_from_photo(params, size_px)
     for samples in (person.train, person.held_out):
-        empty = samples.indices[~(samples.eye_masks & samples.valid).any(axis=(1, 2))]
-        if len(empty):
-            raise UserError(
-                f"{person.name}: the eye mask of sample {empty[0]} is empty; mend it in the file, or draw other "
-                "samples with another --seed"
-            )
+        samples.refuse_empty_masks(person.name)
         log.debug("%s: samples %s", person.name, samples.indices.tolist())
     return person
 
@@ -83,10 +78,11 @@ def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
         "seed": seed,
         "gaze_range_rad": _gaze_range(train),
     }
-    return Person(person_id, train, held_out, info, rendered=_if_drawn_today(data.rendered, data.samples))
+    return Person(person_id, train, held_out, info, rendered=if_drawn_today(data.rendered, data.samples))
 
 
-def _if_drawn_today(rendered: RenderedPerson | None, samples: Samples) -> RenderedPerson | None:
+def if_drawn_today(rendered: RenderedPerson | None, samples: Samples) -> RenderedPerson | None:
+    """The rendered person if today's renderer draws these samples of theirs; else None, and it is said."""
     if rendered is None or rendered.drew(samples):
         return rendered
     print("⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze")

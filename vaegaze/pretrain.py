@@ -1,6 +1,6 @@
 """Pre-train a model on rendered persons: `python -m vaegaze.pretrain --config configs/pretrain/tiny.yaml`.
 
-On several GPUs, or machines: `torchrun --nproc_per_node 4 -m vaegaze.pretrain --config …`.
+On several GPUs, or machines with a shared folder: `torchrun --nproc_per_node 4 -m vaegaze.pretrain --config …`.
 """
 
 import json
@@ -73,14 +73,18 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
     first = join_other_processes(device)
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
-    model, progress = build_model(config.model_params), Progress()
+    processes = distributed.get_world_size() if distributed.is_initialized() else 1
+    model, progress = build_model(config.model_params), Progress(processes)
     if resume:
         progress = load_state(run_dir, config, model)
+        if progress.processes != processes:
+            raise UserError(f"the run in {run_dir} has {progress.processes} processes; resume it with as many")
     elif (run_dir / "resume.pth").exists() and not overwrite:
         raise UserError(f"{run_dir} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
     elif first:
-        for name in ("resume.pth", "best.pth"):  # none may be found under another run's settings
-            (run_dir / name).unlink(missing_ok=True)
+        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png")  # none may be found under other settings
+        for path in (*(run_dir / name for name in names), *run_dir.glob("samples/step_*.png")):
+            path.unlink(missing_ok=True)
     if first:
         write_text(run_dir / "config.yaml", to_yaml(config))
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -115,7 +119,7 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
     if first:
         model.load_state_dict(load_tensors(run_dir / "best.pth", hint="start anew with --overwrite"))
         info = {
-            "trained_on": trained_on(params),
+            "trained_on": trained_on(params, processes),
             "drops_reference": params.drop_reference > 0,
             "config": to_yaml(config),
             "records": progress.records,
@@ -221,8 +225,8 @@ def load_state(run_dir: Path, config: PretrainConfig, model: VAEGaze) -> Progres
         raise UserError(f"{state_path} is damaged ({type(error).__name__}); start anew with --overwrite") from error
 
 
-def trained_on(params: PretrainParams) -> str:
-    drawn = sum(phase.steps * phase.batch_size for phase in phases(params))
+def trained_on(params: PretrainParams, processes: int) -> str:
+    drawn = processes * sum(phase.steps * phase.batch_size for phase in phases(params))
     return f"rendered persons only ({drawn:,} draws from {params.persons:,} persons; no photograph)"
 
 
@@ -232,7 +236,11 @@ def model_card(config: PretrainConfig, path: str | None, model: VAEGaze, progres
     records = {record["phase"]: record for record in progress.records}  # of each phase the last one …
     records[LAST_PHASE] = best_record(progress)  # … but of the last one what is shipped
     rows = [
-        (phase.name, f"{phase.steps:,} × {phase.batch_size} persons × {phase.gazes} gazes", records[phase.name])
+        (
+            phase.name,
+            f"{phase.steps:,} × {progress.processes * phase.batch_size} persons × {phase.gazes} gazes",
+            records[phase.name],
+        )
         for phase in phases(params)
     ]
     steps = "\n".join(f"| {name} | {steps} | {record['held_out_eye_psnr']:.2f} dB |" for name, steps, record in rows)
@@ -244,7 +252,7 @@ def model_card(config: PretrainConfig, path: str | None, model: VAEGaze, progres
 A VAE-GAZE model for {config.model_params.image_size} px, stored in half precision. `python -m vaegaze.pretrain` wrote
 it, and this page.
 
-- **Trained on** {trained_on(params)}. It has seen no real face, and no person of the demo file.
+- **Trained on** {trained_on(params, progress.processes)}. It has seen no real face, and no person of the demo file.
 - **Made by** `python -m vaegaze.pretrain{f" --config {path}" if path else ""}`, with the settings below.
 - **Time** {progress.seconds / 60:.0f} minutes of training on {where}, {params.precision}.
 - **Reference frames** were dropped {100 * params.drop_reference:.0f} % of the time: it can be fine-tuned on one photo.

@@ -7,6 +7,7 @@ Under torchrun every process renders a batch of its own, and the gradients are a
 """
 
 import math
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +164,7 @@ def phases(params: PretrainParams) -> list[Phase]:
 class Progress:
     """Where a run stands: with the model's weights, all that is needed to go on."""
 
+    processes: int = 1  # each renders batches of its own
     phase: int = 0
     step: int = 0  # finished steps of that phase
     optimizer: dict | None = None
@@ -207,9 +209,10 @@ def pretraining_steps(
         to_come = range(progress.step, phase.steps)
 
         started = time.perf_counter()
-        for step, batch in zip(
-            to_come, DataLoader(batches, batch_size=None, sampler=to_come, num_workers=params.workers)
-        ):
+        loader = DataLoader(
+            batches, batch_size=None, sampler=to_come, num_workers=params.workers, worker_init_fn=ignore_signals
+        )
+        for step, batch in zip(to_come, loader):
             batch = (batch.eye_band() if step < phase.band_steps else batch).to(device)
             for group in optimizer.param_groups:
                 group["lr"] = phase.learning_rate * learning_rate_factor(step, phase.steps)
@@ -240,6 +243,12 @@ def pretraining_steps(
         if phase.redraw is redraw_through_vae:
             settle_autoencoder(model, held_out, params)
         progress.phase, progress.step, progress.optimizer = progress.phase + 1, 0, None
+
+
+def ignore_signals(worker: int) -> None:
+    """Ctrl-C and `timeout` reach the processes that render ahead as well: the main one saves, and ends them."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def average_gradients(trained: list[torch.nn.Parameter]) -> None:

@@ -71,10 +71,16 @@ def summary_table(summary: dict) -> str:
     redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
     if redirected:
         lines += ["told to look elsewhere, against the true pictures:", *redirected]
-    errors = [f"{summary['after'][key]:.2f}°" for key in ESTIMATOR_ERRORS if key in summary["after"]]
-    if errors:
-        lines.append(f"(the gaze estimator's own error on true pictures: {', '.join(errors)})")
-    return "\n".join(lines)
+    return "\n".join([*lines, *estimator_lines(summary["after"], summary["estimator"])])
+
+
+def estimator_lines(numbers: dict, info: dict | None) -> list[str]:
+    """What the gaze estimator itself is wrong by: on these true pictures, and on test persons."""
+    if info is None:
+        return []
+    here = [f"{numbers[key]:.2f}°" for key in ESTIMATOR_ERRORS if key in numbers]
+    own = [f"{name} {error:.2f}°" for name, error in info["own_error_deg"].items()]
+    return [f"the estimator's own error on these: {', '.join(here)}", f"  on test persons: {', '.join(own)}"]
 
 
 def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
@@ -85,6 +91,10 @@ def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
     lines = [f"{'':<15}" + "".join(f"{COLUMNS[name]:>9}" for name in columns)]
     for name, numbers in rows.items():
         if numbers is not None:
-            digits = ((numbers[prefix + column], 2 if column.endswith(("psnr", "deg")) else 4) for column in columns)
-            lines.append(f"{name.replace('_', ' '):<15}" + "".join(f"{value:>9.{places}f}" for value, places in digits))
+            cells = [_cell(numbers.get(prefix + column), column) for column in columns]
+            lines.append(f"{name.replace('_', ' '):<15}" + "".join(f"{cell:>9}" for cell in cells))
     return lines
+
+
+def _cell(value: float | None, column: str) -> str:
+    return "–" if value is None else f"{value:.2f}" if column.endswith(("psnr", "deg")) else f"{value:.4f}"

@@ -5,6 +5,7 @@ It sees rendered train persons only, and is measured on test persons, with and w
 
 import statistics
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,6 +98,9 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     params = config.estimator_params
     if Path(params.output).exists() and not overwrite:
         raise UserError(f"{params.output} exists; give --overwrite to replace it, or another --output")
+    Path(params.output).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path(params.output).parent):
+        pass  # better to fail now than after the training
     device = torch.device(find_device(params.device))
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)

@@ -116,9 +116,12 @@ def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int
     for name in names:
         if name not in group.attrs:
             continue
-        attribute = group.attrs.get_id(name)
-        if attribute.shape == () and attribute.get_storage_size() <= MAX_ATTRIBUTE_BYTES:
-            value = group.attrs[name]
-            if isinstance(value, str | np.integer):
-                found[name] = value if isinstance(value, str) else int(value)
+        try:
+            attribute = group.attrs.get_id(name)
+            small = attribute.shape == () and attribute.get_storage_size() <= MAX_ATTRIBUTE_BYTES
+            value = group.attrs[name] if small else None
+        except (TypeError, ValueError, OSError, RuntimeError):  # of a type that numpy has not, or damaged
+            continue
+        if isinstance(value, str | np.integer):
+            found[name] = value if isinstance(value, str) else int(value)
     return found

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from vaegaze.config import UserError
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -18,6 +20,15 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def refuse_empty_masks(self, name: str) -> None:
+        """UserError, in the name of the person, when there is a sample without eye pixels."""
+        empty = self.indices[~(self.eye_masks & self.valid).any(axis=(1, 2))]
+        if len(empty):
+            raise UserError(
+                f"{name}: the eye mask of sample {empty[0]} is empty; mend it in the file, or draw other samples with "
+                "another --seed"
+            )
 
     def take(self, rows) -> "Samples":
         """The samples at these positions, in this order."""

@@ -1,6 +1,6 @@
 """Who is trained on, and which of the samples: drawn by the seed, so that the same seed gives the same choice."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -36,3 +36,9 @@ def choose_samples(total: int, num_samples: int, num_eval_samples: int, seed: in
     drawn = np.random.default_rng([seed, _SAMPLE_STREAM]).permutation(total)
     held_out = drawn[num_samples : num_samples + num_eval_samples]
     return np.sort(drawn[:num_samples]), np.sort(held_out)
+
+
+def rows_left(total: int, trained: Collection[int], count: int, seed: int) -> np.ndarray:
+    """At most `count` of a person's rows that are not `trained`, sorted: those that `choose_samples` held out."""
+    drawn = np.random.default_rng([seed, _SAMPLE_STREAM]).permutation(total)
+    return np.sort(drawn[~np.isin(drawn, list(trained))][:count])
