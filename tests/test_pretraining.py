@@ -270,7 +270,7 @@ def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monke
 
 
 def test_two_processes_train_on_twice_the_persons(command, tmp_path):
-    """Under torchrun: one model, whose first step follows the mean of both processes' gradients."""
+    """Under torchrun: one process writes and prints, and the persons of the other change the model as well."""
     assert command("--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9") == 0  # writes the settings, too
     script = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "vaegaze.pretrain"]
     flags = ["--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9", f"--save_dir={tmp_path / 'two'}"]
