@@ -5,16 +5,16 @@ import logging
 import signal
 import sys
 
-from vaegaze.config import UserError, parse_command
+from vaegaze.command import run_command
+from vaegaze.config import parse_command
+
+LESS_MEMORY = "give a smaller --batch_size, fewer --num_samples, or fewer --num_eval_samples"
 
 
 def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until the run has its own way to stop
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has not
-            # a terminal without emoji must not end the run, and a log file keeps the order of what was said
-            stream.reconfigure(errors="replace", line_buffering=True)
-    try:
+
+    def work() -> None:
         command = parse_command(argv)
         if command.debug:
             logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
@@ -22,13 +22,9 @@ def main(argv: list[str] | None = None) -> int:
 
         from vaegaze import oneshot  # with torch, which --help and mistakes need not wait for
 
-        return oneshot.main(command)
-    except UserError as error:
-        logging.getLogger(__name__).debug("what led to the error", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        oneshot.run(command)
+
+    return run_command(work, less_memory=LESS_MEMORY)
 
 
 if __name__ == "__main__":

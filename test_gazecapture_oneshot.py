@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaegaze.command import run_command
 from vaegaze.config import DEMO_HDF_PATH, Config, GazeCaptureParams, OneshotParams, UserError
 from vaegaze.config_flags import FlagParser
 from vaegaze.config_tree import resolve
@@ -163,17 +164,12 @@ def read_arguments(argv: list[str] | None) -> OneshotParams:
 
 
 def main(argv: list[str] | None = None) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has not
-            stream.reconfigure(errors="replace")  # a terminal without emoji must not end the checks
-    try:
-        params = read_arguments(argv)
-        hdf5.person_counts(params.gazecapture_params.hdf_path)
-    except (UserError, OSError) as error:  # OSError: the demo file could not be written, say
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_command(lambda: run_checks(read_arguments(argv)))
+
+
+def run_checks(params: OneshotParams) -> int:
+    """The exit code: 1 when one has failed."""
+    hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for what is no such file
     print(f"📁 HDF5 file: {params.gazecapture_params.hdf_path}")
     failed = 0
     for name, check in CHECKS.items():

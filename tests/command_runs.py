@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,14 @@ from conftest import SIZE_PX, make_tiny_model, process_restored
 
 import oneshot_training
 from vaegaze.data import synthetic
-from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004
+PERSON, STEPS = "person_002", 30
+RUN = ("--person_id", PERSON, "--num_steps", STEPS, "--learning_rate", 1e-2, "--log_every", 10)
+FILES = {"config.yaml", "finetuned_model.pth", "gazes.png", "loss_curve.png", "metrics.jsonl", "person_info.json",
+         "summary.json"}  # fmt: skip
 NOBODY_ESTIMATES = ("--estimator", "none")  # which would take longer than all else
 BASE_INFO = {"trained_on": "nothing", "drops_reference": True}
 
@@ -66,6 +71,14 @@ def make_world(folder: Path) -> World:
     return world
 
 
+def make_finished(world: World, save_dir: Path) -> tuple[list, Outcome, Path]:
+    """A run that nothing has disturbed: its flags, its outcome, its folder."""
+    flags = [*world.flags, *RUN, "--save_dir", save_dir, "--sample_every", 20, "--checkpoint_every", 12]
+    outcome = command(*flags)
+    assert outcome.code == 0, outcome
+    return flags, outcome, save_dir / PERSON
+
+
 def command(*flags, threads: int = 1) -> Outcome:
     """Run oneshot_training.py in this process."""
     out, err = io.StringIO(), io.StringIO()
@@ -91,3 +104,38 @@ def assert_one_line(outcome: Outcome, *words: str) -> None:
     assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1 and outcome.err.endswith("\n"), outcome
     for word in words:
         assert word in outcome.err, f"{word!r} is not in {outcome.err!r}"
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
+def records_in(folder: Path, without=("seconds",)) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in without} for line in lines]
+
+
+def weights_in(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path).model.state_dict()
+
+
+def assert_same_weights(path: Path, other: Path) -> None:
+    weights, others = weights_in(path), weights_in(other)
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, others[name]), name
+    assert path.read_bytes() == other.read_bytes(), "a checksum tells a base model from another"
+
+
+def assert_in_order(text: str, *lines: str) -> None:
+    found = text.splitlines()
+    positions = [found.index(line) for line in lines]
+    assert positions == sorted(positions), found
+
+
+def train_rows(folder: Path) -> list[int]:
+    return json.loads((folder / "person_info.json").read_text())["train_indices"]

@@ -76,6 +76,14 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
 
 
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory):
+    """A finished run's flags, outcome and folder. To be looked at only."""
+    from command_runs import make_finished
+
+    return make_finished(world, tmp_path_factory.mktemp("finished"))
+
+
 @contextmanager
 def process_restored():
     """Puts back what a command sets for its whole process: signal handlers, torch's threads and random state."""

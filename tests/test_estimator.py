@@ -10,7 +10,7 @@ from vaegaze.config import UserError
 from vaegaze.data import geometry, synthetic
 from vaegaze.evaluation import angular_error_deg, judge, lpips
 from vaegaze.models import to_unit_range
-from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, load_estimator, save_estimator
+from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
 from vaegaze.training import choose_references, prepare_frames
 
 
@@ -96,6 +96,19 @@ def test_pictures_of_any_size(estimator):
         torch.testing.assert_close(estimator(large), gaze, atol=0.02, rtol=0.1)
 
 
+def test_a_mirrored_face_looks_where_a_mirror_makes_it_look(estimator):
+    pictures = torch.rand(2, 3, CANVAS_PX, CANVAS_PX) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(estimator(pictures.flip(-1)), estimator(pictures) * torch.tensor([1, -1]))
+
+
+def test_where_a_feature_is():
+    features = torch.zeros(1, 2, 5, 9)
+    features[0, 0, 4, 2] = features[0, 1, 0, 8] = 50.0  # a peak in each of two channels
+    expected = [50 / 45, 50 / 45, 1.0, -1.0, -0.5, 1.0]
+    torch.testing.assert_close(WhatAndWhere()(features), torch.tensor([expected]), atol=1e-4, rtol=0)
+
+
 def test_round_trip(estimator, tmp_path):
     info = {"own_error_deg": {"all": 1.5}}
     save_estimator(tmp_path / "estimator.pth", estimator, info)
@@ -123,35 +136,40 @@ def test_what_is_no_estimator(estimator, tmp_path):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+TINY = ("--frames=5", "--epochs=2", "--batch_size=2")
+
+
 def train(*flags):
     with process_restored():
-        return train_estimator.main([*flags, "--threads=1", "--workers=0", "--batch_size=2", "--test_frames=40"])
+        return train_estimator.main([*flags, "--threads=1", "--workers=0", "--test_frames=40"])
 
 
 def test_the_command_end_to_end(tmp_path, capsys):
     output = tmp_path / "estimator.pth"
-    assert train(f"--output={output}", "--steps=2") == 0
+    assert train(f"--output={output}", *TINY) == 0
     loaded = load_estimator(output)
     errors = loaded.info["own_error_deg"]
     assert set(errors) <= {"all", "with glasses", "without"} and errors["all"] > 0
     assert f"| all | {errors['all']:.2f}° |" in output.with_suffix(".md").read_text()
-    assert "4 frames" in loaded.info["trained_on"]
+    assert "5 frames" in loaded.info["trained_on"]
     before = output.read_bytes()
 
     capsys.readouterr()
-    assert train(f"--output={output}", "--steps=2") == 2
+    assert train(f"--output={output}", *TINY) == 2
     assert "--overwrite" in capsys.readouterr().err and output.read_bytes() == before
-    assert train(f"--output={output}", "--steps=2", "--overwrite") == 0
+    assert train(f"--output={output}", *TINY, "--overwrite") == 0
     assert output.read_bytes() == before, "the same seed gives the same estimator"
 
 
 def test_it_learns_from_train_persons_and_is_measured_on_test_persons():
-    params = train_estimator.EstimatorParams(batch_size=3, photographic=0.0)
-    images, gaze, glasses = train_estimator.RenderedFrames("test", params, 3)[5]
-    numbers = np.random.default_rng([0, 5]).integers(params.persons, size=3)
-    for number, image, angles, worn in zip(numbers.tolist(), images, gaze, glasses):
+    params = train_estimator.EstimatorParams(photographic=0.0, workers=0)
+    images, gaze, glasses = train_estimator.RenderedFrames("test", 3, params).render_all()
+    for i, (image, angles, worn) in enumerate(zip(images, gaze, glasses)):
+        rng = np.random.default_rng([0, i])
+        number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(0, number, "test")
-        scenes = [synthetic.scene_from_seed(0, number, i, "test") for i in range(params.samples_per_person)]
-        (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, angles, atol=1e-6)]
-        expected = to_unit_range(synthetic.render(person, scene, CANVAS_PX).image[None])[0]
-        assert torch.equal(image, expected) and bool(worn) == person.glasses
+        scene = synthetic.scene_from_seed(0, number, sample, "test")
+        assert np.array_equal(image, synthetic.render(person, scene, CANVAS_PX).image)
+        np.testing.assert_allclose(angles, scene.gaze, atol=1e-6)
+        assert bool(worn) == person.glasses
+    assert not torch.equal(train_estimator.RenderedFrames("train", 3, params).render_all()[0], images)

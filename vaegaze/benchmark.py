@@ -102,6 +102,8 @@ def grid(name: str) -> list[Task]:
         for strategy in (BASE, *strategies):
             for k in ks:
                 for seed in range(seeds):
+                    if strategy == BASE and k == POOL and seed > 0:
+                        continue  # there is one choice of all frames
                     wide = strategy in (BASE, "selective") or (k in few and seed == 0)
                     if name == "full" or (name == "default" and wide) or (name == "small" and wide and k in few):
                         tasks.append(Task(f"person_{number:03d}", strategy, k, seed))

@@ -65,7 +65,11 @@ class EvaluateConfig:
 
 def main(argv: list[str] | None = None) -> int:
     parser = FlagParser(prog="python -m vaegaze.evaluate", description=__doc__.splitlines()[0])
-    return run_command(lambda: run(read_command(parser, EvaluateConfig, argv)[0].config.evaluate_params))
+    return run_command(
+        lambda: run(read_command(parser, EvaluateConfig, argv)[0].config.evaluate_params),
+        way_on="nothing was written",
+        less_memory="give a smaller --num_eval_samples",
+    )
 
 
 def run(params: EvaluateParams) -> None:

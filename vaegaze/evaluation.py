@@ -18,7 +18,7 @@ from vaegaze.training import Frames
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose own would be infinite, which no JSON holds
-ESTIMATED_AT_ONCE = 16  # pictures
+AT_ONCE = 16  # pictures that a network judges
 
 Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
 
@@ -96,7 +96,7 @@ def judge(estimator: Estimator, pictures: np.ndarray, frames: Frames) -> dict[st
 
 
 def _estimates(estimator: Estimator, pictures: Tensor) -> Tensor:
-    return torch.cat([estimator(few) for few in pictures.split(ESTIMATED_AT_ONCE)])
+    return torch.cat([estimator(few) for few in pictures.split(AT_ONCE)])
 
 
 def angular_error_deg(first: Tensor, second: Tensor) -> Tensor:
@@ -129,11 +129,11 @@ def lpips(results: Tensor, targets: Tensor) -> float | None:
         return None
     from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
-    values = [
-        learned_perceptual_image_patch_similarity(result[None], target[None], net_type="alex")
-        for result, target in zip(results, targets)
+    sums = [
+        len(few) * learned_perceptual_image_patch_similarity(few, true, net_type="alex")
+        for few, true in zip(results.split(AT_ONCE), targets.split(AT_ONCE))
     ]
-    return torch.stack(values).mean().item()
+    return torch.stack(sums).sum().item() / len(results)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import sys
 import time
 from importlib.metadata import version
 
@@ -31,25 +30,7 @@ log = logging.getLogger(__name__)
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
 CURVE_FRAMES = 8  # held-out frames behind a point of the loss curve
 SHEET_PITCHES_RAD, SHEET_YAWS_RAD = (0.25, 0.0, -0.25), (0.4, 0.0, -0.4)  # of gazes.png
-LESS_MEMORY = "give a smaller --batch_size, fewer --num_samples, or fewer --num_eval_samples"
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
-
-
-def main(command: Command) -> int:
-    """Run the command; returns its exit code. UserError for whatever its user can mend."""
-    try:
-        run(command)
-    except Interrupted as interrupted:
-        return interrupted.exit_code
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"out of GPU memory ({str(error).splitlines()[0]}); {LESS_MEMORY}") from error
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise UserError(f"out of memory; {LESS_MEMORY}") from error
-    except OSError as error:  # a full disk, say
-        raise UserError(f"{error.filename or 'writing'}: {error.strerror or error}") from error
-    return 0
 
 
 def run(command: Command) -> None:
@@ -102,8 +83,7 @@ def run(command: Command) -> None:
         run.train()
         run.finish()
     except Interrupted as interrupted:
-        way_on = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
-        print(f"\n⏸️ {interrupted}; {way_on}", file=sys.stderr)
+        interrupted.way_on = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
         raise
 
 

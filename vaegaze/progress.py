@@ -36,9 +36,12 @@ class _Lines:
 
 
 class Interrupted(Exception):
+    """A signal has ended the work; `way_on`, where it is known, is what to do next."""
+
     def __init__(self, signum: int):
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
+        self.way_on = ""
 
 
 class StopSignals:

@@ -3,10 +3,9 @@
 It sees rendered train persons only, and is measured on test persons, with and without glasses.
 """
 
-import statistics
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,11 @@ from vaegaze.evaluation import angular_error_deg
 from vaegaze.files import write_text
 from vaegaze.models import to_unit_range
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
-from vaegaze.pretraining import learning_rate_factor
+from vaegaze.pretraining import ignore_signals, learning_rate_factor
 from vaegaze.pretraining_batches import like_a_photograph
 from vaegaze.progress import progress_bar
 
-MEASURED_BATCH = 40
+RENDERED_AT_ONCE = 40  # frames
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,15 @@ class EstimatorParams:
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
     precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
     threads: int = option(2, help="CPU threads", low=1)
-    workers: int = option(1, help="processes that render ahead", low=0)
+    workers: int = option(2, help="processes that render", low=0)
     persons: int = option(100_000, help="rendered train persons to draw from", low=1)
     samples_per_person: int = option(32, help="frames that each of them has", low=1)
     photographic: float = option(0.3, help="share of frames seen sharper, in other colours", low=0, high=1)
-    steps: int = option(1500, help="training steps", low=1)
-    batch_size: int = option(32, help="frames in a step, each of another person", low=1)
+    frames: int = option(40_000, help="frames to learn from, rendered first", low=1)
+    epochs: int = option(8, help="how often each of them is seen", low=1)
+    batch_size: int = option(32, help="frames in a step", low=2)
     learning_rate: float = option(1.5e-3, help="highest of a cosine schedule", above=0)
-    test_frames: int = option(1200, help="frames of test persons that it is measured on", low=MEASURED_BATCH)
+    test_frames: int = option(1200, help="frames of test persons that it is measured on", low=1)
 
 
 @dataclass(frozen=True)
@@ -59,28 +59,35 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class RenderedFrames(Dataset):
-    """Item i is a batch of frames, each of another person: pictures (B, 3, 128, 128), gaze (B, 2), glasses (B,)."""
+    """Frame i of random persons of `split`: pixels (128, 128, 3) uint8, gaze (2,), and whether glasses are worn."""
 
     split: str
+    count: int
     params: EstimatorParams
-    batch_size: int
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, bool]:
         params = self.params
         rng = np.random.default_rng([params.seed, i])
-        images, scenes, glasses = [], [], []
-        for number in rng.integers(params.persons, size=self.batch_size).tolist():
-            person = synthetic.person_from_seed(params.seed, number, self.split)
-            sample = int(rng.integers(params.samples_per_person))
-            scene = synthetic.scene_from_seed(params.seed, number, sample, self.split)
-            image = synthetic.render(person, scene, CANVAS_PX).image
-            if rng.random() < params.photographic:
-                image = like_a_photograph(image[None], rng)[0]
-            images.append(image)
-            scenes.append(scene)
-            glasses.append(person.glasses)
-        gaze = torch.tensor([scene.gaze for scene in scenes], dtype=torch.float32)
-        return to_unit_range(np.stack(images)), gaze, torch.tensor(glasses)
+        number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
+        person = synthetic.person_from_seed(params.seed, number, self.split)
+        scene = synthetic.scene_from_seed(params.seed, number, sample, self.split)
+        image = synthetic.render(person, scene, CANVAS_PX).image
+        if self.split == "train" and rng.random() < params.photographic:
+            image = like_a_photograph(image[None], rng)[0]
+        return torch.from_numpy(image), torch.tensor(scene.gaze, dtype=torch.float32), person.glasses
+
+    def render_all(self) -> list[Tensor]:
+        """Pixels (N, 128, 128, 3), gaze (N, 2), glasses (N,) of all frames."""
+        loader = DataLoader(self, RENDERED_AT_ONCE, num_workers=self.params.workers, worker_init_fn=ignore_signals)
+        batches = []
+        with progress_bar(f"rendering {self.split} persons", self.count) as bar:
+            for batch in loader:
+                batches.append(batch)
+                bar.update(len(batch[0]))
+        return [torch.cat(column) for column in zip(*batches)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         resolved, switches = read_command(parser, EstimatorConfig, argv)
         run(resolved.config, **switches)
 
-    return run_command(work)
+    return run_command(work, way_on="nothing was written", less_memory="give fewer --frames, or a smaller --batch_size")
 
 
 def run(config: EstimatorConfig, *, overwrite: bool) -> None:
@@ -107,7 +114,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     model = GazeEstimator().to(device, memory_format=torch.channels_last)
     train(model, params, device)
     info = {
-        "trained_on": f"rendered persons only ({params.steps * params.batch_size:,} frames; no photograph)",
+        "trained_on": f"rendered persons only ({params.frames:,} frames; no photograph)",
         "own_error_deg": own_error_deg(model, params, device),
         "config": to_yaml(config),
     }
@@ -119,38 +126,37 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
 
 def train(model: GazeEstimator, params: EstimatorParams, device: torch.device) -> None:
     """Train in place."""
+    images, gaze, _ = RenderedFrames("train", params.frames, params).render_all()
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=1e-3)
-    steps = range(params.steps)
-    batches = RenderedFrames("train", params, params.batch_size)
-    with progress_bar("estimator", params.steps) as bar:
-        for step, (images, gaze, _) in zip(
-            steps, DataLoader(batches, batch_size=None, sampler=steps, num_workers=params.workers)
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = params.learning_rate * learning_rate_factor(step, params.steps)
-            images, gaze = images.to(device, memory_format=torch.channels_last), gaze.to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=params.precision == "bf16"):
-                estimate = model(images)
-            loss = F.l1_loss(estimate.float(), gaze) / ANGLE_SCALE_RAD
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-            bar.update()
+    steps_per_epoch = max(1, params.frames // params.batch_size)
+    steps, step = params.epochs * steps_per_epoch, 0
+    with progress_bar("estimator", steps) as bar:
+        for _ in range(params.epochs):
+            for rows in torch.randperm(params.frames).split(params.batch_size)[:steps_per_epoch]:
+                for group in optimizer.param_groups:
+                    group["lr"] = params.learning_rate * learning_rate_factor(step, steps)
+                pictures = to_unit_range(images[rows].numpy()).to(device, memory_format=torch.channels_last)
+                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=params.precision == "bf16"):
+                    estimate = model(pictures)
+                loss = F.l1_loss(estimate.float(), gaze[rows].to(device)) / ANGLE_SCALE_RAD
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                step += 1
+                bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+                bar.update()
 
 
 @torch.no_grad()
 def own_error_deg(model: GazeEstimator, params: EstimatorParams, device: torch.device) -> dict[str, float]:
     """Mean angular error on true pictures of test persons: of all, and of those with and without glasses."""
     model.eval()
-    batches = RenderedFrames("test", replace(params, photographic=0), MEASURED_BATCH)
-    numbers = range(params.test_frames // MEASURED_BATCH)
-    errors: dict[bool, list[float]] = {True: [], False: []}
-    for images, gaze, glasses in DataLoader(batches, batch_size=None, sampler=numbers, num_workers=params.workers):
-        for error, worn in zip(angular_error_deg(model(images.to(device)).cpu(), gaze).tolist(), glasses.tolist()):
-            errors[worn].append(error)
-    groups = {"all": errors[True] + errors[False], "with glasses": errors[True], "without": errors[False]}
-    return {name: round(statistics.fmean(values), 3) for name, values in groups.items() if values}
+    images, gaze, glasses = RenderedFrames("test", params.test_frames, params).render_all()
+    few = images.split(RENDERED_AT_ONCE)
+    estimates = torch.cat([model(to_unit_range(part.numpy()).to(device)).cpu() for part in few])
+    errors = angular_error_deg(estimates, gaze)
+    groups = {"all": errors, "with glasses": errors[glasses], "without": errors[~glasses]}
+    return {name: round(values.mean().item(), 3) for name, values in groups.items() if len(values)}
 
 
 def card(params: EstimatorParams, info: dict, model: GazeEstimator) -> str:
@@ -163,9 +169,9 @@ A gaze estimator that judges redirected pictures. `python -m vaegaze.train_estim
 
 - **Trained on** {info["trained_on"]}. It is in no loss of this project.
 - **Architecture** torchvision's ResNet with three stages of one block, {parameters:,} parameters, on the
-  128 px canvas.
+  128 px canvas; one for both eyes, of which it sees the right one mirrored.
 
-Mean angular error on {params.test_frames // MEASURED_BATCH * MEASURED_BATCH} rendered frames of test persons:
+Mean angular error on {params.test_frames:,} rendered frames of test persons:
 
 | persons | error |
 |---|---|

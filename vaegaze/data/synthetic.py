@@ -182,7 +182,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
     return run_command(
-        lambda: write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite)
+        lambda: write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite),
+        way_on="nothing was written",
     )
 
 

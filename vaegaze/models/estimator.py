@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -11,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from vaegaze.config import UserError
 from vaegaze.models.checkpoint import load_tensors, save_tensors, state_of
 
-FORMAT = "vaegaze-estimator-1"
+FORMAT = "vaegaze-estimator-2"
 CANVAS_PX = 128
 BAND = (slice(10, 66), slice(4, 124))  # rows and columns of 128 that hold both eyes at every head pose
 ANGLE_SCALE_RAD = 0.25  # about the standard deviation of gazes: the network's outputs are near 1
@@ -20,22 +21,40 @@ ANGLE_SCALE_RAD = 0.25  # about the standard deviation of gazes: the network's o
 class GazeEstimator(nn.Module):
     """Pictures (B, 3, S, S) in [−1, 1] on the canvas → gaze (B, 2) = pitch, yaw in radians.
 
-    torchvision's ResNet with one block in each of three stages, on the band around the eyes, doubled in size: an iris
-    that is moved by half a pixel looks two degrees elsewhere.
+    One torchvision ResNet for both eyes: it sees the left half of the band around them, and the right half mirrored.
+    So a mirrored face looks exactly where a mirror would make it look.
     """
 
     def __init__(self):
         super().__init__()
         self.backbone = ResNet(BasicBlock, [1, 1, 1, 1])
+        self.backbone.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
+        self.backbone.maxpool = nn.Identity()  # half a pixel of an iris is three degrees
         self.backbone.layer4 = nn.Identity()
-        self.backbone.avgpool = nn.AdaptiveAvgPool2d((2, 4))  # where in the picture an eye looks whither
-        self.backbone.fc = nn.Linear(256 * 2 * 4, 2)
+        self.backbone.avgpool = WhatAndWhere()
+        self.backbone.fc = nn.Identity()
+        self.gaze = nn.Sequential(nn.Linear(2 * 3 * 256, 256), nn.ReLU(), nn.Linear(256, 2))
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-1] != CANVAS_PX:
             images = F.interpolate(images, (CANVAS_PX, CANVAS_PX), mode="bilinear", antialias=True)
-        band = F.interpolate(images[:, :, BAND[0], BAND[1]], scale_factor=2, mode="bilinear")  # (B, 3, 112, 240)
-        return ANGLE_SCALE_RAD * self.backbone(band)
+        left, right = images[:, :, BAND[0], BAND[1]].chunk(2, dim=-1)
+        left, right = self.backbone(torch.cat([left, right.flip(-1)])).chunk(2)  # (B, 768) each
+        mirrored = self.gaze(torch.cat([right, left], dim=1)) * torch.tensor([1, -1], device=left.device)
+        return ANGLE_SCALE_RAD * (self.gaze(torch.cat([left, right], dim=1)) + mirrored) / 2
+
+
+class WhatAndWhere(nn.Module):
+    """Features (B, C, H, W) → (B, 3·C): the mean of each, and where it is strongest, as row and column in [−1, 1].
+
+    Where is a softmax over places (Finn et al. 2016, arXiv:1509.06113): finer than the grid, as an iris must be found.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = features.float()
+        rows, columns = (torch.linspace(-1, 1, side, device=features.device) for side in features.shape[-2:])
+        places = features.flatten(2).softmax(dim=-1).view_as(features)
+        return torch.cat([features.mean(dim=(2, 3)), places.sum(dim=3) @ rows, places.sum(dim=2) @ columns], dim=1)
 
 
 @dataclass(frozen=True)
