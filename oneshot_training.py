@@ -2,18 +2,13 @@
 """Fine-tune a gaze-redirecting face model on one person; see README.md and --help."""
 
 import logging
-import signal
 import sys
 
 from vaegaze.command import run_command
 from vaegaze.config import parse_command
 
-LESS_MEMORY = "give a smaller --batch_size, fewer --num_samples, or fewer --num_eval_samples"
-
 
 def main(argv: list[str] | None = None) -> int:
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until the run has its own way to stop
-
     def work() -> None:
         command = parse_command(argv)
         if command.debug:
@@ -24,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
 
         oneshot.run(command)
 
-    return run_command(work, less_memory=LESS_MEMORY)
+    less_memory = "give a smaller --batch_size, fewer --num_samples, or fewer --num_eval_samples"
+    return run_command(work, less_memory=less_memory)
 
 
 if __name__ == "__main__":

@@ -164,11 +164,11 @@ def read_arguments(argv: list[str] | None) -> OneshotParams:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_command(lambda: run_checks(read_arguments(argv)))
+    return run_command(lambda: run_checks(read_arguments(argv)), less_memory="give fewer --num_samples")
 
 
 def run_checks(params: OneshotParams) -> int:
-    """The exit code: 1 when one has failed."""
+    """Run all, and print what each saw; 1 when one has failed, else 0."""
     hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for what is no such file
     print(f"📁 HDF5 file: {params.gazecapture_params.hdf_path}")
     failed = 0

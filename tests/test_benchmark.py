@@ -10,7 +10,7 @@ from conftest import SIZE_PX, make_tiny_model, process_restored
 from PIL import Image
 
 from vaegaze import benchmark
-from vaegaze.benchmark import BASE, BenchmarkParams, Task, grid
+from vaegaze.benchmark import BASE, POOL, BenchmarkParams, Task, grid
 from vaegaze.benchmark_report import Cell, help_rows, interval, strategy_rows, table
 from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator
@@ -127,7 +127,9 @@ def test_grids():
         assert len({task.name for task in tasks}) == len(tasks) and len({task.person for task in tasks}) == persons
         assert {task.strategy for task in tasks} == {BASE, *STRATEGIES}
         for task in tasks:
-            assert Task(task.person, BASE, task.k, task.seed) in tasks, "each is compared with its own base"
+            base = Task(task.person, BASE, task.k, 0 if task.k == POOL else task.seed)
+            assert base in tasks, "each is compared with its own base"
+            assert task.strategy != BASE or task.k != POOL or task.seed == 0, "every seed would measure the same"
     default = [task for task in grid("default") if task.person == "person_003"]
     assert {task.k for task in default if task.strategy == "selective" and task.seed == 2} == {1, 2, 4, 8, 16, 32}
     assert {(task.k, task.seed) for task in default if task.strategy == "minimal"} == {(1, 0), (4, 0), (32, 0)}

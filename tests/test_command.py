@@ -436,29 +436,12 @@ def test_a_base_model_with_absurd_weights(world, tmp_path):
 
 
 def test_out_of_memory(finished, tmp_path, monkeypatch):
-    flags, _, _ = finished
-    errors = [
-        MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: …"),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
-    ]
-    for error in errors:
-
-        def fails(*args, error=error, **kwargs):
-            raise error
-
-        monkeypatch.setattr(oneshot, "prepare_frames", fails)
-        outcome = command(*flags, "--save_dir", tmp_path)
-        assert_one_line(outcome, "out of", "memory", "--batch_size", "--num_samples")
-
-
-def test_other_failures_are_not_hidden(finished, tmp_path, monkeypatch):
     def fails(*args, **kwargs):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        raise MemoryError
 
     monkeypatch.setattr(oneshot, "prepare_frames", fails)
-    with pytest.raises(RuntimeError, match="mat1"):
-        command(*finished[0], "--save_dir", tmp_path)
+    outcome = command(*finished[0], "--save_dir", tmp_path)
+    assert_one_line(outcome, "out of memory", "--batch_size", "--num_samples")
 
 
 @pytest.mark.slow

@@ -161,8 +161,8 @@ def test_the_command_end_to_end(tmp_path, capsys):
     assert output.read_bytes() == before, "the same seed gives the same estimator"
 
 
-def test_it_learns_from_train_persons_and_is_measured_on_test_persons():
-    params = train_estimator.EstimatorParams(photographic=0.0, workers=0)
+def test_test_frames_are_true_pictures_of_test_persons():
+    params = train_estimator.EstimatorParams(photographic=1.0, workers=1)
     images, gaze, glasses = train_estimator.RenderedFrames("test", 3, params).render_all()
     for i, (image, angles, worn) in enumerate(zip(images, gaze, glasses)):
         rng = np.random.default_rng([0, i])
@@ -172,4 +172,12 @@ def test_it_learns_from_train_persons_and_is_measured_on_test_persons():
         assert np.array_equal(image, synthetic.render(person, scene, CANVAS_PX).image)
         np.testing.assert_allclose(angles, scene.gaze, atol=1e-6)
         assert bool(worn) == person.glasses
-    assert not torch.equal(train_estimator.RenderedFrames("train", 3, params).render_all()[0], images)
+
+
+def test_it_learns_from_train_persons_and_is_measured_on_test_persons(tmp_path, monkeypatch):
+    splits, render_all = [], train_estimator.RenderedFrames.render_all
+    monkeypatch.setattr(
+        train_estimator.RenderedFrames, "render_all", lambda self: splits.append(self.split) or render_all(self)
+    )
+    assert train(f"--output={tmp_path / 'estimator.pth'}", *TINY) == 0
+    assert splits == ["train", "test"]

@@ -1,9 +1,12 @@
 """How commands end: exit codes, and one line about what went wrong."""
 
+import os
 import signal
+import time
 
 import pytest
 import torch
+from conftest import process_restored
 
 from vaegaze.command import run_command
 from vaegaze.config_tree import UserError
@@ -12,40 +15,50 @@ from vaegaze.progress import Interrupted
 CPU_ALLOCATOR = "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: …"
 
 
-def fails_with(error):
-    def work():
-        raise error
+def ends(work) -> int:
+    with process_restored():
+        return run_command(work, way_on="go on", less_memory="give less")
 
-    return work
+
+def raises(error):
+    raise error
 
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (UserError("seed: -1, but 0 or more is asked for"), 2, "error: seed: -1, but 0 or more is asked for"),
-        (OSError(28, "No space left on device"), 2, "error: writing: No space left on device"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device"),
         (OSError(13, "Permission denied", "out.pth"), 2, "error: out.pth: Permission denied"),
+        (OSError("unable to read\nTraceback: …"), 2, "error: unable to read"),
         (MemoryError(), 2, "error: out of memory; give less"),
         (RuntimeError(CPU_ALLOCATOR), 2, "error: out of memory; give less"),
-        (
-            torch.OutOfMemoryError("CUDA out of memory.\nmore"),
-            2,
-            "error: out of GPU memory (CUDA out of memory.); give less",
-        ),
+        (torch.OutOfMemoryError("CUDA, too.\nmore"), 2, "error: out of GPU memory (CUDA, too.); give less"),
         (KeyboardInterrupt(), 130, "stopped; go on"),
         (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; go on"),
     ],
 )
 def test_one_line_and_a_code(capsys, error, code, line):
-    assert run_command(fails_with(error), way_on="go on", less_memory="give less") == code
+    assert ends(lambda: raises(error)) == code
     assert capsys.readouterr().err == f"{line}\n"
 
 
+def test_sigterm_ends_it_with_a_line(capsys):
+    def work():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    with pytest.raises(SystemExit) as ending:
+        ends(work)
+    assert ending.value.code == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM; go on\n"
+
+
 def test_the_code_of_the_work_itself(capsys):
-    assert run_command(lambda: None) == 0 and run_command(lambda: 1) == 1
+    assert ends(lambda: None) == 0 and ends(lambda: 1) == 1
     assert not any(capsys.readouterr())
 
 
 def test_faults_of_the_program_are_not_hidden():
     with pytest.raises(RuntimeError, match="mat1"):
-        run_command(fails_with(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+        ends(lambda: raises(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))

@@ -1,11 +1,14 @@
 """How every command ends: its exit code, and one line about what went wrong."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
 from vaegaze.config_tree import UserError
 from vaegaze.progress import Interrupted
+
+SIGTERM_CODE = 128 + signal.SIGTERM
 
 log = logging.getLogger(__name__)
 
@@ -13,9 +16,10 @@ log = logging.getLogger(__name__)
 def run_command(work: Callable[[], int | None], way_on: str = "", less_memory: str = "") -> int:
     """Do the work, and return its exit code or 0; 2 after a mistake of the user's, 130 or 143 after a signal.
 
-    `way_on` is what to do after a signal, where Interrupted does not say it itself, and `less_memory` what to do when
-    memory has run out.
+    `way_on` says what a signal has left or how to go on, where Interrupted does not say it itself; `less_memory` what
+    to do when memory has run out.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE))  # until the work has its own way to stop
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has not
             # No terminal without emoji ends the run, and a log file keeps the order of what was said.
@@ -28,12 +32,16 @@ def run_command(work: Callable[[], int | None], way_on: str = "", less_memory: s
     except KeyboardInterrupt:
         print(joined("stopped", way_on), file=sys.stderr)
         return 130
+    except SystemExit as ending:
+        if ending.code == SIGTERM_CODE:
+            print(joined("stopped by SIGTERM", way_on), file=sys.stderr)
+        raise
     except (UserError, OSError, MemoryError, RuntimeError) as error:
-        message = in_words(error)
+        message = in_words(error, less_memory)
         if message is None:
             raise
         log.debug("what led to the error", exc_info=True)
-        print(f"error: {joined(message, less_memory if is_out_of_memory(error) else '')}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return 2
 
 
@@ -41,19 +49,15 @@ def joined(what: str, then: str) -> str:
     return f"{what}; {then}" if then else what
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory has run out, Python's, the CPU's or a GPU's; torch, slow to import, is known by its words."""
-    cpu = "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or cpu or type(error).__name__ == "OutOfMemoryError"
-
-
-def in_words(error: Exception) -> str | None:
+def in_words(error: Exception, less_memory: str) -> str | None:
     """What went wrong, for whoever can mend it; None for a fault of the program's own."""
-    if is_out_of_memory(error):
-        gpu = type(error).__name__ == "OutOfMemoryError"
-        return f"out of GPU memory ({str(error).splitlines()[0]})" if gpu else "out of memory"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, known by its name: --help need not wait for torch
+        return joined(f"out of GPU memory ({str(error).splitlines()[0]})", less_memory)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return joined("out of memory", less_memory)
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):  # a full disk, say
-        return f"{error.filename or 'writing'}: {error.strerror or error}"
+        what = str(error.strerror or error).splitlines()[0]
+        return f"{error.filename}: {what}" if error.filename else what
     return None

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         resolved, switches = read_command(parser, PretrainConfig, argv)
         run(resolved.config, resolved.path, **switches)
 
-    return run_command(work, way_on="go on with --resume", less_memory="give a smaller batch size")
+    return run_command(work, way_on="go on with --resume", less_memory="give smaller batch sizes")
 
 
 def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> None:

@@ -36,7 +36,7 @@ class _Lines:
 
 
 class Interrupted(Exception):
-    """A signal has ended the work; `way_on`, where it is known, is what to do next."""
+    """A signal has ended the work; `way_on`, where it is known, says what is left, or how to go on."""
 
     def __init__(self, signum: int):
         super().__init__(f"stopped by {signal.Signals(signum).name}")

@@ -3,6 +3,7 @@
 It sees rendered train persons only, and is measured on test persons, with and without glasses.
 """
 
+import math
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class EstimatorParams:
     photographic: float = option(0.3, help="share of frames seen sharper, in other colours", low=0, high=1)
     frames: int = option(40_000, help="frames to learn from, rendered first", low=1)
     epochs: int = option(8, help="how often each of them is seen", low=1)
-    batch_size: int = option(32, help="frames in a step", low=2)
+    batch_size: int = option(32, help="frames in a step", low=1)
     learning_rate: float = option(1.5e-3, help="highest of a cosine schedule", above=0)
     test_frames: int = option(1200, help="frames of test persons that it is measured on", low=1)
 
@@ -82,12 +83,15 @@ class RenderedFrames(Dataset):
     def render_all(self) -> list[Tensor]:
         """Pixels (N, 128, 128, 3), gaze (N, 2), glasses (N,) of all frames."""
         loader = DataLoader(self, RENDERED_AT_ONCE, num_workers=self.params.workers, worker_init_fn=ignore_signals)
-        batches = []
+        pixels = torch.empty(self.count, CANVAS_PX, CANVAS_PX, 3, dtype=torch.uint8)
+        columns = [pixels, torch.empty(self.count, 2), torch.empty(self.count, dtype=torch.bool)]
         with progress_bar(f"rendering {self.split} persons", self.count) as bar:
             for batch in loader:
-                batches.append(batch)
+                rows = slice(bar.n, bar.n + len(batch[0]))
+                for column, values in zip(columns, batch):
+                    column[rows] = values  # copied: a batch lies in memory that processes share, which is scarce
                 bar.update(len(batch[0]))
-        return [torch.cat(column) for column in zip(*batches)]
+        return columns
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -128,11 +132,10 @@ def train(model: GazeEstimator, params: EstimatorParams, device: torch.device) -
     """Train in place."""
     images, gaze, _ = RenderedFrames("train", params.frames, params).render_all()
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=1e-3)
-    steps_per_epoch = max(1, params.frames // params.batch_size)
-    steps, step = params.epochs * steps_per_epoch, 0
+    steps, step = params.epochs * math.ceil(params.frames / params.batch_size), 0
     with progress_bar("estimator", steps) as bar:
         for _ in range(params.epochs):
-            for rows in torch.randperm(params.frames).split(params.batch_size)[:steps_per_epoch]:
+            for rows in torch.randperm(params.frames).split(params.batch_size):
                 for group in optimizer.param_groups:
                     group["lr"] = params.learning_rate * learning_rate_factor(step, steps)
                 pictures = to_unit_range(images[rows].numpy()).to(device, memory_format=torch.channels_last)
@@ -152,8 +155,8 @@ def own_error_deg(model: GazeEstimator, params: EstimatorParams, device: torch.d
     """Mean angular error on true pictures of test persons: of all, and of those with and without glasses."""
     model.eval()
     images, gaze, glasses = RenderedFrames("test", params.test_frames, params).render_all()
-    few = images.split(RENDERED_AT_ONCE)
-    estimates = torch.cat([model(to_unit_range(part.numpy()).to(device)).cpu() for part in few])
+    parts = images.split(RENDERED_AT_ONCE)
+    estimates = torch.cat([model(to_unit_range(few.numpy()).to(device)).cpu() for few in parts])
     errors = angular_error_deg(estimates, gaze)
     groups = {"all": errors, "with glasses": errors[glasses], "without": errors[~glasses]}
     return {name: round(values.mean().item(), 3) for name, values in groups.items() if len(values)}

@@ -7,7 +7,6 @@ number. So person 3's picture 7 is the same however many are asked for, and no s
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,15 +179,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
     return run_command(
         lambda: write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite),
         way_on="nothing was written",
+        less_memory="give a smaller --size",
     )
-
-
-def _stop(number, frame):
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class GazeEstimator(nn.Module):
     """Pictures (B, 3, S, S) in [−1, 1] on the canvas → gaze (B, 2) = pitch, yaw in radians.
 
     One torchvision ResNet for both eyes: it sees the left half of the band around them, and the right half mirrored.
-    So a mirrored face looks exactly where a mirror would make it look.
+    The answer is the mean of the face's own and of its mirror image's, turned back: neither side is preferred.
     """
 
     def __init__(self):
@@ -51,10 +51,11 @@ class WhatAndWhere(nn.Module):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        features = features.float()
+        features = features.float()  # and no @ below, which autocast would round
         rows, columns = (torch.linspace(-1, 1, side, device=features.device) for side in features.shape[-2:])
         places = features.flatten(2).softmax(dim=-1).view_as(features)
-        return torch.cat([features.mean(dim=(2, 3)), places.sum(dim=3) @ rows, places.sum(dim=2) @ columns], dim=1)
+        row, column = (places.sum(dim=3) * rows).sum(dim=-1), (places.sum(dim=2) * columns).sum(dim=-1)
+        return torch.cat([features.mean(dim=(2, 3)), row, column], dim=1)
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,8 @@ def random_person(rng: np.random.Generator) -> Person:
     monolid = rng.random() < 0.25
     upper_lid_mm = rng.normal(4.3, 0.55) - 0.5 * age - 0.5 * monolid
 
-    # The eyes of a face are nearly each other's mirror images. What remains shifts the gaze of both by an angle that
-    # no single picture of a stranger shows.
+    # The eyes of a face are nearly each other's mirror images. What both share downwards and differ by sideways turns
+    # their gaze by an angle that no picture of a stranger shows: it is small.
     alike, unlike = rng.normal(0, ((0.5, 0.12), (0.12, 0.08))).clip(-1.2, 1.2)
     person = Person(
         skin_tone=tone,
