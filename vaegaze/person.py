@@ -85,9 +85,8 @@ def if_drawn_today(rendered: RenderedPerson | None, samples: Samples) -> Rendere
     """The rendered person if today's renderer draws these samples of theirs; else None, and it is said."""
     if rendered is None or rendered.drew(samples):
         return rendered
-    print(
-        "⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze (delete the demo file to have it made anew)"
-    )
+    print("⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze")
+    print("   (the demo file is made anew once it is deleted)")
     return None
 
 

@@ -1,7 +1,7 @@
 """Pre-training on rendered persons: three phases, one loop.
 
-First the autoencoder; then UNet and gaze MLP on latents alone, which is cheap; then both through the frozen decoder, on
-pixels. Each phase can begin on the band around the eyes alone, at half the cost. Every batch is rendered anew and is a
+First the autoencoder, which can begin on the band around the eyes alone, at half the cost; then UNet and gaze MLP on
+latents alone, which is cheap; then both through the frozen decoder, on pixels. Every batch is rendered anew and is a
 function of (seed, phase, process, step) alone, so a resumed run sees exactly what an uninterrupted one would have seen.
 Under torchrun every process renders a batch of its own, and the gradients are averaged.
 """
@@ -11,7 +11,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, distributed
@@ -57,11 +57,9 @@ class PretrainParams:
     vae_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
     gazes_per_person: int = option(2, help="targets that differ in gaze alone, while the UNet trains", low=1)
     latent_steps: int = option(800, help="steps of the UNet on latents alone", low=1)
-    latent_band_steps: int = option(0, help="the first of them see the band around the eyes alone", low=0)
     latent_batch_size: int = option(4, help="persons in a step", low=1)
     latent_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
     pixel_steps: int = option(1000, help="steps of the UNet through the decoder", low=1)
-    pixel_band_steps: int = option(0, help="the first of them see the band around the eyes alone", low=0)
     pixel_batch_size: int = option(2, help="persons in a step", low=1)
     pixel_learning_rate: float = option(4e-4, help="highest of a cosine schedule", above=0)
 
@@ -141,23 +139,39 @@ class Phase:
 
 
 def phases(params: PretrainParams) -> list[Phase]:
-    vae, unet = (("vae",), params.vae_photographic), (("unet", "gaze_mlp"), params.unet_photographic)
-    return [
-        Phase(
-            name,
-            trained,
-            loss,
-            redraw,
-            gazes,
-            photographic,
-            *(getattr(params, f"{prefix}_{key}") for key in ("steps", "band_steps", "batch_size", "learning_rate")),
-        )
-        for name, prefix, (trained, photographic), loss, redraw, gazes in (
-            ("autoencoder", "vae", vae, autoencoder_loss, redraw_through_vae, 1),
-            ("UNet on latents", "latent", unet, latent_loss, redraw_eyes, params.gazes_per_person),
-            ("UNet on pixels", "pixel", unet, redrawing_loss, redraw_eyes, params.gazes_per_person),
-        )
-    ]
+    vae = Phase(
+        name="autoencoder",
+        trained=("vae",),
+        loss=autoencoder_loss,
+        redraw=redraw_through_vae,
+        gazes=1,
+        photographic=params.vae_photographic,
+        steps=params.vae_steps,
+        band_steps=params.vae_band_steps,
+        batch_size=params.vae_batch_size,
+        learning_rate=params.vae_learning_rate,
+    )
+    latents = Phase(
+        name="UNet on latents",
+        trained=("unet", "gaze_mlp"),
+        loss=latent_loss,
+        redraw=redraw_eyes,
+        gazes=params.gazes_per_person,
+        photographic=params.unet_photographic,
+        steps=params.latent_steps,
+        band_steps=0,  # a UNet that has seen the band alone must learn the whole picture anew
+        batch_size=params.latent_batch_size,
+        learning_rate=params.latent_learning_rate,
+    )
+    pixels = replace(
+        latents,
+        name="UNet on pixels",
+        loss=redrawing_loss,
+        steps=params.pixel_steps,
+        batch_size=params.pixel_batch_size,
+        learning_rate=params.pixel_learning_rate,
+    )
+    return [vae, latents, pixels]
 
 
 @dataclass
@@ -246,7 +260,7 @@ def pretraining_steps(
 
 
 def ignore_signals(worker: int) -> None:
-    """Ctrl-C and `timeout` reach the processes that render ahead as well: the main one saves, and ends them."""
+    """Ctrl-C and `timeout` reach the processes that render ahead as well: the main one ends them."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
 
