@@ -1,4 +1,4 @@
-"""Train the gaze estimator that judges pictures: `python -m vaegaze.train_estimator --overwrite`.
+"""Train the gaze estimator that judges pictures: `python -m vaegaze.train_estimator`.
 
 It sees rendered train persons only, and is measured on test persons, with and without glasses.
 """
