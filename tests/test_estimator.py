@@ -161,7 +161,8 @@ def test_the_command_end_to_end(tmp_path, capsys):
     assert output.read_bytes() == before, "the same seed gives the same estimator"
 
 
-def test_test_frames_are_true_pictures_of_test_persons():
+def test_test_frames_are_true_pictures_of_test_persons(monkeypatch):
+    monkeypatch.setattr(train_estimator, "RENDERED_AT_ONCE", 2)
     params = train_estimator.EstimatorParams(photographic=1.0, workers=1)
     images, gaze, glasses = train_estimator.RenderedFrames("test", 3, params).render_all()
     for i, (image, angles, worn) in enumerate(zip(images, gaze, glasses)):

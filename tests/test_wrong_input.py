@@ -14,6 +14,7 @@ from command_runs import ROOT, SAMPLES, assert_one_line, command, start_process
 from PIL import Image
 
 from vaegaze.data import hdf5
+from vaegaze.models.estimator import FORMAT
 
 PHOTO, MASK = ROOT / "docs/images/astronaut.png", ROOT / "docs/images/astronaut_mask.png"
 
@@ -34,7 +35,7 @@ def refused(world, tmp_path):
 def test_no_estimator(refused, world, tmp_path):
     refused("--estimator", tmp_path / "none.pth", words=["there is no file", "none.pth", "--estimator"])
     refused("--estimator", world.base, words=["not a gaze estimator", "--estimator"])
-    torch.save({"format": "vaegaze-estimator-1", "state_dict": {}, "info": {}}, tmp_path / "empty.pth")
+    torch.save({"format": FORMAT, "state_dict": {}, "info": {}}, tmp_path / "empty.pth")
     refused("--estimator", tmp_path / "empty.pth", words=["no gaze estimator", "--estimator"])
 
 

@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         resolved, switches = read_command(parser, BenchmarkConfig, argv)
         run(resolved.config.benchmark_params, **switches)
 
-    return run_command(work, way_on="call it again to go on", less_memory="give --device cpu")
+    return run_command(work, way_on="call it again to go on")
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:

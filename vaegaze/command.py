@@ -33,9 +33,10 @@ def run_command(work: Callable[[], int | None], way_on: str = "", less_memory: s
         print(joined("stopped", way_on), file=sys.stderr)
         return 130
     except SystemExit as ending:
-        if ending.code == SIGTERM_CODE:
-            print(joined("stopped by SIGTERM", way_on), file=sys.stderr)
-        raise
+        if ending.code != SIGTERM_CODE:
+            raise
+        print(joined("stopped by SIGTERM", way_on), file=sys.stderr)
+        return SIGTERM_CODE
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         message = in_words(error, less_memory)
         if message is None:
@@ -58,6 +59,6 @@ def in_words(error: Exception, less_memory: str) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):  # a full disk, say
-        what = str(error.strerror or error).splitlines()[0]
+        what = (str(error.strerror or error) or type(error).__name__).splitlines()[0]
         return f"{error.filename}: {what}" if error.filename else what
     return None

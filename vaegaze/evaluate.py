@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(
         lambda: run(read_command(parser, EvaluateConfig, argv)[0].config.evaluate_params),
         way_on="nothing was written",
-        less_memory="give a smaller --num_eval_samples",
+        less_memory="give fewer --num_eval_samples",
     )
 
 

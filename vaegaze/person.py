@@ -86,7 +86,7 @@ def if_drawn_today(rendered: RenderedPerson | None, samples: Samples) -> Rendere
     if rendered is None or rendered.drew(samples):
         return rendered
     print("⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze")
-    print("   (the demo file is made anew once it is deleted)")
+    print("   (render it anew; the demo file is made anew once it is deleted)")
     return None
 
 

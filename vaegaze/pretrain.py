@@ -24,7 +24,7 @@ from vaegaze.models import VAEGaze, mask_eyes, to_pixels
 from vaegaze.models.checkpoint import load_tensors, save_checkpoint, save_tensors, state_of
 from vaegaze.pretraining import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
 from vaegaze.pretraining_batches import Batch
-from vaegaze.progress import StopSignals, progress_bar
+from vaegaze.progress import Interrupted, StopSignals, progress_bar
 from vaegaze.reporting import picture_sheet, write_loss_curve
 
 ANGLE_SPREAD_RAD = 0.25  # about the standard deviation of gazes and heads
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         resolved, switches = read_command(parser, PretrainConfig, argv)
         run(resolved.config, resolved.path, **switches)
 
-    return run_command(work, way_on="go on with --resume", less_memory="give smaller batch sizes")
+    return run_command(work, less_memory="give smaller batch sizes")
 
 
 def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> None:
@@ -113,8 +113,9 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
                 bar.close()
                 print(json.dumps(progress.records[-1]))
         if stopping:
-            stop.received = stop.received or signal.SIGTERM  # another process was told
-            stop.check()
+            interrupted = Interrupted(stop.received or signal.SIGTERM)  # or another process was told
+            interrupted.way_on = "go on with --resume"
+            raise interrupted
 
     if first:
         model.load_state_dict(load_tensors(run_dir / "best.pth", hint="start anew with --overwrite"))

@@ -35,10 +35,10 @@ RENDERED_AT_ONCE = 40  # frames
 class EstimatorParams:
     """Training of the gaze estimator"""
 
-    output: str = option("./checkpoints/gaze_estimator/gaze_estimator.pth", help="the finished estimator")
+    output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator")
     seed: int = option(0, help="draws persons, frames and initial weights", low=0, high=2**31)
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
+    precision: str = option("bf16", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
     threads: int = option(2, help="CPU threads", low=1)
     workers: int = option(2, help="processes that render", low=0)
     persons: int = option(100_000, help="rendered train persons to draw from", low=1)
@@ -86,8 +86,8 @@ class RenderedFrames(Dataset):
         pixels = torch.empty(self.count, CANVAS_PX, CANVAS_PX, 3, dtype=torch.uint8)
         columns = [pixels, torch.empty(self.count, 2), torch.empty(self.count, dtype=torch.bool)]
         with progress_bar(f"rendering {self.split} persons", self.count) as bar:
-            for batch in loader:
-                rows = slice(bar.n, bar.n + len(batch[0]))
+            for start, batch in zip(range(0, self.count, RENDERED_AT_ONCE), loader):
+                rows = slice(start, start + len(batch[0]))
                 for column, values in zip(columns, batch):
                     column[rows] = values  # copied: a batch lies in memory that processes share, which is scarce
                 bar.update(len(batch[0]))

@@ -22,7 +22,7 @@ class GazeEstimator(nn.Module):
     """Pictures (B, 3, S, S) in [−1, 1] on the canvas → gaze (B, 2) = pitch, yaw in radians.
 
     One torchvision ResNet for both eyes: it sees the left half of the band around them, and the right half mirrored.
-    The answer is the mean of the face's own and of its mirror image's, turned back: neither side is preferred.
+    The answer is the mean of what it reads off the picture and, turned back, off its mirror image.
     """
 
     def __init__(self):
@@ -51,7 +51,7 @@ class WhatAndWhere(nn.Module):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        features = features.float()  # and no @ below, which autocast would round
+        features = features.float()  # hence no @ below, which autocast would do in bf16
         rows, columns = (torch.linspace(-1, 1, side, device=features.device) for side in features.shape[-2:])
         places = features.flatten(2).softmax(dim=-1).view_as(features)
         row, column = (places.sum(dim=3) * rows).sum(dim=-1), (places.sum(dim=2) * columns).sum(dim=-1)

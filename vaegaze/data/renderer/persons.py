@@ -140,7 +140,7 @@ def random_person(rng: np.random.Generator) -> Person:
     upper_lid_mm = rng.normal(4.3, 0.55) - 0.5 * age - 0.5 * monolid
 
     # The eyes of a face are nearly each other's mirror images. What both share downwards and differ by sideways turns
-    # their gaze by an angle that no picture of a stranger shows: it is small.
+    # their gaze by an angle that no picture of a stranger shows, so it is kept small.
     alike, unlike = rng.normal(0, ((0.5, 0.12), (0.12, 0.08))).clip(-1.2, 1.2)
     person = Person(
         skin_tone=tone,
