@@ -36,6 +36,13 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def probe_folder(folder: Path) -> None:
+    """OSError if `folder`, or a file in it, cannot be made. Leaves nothing behind."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with tempfile.TemporaryDirectory(dir=there):
+        pass
+
+
 def _umask() -> int:
     mask = os.umask(0o022)  # there is no way to read it without setting it
     os.umask(mask)

@@ -113,9 +113,7 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
                 bar.close()
                 print(json.dumps(progress.records[-1]))
         if stopping:
-            interrupted = Interrupted(stop.received or signal.SIGTERM)  # or another process was told
-            interrupted.way_on = "go on with --resume"
-            raise interrupted
+            raise Interrupted(stop.received or signal.SIGTERM, "go on with --resume")  # or another process was told
 
     if first:
         model.load_state_dict(load_tensors(run_dir / "best.pth", hint="start anew with --overwrite"))

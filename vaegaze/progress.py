@@ -38,10 +38,10 @@ class _Lines:
 class Interrupted(Exception):
     """A signal has ended the work; `way_on`, where it is known, says what is left, or how to go on."""
 
-    def __init__(self, signum: int):
+    def __init__(self, signum: int, way_on: str = ""):
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
-        self.way_on = ""
+        self.way_on = way_on
 
 
 class StopSignals:

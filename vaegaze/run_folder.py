@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +15,7 @@ from torch import Tensor
 from vaegaze.config import Config, UserError
 from vaegaze.config_tree import resolve, settings_of
 from vaegaze.data.samples import Samples
-from vaegaze.files import atomic_path, write_text
+from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_tensors, save_tensors
 
@@ -47,9 +46,7 @@ class RunFolder:
     def check_writable(self) -> None:
         """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
         try:
-            there = next(path for path in (self.path, *self.path.parents) if path.exists())
-            with tempfile.TemporaryDirectory(dir=there):
-                pass
+            probe_folder(self.path)
         except OSError as error:
             raise UserError(
                 f"save_dir: cannot write to {self.path} ({error.strerror}); give another --save_dir"

@@ -5,7 +5,6 @@ It sees rendered train persons only, and is measured on test persons, with and w
 
 import math
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from vaegaze.config_tree import UserError, option, to_yaml
 from vaegaze.data import synthetic
 from vaegaze.device import find_device
 from vaegaze.evaluation import angular_error_deg
-from vaegaze.files import write_text
+from vaegaze.files import probe_folder, write_text
 from vaegaze.models import to_unit_range
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
 from vaegaze.pretraining import ignore_signals, learning_rate_factor
@@ -109,9 +108,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     params = config.estimator_params
     if Path(params.output).exists() and not overwrite:
         raise UserError(f"{params.output} exists; give --overwrite to replace it, or another --output")
-    Path(params.output).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=Path(params.output).parent):
-        pass  # better to fail now than after the training
+    probe_folder(Path(params.output).parent)  # better to fail now than after the training
     device = torch.device(find_device(params.device))
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
