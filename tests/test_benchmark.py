@@ -16,7 +16,9 @@ from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.strategies import STRATEGIES
 
-TASKS = [Task("person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]
+VAL = [Task("val", "person_001", BASE, 32, 0), Task("val", "person_001", "selective", 32, 0, (("num_steps", 1),))]
+TEST = [Task("test", "person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]
+TASKS = [*VAL, *TEST]
 
 
 class Blind(torch.nn.Module):
@@ -28,9 +30,9 @@ class Blind(torch.nn.Module):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """Runs the command on a tiny model, a grid of six cells and two held-out frames."""
+    """Runs the command on a tiny model, a grid of eight cells and four held-out frames."""
     monkeypatch.setattr(benchmark, "grid", lambda name: TASKS)
-    monkeypatch.setattr(benchmark, "HELD_OUT", 2)
+    monkeypatch.setattr(benchmark, "HELD_OUT", 4)
     info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
     monkeypatch.setattr(benchmark, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
     (tmp_path / "estimator.pth").write_bytes(b"blind")
@@ -68,23 +70,30 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert bench() == 0
     content = json.loads((tmp_path / "docs" / "b.json").read_text())
-    assert [cell["k"] for cell in content["cells"]] == [1, 4, 32] * 2
+    val, test = content["cells"][:2], content["cells"][2:]
+    assert [cell["k"] for cell in test] == [1, 4, 32] * 2
     assert content["cells"][:3] == list(finished.values()), "what was measured is not measured again"
-    assert content["cells"][3]["numbers"]["eye_l1"] != content["cells"][0]["numbers"]["eye_l1"]
+    assert test[3]["numbers"]["eye_l1"] != test[0]["numbers"]["eye_l1"]
+    assert val[0]["numbers"]["eye_l1"] != test[2]["numbers"]["eye_l1"], "they are other persons"
+    assert val[1]["changed"] == {"num_steps": 1} and val[1]["numbers"]["eye_l1"] != val[0]["numbers"]["eye_l1"]
     text = (tmp_path / "docs" / "b.md").read_text()
-    assert f"{content['cells'][5]['numbers']['eye_l1']:.4f}" in text and "1.50°\n(with glasses: 2.00°)" in text
-    assert min(Image.open(tmp_path / "docs" / "b.png").size) > 300
+    assert (
+        f"{test[5]['numbers']['eye_l1']:.4f}" in text and f"| `num_steps` 1 | {val[1]['numbers']['eye_l1']:.4f}" in text
+    )
+    assert "1.50°\n(with glasses: 2.00°)" in text
+    assert Image.open(tmp_path / "docs" / "b_first.jpg").height > 4 * 192
+    assert 192 < Image.open(tmp_path / "docs" / "b_worst.jpg").height < 2 * 192
     assert max(map(len, text.splitlines()[:12])) <= 120
 
 
 def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     assert bench() == 0
-    more = [Task("person_002", BASE, k, 0) for k in (1, 4, 32)]
+    more = [Task("test", "person_002", task.strategy, task.k, 0) for task in TEST]
     monkeypatch.setattr(benchmark, "grid", lambda name: [*TASKS, *more])
     before = json.loads((tmp_path / "work" / "cells.json").read_text())
     assert bench() == 0
     after = json.loads((tmp_path / "work" / "cells.json").read_text())
-    assert len(after) == 9 and {name: after[name] for name in before} == before
+    assert len(after) == 14 and {name: after[name] for name in before} == before
 
 
 def test_cells_of_another_model_are_not_mixed_in(bench, tmp_path, capsys):
@@ -111,8 +120,9 @@ def test_damaged_cells_are_one_line(bench, tmp_path, capsys):
 def test_every_strategy_and_seed_sees_the_same_held_out_frames(bench, tmp_path):
     assert bench() == 0
     params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))
-    person = benchmark.BenchmarkPerson(tmp_path / "work" / "persons_1.h5", "person_001", params, torch.device("cpu"))
-    assert len(person.held_out) == 2 and len(person.pool) == 32
+    file = tmp_path / "work" / "test_persons_1.h5"
+    person = benchmark.BenchmarkPerson(file, "test", "person_001", params, torch.device("cpu"))
+    assert len(person.held_out) == 4 and len(person.pool) == 32
     assert not set(person.held_out.indices) & set(person.pool.indices)
     for k in (1, 4, 32):
         first, other = person.train(k, 0).indices.tolist(), person.train(k, 1).indices.tolist()
@@ -124,13 +134,16 @@ def test_every_strategy_and_seed_sees_the_same_held_out_frames(bench, tmp_path):
 def test_grids():
     for name, persons in (("small", 2), ("default", 6), ("full", 12)):
         tasks = grid(name)
-        assert len({task.name for task in tasks}) == len(tasks) and len({task.person for task in tasks}) == persons
+        assert len({task.name for task in tasks}) == len(tasks)
+        settings, tasks = ([task for task in tasks if task.split == split] for split in ("val", "test"))
+        assert {task.changed for task in settings} == {(), *((change,) for change in benchmark.CHANGES)}
+        assert len({task.person for task in tasks}) == persons
         assert {task.strategy for task in tasks} == {BASE, *STRATEGIES}
         for task in tasks:
-            base = Task(task.person, BASE, task.k, 0 if task.k == POOL else task.seed)
+            base = Task("test", task.person, BASE, task.k, 0 if task.k == POOL else task.seed)
             assert base in tasks, "each is compared with its own base"
             assert task.strategy != BASE or task.k != POOL or task.seed == 0, "every seed would measure the same"
-    default = [task for task in grid("default") if task.person == "person_003"]
+    default = [task for task in grid("default") if (task.split, task.person) == ("test", "person_003")]
     assert {task.k for task in default if task.strategy == "selective" and task.seed == 2} == {1, 2, 4, 8, 16, 32}
     assert {(task.k, task.seed) for task in default if task.strategy == "minimal"} == {(1, 0), (4, 0), (32, 0)}
 
@@ -138,7 +151,9 @@ def test_grids():
 def test_tables_by_hand():
     def cell(person, strategy, k, eye_l1):
         names = list(benchmark_columns())
-        return Cell(person, strategy, k, 0, 1.0, {name: eye_l1 if name == "eye_l1" else 2.0 for name in names})
+        return Cell(
+            "test", person, strategy, k, 0, {}, 1.0, {name: eye_l1 if name == "eye_l1" else 2.0 for name in names}
+        )
 
     cells = [cell(p, s, k, v) for p, add in (("a", 0.0), ("b", 0.02)) for s, k, v in (
         ("base", 1, 0.2 + add), ("base", 32, 0.2 + add), ("minimal", 1, 0.18 + add), ("minimal", 32, 0.1 + add),

@@ -6,7 +6,8 @@ import pytest
 import torch
 from conftest import make_tiny_model
 
-from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, mask_eyes, to_pixels, to_unit_range
+from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, to_pixels, to_unit_range
+from vaegaze.models.masking import fill_eyes
 
 UNET_CONFIGS = [
     {"block_out_channels": (8,), "layers_per_block": 1, "attention_head_dim": 1, "cross_attention_dim": 5},
@@ -188,13 +189,33 @@ def test_a_seed_fixes_the_weights():
     assert not torch.equal(first.unet.conv_in.weight, other.unet.conv_in.weight)
 
 
-def test_mask_eyes_paints_minus_one_and_nothing_else():
-    images = random_like(2, 3, 8, 8).float().clamp(-1, 1)
-    eyes = torch.zeros(2, 1, 8, 8)
+def test_black_eyes_are_minus_one_and_nothing_else_changes(tiny_model):
+    images, eyes = random_like(2, 3, 32, 32).float().clamp(-1, 1), torch.zeros(2, 1, 32, 32)
     eyes[0, :, 2:4, 1:3] = 1
     eyes[1, :, 5:, :] = 1
-    masked = mask_eyes(images, eyes)
-    assert torch.equal(masked, torch.where(eyes.bool(), torch.tensor(-1.0), images))
+    assert torch.equal(tiny_model.mask(images, eyes), torch.where(eyes.bool(), torch.tensor(-1.0), images))
+
+
+def test_filled_eyes_continue_what_is_around_them(tiny_config):
+    model = make_tiny_model(tiny_config | {"fill_eyes": True})
+    slope = torch.linspace(-0.8, 0.8, 48).expand(1, 3, 48, 48).contiguous()
+    eyes = torch.zeros(1, 1, 48, 48)
+    eyes[:, :, 10:22, 4:17] = eyes[:, :, 10:22, 30:43] = 1
+    with_eyes = torch.where(eyes.bool(), random_like(1, 3, 48, 48).float(), slope)
+    filled = model.mask(with_eyes, eyes)
+    assert torch.equal(filled, model.mask(slope, eyes)), "the eyes themselves are not seen"
+    assert torch.equal(filled * (1 - eyes), slope * (1 - eyes)), "nothing else changes"
+    assert (filled - slope).abs().max() < 0.25 and filled.isfinite().all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (31, 45), (3, 3), (32, 100)])
+def test_no_pixel_is_known(height, width):
+    """One colour where there is one, grey where there is none, whatever the size."""
+    ones = torch.ones(1, 1, height, width)
+    assert torch.equal(fill_eyes(random_like(1, 3, height, width).float(), ones), torch.zeros(1, 3, height, width))
+    corner = ones.clone()
+    corner[..., 0, 0] = 0
+    assert torch.allclose(fill_eyes(torch.full((1, 3, height, width), 0.5), corner), torch.tensor(0.5))
 
 
 def test_pixels_to_unit_range_and_back_is_exact():

@@ -11,7 +11,7 @@ from conftest import make_tiny_model
 
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.losses import Loss
-from vaegaze.models import mask_eyes, to_unit_range
+from vaegaze.models import to_unit_range
 from vaegaze.strategies import freeze_all_but
 from vaegaze.training import (
     TrainingDiverged,
@@ -122,7 +122,7 @@ def test_frames_are_what_the_design_says(tiny_model, rendered_samples):
         target = to_unit_range(samples.images[i][None])
         eyes = torch.from_numpy(samples.eye_masks[i]).float()[None, None]
         assert torch.equal(frames.target[i], target[0]) and torch.equal(frames.eye_masks[i], eyes[0])
-        assert torch.equal(frames.masked_latents[i], tiny_model.encode(mask_eyes(target, eyes))[0])
+        assert torch.equal(frames.masked_latents[i], tiny_model.encode(tiny_model.mask(target, eyes))[0])
         assert torch.equal(frames.reference_latents[i], tiny_model.encode(next_one if i == 2 else most_frontal)[0])
     assert np.array_equal(frames.head.numpy(), samples.head) and np.array_equal(frames.gaze.numpy(), samples.gaze)
     assert not any(getattr(frames, name).requires_grad for name in ("masked_latents", "reference_latents"))

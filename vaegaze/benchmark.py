@@ -1,22 +1,24 @@
 """What k images of one person buy: `python -m vaegaze.benchmark`.
 
 Fine-tunes the base model on k images of rendered test persons, for several k, strategies and seeds, and measures each
-result on the same 16 held-out frames of the person, also told to look elsewhere. Every finished cell of that grid is
-kept, so the command can be stopped and called again. It ends by writing the tables into docs/.
+result on the same 16 held-out frames of the person, also told to look elsewhere. One setting at a time is changed on
+rendered val persons, so that nothing is chosen by the test persons. Every finished cell of that grid is kept: the
+command can be stopped and called again. It ends by writing the tables into docs/.
 """
 
 import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from vaegaze.benchmark_report import Cell, write_report
+from vaegaze.benchmark_report import FEW, Cell, write_report
 from vaegaze.command import run_command
 from vaegaze.config import LossParams, OneshotParams, UserError
 from vaegaze.config_flags import FlagParser, read_command
@@ -26,12 +28,13 @@ from vaegaze.data.samples import Samples
 from vaegaze.device import find_device
 from vaegaze.evaluation import Estimator, all_finite, draw, evaluate, redirect
 from vaegaze.files import atomic_path, write_text
-from vaegaze.losses import Loss
+from vaegaze.losses import Loss, mean_over
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import load_estimator
 from vaegaze.person import if_drawn_today
 from vaegaze.progress import StopSignals, progress_bar
+from vaegaze.reporting import picture_sheet
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 from vaegaze.training import (
     Frames,
@@ -45,7 +48,17 @@ from vaegaze.training import (
 HELD_OUT = 16
 POOL = 32  # further frames of each person, out of which k are trained on
 BASE = "base"  # in place of a strategy: nothing is trained
-PICTURED = 4  # held-out frames of the first person
+SHOWN = 4  # held-out frames of the first person, in the report
+CHANGES = (  # each alone, on val persons
+    ("learning_rate", 2e-5),
+    ("learning_rate", 2e-4),
+    ("learning_rate", 1e-3),
+    ("mask_l1_loss", 0.0),
+    ("mask_l1_loss", 8.0),
+    ("vgg_loss", 0.1),
+    ("num_steps", 100),
+    ("num_steps", 600),
+)
 _HELD_OUT_STREAM, _TRAIN_STREAM = 0, 1
 
 
@@ -60,13 +73,12 @@ class BenchmarkParams:
     work_dir: str = option("./outputs/benchmark", help="finished cells, to go on from", metavar="PATH")
     output: str = option("./docs/benchmark.md", help="the tables; beside it the same as .json", metavar="PATH")
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
-    split: str = option("test", choices=("val", "test"), help="val, to choose settings by", metavar="NAME")
     seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
-    num_steps: int = option(200, low=1, help="training steps of each cell")
+    num_steps: int = option(300, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
-    vgg_loss: float = option(0.1, low=0, help="as in fine-tuning")
+    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
     threads: int = option(2, low=1, help="CPU threads")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
@@ -83,30 +95,37 @@ class BenchmarkConfig:
 class Task:
     """One cell of the grid."""
 
+    split: str
     person: str
     strategy: str
     k: int
     seed: int
+    changed: tuple[tuple[str, float], ...] = ()  # settings other than the command's
 
     @property
     def name(self) -> str:
-        return f"{self.person}_{self.strategy}_{self.k}_{self.seed}"
+        changed = "".join(f"_{name}={value:g}" for name, value in self.changed)
+        return f"{self.split}_{self.person}_{self.strategy}_{self.k}_{self.seed}{changed}"
 
 
 def grid(name: str) -> list[Task]:
     """The cells, person by person, so that an early look has whole persons."""
-    ks, few, strategies = (1, 2, 4, 8, 16, 32), (1, 4, 32), tuple(STRATEGIES)
-    persons, seeds = {"small": (2, 1), "default": (6, 3), "full": (12, 3)}[name]
-    tasks = []
+    ks, strategies = (1, 2, 4, 8, 16, 32), tuple(STRATEGIES)
+    persons, seeds, val_persons = {"small": (2, 1, 1), "default": (6, 3, 2), "full": (12, 3, 6)}[name]
+    tasks = [
+        Task("val", f"person_{number:03d}", strategy, POOL, 0, changed)
+        for number in range(1, val_persons + 1)
+        for strategy, changed in ((BASE, ()), ("selective", ()), *(("selective", (change,)) for change in CHANGES))
+    ]
     for number in range(1, persons + 1):
         for strategy in (BASE, *strategies):
             for k in ks:
                 for seed in range(seeds):
                     if strategy == BASE and k == POOL and seed > 0:
                         continue  # with all frames every seed measures the same
-                    wide = strategy in (BASE, "selective") or (k in few and seed == 0)
-                    if name == "full" or (name == "default" and wide) or (name == "small" and wide and k in few):
-                        tasks.append(Task(f"person_{number:03d}", strategy, k, seed))
+                    wide = strategy in (BASE, "selective") or (k in FEW and seed == 0)
+                    if name == "full" or (name == "default" and wide) or (name == "small" and wide and k in FEW):
+                        tasks.append(Task("test", f"person_{number:03d}", strategy, k, seed))
     return tasks
 
 
@@ -127,26 +146,28 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     device = torch.device(find_device(params.device))
     tasks, cells = grid(params.grid), finished_cells(work_dir, params, device, overwrite=overwrite)
     torch.set_num_threads(params.threads)
-    persons = len({task.person for task in tasks})
-    file = work_dir / f"persons_{persons}.h5"  # a larger grid has the same persons, and more
-    if not file.exists():
-        synthetic.write_hdf5(file, persons, seed=params.seed, samples=HELD_OUT + POOL, split=params.split)
+    files = {}
+    for split in dict.fromkeys(task.split for task in tasks):
+        persons = len({task.person for task in tasks if task.split == split})
+        files[split] = work_dir / f"{split}_persons_{persons}.h5"  # a larger grid has the same persons, and more
+        if not files[split].exists():
+            synthetic.write_hdf5(files[split], persons, seed=params.seed, samples=HELD_OUT + POOL, split=split)
     stop = StopSignals()
-    loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
-    loss = Loss(loss_params, seed=0, device=device)
 
     person = None
     with progress_bar("benchmark", len(tasks), initial=sum(task.name in cells for task in tasks)) as bar:
         for task in tasks:
             if task.name in cells:
                 continue
-            if person is None or person.name != task.person:
-                person = BenchmarkPerson(file, task.person, params, device)
-            cells[task.name] = measure_cell(task, person, params, loss, estimator.model.to(device), stop)
+            if person is None or (person.split, person.name) != (task.split, task.person):
+                person = BenchmarkPerson(files[task.split], task.split, task.person, params, device)
+            settings = replace(params, **dict(task.changed))
+            cells[task.name] = measure_cell(task, person, settings, estimator.model.to(device), stop)
             write_text(work_dir / "cells.json", json.dumps({k: asdict(v) for k, v in cells.items()}, indent=1))
             bar.update()
     ordered = [cells[task.name] for task in tasks]
-    write_report(Path(params.output), ordered, asdict(params), estimator.info, pictures_in(work_dir, tasks))
+    persons = list(dict.fromkeys(task.person for task in tasks if task.split == "test"))
+    write_report(Path(params.output), ordered, asdict(params), estimator.info, sheets(work_dir, persons, cells))
     print(f"✅ {params.output}")
 
 
@@ -160,7 +181,7 @@ def finished_cells(
         settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
     if overwrite or not stored.exists():
-        for path in (cells, *work_dir.glob("persons_*.h5"), *work_dir.glob("pictures/*.png")):
+        for path in (cells, *work_dir.glob("*_persons_*.h5"), *work_dir.glob("pictures/*.png")):
             path.unlink(missing_ok=True)
         write_text(stored, json.dumps(settings, indent=1))
     try:
@@ -173,10 +194,10 @@ def finished_cells(
 
 
 class BenchmarkPerson:
-    """A test person's frames: those held out of everything, and those to draw from."""
+    """A rendered person's frames: those held out of everything, and those to draw from."""
 
-    def __init__(self, file: Path, name: str, params: BenchmarkParams, device: torch.device):
-        self.name, self.params, self.device = name, params, device
+    def __init__(self, file: Path, split: str, name: str, params: BenchmarkParams, device: torch.device):
+        self.split, self.name, self.params, self.device = split, name, params, device
         self.size_px = load_checkpoint(params.checkpoint_path).model.image_size
         number = int(name.removeprefix("person_"))
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
@@ -196,11 +217,10 @@ def measure_cell(
     task: Task,
     person: BenchmarkPerson,
     params: BenchmarkParams,
-    loss: Loss,
     estimator: Estimator,
     stop: StopSignals,
 ) -> Cell:
-    """Fine-tune as the task says, from the base model, and measure."""
+    """Fine-tune with these settings, from the base model, and measure."""
     model = load_checkpoint(params.checkpoint_path).model.to(person.device)
     train = person.train(task.k, task.seed)
     references = choose_references(train)
@@ -213,6 +233,8 @@ def measure_cell(
         freeze_all_but(model, task.strategy)
         frames: Frames = prepare_frames(model, train, references, person.device)
         optimizer = make_optimizer(model, settings)
+        loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
+        loss = make_loss(loss_params, person.device)
         try:
             for _ in training_steps(model, optimizer, frames, loss, settings, precision="fp32"):
                 stop.check()
@@ -223,20 +245,41 @@ def measure_cell(
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
 
-    if person.number == 1 and task.seed == 0:
-        results = to_pixels(draw(model, held_out.take(slice(PICTURED))))
-        for name, pictures in ((task.name, results), ("target", person.held_out.images[:PICTURED])):
+    if task in pictured(task.person).values():
+        results = draw(model, held_out)
+        errors = mean_over((results - held_out.target).abs(), held_out.eye_masks * held_out.valid)
+        numbers["worst_frame"] = errors.argmax().item()
+        for name, pictures in ((task.name, to_pixels(results)), (task.person, person.held_out.images)):
             with atomic_path(Path(params.work_dir) / "pictures" / f"{name}.png") as temporary:
                 Image.fromarray(np.concatenate([*pictures], axis=0)).save(temporary)
-    return Cell(task.person, task.strategy, task.k, task.seed, round(seconds, 2), numbers)
+    changed = dict(task.changed)
+    return Cell(task.split, task.person, task.strategy, task.k, task.seed, changed, round(seconds, 2), numbers)
 
 
-def pictures_in(work_dir: Path, tasks: list[Task]) -> dict[str, np.ndarray]:
-    """Columns of the report's picture: held-out frames of the first person, and how they are drawn."""
-    first = tasks[0].person
-    names = {"target": "target", "base": f"{first}_{BASE}_32_0"}
-    names |= {f"k = {k}": f"{first}_selective_{k}_0" for k in (1, 4, 32)}
-    return {title: np.asarray(Image.open(work_dir / "pictures" / f"{name}.png")) for title, name in names.items()}
+@lru_cache(maxsize=1)  # VGG19 takes a second to draw
+def make_loss(params: LossParams, device: torch.device) -> Loss:
+    return Loss(params, seed=0, device=device)
+
+
+def pictured(person: str) -> dict[str, Task]:
+    """The cells whose drawings of the held-out frames are kept, by the caption of their column."""
+    tasks = {"base": Task("test", person, BASE, 32, 0)}
+    return tasks | {f"k = {k}": Task("test", person, "selective", k, 0) for k in FEW}
+
+
+def sheets(work_dir: Path, persons: list[str], cells: dict[str, Cell]) -> dict[str, np.ndarray]:
+    """Held-out frames beside how they are drawn: the first person's, and of each the one drawn worst in the end."""
+
+    def row(person: str, frame: int) -> tuple[str, list[np.ndarray]]:
+        names = [person, *(task.name for task in pictured(person).values())]
+        strips = [np.asarray(Image.open(work_dir / "pictures" / f"{name}.png")) for name in names]
+        side = strips[0].shape[1]
+        return f"{person}\nheld out {frame + 1}", [strip[frame * side : (frame + 1) * side] for strip in strips]
+
+    columns = ("true", *pictured(persons[0]))
+    first = [row(persons[0], frame) for frame in range(SHOWN)]
+    worst = [row(person, cells[pictured(person)["k = 32"].name].numbers["worst_frame"]) for person in persons]
+    return {"first": picture_sheet(columns, first), "worst": picture_sheet(columns, worst)}
 
 
 if __name__ == "__main__":

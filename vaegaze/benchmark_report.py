@@ -10,19 +10,21 @@ import numpy as np
 from PIL import Image
 
 from vaegaze.files import atomic_path, write_text
-from vaegaze.reporting import picture_sheet
 
 BOOTSTRAPS = 2000
+FEW = (1, 4, 32)  # the numbers of images that every strategy is tried with
 
 
 @dataclass(frozen=True)
 class Cell:
     """What was measured of one person, strategy ("base": not fine-tuned), number of images and seed."""
 
+    split: str
     person: str
     strategy: str
     k: int
     seed: int
+    changed: dict[str, float]  # settings other than the report's
     seconds: float
     numbers: dict[str, float | None]
 
@@ -39,21 +41,17 @@ COLUMNS = {
 
 
 def write_report(
-    path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, pictures: dict[str, np.ndarray]
+    path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, sheets: dict[str, np.ndarray]
 ) -> None:
-    """`path` in Markdown, beside it the same as .json and the picture as .png."""
+    """`path` in Markdown, beside it the same as .json and the sheets of pictures as .jpg."""
     content = {"settings": settings, "estimator": estimator_info, "cells": [asdict(cell) for cell in cells]}
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
-    side = next(iter(pictures.values())).shape[1]
-    count = next(iter(pictures.values())).shape[0] // side
-    rows = [
-        (f"held out {i + 1}", [picture[i * side : (i + 1) * side] for picture in pictures.values()])
-        for i in range(count)
-    ]
-    picture_path = path.with_suffix(".png")
-    with atomic_path(picture_path) as temporary:
-        Image.fromarray(picture_sheet(tuple(pictures), rows)).save(temporary)
+    for name, sheet in sheets.items():
+        with atomic_path(path.with_name(f"{path.stem}_{name}.jpg")) as temporary:
+            Image.fromarray(sheet).save(temporary, "JPEG", quality=90)
 
+    val = [cell for cell in cells if cell.split == "val"]
+    cells = [cell for cell in cells if cell.split == "test"]
     persons = sorted({cell.person for cell in cells})
     shared = [cell for cell in cells if cell.seed == 0]
     strategies = [name for name in dict.fromkeys(cell.strategy for cell in cells) if name != "base"]
@@ -64,7 +62,7 @@ def write_report(
     text = f"""# What k images of one person buy
 
 `python -m vaegaze.benchmark --grid {settings["grid"]}` wrote this page: the base model fine-tuned on k images of each
-of {len(persons)} rendered {settings["split"]} persons, measured on 16 frames of that person that were held out of
+of {len(persons)} rendered test persons, measured on 16 frames of that person that were held out of
 everything, and on these frames told to look in eight other directions each, against the true pictures.
 {settings["num_steps"]} steps, learning rate {settings["learning_rate"]:g}, loss weights {weights} (VGG19:
 {settings["vgg_weights"]}). Every number is measured; all of them are in [{numbers_file}]({numbers_file}).
@@ -90,9 +88,26 @@ Means over persons, seed 0. *base* is the model before fine-tuning, with a refer
 
 Eye L1 with 32 images less eye L1 with one, per person, with a bootstrap interval of 95 % over persons.
 
-![Held-out frames of the first person, drawn whole]({picture_path.name})
+## Settings
+
+{table(settings_rows(val, settings))}
+
+`selective` with 32 images of each of {len({cell.person for cell in val})} val persons, one setting changed at a time:
+settings are not chosen by the persons above.
+
+## What follows
+
+{follows(shared, strategies, val, settings)}
+
+## Pictures
+
+![Held-out frames of the first person, drawn whole]({path.stem}_first.jpg)
 
 Held-out frames of the first person, drawn whole: true, base with its reference frame, and `selective` with k images.
+
+![Of each person the frame that is drawn worst]({path.stem}_worst.jpg)
+
+Of each person the held-out frame whose eyes `selective` with 32 images draws worst.
 
 ## Time
 
@@ -115,7 +130,7 @@ def table(rows: list[list[str]]) -> str:
 def strategy_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list[str]]:
     rows = [["", "k", *(title for title, _ in COLUMNS.values()), "eye L1 against base"]]
     for strategy in ("base", *strategies):
-        for k in (1, 4, 32):
+        for k in FEW:
             chosen = [cell for cell in cells if (cell.strategy, cell.k) == (strategy, k)]
             if not chosen:
                 continue
@@ -137,6 +152,44 @@ def curve_rows(cells: Sequence[Cell]) -> list[list[str]]:
                 values.append(f"{form.format(mean(chosen, name))} ± {form.format(spread)}")
             rows.append([str(k), f"`{strategy}`", *values])
     return rows
+
+
+def settings_rows(cells: Sequence[Cell], settings: dict) -> list[list[str]]:
+    rows = [["", *(title for title, _ in COLUMNS.values())]]
+    for name, chosen in by_setting(cells, settings).items():
+        rows.append([name, *(form.format(mean(chosen, key)) for key, (_, form) in COLUMNS.items())])
+    return rows
+
+
+def by_setting(cells: Sequence[Cell], settings: dict) -> dict[str, list[Cell]]:
+    as_above = f"as above ({settings['num_steps']} steps, learning rate {settings['learning_rate']:g})"
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        changed = ", ".join(f"`{name}` {value:g}" for name, value in cell.changed.items())
+        groups.setdefault("`base`" if cell.strategy == "base" else changed or as_above, []).append(cell)
+    return groups
+
+
+def follows(cells: Sequence[Cell], strategies: Sequence[str], val: Sequence[Cell], settings: dict) -> str:
+    """The advice that the numbers give, as a Markdown list."""
+
+    def of(strategy: str, k: int) -> list[Cell]:
+        return [cell for cell in cells if (cell.strategy, cell.k) == (strategy, k)]
+
+    def best(groups: dict[str, list[Cell]], name: str) -> str:
+        winner = min(groups, key=lambda group: mean(groups[group], name))
+        return f"{winner} ({COLUMNS[name][1].format(mean(groups[winner], name))})"
+
+    changes = [f"{100 * (mean(of('selective', k), 'eye_l1') / mean(of('base', k), 'eye_l1') - 1):+.0f} %" for k in FEW]
+    by_strategy = {f"`{name}`": of(name, FEW[-1]) for name in ("base", *strategies)}
+    by_change = by_setting(val, settings)
+    eyes, gaze = "eye_l1", "redirected_gaze_error_deg"
+    return f"""- **Samples**: `selective` changes eye L1 by {changes[0]} with 1 image, {changes[1]} with 4,
+  {changes[2]} with 32.
+- **Strategy**, with 32 images: held-out eyes are nearest to the true ones with {best(by_strategy, eyes)}; redirected
+  gazes with {best(by_strategy, gaze)}.
+- **Settings**, on the val persons: held-out eyes are nearest to the true ones with {best(by_change, eyes)};
+  redirected gazes with {best(by_change, gaze)}."""
 
 
 def help_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list[str]]:

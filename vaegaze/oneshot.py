@@ -15,7 +15,7 @@ from vaegaze.device import settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
 from vaegaze.losses import Loss
-from vaegaze.models import mask_eyes, to_pixels
+from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint, save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.person import Person, load_person
@@ -296,7 +296,7 @@ class Run:
             if len(frames):
                 samples = samples.take(slice(len(frames)))
                 results = to_pixels(draw(self.model, frames))
-                masked = to_pixels(mask_eyes(frames.target, frames.eye_masks))
+                masked = to_pixels(self.model.mask(frames.target, frames.eye_masks))
                 pictures = zip(samples.images, masked, results, paste(results, samples))
                 rows += [(f"{kind}\n{index}", row) for index, row in zip(samples.indices, pictures)]
         sheet = picture_sheet(("target", "masked input", "result", "pasted result"), rows)

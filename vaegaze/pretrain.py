@@ -20,7 +20,7 @@ from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option, to_yaml
 from vaegaze.device import find_device
 from vaegaze.files import atomic_path, write_text
-from vaegaze.models import VAEGaze, mask_eyes, to_pixels
+from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_tensors, save_checkpoint, save_tensors, state_of
 from vaegaze.pretraining import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
 from vaegaze.pretraining_batches import Batch
@@ -40,6 +40,7 @@ class ModelParams:
 
     image_size: int = option(128, help="side of the pictures, px", low=32, high=1024)
     residual: bool = option(False, help="add the UNet's output to the masked latents")
+    fill_eyes: bool = option(False, help="fill masked eyes with the colours around them, instead of black")
     vae: Mapping = option({}, help="AutoencoderKL", flag=False)
     unet: Mapping = option({}, help="UNet2DConditionModel", flag=False)
     gaze_mlp: Mapping = option({}, help="GazeMLP", flag=False)
@@ -165,7 +166,7 @@ def report(run_dir: Path, model: VAEGaze, params: PretrainParams, progress: Prog
     write_loss_curve(run_dir / "curves.png", history, "pre-training", names=("loss", "eye_l1", "eye_psnr"))
 
     few = held_out[0]
-    pictures = [few.target, mask_eyes(few.target, few.eye_masks), todo[progress.phase].redraw(model, few)]
+    pictures = [few.target, model.mask(few.target, few.eye_masks), todo[progress.phase].redraw(model, few)]
     rows = [(str(i), row) for i, row in enumerate(zip(*(to_pixels(picture[:PICTURED]) for picture in pictures)))]
     with atomic_path(run_dir / "samples" / f"step_{history[-1]['step']:06d}.png") as temporary:
         Image.fromarray(picture_sheet(("target", "masked input", "result"), rows)).save(temporary)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from vaegaze.config_tree import UserError, option
 from vaegaze.losses import masked_mean_l1, mean_over
-from vaegaze.models import VAEGaze, mask_eyes
+from vaegaze.models import VAEGaze
 from vaegaze.pretraining_batches import Batch, RenderedBatches, RenderSettings, render_batch
 
 HELD_OUT_BATCH = 8
@@ -102,7 +102,7 @@ def redraw_through_vae(model: VAEGaze, batch: Batch) -> Tensor:
 
 
 def encode_inputs(model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor]:
-    masked = model.encode(mask_eyes(batch.target, batch.eye_masks)).float()
+    masked = model.encode(model.mask(batch.target, batch.eye_masks)).float()
     reference = model.encode(batch.reference).float() * batch.keep_reference
     return masked, reference.repeat_interleave(len(masked) // len(reference), dim=0)
 

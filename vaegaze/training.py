@@ -10,7 +10,7 @@ from torch import Tensor
 from vaegaze.config import OneshotParams
 from vaegaze.data.samples import Samples
 from vaegaze.losses import Loss
-from vaegaze.models import VAEGaze, mask_eyes, to_unit_range
+from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
 
 ADAM_BETAS = (0.9, 0.999)
@@ -77,7 +77,7 @@ def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference]
     target = to_unit_range(samples.images).to(device)
     eye_masks = torch.from_numpy(samples.eye_masks)[:, None].float().to(device)
     masked_latents = torch.cat(
-        [model.encode(mask_eyes(target[i : i + 1], eye_masks[i : i + 1])) for i in range(len(samples))]
+        [model.encode(model.mask(target[i : i + 1], eye_masks[i : i + 1])) for i in range(len(samples))]
     )
     reference_latents = torch.zeros_like(masked_latents)
     if references:

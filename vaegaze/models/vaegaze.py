@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vaegaze.models.autoencoder import AutoencoderKL
 from vaegaze.models.gaze_mlp import GazeMLP
+from vaegaze.models.masking import fill_eyes, paint_eyes
 from vaegaze.models.unet import UNet2DConditionModel
 
 MAX_LAYERS = 32
@@ -15,9 +16,13 @@ MAX_SIZE_PX = 4096
 class VAEGaze(nn.Module):
     """Redraws the eyes of a masked face so that they look where they are told.
 
-    `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; "image_size", the side
-    in pixels of the square pictures it works on; and "residual": whether the UNet's output is added to the masked
-    latents, so that it need not learn to copy what is not masked (default False, as upstream).
+    `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; and
+
+    image_size   the side in pixels of the square pictures it works on
+    residual     whether the UNet's output is added to the masked latents, so that it need not learn to copy what is
+                 not masked (default False, as upstream)
+    fill_eyes    whether the masked eyes are filled with the colours around them (default False: painted black, as
+                 upstream). A small autoencoder's latents of a black square differ from the face's everywhere.
     """
 
     def __init__(self, config: dict):
@@ -32,6 +37,7 @@ class VAEGaze(nn.Module):
         if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_SIZE_PX:
             raise ValueError(f"image_size {self.image_size!r} is no whole number from 1 to {MAX_SIZE_PX}")
         self.residual: bool = config.get("residual", False)
+        self.fill_eyes: bool = config.get("fill_eyes", False)
         self.vae = AutoencoderKL(**config["vae"])
         self.unet = UNet2DConditionModel(**config["unet"])
         self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
@@ -55,6 +61,10 @@ class VAEGaze(nn.Module):
         if wrong:
             raise ValueError(f"the parts do not fit together: {'; '.join(wrong)}")
 
+    def mask(self, images: Tensor, eye_masks: Tensor) -> Tensor:
+        """Pictures (B, 3, S, S) in [−1, 1] without the eyes, which eye_masks (B, 1, S, S) in {0, 1} cover."""
+        return fill_eyes(images, eye_masks) if self.fill_eyes else paint_eyes(images, eye_masks)
+
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) in [−1, 1] → scaled latents (B, 4, S / f, S / f); the mode, never a sample."""
         return self.vae.encode(images).latent_dist.mode() * self.vae.scaling_factor
@@ -74,13 +84,8 @@ class VAEGaze(nn.Module):
         return self.vae.decode(latents / self.vae.scaling_factor).sample
 
     def forward(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
-        """The stages after encoding: what `mask_eyes` and `encode` prepared → pictures (B, 3, S, S)."""
+        """The stages after encoding: what `mask` and `encode` prepared → pictures (B, 3, S, S)."""
         return self.decode(self.inpaint(masked_latents, reference_latents, head, gaze))
-
-
-def mask_eyes(images: Tensor, eye_masks: Tensor) -> Tensor:
-    """Paint the eyes −1: images (B, 3, S, S) in [−1, 1], eye_masks (B, 1, S, S) in {0, 1}."""
-    return images * (1 - eye_masks) - eye_masks
 
 
 def to_unit_range(images: np.ndarray) -> Tensor:
