@@ -238,7 +238,8 @@ def model_card(config: PretrainConfig, path: str | None, model: VAEGaze, progres
     rows = [
         (
             phase.name,
-            f"{phase.steps:,} × {progress.processes * phase.batch_size} persons × {phase.gazes} gazes",
+            f"{phase.steps:,} × {progress.processes * phase.batch_size} persons"
+            + (f" × {phase.gazes} gazes" if phase.gazes > 1 else ""),
             records[phase.name],
         )
         for phase in phases(params)
