@@ -147,7 +147,7 @@ def test_batch_generation():
 def read_arguments(argv: list[str] | None) -> OneshotParams:
     parser = FlagParser(description="Check the data that oneshot_training.py would train on.")
     parser.add_argument("--config", metavar="FILE", help="YAML file whose HDF5 file and settings are checked")
-    parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file")
+    parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file, or a folder of them, one person each")
     parser.add_argument("--person_id", metavar="ID", help="whose samples are looked at")
     parser.add_argument("--num_samples", metavar="N", help="images to train on")
     given, unknown = parser.read(argv)

@@ -374,7 +374,7 @@ def test_unusable_files(tmp_path):
     h5py.File(tmp_path / "nobody.h5", "w").close()
     expected = {
         "none.h5": "does not exist; set oneshot_params.gazecapture_params.hdf_path .or --hdf_path.",
-        ".": "is a folder",
+        ".": "holds no samples",
         "short.h5": "damaged or cut short",
         "text.h5": "not an HDF5 file",
         "empty.h5": "not an HDF5 file",

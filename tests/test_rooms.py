@@ -16,6 +16,7 @@ ORDER = [
     {"config_flags"},
     {"config"},
     {"data", "device"},
+    {"sheets"},
     {"person"},
     {"models"},
     {"strategies"},
@@ -25,7 +26,7 @@ ORDER = [
     {"evaluation"},
     {"reporting", "run_folder"},
     {"benchmark_report"},
-    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one

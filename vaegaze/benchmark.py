@@ -34,7 +34,7 @@ from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import load_estimator
 from vaegaze.person import if_drawn_today
 from vaegaze.progress import StopSignals, progress_bar
-from vaegaze.reporting import picture_sheet
+from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 from vaegaze.training import (
     Frames,

@@ -31,9 +31,9 @@ DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
 
 @dataclass(frozen=True)
 class GazeCaptureParams:
-    """One person of a GazeCapture HDF5 file."""
+    """One person of a gaze data set, such as GazeCapture."""
 
-    hdf_path: str | None = option(None, help="the HDF5 file", metavar="PATH")
+    hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them, one person each", metavar="PATH")
     person_id: str | None = option(None, help="whom to fine-tune on; without it, see random_person", metavar="ID")
     num_samples: int = option(30, low=1, help="images to train on; the rest is held out")
     random_person: bool = option(True, help="draw a person by the seed, unless person_id names one")

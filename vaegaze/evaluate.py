@@ -33,7 +33,7 @@ class EvaluateParams:
     """Whose frames are drawn, by which model"""
 
     checkpoint: str | None = option(None, help="the model: a base or a fine-tuned one", metavar="PATH")
-    hdf_path: str | None = option(None, help="the HDF5 file", metavar="PATH")
+    hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them", metavar="PATH")
     person_id: str | None = option(None, help="whose frames", metavar="ID")
     frames: str = option(
         "held_out", choices=("held_out", "all"), help="held_out: those it was not trained on", metavar="NAME"

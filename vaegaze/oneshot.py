@@ -20,8 +20,9 @@ from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint, sa
 from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.person import Person, load_person
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
-from vaegaze.reporting import picture_sheet, summary_table, write_loss_curve
+from vaegaze.reporting import summary_table, write_loss_curve
 from vaegaze.run_folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
+from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import Selection, freeze_all_but
 from vaegaze.training import TrainingDiverged, choose_references, make_optimizer, prepare_frames, training_steps
 

@@ -25,7 +25,8 @@ from vaegaze.models.checkpoint import load_tensors, save_checkpoint, save_tensor
 from vaegaze.pretraining import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
 from vaegaze.pretraining_batches import Batch
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
-from vaegaze.reporting import picture_sheet, write_loss_curve
+from vaegaze.reporting import write_loss_curve
+from vaegaze.sheets import picture_sheet
 
 ANGLE_SPREAD_RAD = 0.25  # about the standard deviation of gazes and heads
 FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first

@@ -1,43 +1,16 @@
-"""What a run shows: the loss curve, sheets of pictures, the table of numbers."""
+"""What a run shows: the loss curve and the table of numbers."""
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from vaegaze.evaluation import METRICS
 from vaegaze.files import atomic_path
 
-CELL_PX = 192  # least side of a picture in a sheet
-GAP_PX = 4
-CAPTION_PX = 24
-
-
 ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
 COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
-
-
-def picture_sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
-    """Pictures (S, S, 3) uint8 in a captioned grid: each row is its caption and one picture per column."""
-    side = rows[0][1][0].shape[0]
-    cell = side * -(-CELL_PX // side)  # the least whole multiple
-    font = ImageFont.load_default(size=15)
-    margin = max(int(font.getlength(line)) for caption, _ in rows for line in caption.splitlines()) + 2 * GAP_PX
-    width, height = margin + len(columns) * (cell + GAP_PX), CAPTION_PX + len(rows) * (cell + GAP_PX)
-    sheet = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(sheet)
-    for column, caption in enumerate(columns):
-        x = margin + column * (cell + GAP_PX) + cell / 2
-        pen.text((x, CAPTION_PX / 2), caption, fill="black", font=font, anchor="mm")
-    for row, (caption, pictures) in enumerate(rows):
-        y = CAPTION_PX + row * (cell + GAP_PX)
-        pen.text((GAP_PX, y + cell / 2), caption, fill="black", font=font, anchor="lm")
-        for column, picture in enumerate(pictures):
-            enlarged = Image.fromarray(picture).resize((cell, cell), Image.Resampling.LANCZOS)
-            sheet.paste(enlarged, (margin + column * (cell + GAP_PX), y))
-    return np.asarray(sheet)
 
 
 def write_loss_curve(

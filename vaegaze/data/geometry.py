@@ -23,6 +23,7 @@ EYE_CENTRES_MM = EYE_CORNERS_MM.mean(axis=1)  # (2, 3)
 
 FACE_ORIGIN_MM = (0.0, 30.0, 0.0)  # ST-ED's and upstream's cameras look here
 BETWEEN_EYES_MM = (0.0, 1.5, -3.0)  # FAZE's eye strip looks here
+FACE_CENTRE_MM = (0.0, 23.7, -5.5)  # ETH-XGaze's looks here: halfway from the eyes' middle to the nose's lower corners
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""Reading one person's samples from a gaze data set's HDF5 file: read once, brought onto the canvas, file closed."""
+"""Reading one person's samples from a gaze data set: read once, brought onto the canvas, file closed."""
 
-import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +9,16 @@ import h5py
 import numpy as np
 
 from vaegaze.config import UserError
-from vaegaze.data.layouts import LAYOUTS, Angles, Layout, detect, known_keys
-from vaegaze.data.masks import eye_mask
+from vaegaze.data.layouts import Angles, Layout, detect, known_keys
+from vaegaze.data.masks import eye_mask, threshold
+from vaegaze.data.persons import opened_person, person_counts
 from vaegaze.data.pictures import read_grey
 from vaegaze.data.placement import draw, place
 from vaegaze.data.redrawing import RenderedPerson
-from vaegaze.data.safe_hdf5 import (
-    MAX_SAMPLES,
-    dataset_shape,
-    is_hard_link,
-    names_in,
-    opened,
-    plain_attributes,
-    safe_datasets,
-    safe_group,
-)
+from vaegaze.data.safe_hdf5 import plain_attributes, safe_datasets, written_rows
 from vaegaze.data.samples import Samples
+
+__all__ = ["PersonData", "PersonFacts", "describe_person", "person_counts", "read_person", "sample_count"]
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +34,18 @@ class PersonData:
     rendered: RenderedPerson | None  # which one, if it is one of ours
 
 
-def person_counts(path: str | Path) -> dict[str, int]:
-    """Person id → number of samples, for every entry of the file; 0 for one without images or labels.
+@dataclass(frozen=True)
+class PersonFacts:
+    """How a person's samples are stored, and the labels of K of them."""
 
-    Opens one dataset per person (1,474 of them in about 0.15 s) and reads none. UserError when the file is missing, is
-    no HDF5 file, is damaged, or holds nobody.
-    """
-    with opened(path) as file:
-        counts = {name: _count(file, name) for name in names_in(file)}
-    if not any(counts.values()):
-        raise UserError(f"{path} holds no samples; expected one group per person, each with images and labels")
-    log.debug("%s: %d persons, %d samples", path, len(counts), sum(counts.values()))
-    return counts
+    layout: Layout
+    frame_hw: tuple[int, int]
+    pixel_type: np.dtype
+    mask_keys: tuple[str, ...]
+    chunks: dict[str, tuple[int, ...] | None]  # of each dataset that is read; None where it lies in one piece
+    rows: np.ndarray  # (K,)
+    gaze: np.ndarray  # (K, 2) pitch, yaw in radians, as `Samples` has them
+    head: np.ndarray  # (K, 2) the same
 
 
 def sample_count(path: str | Path, person_id: str) -> int:
@@ -60,9 +53,27 @@ def sample_count(path: str | Path, person_id: str) -> int:
 
     UserError, besides those of the file itself, when the person is not found or the group is of no known layout.
     """
-    with opened(path) as file:
-        layout, datasets, _ = _person(file, person_id)
-        return len(datasets[layout.images_key])
+    with opened_person(path, person_id) as (group, where):
+        layout, datasets = _person(group, where)
+        return _written(group, datasets[layout.images_key], where)
+
+
+def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFacts:
+    """Looks at how a person is stored, and at the labels of at most so many samples, evenly spread.
+
+    UserError as for `read_person`, but no pixel is read.
+    """
+    with opened_person(path, person_id) as (group, where):
+        layout, datasets = _person(group, where)
+        images = datasets[layout.images_key]
+        total = _written(group, images, where)
+        rows = np.unique(np.linspace(0, total - 1, at_most).round().astype(int))
+        labels = [_labels(datasets, layout, int(row), f"{where}, row {row}") for row in rows]
+        gaze, head = map(np.stack, zip(*labels))
+        mask_keys = layout.mask_keys(datasets)
+        read = (layout.images_key, layout.gaze.key, layout.head.key, *mask_keys)
+        chunks = {key: datasets[key].chunks for key in dict.fromkeys(read)}
+        return PersonFacts(layout, images.shape[1:3], images.dtype, mask_keys, chunks, rows, gaze, head)
 
 
 def read_person(
@@ -74,69 +85,55 @@ def read_person(
     for every sample; else from the head pose. UserError, besides those of `sample_count`, names the person and row
     whose labels are not finite or not radians, or whose pixels are not colours.
     """
-    with opened(path) as file:
-        layout, datasets, where = _person(file, person_id)
+    with opened_person(path, person_id) as (group, where):
+        layout, datasets = _person(group, where)
         frame_hw = datasets[layout.images_key].shape[1:3]
-        mask_key = next((key for key in (layout.parsing_key, layout.mask_key) if key in datasets), None)
-        is_parsing = mask_key is not None and mask_key == layout.parsing_key
-        picture = _mask_picture(mask_path, frame_hw, size_px) if mask_path and not mask_key else None
+        mask_keys = layout.mask_keys(datasets)
+        picture = _mask_picture(mask_path, frame_hw, size_px) if mask_path and not mask_keys else None
 
-        rendered = RenderedPerson.told_by(plain_attributes(file[person_id], ("split", "seed", "number")), frame_hw[0])
+        rendered = RenderedPerson.told_by(plain_attributes(group, ("split", "seed", "number")), frame_hw[0])
 
         read, by_pose = {}, set()
         for row in sorted(set(map(int, rows))):  # one by one: h5py's fancy indexing takes fifteen times as long
             row_where = f"{where}, row {row}"
             frame = _rgb_frame(datasets[layout.images_key][row], layout, row_where)
-            gaze, head = (_angles(datasets, angles, row, row_where) for angles in (layout.gaze, layout.head))
+            gaze, head = _labels(datasets, layout, row, row_where)
             to_canvas = place(layout.camera(*frame_hw), head, size_px)
             image, valid = draw(frame, to_canvas, size_px, size_px)
 
-            stored = datasets[mask_key][row] if mask_key else picture
+            stored = _stored_mask([datasets[key][row] for key in mask_keys]) if mask_keys else picture
             drawn_by = to_canvas if stored is not None and stored.shape == frame_hw else np.eye(2, 3)
+            is_parsing = mask_keys not in ((), (layout.mask_key,))
             mask, from_pose = eye_mask(stored, is_parsing, drawn_by, head, valid)
             by_pose |= {row} if from_pose else set()
             read[row] = (image, mask, valid, gaze, head, np.int64(row))
 
     samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))))
-    mask_source = _mask_source(mask_key, mask_path, sum(int(row) in by_pose for row in rows), len(rows))
+    mask_source = _mask_source(mask_keys, mask_path, sum(int(row) in by_pose for row in rows), len(rows))
     log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
     return PersonData(person_id, samples, layout.name, mask_source, rendered)
 
 
-def _count(file: h5py.File, person_id: str) -> int:
-    try:
-        if not person_id.isprintable() or not is_hard_link(file.id, person_id):
-            return 0  # an id with control characters would reach the terminal
-        for row in LAYOUTS:
-            if all(is_hard_link(file.id, f"{person_id}/{key}") for key in (row.images_key, row.gaze.key, row.head.key)):
-                shape = dataset_shape(file, f"{person_id}/{row.images_key}")
-                return shape[0] if len(shape) == 4 and shape[0] <= MAX_SAMPLES else 0
-    except (OSError, RuntimeError, KeyError) as error:  # one damaged group leaves the other persons usable
-        log.debug("%r is counted as empty: %s", person_id, error)
-    return 0
-
-
-def _person(file: h5py.File, person_id: str) -> tuple[Layout, dict[str, h5py.Dataset], str]:
-    """A person's layout and datasets by name; and the words that name file and person in errors."""
-    where = f"{file.filename}: person {person_id!r}"
-    ids = names_in(file)
-    if person_id not in ids:
-        closest = difflib.get_close_matches(person_id, ids, n=3, cutoff=0.3)
-        hint = (
-            f"the closest: {', '.join(map(repr, closest))}" if closest else f"such as {', '.join(map(repr, ids[:3]))}"
-        )
-        raise UserError(f"{where} is not among the file's {len(ids)}; {hint}")
-    datasets = safe_datasets(safe_group(file, person_id, where), known_keys(), where)
+def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:
+    """The layout and the datasets by name, checked as far as no sample need be read."""
+    datasets = safe_datasets(group, known_keys(), where)
     layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where)
 
     pixels = datasets[layout.images_key].dtype
     if pixels != np.uint8 and pixels.kind != "f":
         raise UserError(f"{where} has pixels of type {pixels}; expected uint8, or float in 0..1 or 0..255")
     frames = datasets[layout.images_key].shape
-    for key in (layout.parsing_key, layout.mask_key):
-        if key in datasets and datasets[key].shape != frames[:3]:
+    for key in layout.mask_keys(datasets):
+        if datasets[key].shape != frames[:3]:
             raise UserError(f"{where} has {key!r} of shape {datasets[key].shape}; expected the frames' {frames[:3]}")
-    return layout, datasets, where
+    return layout, datasets
+
+
+def _written(group: h5py.Group, images: h5py.Dataset, where: str) -> int:
+    total = written_rows(images) if group.name == "/" else len(images)
+    if not total:
+        raise UserError(f"{where} has room for {len(images)} samples, but none was written; expected at least one")
+    return total
 
 
 def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
@@ -148,8 +145,23 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 
 
+def _labels(datasets: dict[str, h5py.Dataset], layout: Layout, row: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Gaze and head of one sample, each (2,) float32 pitch, yaw in radians, in the convention of `geometry`."""
+    head = layout.head.in_camera(_angles(datasets, layout.head, row, where))
+    gaze = layout.gaze.in_camera(_angles(datasets, layout.gaze, row, where), head)
+    return gaze.astype(np.float32), head.astype(np.float32)
+
+
+def _stored_mask(stored: list[np.ndarray]) -> np.ndarray:
+    """What the file has of one sample's eyes (H, W): two masks of an eye each become labels 1 and 2 of a parsing."""
+    if len(stored) == 1:
+        return stored[0]
+    first, second = map(threshold, stored)
+    return np.where(first, 1, np.where(second, 2, 0))
+
+
 def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: str) -> np.ndarray:
-    """(2,) float32 pitch, yaw in radians of one sample."""
+    """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
     values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError(
@@ -171,10 +183,10 @@ def _mask_picture(mask_path: str | Path, frame_hw: tuple[int, int], size_px: int
     return mask
 
 
-def _mask_source(mask_key: str | None, mask_path: str | Path | None, pose_count: int, count: int) -> str:
-    source = mask_key or (str(mask_path) if mask_path else None)
+def _mask_source(mask_keys: tuple[str, ...], mask_path: str | Path | None, pose_count: int, count: int) -> str:
+    source = ", ".join(mask_keys) or (str(mask_path) if mask_path else None)
     if source is None:
         return "head pose"
     fallback = f" ({pose_count} of {count} samples: head pose)" if pose_count else ""
-    unused = f" ({mask_path} is not used: the file has masks)" if mask_key and mask_path else ""
+    unused = f" ({mask_path} is not used: the file has masks)" if mask_keys and mask_path else ""
     return f"{source}{fallback}{unused}"

@@ -1,10 +1,20 @@
 """The published HDF5 layouts of gaze data sets: a layout is a row in this table, found by what a file itself holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from vaegaze.config import UserError
-from vaegaze.data.geometry import BETWEEN_EYES_MM, FACE_ORIGIN_MM, Camera
+from vaegaze.data.geometry import (
+    BETWEEN_EYES_MM,
+    FACE_CENTRE_MM,
+    FACE_ORIGIN_MM,
+    Camera,
+    gaze_vector,
+    head_rotation,
+    pitch_yaw,
+)
 
 
 @dataclass(frozen=True)
@@ -12,7 +22,18 @@ class Angles:
     """Where a sample's (pitch, yaw) in radians stands: two neighbouring columns of a dataset (N, width)."""
 
     key: str
-    pitch_column: int
+    pitch_column: int = 0
+    pitch_up: int = 1  # the sign of a direction upwards
+    in_head_frame: bool = False  # relative to the head, not to the camera
+
+    def in_camera(self, stored: np.ndarray, head: np.ndarray | None = None) -> np.ndarray:
+        """A stored direction (2,) as (2,) pitch, yaw in the convention of `geometry`; `head` (2,) is in it already.
+
+        The normalised camera has no roll, so the head's pitch and yaw are its whole rotation R. A direction v in the
+        head's frame is R v in the camera's.
+        """
+        direction = np.asarray(stored, dtype=np.float64) * (self.pitch_up, 1)
+        return pitch_yaw(head_rotation(head) @ gaze_vector(direction)) if self.in_head_frame else direction
 
 
 @dataclass(frozen=True)
@@ -28,26 +49,52 @@ class Layout:
     colour_order: str  # "RGB" or "BGR"
     focal_per_width: float  # the normalised camera's focal length / the frame's width
     origin_mm: tuple[float, float, float]  # the point of the head it looks at
+    distance_mm: float = 600.0  # from there
     parsing_key: str | None = None  # optional dataset (N, height, width): 1, 3 one eye and its iris; 2, 4 the other
+    one_eye_keys: tuple[str, ...] = ()  # two optional datasets (N, height, width), an eye each, 0..1 or 0..255
     mask_key: str | None = None  # optional dataset (N, height, width): the eyes, 0..1 or 0..255
-    without: tuple[str, ...] = ()  # a group that holds one of these is another layout
+    needs: tuple[str, ...] = ()  # a person who lacks one of these is of another layout
+    without: tuple[str, ...] = ()  # and so is one who has one of these
 
     def camera(self, height_px: int, width_px: int) -> Camera:
-        return Camera(width_px, height_px, self.focal_per_width * width_px, self.origin_mm)
+        return Camera(width_px, height_px, self.focal_per_width * width_px, self.origin_mm, self.distance_mm)
+
+    def mask_keys(self, held: Mapping) -> tuple[str, ...]:
+        """The datasets that say where a person's eyes are, of those that are held; none if () is returned."""
+        choices = ((self.parsing_key,), self.one_eye_keys, (self.mask_key,))
+        return next((keys for keys in choices if keys and all(key in held for key in keys)), ())
 
     def fits_frame(self, height_px: int, width_px: int) -> bool:
         return (height_px, width_px) == self.frame_hw if self.frame_hw else height_px == width_px
 
 
-# Sources and column meanings: swook/faze_preprocess create_hdf_files_for_sted.py and …_for_faze.py, ALable/FAGE
-# dataset/gaze_capture.py. The first row that fits wins, so the more particular ones stand first.
+# GazeNeRF's gaze is relative to the head, its vector (x right, y down, z into the head) is
+# (-cos p · sin y, +sin p, -cos p · cos y), and it starts some 40 mm off the face centre: the writer averages the first
+# six of 50 landmarks, not those of eyes and nose. How many degrees that makes no file says, so it stays.
+_GAZENERF = Layout(
+    name="GazeNeRF (GazeCapture)",
+    images_key="face_patch",
+    frame_hw=(512, 512),
+    gaze=Angles("pitchyaw_head", pitch_up=-1, in_head_frame=True),
+    head=Angles("face_head_pose"),
+    label_widths=range(2, 3),
+    colour_order="BGR",
+    focal_per_width=1200 / 512,
+    origin_mm=FACE_CENTRE_MM,
+    distance_mm=680.0,
+    one_eye_keys=("left_eye_mask", "right_eye_mask"),
+)
+
+# Sources: swook/faze_preprocess create_hdf_files_for_sted.py and …_for_faze.py, ALable/FAGE dataset/gaze_capture.py,
+# xucong-zhang/ETH-XGaze normalization_example.py, AlessandroRuzzi/GazeNeRF dataset_pre_processing.py and
+# pre_processing/data_process.py. The first row that fits wins, so the more particular ones stand first.
 LAYOUTS = (
     Layout(
         name="ST-ED",
         images_key="pixels",
         frame_hw=(128, 128),
-        gaze=Angles("labels", 0),
-        head=Angles("labels", 2),
+        gaze=Angles("labels"),
+        head=Angles("labels", pitch_column=2),
         label_widths=range(8, 9),
         colour_order="RGB",
         focal_per_width=500 / 128,
@@ -58,8 +105,8 @@ LAYOUTS = (
         name="FAZE",
         images_key="pixels",
         frame_hw=(64, 256),
-        gaze=Angles("labels", 0),
-        head=Angles("labels", 2),
+        gaze=Angles("labels"),
+        head=Angles("labels", pitch_column=2),
         label_widths=range(4, 5),
         colour_order="RGB",
         focal_per_width=1300 / 256,
@@ -69,8 +116,8 @@ LAYOUTS = (
         name="upstream",
         images_key="pixels",
         frame_hw=None,
-        gaze=Angles("labels", 0),
-        head=Angles("labels", 2),
+        gaze=Angles("labels"),
+        head=Angles("labels", pitch_column=2),
         label_widths=range(4, 1000),
         colour_order="RGB",
         focal_per_width=1000 / 256,
@@ -78,49 +125,83 @@ LAYOUTS = (
         parsing_key="face_parsing",
         mask_key="mask",
     ),
+    Layout(
+        name="ETH-XGaze",
+        images_key="face_patch",
+        frame_hw=None,
+        gaze=Angles("face_gaze"),
+        head=Angles("face_head_pose"),
+        label_widths=range(2, 3),
+        colour_order="BGR",
+        focal_per_width=960 / 448,
+        origin_mm=FACE_CENTRE_MM,
+        distance_mm=300.0,
+    ),
+    # GazeNeRF's writer takes another camera for each data set it knows, and leaves other datasets beside. (Only its
+    # Columbia files, of focal length 1600, hold nothing that tells them from GazeCapture's.)
+    replace(_GAZENERF, name="GazeNeRF (MPIIFaceGaze)", focal_per_width=1400 / 512, needs=("face_center",)),
+    replace(_GAZENERF, name="GazeNeRF (ETH-XGaze)", focal_per_width=1600 / 512, needs=("frame_index",)),
+    _GAZENERF,
 )
 
 
 def known_keys() -> tuple[str, ...]:
-    """Every dataset name that some layout reads."""
-    keys = [
-        key
-        for row in LAYOUTS
-        for key in (row.images_key, row.gaze.key, row.head.key, row.parsing_key, row.mask_key, *row.without)
-    ]
-    return tuple(dict.fromkeys(key for key in keys if key))
+    """Every dataset name that tells some layout from others or that is read from it."""
+    keys = [key for row in LAYOUTS for key in (*_keys_read(row), *row.needs, *row.without)]
+    return tuple(dict.fromkeys(keys))
+
+
+def image_keys() -> tuple[str, ...]:
+    """What the layouts call a person's images."""
+    return tuple(dict.fromkeys(row.images_key for row in LAYOUTS))
 
 
 def detect(shapes: Mapping[str, tuple[int, ...]], where: str) -> Layout:
-    """The layout of a person's group, told from its datasets' shapes by name.
+    """The layout of a person's datasets, told from their shapes by name.
 
-    `where` names the file and person in errors. UserError when the group lacks images or labels, when no known layout
-    has such frames or such labels, and when the datasets count different numbers of samples.
+    `where` names the file and person in errors. UserError when there are no images or labels, when gaze cannot be
+    brought into the camera's frame, when no known layout has such frames or such labels, and when the datasets count
+    different numbers of samples.
     """
     held = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "none of the names known"
     rows = [row for row in LAYOUTS if row.images_key in shapes]
     if not rows:
-        raise UserError(f"{where} has no images: expected a dataset {_names(LAYOUTS, 'images_key')}, it holds {held}")
-    rows = [row for row in rows if row.gaze.key in shapes and row.head.key in shapes]
-    if not rows:
-        raise UserError(f"{where} has no labels: expected a dataset 'labels' (gaze and head in radians), found {held}")
+        expected = " or ".join(map(repr, image_keys()))
+        raise UserError(f"{where} has no images: expected a dataset {expected}, it holds {held}")
+    rows = _with_labels(rows, shapes, held, where)
 
-    rows = [row for row in rows if _is_frame_of(row, shapes[row.images_key])]
-    if not rows:
-        expected = "; ".join(f"{row.name} {_frame_text(row)}" for row in LAYOUTS)
+    fitting = [row for row in rows if _is_frame_of(row, shapes[row.images_key])]
+    if not fitting:
+        expected = "; ".join(dict.fromkeys(f"{row.name} {_frame_text(row)}" for row in rows))
         raise UserError(f"{where} has frames of no known layout: found {held}; expected {expected}")
-    narrower = [row for row in rows if _has_labels_of(row, shapes)]
+    narrower = [row for row in fitting if _has_labels_of(row, shapes)]
     if not narrower:
-        expected = " or ".join(f"{_width_text(row)} ({row.name})" for row in rows)
+        expected = " or ".join(f"{_width_text(row)} ({row.name})" for row in fitting)
         raise UserError(f"{where} has labels of the wrong width: found {held}; expected (N, width), width {expected}")
 
-    layout = next((row for row in narrower if not any(key in shapes for key in row.without)), None)
+    layout = next((row for row in narrower if _is_told_by(row, shapes)), None)
     if layout is None:
         raise UserError(f"{where} is of no known layout: it holds {held}")
     counts = {shape[0] for key, shape in shapes.items() if key in _keys_read(layout)}
     if len(counts) > 1:
         raise UserError(f"{where} has datasets of different lengths: {held}; expected one entry per sample in each")
     return layout
+
+
+def _with_labels(rows: list[Layout], shapes: Mapping[str, tuple[int, ...]], held: str, where: str) -> list[Layout]:
+    labelled = [row for row in rows if row.gaze.key in shapes and row.head.key in shapes]
+    if labelled:
+        return labelled
+    relative = next((row for row in rows if row.gaze.key in shapes and row.gaze.in_head_frame), None)
+    if relative:
+        raise UserError(
+            f"{where} has gaze relative to the head ({relative.gaze.key!r}), and no {relative.head.key!r}: without the "
+            "head's rotation it cannot be brought into the camera's frame; add that dataset"
+        )
+    expected = " or ".join(
+        dict.fromkeys(" and ".join(dict.fromkeys(map(repr, (row.gaze.key, row.head.key)))) for row in rows)
+    )
+    raise UserError(f"{where} has no labels: expected {expected} (gaze and head in radians), found {held}")
 
 
 def _is_frame_of(row: Layout, shape: tuple[int, ...]) -> bool:
@@ -131,8 +212,13 @@ def _has_labels_of(row: Layout, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     return all(len(shapes[key]) == 2 and shapes[key][1] in row.label_widths for key in (row.gaze.key, row.head.key))
 
 
-def _keys_read(row: Layout) -> tuple[str | None, ...]:
-    return row.images_key, row.gaze.key, row.head.key, row.parsing_key, row.mask_key
+def _is_told_by(row: Layout, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return all(key in shapes for key in row.needs) and not any(key in shapes for key in row.without)
+
+
+def _keys_read(row: Layout) -> list[str]:
+    keys = (row.images_key, row.gaze.key, row.head.key, row.parsing_key, *row.one_eye_keys, row.mask_key)
+    return [key for key in keys if key]
 
 
 def _frame_text(row: Layout) -> str:
@@ -141,7 +227,3 @@ def _frame_text(row: Layout) -> str:
 
 def _width_text(row: Layout) -> str:
     return str(row.label_widths[0]) if len(row.label_widths) == 1 else f"{row.label_widths[0]} or more"
-
-
-def _names(rows: tuple[Layout, ...], field: str) -> str:
-    return " or ".join(dict.fromkeys(repr(getattr(row, field)) for row in rows))

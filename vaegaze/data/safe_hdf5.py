@@ -25,14 +25,14 @@ MAX_CHUNK_BYTES = 256 * 2**20  # reading one sample unpacks a whole chunk
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[h5py.File]:
-    """The file, open for reading. UserError when it is missing, a folder, no HDF5 file, cut short or damaged."""
+    """The file, open for reading. UserError when it is missing, no plain file, no HDF5 file, cut short or damaged."""
     if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise UserError(f"HDF5 file {path} {what}; set {PATH_KEY} to the path of a GazeCapture HDF5 file")
+        what = "is no plain file" if Path(path).exists() else "does not exist"
+        raise UserError(f"HDF5 file {path} {what}; set {PATH_KEY} to the path of a gaze data set")
     try:
         if not h5py.is_hdf5(path):
             Path(path).open("rb").close()  # one that may not be read is another matter
-            raise UserError(f"{path} is not an HDF5 file; set {PATH_KEY} to the path of a GazeCapture HDF5 file")
+            raise UserError(f"{path} is not an HDF5 file; set {PATH_KEY} to the path of a gaze data set")
         with h5py.File(path, "r") as file:
             yield file
     except PermissionError as error:
@@ -56,13 +56,22 @@ def is_hard_link(group: h5py.h5g.GroupID, name: str) -> bool:
     """Whether the group holds this name itself, rather than pointing elsewhere. Of a path, the last name is meant."""
     try:
         return group.links.get_info(_encoded(name)).type == h5py.h5l.TYPE_HARD
-    except KeyError:
+    except (KeyError, RuntimeError):  # which of them, depends on HDF5's version
         return False
 
 
 def dataset_shape(file: h5py.File, path: str) -> tuple[int, ...]:
     """A dataset's shape, () without any; for counting, as h5py's own objects take three times as long."""
     return h5py.h5d.open(file.id, _encoded(path)).shape or ()
+
+
+def written_rows(dataset: h5py.Dataset) -> int:
+    """How many rows were written: the published writers of one-person files make room before they know for how many.
+
+    With chunks of one row each, a chunk that is not there was never written, and they write from the first row on.
+    """
+    rows = dataset.shape[0]
+    return min(rows, dataset.id.get_num_chunks()) if dataset.chunks and dataset.chunks[0] == 1 else rows
 
 
 def _encoded(name: str) -> bytes:

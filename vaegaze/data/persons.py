@@ -1,0 +1,131 @@
+"""Where a data set keeps its persons: in groups of one HDF5 file, or in a folder of files, one person each."""
+
+import difflib
+import logging
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from vaegaze.config import UserError
+from vaegaze.data.layouts import LAYOUTS, image_keys
+from vaegaze.data.safe_hdf5 import (
+    MAX_SAMPLES,
+    PATH_KEY,
+    dataset_shape,
+    is_hard_link,
+    names_in,
+    opened,
+    safe_group,
+    written_rows,
+)
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".h5"  # of the files in a folder, as every published writer names them
+
+
+def person_counts(path: str | Path) -> dict[str, int]:
+    """Person id → number of samples, for every person of a data set; 0 for one without images or labels.
+
+    `path` is an HDF5 file with a group per person, named by it; or one with a single person's datasets, or a folder of
+    such: a person's id is then the file's name without its ending. Opens one dataset per person (1,474 of them in one
+    file in about 0.15 s) and reads none. UserError when the file is missing, is no HDF5 file, is damaged, or when there
+    is nobody.
+    """
+    if Path(path).is_dir():
+        counts = {person_id: _count_in_file(file, person_id) for person_id, file in _files_in(path).items()}
+    else:
+        with opened(path) as file:
+            if _is_one_person(file):
+                counts = {Path(path).stem: _count(file, Path(path).stem, "")}
+            else:
+                counts = {name: _count(file, name, f"{name}/") for name in names_in(file)}
+    if not any(counts.values()):
+        raise UserError(
+            f"{path} holds no samples; expected one group per person, each with images and labels, or a folder of one "
+            f"{SUFFIX} file per person"
+        )
+    log.debug("%s: %d persons, %d samples", path, len(counts), sum(counts.values()))
+    return counts
+
+
+@contextmanager
+def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group, str]]:
+    """The group that holds one person's datasets, open for reading; and the words that name it in errors.
+
+    UserError, besides those of the file itself, when the person is not found.
+    """
+    where = f"{path}: person {person_id!r}"
+    if Path(path).is_dir():
+        files = _files_in(path)
+        _refuse_unknown(person_id, files, where, "folder")
+        if not _is_regular(files[person_id]):
+            raise UserError(f"{where} is no plain file; links are not followed: copy what it points to into the folder")
+        with opened(files[person_id]) as file:
+            yield file, where
+        return
+    with opened(path) as file:
+        if _is_one_person(file):
+            _refuse_unknown(person_id, [Path(path).stem], where, "file")
+            yield file, where
+        else:
+            _refuse_unknown(person_id, names_in(file), where, "file")
+            yield safe_group(file, person_id, where), where
+
+
+def _files_in(folder: str | Path) -> dict[str, Path]:
+    """Person id → file, by name. Hidden files, such as a writer's temporary ones, are nobody's."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    if not paths:
+        raise UserError(
+            f"{folder} is a folder without {SUFFIX} files; set {PATH_KEY} to an HDF5 file, or to a folder of them, one "
+            "person each"
+        )
+    return {path.stem: path for path in paths}
+
+
+def _is_regular(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)  # a pipe would wait for ever
+
+
+def _is_one_person(file: h5py.File) -> bool:
+    return any(is_hard_link(file.id, key) and isinstance(file[key], h5py.Dataset) for key in image_keys())
+
+
+def _refuse_unknown(person_id: str, ids: Iterable[str], where: str, of: str) -> None:
+    ids = list(ids)
+    if person_id in ids:
+        return
+    closest = difflib.get_close_matches(person_id, ids, n=3, cutoff=0.3)
+    hint = f"the closest: {', '.join(map(repr, closest))}" if closest else f"such as {', '.join(map(repr, ids[:3]))}"
+    raise UserError(f"{where} is not among the {of}'s {len(ids)}; {hint}")
+
+
+def _count_in_file(path: Path, person_id: str) -> int:
+    try:
+        if not _is_regular(path):
+            return 0
+        with opened(path) as file:
+            return _count(file, person_id, "")
+    except (UserError, OSError) as error:  # one damaged file leaves the other persons usable
+        log.debug("%r is counted as empty: %s", person_id, error)
+        return 0
+
+
+def _count(file: h5py.File, person_id: str, prefix: str) -> int:
+    """A person's samples; `prefix` is "" where the file's top level holds them, else the group's name and a slash."""
+    try:
+        if not person_id.isprintable() or (prefix and not is_hard_link(file.id, person_id)):
+            return 0  # an id with control characters would reach the terminal
+        for row in LAYOUTS:
+            if all(is_hard_link(file.id, prefix + key) for key in (row.images_key, row.gaze.key, row.head.key)):
+                shape = dataset_shape(file, prefix + row.images_key)
+                if len(shape) != 4 or shape[0] > MAX_SAMPLES:
+                    return 0
+                return shape[0] if prefix else written_rows(file[row.images_key])
+    except (OSError, RuntimeError, KeyError) as error:  # one damaged group leaves the other persons usable
+        log.debug("%r is counted as empty: %s", person_id, error)
+    return 0
