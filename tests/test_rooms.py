@@ -25,7 +25,7 @@ ORDER = [
     {"evaluation"},
     {"reporting", "run_folder"},
     {"benchmark_report"},
-    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "convert"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one

@@ -146,9 +146,9 @@ class AutoencoderKL(nn.Module):
         super().__init__()
         refuse_uncountable(
             block_out_channels,
+            layers_per_block,
             in_channels=in_channels,
             out_channels=out_channels,
-            layers_per_block=layers_per_block,
             latent_channels=latent_channels,
             norm_num_groups=norm_num_groups,
         )

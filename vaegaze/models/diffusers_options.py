@@ -8,6 +8,8 @@ than its config says. docs/diffusers.md lists both.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vaegaze.models.blocks import MAX_LAYERS
+
 WITHOUT_EFFECT = {  # on a model of this family: any value is taken
     "sample_size",  # the size it was trained at; the convolutions take any
     "force_upcast",  # a pipeline's choice of precision
@@ -87,11 +89,13 @@ def refuse_uncovered(class_name: str, given: Mapping[str, Any], covered: Mapping
             raise ValueError(f"{key} is {value!r}; {class_name} is covered with {covered[key]!r} only")
 
 
-def refuse_uncountable(block_out_channels: Sequence[int], **counts: Any) -> None:
+def refuse_uncountable(block_out_channels: Sequence[int], layers_per_block: int, **counts: Any) -> None:
     """ValueError unless there is a block, and each number is whole and above 0: the same for every block."""
     if not isinstance(block_out_channels, list | tuple) or not block_out_channels:
         raise ValueError(f"block_out_channels is {block_out_channels!r}, no list of numbers")
-    for key, values in {"block_out_channels": block_out_channels, **{key: [n] for key, n in counts.items()}}.items():
-        for value in values:
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{key} is {value!r}, no whole number above 0")
+    widths = [("block_out_channels", width) for width in block_out_channels]
+    for key, value in (*widths, ("layers_per_block", layers_per_block), *counts.items()):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{key} is {value!r}, no whole number above 0")
+    if max(len(block_out_channels), layers_per_block) > MAX_LAYERS:
+        raise ValueError(f"more than {MAX_LAYERS} layers in a row")

@@ -105,9 +105,9 @@ class UNet2DConditionModel(nn.Module):
         super().__init__()
         refuse_uncountable(
             block_out_channels,
+            layers_per_block,
             in_channels=in_channels,
             out_channels=out_channels,
-            layers_per_block=layers_per_block,
             attention_head_dim=attention_head_dim,
             cross_attention_dim=cross_attention_dim,
             norm_num_groups=norm_num_groups,
