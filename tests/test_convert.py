@@ -252,10 +252,22 @@ EMA_FILES = {
 def test_averaged_copies_are_taken_only_when_asked_for(kind, published, files, run, tmp_path):
     average = {name: tensor + 1 for name, tensor in published.states()["unet"].items()}
     torch.save(EMA_FILES[kind](published.states()["unet"], average), tmp_path / "unet.pth")
-    assert "there are averaged weights (EMA), too; --ema takes those" in run(*flags_of(files)).out
+    assert (
+        "there are averaged weights (EMA), too; python -m vaegaze.convert --ema takes those"
+        in run(*flags_of(files)).out
+    )
     assert_same(tmp_path / "full.pth", published.weights())
     assert "\n  averaged weights (EMA)\n" in run(*flags_of(files), "--ema", "--overwrite").out
     assert_same(tmp_path / "full.pth", published.weights() | prefixed(average, "unet."))
+
+
+def test_averages_in_a_whole_file_are_told(published, tmp_path):
+    states = published.states()
+    average = {name: tensor + 1 for name, tensor in states["unet"].items()}
+    torch.save({**states, "unet_ema": average}, tmp_path / "upstream.pth")
+    assert_same(tmp_path / "upstream.pth", published.weights())
+    _, note = load_checkpoint(tmp_path / "upstream.pth").notes
+    assert note.startswith("UNet: there are averaged weights (EMA), too; python -m vaegaze.convert --ema")
 
 
 def test_averages_alone(published, files, run, tmp_path):

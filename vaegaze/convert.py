@@ -248,17 +248,12 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
-    if part in source.contents.ema:
-        lines.append("  averaged weights (EMA)")
-    if part in source.contents.other_ema:
-        lines.append("  there are averaged weights (EMA), too; --ema takes those")
+    lines += [f"  {choice}" for choice in source.contents.choices(part)]
     groups = {source.stated_in: [], "the tensors' shapes": [], "none of these, so as published": []}
     for key, value in config.items():
         told = source.stated_in if key in stated else list(groups)[2 if key in UNTOLD[part] else 1]
         groups[told].append(f"{key} {show(value)}")
     lines += [f"  from {place}: {', '.join(values)}" for place, values in groups.items() if values]
-    if source.contents.ignored:
-        lines.append(f"  left out: {len(source.contents.ignored)} other tensors, {source.contents.ignored[0]} …")
     return "\n".join(map(plain, lines))
 
 

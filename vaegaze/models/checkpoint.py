@@ -30,7 +30,7 @@ import torch
 from vaegaze.config import UserError
 from vaegaze.config_tree import plain
 from vaegaze.models.tensor_files import first_line, load_tensors, refuse_mismatch, save_tensors, shapes_of, state_of
-from vaegaze.models.upstream import CONFIG_ERRORS, IMAGE_SIZE_PX, PARTS, UNTOLD, WORDS, config_of, find_parts
+from vaegaze.models.upstream import CONFIG_ERRORS, IMAGE_SIZE_PX, PARTS, UNTOLD, WORDS, Contents, config_of, find_parts
 from vaegaze.models.vaegaze import VAEGaze
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Checkpoint:
     reference: Reference | None
     base: Base | None = None  # of an adapter; a whole checkpoint has none
     adapted: frozenset[str] = frozenset()  # the tensors that an adapter brought
-    notes: tuple[str, ...] = ()  # what was not in the file and had to be taken as published
+    notes: tuple[str, ...] = ()  # of a file of upstream's: what was inferred, taken as published, or left out
 
 
 def save_checkpoint(
@@ -114,10 +114,10 @@ def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
 def _load_whole(path: str | Path, content) -> Checkpoint:
     format_ = content.get("format") if isinstance(content, dict) else None
     if format_ != FORMAT:
-        parts = {} if isinstance(format_, str) else find_parts(str(path), content).parts
-        if not parts:
+        contents = find_parts(str(path), {} if isinstance(format_, str) else content)
+        if not contents.parts:
             raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see --checkpoint_path")
-        return _load_upstream(path, parts)
+        return _load_upstream(path, contents)
     try:
         model = _on_meta(content["model_config"])
         info, state = dict(content["info"]), dict(content["state_dict"])
@@ -130,8 +130,9 @@ def _load_whole(path: str | Path, content) -> Checkpoint:
     return Checkpoint(_with_weights(path, model, state), info, reference)
 
 
-def _load_upstream(path: str | Path, parts: dict[str, dict[str, torch.Tensor]]) -> Checkpoint:
+def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
     """A file with all three parts; what its tensors' shapes do not tell of the config is as published."""
+    parts = contents.parts
     missing = [WORDS[part] for part in PARTS if part not in parts]
     if missing:
         raise UserError(
@@ -142,7 +143,8 @@ def _load_upstream(path: str | Path, parts: dict[str, dict[str, torch.Tensor]]) 
     model = assemble(path, {"image_size": IMAGE_SIZE_PX, **configs}, parts)
     assumed = [f"{part}.{key} {configs[part][key]:g}" for part in PARTS for key in UNTOLD[part]]
     note = f"config inferred from the tensors' shapes; as published: image_size {IMAGE_SIZE_PX}, {', '.join(assumed)}"
-    return Checkpoint(model, {}, None, notes=(note,))
+    choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part)]
+    return Checkpoint(model, {}, None, notes=(note, *dict.fromkeys(choices)))
 
 
 def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:

@@ -58,6 +58,17 @@ class Contents:
     def words(self) -> str:
         return ", ".join(f"a {WORDS[part]}" for part in self.parts) or "no part of a VAE-GAZE model"
 
+    def choices(self, part: str) -> list[str]:
+        """What was taken, and what was left, where the file left a choice."""
+        said = []
+        if part in self.ema:
+            said.append("averaged weights (EMA)")
+        if part in self.other_ema:
+            said.append("there are averaged weights (EMA), too; python -m vaegaze.convert --ema takes those")
+        if self.ignored:
+            said.append(f"left out: {len(self.ignored)} other tensors, {plain(self.ignored[0])} …")
+        return said
+
 
 def find_parts(source: str, content, *, ema: bool = False) -> Contents:
     """The parts in what `load_tensors` read from `source`. UserError where it is not clear which tensors are meant.
