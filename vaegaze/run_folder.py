@@ -61,14 +61,8 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run wrote, the results first: they mark a run as finished."""
         others = (self.path / name for name in ("metrics.jsonl", "loss_curve.png", "gazes.png", "photo_result.png"))
-        for path in (
-            self.model,
-            self.adapter,
-            self.summary,
-            self.resume,
-            *others,
-            *self.path.glob("samples/step_*.png"),
-        ):
+        pictures = self.path.glob("samples/step_*.png")
+        for path in (self.model, self.adapter, self.summary, self.resume, *others, *pictures):
             path.unlink(missing_ok=True)
 
     def write_json(self, name: str, content: dict) -> None:
