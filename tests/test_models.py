@@ -1,6 +1,5 @@
-"""The model: diffusers' names and numbers, upstream's sizes, the gaze tokens, the pictures' ranges."""
+"""The model: upstream's sizes, the gaze tokens, the stages, the pictures' ranges. See also test_diffusers.py."""
 
-import diffusers
 import numpy as np
 import pytest
 import torch
@@ -9,101 +8,9 @@ from conftest import make_tiny_model
 from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.masking import fill_eyes
 
-UNET_CONFIGS = [
-    {"block_out_channels": (8,), "layers_per_block": 1, "attention_head_dim": 1, "cross_attention_dim": 5},
-    {"block_out_channels": (8, 16), "layers_per_block": 2, "attention_head_dim": 2, "cross_attention_dim": 6},
-    {"block_out_channels": (16, 8, 24), "layers_per_block": 1, "attention_head_dim": 4, "cross_attention_dim": 12},
-    {"block_out_channels": (8, 16, 16, 16), "layers_per_block": 2, "attention_head_dim": 8, "cross_attention_dim": 4},
-]
-VAE_CONFIGS = [
-    {"block_out_channels": (8,), "layers_per_block": 1, "latent_channels": 4},
-    {"block_out_channels": (8, 12, 16), "layers_per_block": 1, "latent_channels": 4},
-    {"block_out_channels": (16, 8, 8, 8), "layers_per_block": 2, "latent_channels": 3},
-]
-
-
-def diffusers_unet(config):
-    blocks = len(config["block_out_channels"])
-    return diffusers.UNet2DConditionModel(
-        in_channels=8,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D",) * (blocks - 1) + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (blocks - 1),
-        norm_num_groups=4,
-        **config,
-    )
-
-
-def diffusers_vae(config):
-    blocks = len(config["block_out_channels"])
-    return diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
-        norm_num_groups=4,
-        **config,
-    )
-
-
-def with_random_weights(model, seed):
-    """Every tensor random, biases and norms too, in double precision."""
-    model = model.double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.3, generator=generator)
-    return model
-
-
-def assert_close(ours, theirs, relative=1e-9):
-    assert ours.shape == theirs.shape
-    assert theirs.std() > 0
-    assert (ours - theirs).abs().max() <= relative * theirs.abs().max()
-
 
 def random_like(*shape, seed=0):
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-# --- diffusers' names and numbers -------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("direction", ["theirs into ours", "ours into theirs"])
-@pytest.mark.parametrize("config", UNET_CONFIGS, ids=lambda config: "-".join(map(str, config["block_out_channels"])))
-def test_unet_is_diffusers_unet(config, direction):
-    ours = with_random_weights(UNet2DConditionModel(norm_num_groups=4, **config), seed=1)
-    theirs = with_random_weights(diffusers_unet(config), seed=2)
-    source, target = (theirs, ours) if direction == "theirs into ours" else (ours, theirs)
-    target.load_state_dict(source.state_dict(), strict=True)
-
-    sample, tokens = random_like(2, 8, 16, 8), random_like(2, 2, config["cross_attention_dim"], seed=3)
-    assert_close(ours(sample, 0, tokens).sample, theirs(sample, 0, tokens).sample)
-    times = torch.tensor([3, 700])  # diffusers computes the angles in single precision
-    assert_close(ours(sample, times, tokens).sample, theirs(sample, times, tokens).sample, relative=1e-4)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("direction", ["theirs into ours", "ours into theirs"])
-@pytest.mark.parametrize("config", VAE_CONFIGS, ids=lambda config: "-".join(map(str, config["block_out_channels"])))
-def test_autoencoder_is_diffusers_autoencoder(config, direction):
-    ours = with_random_weights(AutoencoderKL(norm_num_groups=4, **config), seed=1)
-    theirs = with_random_weights(diffusers_vae(config), seed=2)
-    source, target = (theirs, ours) if direction == "theirs into ours" else (ours, theirs)
-    target.load_state_dict(source.state_dict(), strict=True)
-
-    images = random_like(2, 3, 16, 24)
-    our_posterior, their_posterior = ours.encode(images).latent_dist, theirs.encode(images).latent_dist
-    assert_close(our_posterior.mode(), their_posterior.mode())
-    assert_close(our_posterior.logvar, their_posterior.logvar)
-    assert_close(our_posterior.kl(), their_posterior.kl())
-    seeded = [torch.Generator().manual_seed(5) for _ in range(2)]
-    assert_close(our_posterior.sample(seeded[0]), their_posterior.sample(seeded[1]))
-    latents = their_posterior.mode()
-    assert latents.shape[2:] == (
-        16 >> (len(config["block_out_channels"]) - 1),
-        24 >> (len(config["block_out_channels"]) - 1),
-    )
-    assert_close(ours.decode(latents).sample, theirs.decode(latents).sample)
 
 
 def test_full_size_is_upstreams():

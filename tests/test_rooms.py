@@ -26,7 +26,7 @@ ORDER = [
     {"evaluation"},
     {"reporting", "run_folder"},
     {"benchmark_report"},
-    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one

@@ -91,6 +91,13 @@ class OneshotParams:
         "./outputs/gazecapture_oneshot", help="the run's folder is made in here, named after the person", metavar="PATH"
     )
     checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the model to start from", metavar="PATH")
+    base: str | None = option(None, help="of an adapter to start from: its base, where that has moved", metavar="PATH")
+    save: str = option(
+        "full",
+        choices=("full", "adapter", "both"),
+        help="the whole model, or what was trained of it, for use with the same base",
+        metavar="WHAT",
+    )
     estimator: str = option(
         "./checkpoints/gaze_estimator/gaze_estimator.pth",
         legal="none | PATH",

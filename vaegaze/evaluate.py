@@ -32,7 +32,8 @@ from vaegaze.training import choose_references, prepare_frames
 class EvaluateParams:
     """Whose frames are drawn, by which model"""
 
-    checkpoint: str | None = option(None, help="the model: a base or a fine-tuned one", metavar="PATH")
+    checkpoint: str | None = option(None, help="the model: a base, a fine-tuned one, or an adapter", metavar="PATH")
+    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
     hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them", metavar="PATH")
     person_id: str | None = option(None, help="whose frames", metavar="ID")
     frames: str = option(
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(params: EvaluateParams) -> None:
-    checkpoint = load_checkpoint(params.checkpoint)
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
     device = torch.device(find_device(params.device))
     model = checkpoint.model.to(device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegaze.config import LossParams, UserError
-from vaegaze.models.checkpoint import load_tensors
+from vaegaze.models.tensor_files import load_tensors
 
 log = logging.getLogger(__name__)
 

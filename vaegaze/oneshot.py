@@ -3,6 +3,7 @@
 import logging
 import platform
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
 import torch
@@ -16,7 +17,15 @@ from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, pa
 from vaegaze.files import write_text
 from vaegaze.losses import Loss
 from vaegaze.models import to_pixels
-from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint, save_checkpoint
+from vaegaze.models.checkpoint import (
+    Base,
+    Checkpoint,
+    Reference,
+    load_checkpoint,
+    save_adapter,
+    save_checkpoint,
+    weights_fingerprint,
+)
 from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.person import Person, load_person
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
@@ -41,18 +50,24 @@ def run(command: Command) -> None:
 
     # the base model and the person
     params = command.config.oneshot_params
-    base = load_checkpoint(params.checkpoint_path)
+    base = load_checkpoint(params.checkpoint_path, params.base)
+    weights = weights_fingerprint(base.model)
     trained_on = base.info.get("trained_on", "data it does not name")
     fine_tuned_on = f", fine-tuned on {base.info['fine_tuned_on']}" if "fine_tuned_on" in base.info else ""
-    print(plain(f"🧠 Base model: {params.checkpoint_path}, trained on {trained_on}{fine_tuned_on}"))
+    on_base = f" on {base.base.path}" if base.base else ""
+    print(plain(f"🧠 Base model: {params.checkpoint_path}{on_base}, trained on {trained_on}{fine_tuned_on}"))
+    for note in base.notes:
+        print(f"   {note}")
+    base = replace(base, base=base.base or Base(params.checkpoint_path, weights))
     person = load_person(params, base.model.image_size)
     folder = RunFolder(params.save_dir, person.name)
     folder.check_writable()
 
     # what an earlier run left in the way
     config = adopt_stored_choices(command.config, folder) if command.resume else command.config
-    fingerprint = data_fingerprint(person.train, person.held_out, base=params.checkpoint_path)
-    if already_finished(folder, config, fingerprint, resume=command.resume, overwrite=command.overwrite):
+    fingerprint = data_fingerprint(person.train, person.held_out, base=weights)
+    needed = (params.checkpoint_path, base.base.path)
+    if already_finished(folder, config, fingerprint, needed, resume=command.resume, overwrite=command.overwrite):
         print(f"✅ The run in {folder.path} is already finished")
         return
 
@@ -236,17 +251,27 @@ class Run:
                 "photo_result.png", photo.paste(self.person.photo, drawn), self.person.photo.colour_profile
             )
         self.folder.write_json("summary.json", summary)
-        info = {
-            **self.base.info,
+        self.save_result()
+        self.folder.resume.unlink(missing_ok=True)
+        print(f"📊 On {self.judged_words}")
+        print(summary_table(summary))
+        for path in self.folder.results(self.params.save):
+            print(f"✅ {path}")
+
+    def save_result(self) -> None:
+        """The whole model, an adapter, or both."""
+        added = {
             "fine_tuned_on": self.person.name,
             "fine_tuned_steps": self.progress.step,
             "trained_indices": sorted({*self.trained_before, *self.person.train.indices.tolist()}),
         }
-        save_checkpoint(self.folder.model, self.model, info, self.reference)
-        self.folder.resume.unlink(missing_ok=True)
-        print(f"📊 On {self.judged_words}")
-        print(summary_table(summary))
-        print(f"✅ {self.folder.model}")
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        for path in self.folder.results(self.params.save):
+            if path == self.folder.model:
+                save_checkpoint(path, self.model, {**self.base.info, **added}, self.reference)
+            else:  # with what an adapter had brought before: both belong to the same base
+                names = trained | self.base.adapted
+                save_adapter(path, self.model, names, self.base.base, added, self.reference)
 
     @property
     def reference(self) -> Reference | None:

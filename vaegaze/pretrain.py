@@ -21,14 +21,14 @@ from vaegaze.config_tree import UserError, option, to_yaml
 from vaegaze.device import find_device
 from vaegaze.files import atomic_path, write_text
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.checkpoint import load_tensors, save_checkpoint, save_tensors, state_of
+from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 from vaegaze.pretraining import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
 from vaegaze.pretraining_batches import Batch
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
 from vaegaze.reporting import write_loss_curve
 from vaegaze.sheets import picture_sheet
 
-ANGLE_SPREAD_RAD = 0.25  # about the standard deviation of gazes and heads
 FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first
 RESIDUAL_ENDS = (".conv2", ".proj_out", "attentions.0.to_out.0")  # the last layers of residual branches: begin with 0
 PICTURED = 6  # held-out frames
@@ -197,11 +197,7 @@ def initialise(model: VAEGaze) -> None:
     latents = model.vae.post_quant_conv.in_channels
     model.vae.quant_conv.weight[latents:] = 0
     model.vae.quant_conv.bias[latents:] = FIRST_LOGVAR
-    for branch in (model.gaze_mlp.head_mlp, model.gaze_mlp.gaze_mlp):  # else all gazes would look the same
-        linears = [layer for layer in branch.net if isinstance(layer, torch.nn.Linear)]
-        for linear in linears:
-            torch.nn.init.kaiming_normal_(linear.weight, a=0.01)
-        linears[0].weight /= ANGLE_SPREAD_RAD
+    model.gaze_mlp.initialise()
     if model.residual:  # begin with the masked latents as they are
         torch.nn.init.zeros_(model.unet.conv_out.weight)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from vaegaze.config_tree import resolve, settings_of
 from vaegaze.data.samples import Samples
 from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.models import VAEGaze
-from vaegaze.models.checkpoint import load_tensors, save_tensors
+from vaegaze.models.tensor_files import load_tensors, save_tensors
 
 RESUME_FORMAT = "vaegaze-resume-1"
 
@@ -39,6 +40,7 @@ class RunFolder:
     def __init__(self, save_dir: str, name: str):
         self.path = Path(save_dir) / folder_name(name)
         self.model = self.path / "finetuned_model.pth"
+        self.adapter = self.path / "adapter.pth"
         self.config = self.path / "config.yaml"
         self.resume = self.path / "resume.pth"
         self.summary = self.path / "summary.json"
@@ -52,10 +54,15 @@ class RunFolder:
                 f"save_dir: cannot write to {self.path} ({error.strerror}); give another --save_dir"
             ) from error
 
+    def results(self, save: str) -> list[Path]:
+        """What marks a run as finished, in the order in which it is written."""
+        return {"full": [self.model], "adapter": [self.adapter], "both": [self.adapter, self.model]}[save]
+
     def clear(self) -> None:
-        """Remove what an earlier run wrote, the model first: it marks a run as finished."""
+        """Remove what an earlier run wrote, the results first: they mark a run as finished."""
         others = (self.path / name for name in ("metrics.jsonl", "loss_curve.png", "gazes.png", "photo_result.png"))
-        for path in (self.model, self.summary, self.resume, *others, *self.path.glob("samples/step_*.png")):
+        pictures = self.path.glob("samples/step_*.png")
+        for path in (self.model, self.adapter, self.summary, self.resume, *others, *pictures):
             path.unlink(missing_ok=True)
 
     def write_json(self, name: str, content: dict) -> None:
@@ -124,9 +131,9 @@ def folder_name(name: str) -> str:
     return re.sub(r"^\.|\.$", "%2E", quoted)
 
 
-def data_fingerprint(*samples: Samples, base: str | Path) -> str:
-    """A checksum over the base checkpoint's file and everything that samples hold."""
-    digest = hashlib.sha256(Path(base).read_bytes())
+def data_fingerprint(*samples: Samples, base: str) -> str:
+    """A checksum over that of the base model's weights and everything that samples hold."""
+    digest = hashlib.sha256(base.encode())
     for group in samples:
         for array in vars(group).values():
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -142,20 +149,29 @@ def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
     return replace(config, oneshot_params=replace(params, **auto))
 
 
-def already_finished(folder: RunFolder, config: Config, fingerprint: str, *, resume: bool, overwrite: bool) -> bool:
-    """Look at what an earlier run left: True when nothing is to be done, UserError where the command does not fit."""
-    finished, interrupted = folder.model.exists(), folder.resume.exists()
+def already_finished(
+    folder: RunFolder, config: Config, fingerprint: str, needed: Iterable[str], *, resume: bool, overwrite: bool
+) -> bool:
+    """Look at what an earlier run left: True when nothing is to be done, UserError where the command does not fit.
+
+    `needed` are the files of the base model, which a new run must not replace.
+    """
+    finished, interrupted = any(path.exists() for path in folder.results("both")), folder.resume.exists()
     if resume:
         if not (finished or interrupted):
             raise UserError(f"--resume: {folder.path} holds no interrupted run; start without --resume")
         changed = differing_keys(config, folder)
         if changed:
             raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
+        finished = all(path.exists() for path in folder.results(config.oneshot_params.save))
         if finished:
             folder.refuse_other_data(folder.stored_fingerprint(), fingerprint)
         return finished
-    if folder.path.resolve() in Path(config.oneshot_params.checkpoint_path).resolve().parents:
-        raise UserError(f"checkpoint_path lies in {folder.path}, where this run would write; give another --save_dir")
+    for path in needed:
+        if folder.path.resolve() in Path(path).resolve().parents:
+            raise UserError(
+                f"checkpoint_path: {path} lies in {folder.path}, where this run would write; give another --save_dir"
+            )
     if overwrite:
         return False
     if finished:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegaze.models.blocks import Downsample2D, ResnetBlock2D, SpatialAttention, Upsample2D
+from vaegaze.models.diffusers_options import covered_by_autoencoder, refuse_uncountable, refuse_uncovered
 
 NORM_EPS = 1e-6
 
@@ -125,6 +127,7 @@ class Decoder(nn.Module):
 class AutoencoderKL(nn.Module):
     """The keyword arguments are diffusers' config keys; the defaults are sd-vae-ft-mse's.
 
+    `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.
     The compression f is 2^(number of block_out_channels − 1).
     """
 
@@ -138,8 +141,18 @@ class AutoencoderKL(nn.Module):
         latent_channels: int = 4,
         norm_num_groups: int = 32,
         scaling_factor: float = 0.18215,
+        **others: Any,
     ):
         super().__init__()
+        refuse_uncountable(
+            block_out_channels,
+            layers_per_block,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            latent_channels=latent_channels,
+            norm_num_groups=norm_num_groups,
+        )
+        refuse_uncovered("AutoencoderKL", others, covered_by_autoencoder(len(block_out_channels)))
         if not 0 < scaling_factor < math.inf:
             raise ValueError(f"scaling_factor {scaling_factor} is not above 0")
         self.scaling_factor = scaling_factor

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
+
 
 class ResnetBlock2D(nn.Module):
     """Two 3 × 3 convolutions around a shortcut; with `time_channels` the time embedding is added in between."""

@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically, read without pickle's powers, loaded strictly.
+"""Checkpoints: read strictly, the whole model or an adapter, ours or as upstream publishes them.
 
 A checkpoint is one dictionary of tensors and plain Python values:
 
@@ -7,11 +7,20 @@ A checkpoint is one dictionary of tensors and plain Python values:
     state_dict    all weights, under diffusers' names
     info          what it was trained on, in words, and how
     reference     None, or the person's reference frame: image (S, S, 3) uint8, gaze and head [pitch, yaw]
+
+An adapter holds what fine-tuning changed of a base, and is nothing without it:
+
+    format        "vaegaze-adapter-1"
+    base          path, as it was given, and fingerprint, over all weights and the config
+    state_dict    the trained tensors alone
+    info          what the fine-tuning adds to the base's own
+    reference     as above
 """
 
-import errno
+import hashlib
+import json
 import logging
-import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +29,15 @@ import torch
 
 from vaegaze.config import UserError
 from vaegaze.config_tree import plain
-from vaegaze.files import atomic_path
+from vaegaze.models.tensor_files import first_line, load_tensors, refuse_mismatch, save_tensors, shapes_of, state_of
+from vaegaze.models.upstream import CONFIG_ERRORS, IMAGE_SIZE_PX, PARTS, UNTOLD, WORDS, Contents, config_of, find_parts
 from vaegaze.models.vaegaze import VAEGaze
 
 log = logging.getLogger(__name__)
 
 FORMAT = "vaegaze-1"
-SHOWN_NAMES = 3  # of the tensors that do not fit
+ADAPTER_FORMAT = "vaegaze-adapter-1"
+HINT = "give a VAE-GAZE checkpoint with --checkpoint_path"
 
 
 @dataclass(frozen=True)
@@ -39,10 +50,21 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Base:
+    """What an adapter belongs to."""
+
+    path: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     model: VAEGaze
     info: dict
     reference: Reference | None
+    base: Base | None = None  # of an adapter; a whole checkpoint has none
+    adapted: frozenset[str] = frozenset()  # the tensors that an adapter brought
+    notes: tuple[str, ...] = ()  # of a file of upstream's: what was inferred, taken as published, or left out
 
 
 def save_checkpoint(
@@ -52,93 +74,143 @@ def save_checkpoint(
     state = state_of(model)
     if half:
         state = {name: tensor.half() for name, tensor in state.items()}
-    content = {"format": FORMAT, "model_config": model.config, "state_dict": state, "info": info, "reference": None}
-    if reference is not None:
-        content["reference"] = {
-            "image": torch.from_numpy(reference.image),
-            "gaze": [float(angle) for angle in reference.gaze],
-            "head": [float(angle) for angle in reference.head],
-        }
-    save_tensors(path, content)
+    content = {"format": FORMAT, "model_config": model.config, "state_dict": state, "info": info}
+    save_tensors(path, {**content, "reference": _written(reference)})
 
 
-def state_of(model: VAEGaze) -> dict[str, torch.Tensor]:
-    """All weights on the CPU, in plain memory order."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def save_adapter(
+    path: str | Path, model: VAEGaze, names: Iterable[str], base: Base, info: dict, reference: Reference | None
+) -> None:
+    """Write the tensors of these `names`, with what `base` they belong to; `info` is what the base's own lacks."""
+    parameters = dict(model.named_parameters())
+    state = {name: parameters[name].detach().cpu().contiguous() for name in sorted(names)}
+    content = {"format": ADAPTER_FORMAT, "base": vars(base), "state_dict": state, "info": info}
+    save_tensors(path, {**content, "reference": _written(reference)})
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one of ours, whole."""
-    content = load_tensors(path, hint="give a VAE-GAZE checkpoint with --checkpoint_path")
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see --checkpoint_path")
+def weights_fingerprint(model: VAEGaze) -> str:
+    """A checksum over all weights, as float32, and the config; how a file stores them does not matter."""
+    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
+    """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one, whole.
+
+    An adapter is put onto its base, which lies at `base` or else where the adapter says. A file of upstream's is taken
+    as it is if it holds all three parts.
+    """
+    content = load_tensors(path, hint=HINT)
+    if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
+        return _load_adapter(path, content, base)
+    if base is not None:
+        raise UserError(f"{path} is no adapter; leave out --base")
+    return _load_whole(path, content)
+
+
+def _load_whole(path: str | Path, content) -> Checkpoint:
+    format_ = content.get("format") if isinstance(content, dict) else None
+    if format_ != FORMAT:
+        contents = find_parts(str(path), {} if isinstance(format_, str) else content)
+        if not contents.parts:
+            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see --checkpoint_path")
+        return _load_upstream(path, contents)
     try:
-        with torch.device("meta"):  # shapes first: a file with absurd widths must not allocate them
-            model = VAEGaze(content["model_config"])
+        model = _on_meta(content["model_config"])
         info, state = dict(content["info"]), dict(content["state_dict"])
         reference = _read_reference(content["reference"], model.image_size)
-        if not all(type(index) is int for index in info.get("trained_indices", [])):
-            raise ValueError("trained_indices are no sample numbers")
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ArithmeticError) as error:
+        _refuse_wrong_indices(info)
+    except CONFIG_ERRORS as error:
         raise UserError(
-            f"{path}: the checkpoint's contents do not describe a VAE-GAZE model: {_first_line(error)}"
+            f"{path}: the checkpoint's contents do not describe a VAE-GAZE model: {first_line(error)}"
         ) from error
-    _refuse_mismatch(path, model, state)
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
-    log.debug("loaded %d tensors from %s", len(state), path)
-    return Checkpoint(model, info, reference)
+    return Checkpoint(_with_weights(path, model, state), info, reference)
 
 
-def save_tensors(path: str | Path, content: dict) -> None:
-    """torch.save, atomically, the same bytes for the same content; OSError when it cannot be written."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:  # given a path, torch stores its random name
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # so torch reports a full disk
-            raise OSError(
-                errno.EIO, f"cannot be written, is the disk full? ({_first_line(error)})", str(path)
-            ) from error
-
-
-def load_tensors(path: str | Path, *, hint: str):
-    """torch.load restricted to tensors and plain values; every failure is one UserError that ends in `hint`."""
-    if not Path(path).is_file():
-        raise UserError(f"there is no file {path}; {hint}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a foreign file's pickle version: the error below says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except PermissionError as error:  # the file may well be whole
-        raise UserError(f"{path} cannot be read ({error.strerror}); {hint}") from error
-    except Exception as error:  # a foreign file can make the unpickler fail in any way
-        if "GLOBAL" in str(error) or ("Unsupported" in str(error) and _begins_as_pickle(path)):
-            raise UserError(
-                f"{path} holds Python code or objects besides tensors and was not opened, since that could run "
-                f"anything; {hint}"
-            ) from error
-        raise UserError(f"{path} is no PyTorch file, or it is damaged or cut short; {hint}") from error
-
-
-def _refuse_mismatch(path: str | Path, model: VAEGaze, state: dict) -> None:
-    """Both sides of every tensor that is missing, unknown or of another shape, in one error."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: _shape(tensor) for name, tensor in state.items()}
-    wrong = [name for name in sorted(wanted | found, key=str) if wanted.get(name) != found.get(name)]
-    if wrong:
-        sides = "; ".join(
-            f"{plain(str(name))}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
-            for name in wrong[:SHOWN_NAMES]
+def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
+    """A file with all three parts; what its tensors' shapes do not tell of the config is as published."""
+    parts = contents.parts
+    missing = [WORDS[part] for part in PARTS if part not in parts]
+    if missing:
+        raise UserError(
+            f"{path} holds a {' and a '.join(WORDS[part] for part in parts)}, but no {' and no '.join(missing)}; put "
+            "the parts together with python -m vaegaze.convert"
         )
-        more = f"; and {len(wrong) - SHOWN_NAMES} more" if len(wrong) > SHOWN_NAMES else ""
-        raise UserError(f"{path}: {len(wrong)} tensors do not fit the checkpoint's own model config: {sides}{more}")
+    configs = {part: config_of(str(path), part, parts[part]) for part in PARTS}
+    model = assemble(path, {"image_size": IMAGE_SIZE_PX, **configs}, parts)
+    assumed = [f"{part}.{key} {configs[part][key]:g}" for part in PARTS for key in UNTOLD[part]]
+    note = f"config inferred from the tensors' shapes; as published: image_size {IMAGE_SIZE_PX}, {', '.join(assumed)}"
+    choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part)]
+    return Checkpoint(model, {}, None, notes=(note, *dict.fromkeys(choices)))
 
 
-def _shape(value) -> tuple[int, ...] | str:
-    """Of a tensor that holds numbers; what else a file may bring fits nowhere."""
-    plain_tensor = isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu"
-    return tuple(value.shape) if plain_tensor and value.is_floating_point() else "something else"
+def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:
+    """A model of its parts' weights; UserError unless they fit together."""
+    try:
+        model = _on_meta(config)
+    except CONFIG_ERRORS as error:
+        raise UserError(f"{source}: the parts describe no VAE-GAZE model: {first_line(error)}") from error
+    return _with_weights(source, model, {f"{part}.{name}": t for part in PARTS for name, t in parts[part].items()})
+
+
+def _on_meta(config: dict) -> VAEGaze:
+    """Shapes without weights, first of all: a file with absurd widths must not allocate them."""
+    with torch.device("meta"):
+        return VAEGaze(config)
+
+
+def _with_weights(source: str | Path, model: VAEGaze, state: dict[str, torch.Tensor]) -> VAEGaze:
+    refuse_mismatch(source, shapes_of(model), state)
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
+    log.debug("loaded %d tensors from %s", len(state), source)
+    return model
+
+
+def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None) -> Checkpoint:
+    try:
+        base = Base(str(content["base"]["path"]), str(content["base"]["fingerprint"]))
+        info, state = dict(content["info"]), dict(content["state_dict"])
+        _refuse_wrong_indices(info)
+    except CONFIG_ERRORS as error:
+        raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
+    place, named = Path(base_path or base.path), plain(base.path)
+    if not place.is_file():
+        where = f"there is no file {place}" if base_path else f"it was trained on {named}, which is not there"
+        raise UserError(f"{path} is an adapter, and {where}; give its base with --base PATH")
+    base_content = load_tensors(place, hint="give the adapter's base with --base PATH")
+    if isinstance(base_content, dict) and base_content.get("format") == ADAPTER_FORMAT:
+        raise UserError(f"{place} is an adapter itself, and no base; give the base of {path} with --base PATH")
+    whole = _load_whole(place, base_content)
+    if weights_fingerprint(whole.model) != base.fingerprint:
+        raise UserError(
+            f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}: give "
+            "that with --base PATH"
+        )
+
+    shapes = shapes_of(whole.model)
+    refuse_mismatch(path, {name: shapes[name] for name in state if name in shapes}, state)
+    try:
+        reference = _read_reference(content["reference"], whole.model.image_size)
+    except CONFIG_ERRORS as error:
+        raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
+    whole.model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False, assign=True)
+    base = Base(str(place), base.fingerprint)
+    return Checkpoint(whole.model, {**whole.info, **info}, reference, base, frozenset(state), whole.notes)
+
+
+def _refuse_wrong_indices(info: dict) -> None:
+    if not all(type(index) is int for index in info.get("trained_indices", [])):
+        raise ValueError("trained_indices are no sample numbers")
+
+
+def _written(reference: Reference | None) -> dict | None:
+    if reference is None:
+        return None
+    angles = {name: [float(angle) for angle in getattr(reference, name)] for name in ("gaze", "head")}
+    return {"image": torch.from_numpy(reference.image), **angles}
 
 
 def _read_reference(content: dict | None, size: int) -> Reference | None:
@@ -149,12 +221,3 @@ def _read_reference(content: dict | None, size: int) -> Reference | None:
     if image.shape != (size, size, 3) or image.dtype != np.uint8 or gaze.shape != (2,) or head.shape != (2,):
         raise ValueError(f"reference frame of shape {image.shape} {image.dtype}, expected ({size}, {size}, 3) uint8")
     return Reference(image, gaze, head)
-
-
-def _begins_as_pickle(path: str | Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(1) == b"\x80"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

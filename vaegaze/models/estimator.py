@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from vaegaze.config import UserError
-from vaegaze.models.checkpoint import load_tensors, save_tensors, state_of
+from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 
 FORMAT = "vaegaze-estimator-2"
 CANVAS_PX = 128

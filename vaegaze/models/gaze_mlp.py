@@ -5,6 +5,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from vaegaze.models.blocks import MAX_LAYERS
+
+ANGLE_SPREAD_RAD = 0.25  # about the standard deviation of gazes and heads
+
 
 class _Branch(nn.Module):
     def __init__(self, widths: list[int]):
@@ -23,6 +27,8 @@ class GazeMLP(nn.Module):
 
     def __init__(self, *, num_layers: int = 4, num_in: int = 2, num_hidden: int = 128, num_out: int = 384):
         super().__init__()
+        if type(num_layers) is not int or not 1 <= num_layers <= MAX_LAYERS:
+            raise ValueError(f"num_layers is {num_layers!r}, no whole number from 1 to {MAX_LAYERS}")
         widths = [num_in] + [num_hidden] * (num_layers - 1) + [num_out]
         self.head_mlp = _Branch(widths)
         self.gaze_mlp = _Branch(widths)
@@ -30,3 +36,12 @@ class GazeMLP(nn.Module):
     def forward(self, head: Tensor, gaze: Tensor) -> Tensor:
         """head and gaze (B, 2) = pitch, yaw in radians → tokens (B, 2, num_out), the head's first."""
         return torch.stack([self.head_mlp(head), self.gaze_mlp(gaze)], dim=1)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """A start that keeps gazes apart; PyTorch's own shrinks what it is given from layer to layer."""
+        for branch in (self.head_mlp, self.gaze_mlp):
+            linears = [layer for layer in branch.net if isinstance(layer, nn.Linear)]
+            for linear in linears:
+                nn.init.kaiming_normal_(linear.weight, a=0.01)
+            linears[0].weight /= ANGLE_SPREAD_RAD

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegaze.models.blocks import Downsample2D, ResnetBlock2D, Transformer2DModel, Upsample2D, sinusoidal_embedding
+from vaegaze.models.diffusers_options import covered_by_unet, refuse_uncountable, refuse_uncovered
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class _MidBlock(nn.Module):
 class UNet2DConditionModel(nn.Module):
     """The keyword arguments are diffusers' config keys; the defaults are upstream's (MuseTalk's widths).
 
+    `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.
     All blocks but the deepest hold cross-attention. `attention_head_dim` is the NUMBER of heads: diffusers keeps that
     misnomer for its old configs. Height and width of the input are multiples of 2^(number of blocks − 1).
     """
@@ -97,8 +100,21 @@ class UNet2DConditionModel(nn.Module):
         cross_attention_dim: int = 384,
         norm_num_groups: int = 32,
         norm_eps: float = 1e-5,
+        **others: Any,
     ):
         super().__init__()
+        refuse_uncountable(
+            block_out_channels,
+            layers_per_block,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            attention_head_dim=attention_head_dim,
+            cross_attention_dim=cross_attention_dim,
+            norm_num_groups=norm_num_groups,
+        )
+        refuse_uncovered("UNet2DConditionModel", others, covered_by_unet(len(block_out_channels)))
+        if not 0 < norm_eps < 1:
+            raise ValueError(f"norm_eps {norm_eps!r} is not between 0 and 1")
         widths = list(block_out_channels)
         if any(width % attention_head_dim for width in widths):
             raise ValueError(f"block_out_channels {widths} cannot be split into {attention_head_dim} heads")

@@ -1,0 +1,115 @@
+"""Files of tensors: written atomically, read without pickle's powers, and refused unless every tensor fits."""
+
+import errno
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vaegaze.config import UserError
+from vaegaze.config_tree import plain
+from vaegaze.files import atomic_path
+
+SHOWN_NAMES = 3  # of the tensors that do not fit
+SAFETENSORS_MISSING = "needs the safetensors package: pip install safetensors"
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All weights on the CPU, in plain memory order."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def save_tensors(path: str | Path, content: dict) -> None:
+    """torch.save, atomically, the same bytes for the same content; OSError when it cannot be written."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:  # given a path, torch stores its random name
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # so torch reports a full disk
+            raise OSError(
+                errno.EIO, f"cannot be written, is the disk full? ({first_line(error)})", str(path)
+            ) from error
+
+
+def save_safetensors(path: str | Path, state: dict[str, torch.Tensor]) -> None:
+    """A state dict as `.safetensors`, atomically; UserError without the package, OSError when it cannot be written."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise UserError(f"{path}: writing it {SAFETENSORS_MISSING}") from error
+    with atomic_path(path) as temporary:
+        try:
+            save_file(state, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # so it reports a full disk
+            raise OSError(
+                errno.EIO, f"cannot be written, is the disk full? ({first_line(error)})", str(path)
+            ) from error
+
+
+def load_tensors(path: str | Path, *, hint: str):
+    """What a file of tensors and plain values holds, on the CPU; every failure is one UserError that ends in `hint`.
+
+    `.safetensors` is read as such, all else by torch.load, restricted to tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no file {path}; {hint}")
+    try:
+        if Path(path).suffix == ".safetensors":
+            return _load_safetensors(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a foreign file's pickle version: the error below says enough
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, UserError):
+        raise
+    except PermissionError as error:  # the file may well be whole
+        raise UserError(f"{path} cannot be read ({error.strerror}); {hint}") from error
+    except Exception as error:  # a foreign file can make the unpickler fail in any way
+        if "GLOBAL" in str(error) or ("Unsupported" in str(error) and _begins_as_pickle(path)):
+            raise UserError(
+                f"{path} holds Python code or objects besides tensors and was not opened, since that could run "
+                f"anything; {hint}"
+            ) from error
+        kind = "safetensors" if Path(path).suffix == ".safetensors" else "PyTorch"
+        raise UserError(f"{path} is no {kind} file, or it is damaged or cut short; {hint}") from error
+
+
+def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f"{path}: reading it {SAFETENSORS_MISSING}") from error
+    return load_file(path)
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def refuse_mismatch(source: str | Path, wanted: Mapping[str, tuple[int, ...]], state: Mapping) -> None:
+    """Both sides of every tensor that is missing, unknown or of another shape than `wanted`, in one UserError."""
+    found = {name: _shape(tensor) for name, tensor in state.items()}
+    wrong = [name for name in sorted(wanted | found, key=str) if wanted.get(name) != found.get(name)]
+    if wrong:
+        sides = "; ".join(
+            f"{plain(str(name))}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+            for name in wrong[:SHOWN_NAMES]
+        )
+        more = f"; and {len(wrong) - SHOWN_NAMES} more" if len(wrong) > SHOWN_NAMES else ""
+        raise UserError(f"{source}: {len(wrong)} tensors do not fit the model config: {sides}{more}")
+
+
+def _shape(value) -> tuple[int, ...] | str:
+    """Of a tensor that holds numbers; what else a file may bring fits nowhere."""
+    plain_tensor = isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    return tuple(value.shape) if plain_tensor and value.is_floating_point() else "something else"
+
+
+def _begins_as_pickle(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
