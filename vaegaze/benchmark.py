@@ -74,7 +74,7 @@ class BenchmarkParams:
     output: str = option("./docs/benchmark.md", help="the tables; beside it the same as .json", metavar="PATH")
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
     seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
-    num_steps: int = option(300, low=1, help="training steps of each cell")
+    num_steps: int = option(200, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
