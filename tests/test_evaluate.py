@@ -3,11 +3,16 @@
 import json
 
 import pytest
+import torch
 from command_runs import NOBODY_ESTIMATES, command
 from conftest import process_restored
 
 from vaegaze import evaluate
+from vaegaze.data import hdf5
+from vaegaze.evaluation import draw, measure
+from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
+from vaegaze.training import choose_references, prepare_frames
 
 PERSON = "person_002"
 
@@ -77,6 +82,19 @@ def test_all_frames(world, finished, tmp_path):
 def test_a_base_model(world, tmp_path):
     assert run(*flags_for(world, world.base, tmp_path / "numbers.json")) == 0
     assert json.loads((tmp_path / "numbers.json").read_text())["indices"] == list(range(12))
+
+
+def test_a_base_models_reference_does_not_depend_on_which_frames_are_drawn(world, tmp_path):
+    assert run(*flags_for(world, world.base, tmp_path / "numbers.json", "--num_eval_samples", 2)) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    model = load_checkpoint(world.base).model
+    samples = hdf5.read_person(world.hdf_path, PERSON, range(12), model.image_size).samples
+    drawn = samples.take(numbers["indices"])
+    frames = prepare_frames(model, drawn, choose_references(samples), torch.device("cpu"))
+    by_hand = measure(draw(model, frames), frames)
+    assert numbers["eye_l1"] == pytest.approx(by_hand["eye_l1"], rel=1e-5)
+    frames = prepare_frames(model, drawn, choose_references(drawn), torch.device("cpu"))
+    assert numbers["eye_l1"] != pytest.approx(measure(draw(model, frames), frames)["eye_l1"], rel=1e-5)
 
 
 def test_nothing_held_out(world, tmp_path, capsys):

@@ -27,6 +27,8 @@ from vaegaze.person import if_drawn_today
 from vaegaze.reporting import estimator_lines, numbers_table
 from vaegaze.training import choose_references, prepare_frames
 
+FRONTAL = 8  # frames to choose the reference from; more than two, since some may be the same picture
+
 
 @dataclass(frozen=True)
 class EvaluateParams:
@@ -82,7 +84,7 @@ def run(params: EvaluateParams) -> None:
     rows = choose_rows(params, checkpoint)
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
     data.samples.refuse_empty_masks(params.person_id)
-    references = references_for(checkpoint, params.person_id, data.samples)
+    references = references_for(checkpoint, params, data.samples)
     frames = prepare_frames(model, data.samples, references, device)
     redirections, rendered = None, if_drawn_today(data.rendered, data.samples)
     if rendered is not None:
@@ -118,10 +120,14 @@ def is_of(checkpoint: Checkpoint, person_id: str) -> bool:
     return checkpoint.info.get("fine_tuned_on") == person_id
 
 
-def references_for(checkpoint: Checkpoint, person_id: str, samples: Samples) -> list[Reference]:
-    """The frame that the model was fine-tuned with, or the most frontal one; and another for that frame itself."""
-    if not is_of(checkpoint, person_id):
-        return choose_references(samples)
+def references_for(checkpoint: Checkpoint, params: EvaluateParams, samples: Samples) -> list[Reference]:
+    """The frame that the model was fine-tuned with, or the person's most frontal; and another for that frame itself."""
+    if not is_of(checkpoint, params.person_id):
+        total = hdf5.sample_count(params.hdf_path, params.person_id)
+        facts = hdf5.describe_person(params.hdf_path, params.person_id, at_most=total)  # not only those that are drawn
+        frontal = facts.rows[np.argsort(np.linalg.norm(facts.head, axis=1), kind="stable")][:FRONTAL]
+        size_px = checkpoint.model.image_size
+        return choose_references(hdf5.read_person(params.hdf_path, params.person_id, frontal.tolist(), size_px).samples)
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []
