@@ -35,6 +35,14 @@ def no_cached_weights(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals_arrive():
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands in them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def tiny_config() -> dict:
     return copy.deepcopy(TINY_CONFIG)

@@ -245,15 +245,16 @@ def measure_cell(
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
 
+    worst_frame = None
     if task in pictured(task.person).values():
         results = draw(model, held_out)
         errors = mean_over((results - held_out.target).abs(), held_out.eye_masks * held_out.valid)
-        numbers["worst_frame"] = errors.argmax().item()
+        worst_frame = errors.argmax().item()
         for name, pictures in ((task.name, to_pixels(results)), (task.person, person.held_out.images)):
             with atomic_path(Path(params.work_dir) / "pictures" / f"{name}.png") as temporary:
                 Image.fromarray(np.concatenate([*pictures], axis=0)).save(temporary)
-    changed = dict(task.changed)
-    return Cell(task.split, task.person, task.strategy, task.k, task.seed, changed, round(seconds, 2), numbers)
+    known = asdict(task) | {"changed": dict(task.changed)}
+    return Cell(**known, seconds=round(seconds, 2), numbers=numbers, worst_frame=worst_frame)
 
 
 @lru_cache(maxsize=1)  # VGG19 takes a second to draw
@@ -263,7 +264,7 @@ def make_loss(params: LossParams, device: torch.device) -> Loss:
 
 def pictured(person: str) -> dict[str, Task]:
     """The cells whose drawings of the held-out frames are kept, by the caption of their column."""
-    tasks = {"base": Task("test", person, BASE, 32, 0)}
+    tasks = {"base": Task("test", person, BASE, POOL, 0)}
     return tasks | {f"k = {k}": Task("test", person, "selective", k, 0) for k in FEW}
 
 
@@ -278,7 +279,7 @@ def sheets(work_dir: Path, persons: list[str], cells: dict[str, Cell]) -> dict[s
 
     columns = ("true", *pictured(persons[0]))
     first = [row(persons[0], frame) for frame in range(SHOWN)]
-    worst = [row(person, cells[pictured(person)["k = 32"].name].numbers["worst_frame"]) for person in persons]
+    worst = [row(person, cells[[*pictured(person).values()][-1].name].worst_frame) for person in persons]
     return {"first": picture_sheet(columns, first), "worst": picture_sheet(columns, worst)}
 
 

@@ -27,6 +27,7 @@ class Cell:
     changed: dict[str, float]  # settings other than the report's
     seconds: float
     numbers: dict[str, float | None]
+    worst_frame: int | None = None  # of the held-out frames the one whose eyes are drawn worst, where it was looked for
 
 
 COLUMNS = {
@@ -184,20 +185,21 @@ def follows(cells: Sequence[Cell], strategies: Sequence[str], val: Sequence[Cell
     by_strategy = {f"`{name}`": of(name, FEW[-1]) for name in ("base", *strategies)}
     by_change = by_setting(val, settings)
     eyes, gaze = "eye_l1", "redirected_gaze_error_deg"
-    return f"""- **Samples**: `selective` changes eye L1 by {changes[0]} with 1 image, {changes[1]} with 4,
-  {changes[2]} with 32.
-- **Strategy**, with 32 images: held-out eyes are nearest to the true ones with {best(by_strategy, eyes)}; redirected
-  gazes with {best(by_strategy, gaze)}.
+    samples = ", ".join(f"{change} with k = {k}" for k, change in zip(FEW, changes))
+    return f"""- **Samples**: `selective` changes eye L1 by {samples}.
+- **Strategy**, with k = {FEW[-1]}: held-out eyes are nearest to the true ones with {best(by_strategy, eyes)};
+  redirected gazes with {best(by_strategy, gaze)}.
 - **Settings**, on the val persons: held-out eyes are nearest to the true ones with {best(by_change, eyes)};
   redirected gazes with {best(by_change, gaze)}."""
 
 
 def help_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list[str]]:
-    rows = [["", "mean difference", "95 % interval", "persons for whom 32 images are better"]]
+    one, many = FEW[0], FEW[-1]
+    rows = [["", "mean difference", "95 % interval", f"persons for whom {many} images are better"]]
     for strategy in strategies:
         by_key = {(cell.k, cell.person): cell.numbers["eye_l1"] for cell in cells if cell.strategy == strategy}
-        persons = sorted({person for k, person in by_key if (32, person) in by_key and (1, person) in by_key})
-        differences = np.array([by_key[32, person] - by_key[1, person] for person in persons])
+        persons = sorted({person for _, person in by_key if {(one, person), (many, person)} <= by_key.keys()})
+        differences = np.array([by_key[many, person] - by_key[one, person] for person in persons])
         low, high = interval(differences, np.mean)
         better = f"{int((differences < 0).sum())} of {len(differences)}"
         rows.append([f"`{strategy}`", f"{differences.mean():+.4f}", f"{low:+.4f} … {high:+.4f}", better])
