@@ -1,5 +1,6 @@
 """The loss: terms by hand, pixels that must not count, and where VGG's weights come from."""
 
+import hashlib
 import os
 import pickle
 
@@ -173,7 +174,10 @@ def test_vgg_from_a_file(names, vgg_state, tmp_path):
         state = {name.removeprefix("features."): tensor for name, tensor in vgg_state.items()}
     torch.save(state, tmp_path / "vgg19.pth")
     params = LossParams(vgg_weights=str(tmp_path / "vgg19.pth"))
-    loaded = Loss(params, seed=0, device=CPU).vgg.features.state_dict()
+    vgg = Loss(params, seed=0, device=CPU).vgg
+    checksum = hashlib.sha256((tmp_path / "vgg19.pth").read_bytes()).hexdigest()
+    assert f"vgg19.pth (sha256 {checksum[:16]}…, not torchvision's file)" in vgg.source
+    loaded = vgg.features.state_dict()
     assert len(loaded) == 26
     assert all(torch.equal(tensor, vgg_state[f"features.{name}"]) for name, tensor in loaded.items())
 

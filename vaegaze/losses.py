@@ -3,8 +3,9 @@
 Every term works on pictures (B, 3, S, S) in [−1, 1] and leaves out pixels that are not `valid`.
 """
 
-import logging
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,10 @@ from torch.nn import functional as F
 from vaegaze.config import LossParams, UserError
 from vaegaze.models.tensor_files import load_tensors
 
-log = logging.getLogger(__name__)
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 in torchvision's vgg19().features
+IMAGENET_SHA256 = "dcbb9e9d"  # how torchvision's file begins, vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
 VGG_WAYS_OUT = (
@@ -68,8 +68,9 @@ class VGGLoss(nn.Module):
     Source: Johnson et al. 2016 (arXiv:1603.08155), in the form upstream uses (weights 1, four pyramid levels).
     """
 
-    def __init__(self, features: nn.Sequential):
+    def __init__(self, features: nn.Sequential, source: str):
         super().__init__()
+        self.source = source  # in words
         self.features = features.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
@@ -119,8 +120,17 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
                 f"of another shape, first features.{wrong[0]}. {VGG_WAYS_OUT}."
             )
         features.load_state_dict(found)
-    log.debug("VGG19 features from %s", weights)
-    return VGGLoss(features)
+    return VGGLoss(features, _source_words(weights, seed))
+
+
+def _source_words(weights: str, seed: int) -> str:
+    if weights == "random":
+        return f"untrained weights, drawn by seed {seed}"
+    if weights == "imagenet":
+        return "ImageNet weights"
+    checksum = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    known = "torchvision's ImageNet weights" if checksum.startswith(IMAGENET_SHA256) else "not torchvision's file"
+    return f"{weights} (sha256 {checksum[:16]}…, {known})"
 
 
 def _imagenet_state() -> dict:

@@ -85,6 +85,8 @@ def run(command: Command) -> None:
     # what it is trained and judged by, and from where on
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
     loss = Loss(config.loss_params, seed=params.seed, device=device)
+    if loss.vgg is not None:
+        print(f"👁️ VGG19: {loss.vgg.source}")
     optimizer = make_optimizer(base.model, params)
     progress = folder.load_progress(base.model, optimizer, fingerprint) if command.resume else Progress()
     if command.resume:
