@@ -2,7 +2,6 @@
 
 import difflib
 import logging
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +31,8 @@ def person_counts(path: str | Path) -> dict[str, int]:
 
     `path` is an HDF5 file with a group per person, named by it; or one with a single person's datasets, or a folder of
     such: a person's id is then the file's name without its ending. Opens one dataset per person (1,474 of them in one
-    file in about 0.15 s) and reads none. UserError when the file is missing, is no HDF5 file, is damaged, or when there
-    is nobody.
+    file in about 0.15 s) and reads none. UserError when the file is missing, is no HDF5 file or is damaged, or when a
+    folder has no such files.
     """
     if Path(path).is_dir():
         counts = {person_id: _count_in_file(file, person_id) for person_id, file in _files_in(path).items()}
@@ -42,12 +41,7 @@ def person_counts(path: str | Path) -> dict[str, int]:
             if _is_one_person(file):
                 counts = {Path(path).stem: _count(file, Path(path).stem, "")}
             else:
-                counts = {name: _count(file, name, f"{name}/") for name in names_in(file)}
-    if not any(counts.values()):
-        raise UserError(
-            f"{path} holds no samples; expected one group per person, each with images and labels, or a folder of one "
-            f"{SUFFIX} file per person"
-        )
+                counts = _group_counts(file)
     log.debug("%s: %d persons, %d samples", path, len(counts), sum(counts.values()))
     return counts
 
@@ -62,9 +56,11 @@ def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group
     if Path(path).is_dir():
         files = _files_in(path)
         _refuse_unknown(person_id, files, where, "folder")
-        if not _is_regular(files[person_id]):
-            raise UserError(f"{where} is no plain file; links are not followed: copy what it points to into the folder")
         with opened(files[person_id]) as file:
+            if not _is_one_person(file) and (persons := sum(map(bool, _group_counts(file).values()))):
+                raise UserError(
+                    f"{where} is no single person: {files[person_id]} holds {persons} in groups; give that file itself"
+                )
             yield file, where
         return
     with opened(path) as file:
@@ -87,10 +83,6 @@ def _files_in(folder: str | Path) -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
-def _is_regular(path: Path) -> bool:
-    return stat.S_ISREG(path.lstat().st_mode)  # a pipe would wait for ever
-
-
 def _is_one_person(file: h5py.File) -> bool:
     return any(is_hard_link(file.id, key) and isinstance(file[key], h5py.Dataset) for key in image_keys())
 
@@ -106,13 +98,15 @@ def _refuse_unknown(person_id: str, ids: Iterable[str], where: str, of: str) -> 
 
 def _count_in_file(path: Path, person_id: str) -> int:
     try:
-        if not _is_regular(path):
-            return 0
         with opened(path) as file:
             return _count(file, person_id, "")
     except (UserError, OSError) as error:  # one damaged file leaves the other persons usable
         log.debug("%r is counted as empty: %s", person_id, error)
         return 0
+
+
+def _group_counts(file: h5py.File) -> dict[str, int]:
+    return {name: _count(file, name, f"{name}/") for name in names_in(file)}
 
 
 def _count(file: h5py.File, person_id: str, prefix: str) -> int:
