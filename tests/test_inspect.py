@@ -184,6 +184,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(flags, words, tmp_path, ca
     assert run(*flags) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and all(word in err for word in words), err
+    assert "hdf_path" not in err, "it has no such flag"
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -62,3 +62,9 @@ def test_unusable_input_is_one_line(arguments, capsys):
     assert check.main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_a_wrong_path_is_told_with_its_key(tmp_path, capsys):
+    assert check.main(["--hdf_path", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "give the path of a gaze data set (oneshot_params.gazecapture_params.hdf_path, or --hdf_path)" in err

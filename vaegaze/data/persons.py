@@ -12,7 +12,7 @@ from vaegaze.config import UserError
 from vaegaze.data.layouts import LAYOUTS, image_keys
 from vaegaze.data.safe_hdf5 import (
     MAX_SAMPLES,
-    PATH_KEY,
+    NoDataSet,
     dataset_shape,
     is_hard_link,
     names_in,
@@ -76,10 +76,7 @@ def _files_in(folder: str | Path) -> dict[str, Path]:
     """Person id → file, by name. Hidden files, such as a writer's temporary ones, are nobody's."""
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
     if not paths:
-        raise UserError(
-            f"{folder} is a folder without {SUFFIX} files; set {PATH_KEY} to an HDF5 file, or to a folder of them, one "
-            "person each"
-        )
+        raise NoDataSet(f"{folder} is a folder without {SUFFIX} files, which hold one person each")
     return {path.stem: path for path in paths}
 
 
