@@ -32,6 +32,7 @@ class PersonData:
     samples: Samples
     layout: str  # name of the row in `layouts`
     mask_source: str  # such as "face_parsing (2 of 30 samples: head pose)"
+    mask_by_pose: np.ndarray  # (N,) bool: whether the head pose had to place one eye's mask or both
     rendered: RenderedPerson | None  # which one, if it is one of ours
 
 
@@ -138,9 +139,10 @@ def read_person(
             read[row] = (image, mask, valid, gaze, head, np.int64(row))
 
     samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))))
-    mask_source = _mask_source(mask_keys, mask_path, sum(int(row) in by_pose for row in rows), len(rows))
+    mask_by_pose = np.array([int(row) in by_pose for row in rows])
+    mask_source = _mask_source(mask_keys, mask_path, mask_by_pose.sum(), len(rows))
     log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
-    return PersonData(person_id, samples, layout.name, mask_source, rendered)
+    return PersonData(person_id, samples, layout.name, mask_source, mask_by_pose, rendered)
 
 
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:
