@@ -20,6 +20,7 @@ from vaegaze.config import DEMO_HDF_PATH, Config, GazeCaptureParams, OneshotPara
 from vaegaze.config_flags import FlagParser
 from vaegaze.config_tree import resolve
 from vaegaze.data import hdf5, synthetic
+from vaegaze.data.persons import named
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.selection import choose_person, choose_samples
 
@@ -172,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
 def run_checks(params: OneshotParams) -> int:
     """Run all, and print what each saw; 1 when one has failed, else 0."""
     hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for what is no such file
-    print(f"📁 HDF5 file: {params.gazecapture_params.hdf_path}")
+    print(f"📁 {named(params.gazecapture_params.hdf_path)}")
     failed = 0
     for name, check in CHECKS.items():
         try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vaegaze.config import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5, synthetic
+from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, load_photo
 from vaegaze.data.redrawing import RenderedPerson
 from vaegaze.data.safe_hdf5 import path_given_by
@@ -45,7 +46,7 @@ def load_person(params: OneshotParams, size_px: int) -> Person:
 def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
     given, seed = params.gazecapture_params, params.seed
     print("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
-    print(f"📁 HDF5 file: {given.hdf_path}")
+    print(f"📁 {named(given.hdf_path)}")
     print(f"👤 Person ID: {given.person_id or 'Random'}")
     print(f"📊 Number of samples: {given.num_samples}")
     if Path(given.hdf_path) == Path(DEMO_HDF_PATH) and not Path(given.hdf_path).exists():

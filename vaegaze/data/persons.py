@@ -46,6 +46,14 @@ def person_counts(path: str | Path) -> dict[str, int]:
     return counts
 
 
+def named(path: str | Path) -> str:
+    """The data set in words, for the first lines of a command."""
+    if not Path(path).is_dir():
+        return f"HDF5 file: {path}"
+    files = len(_files_in(path))
+    return f"Data set: {path} ({files} file{'s' if files > 1 else ''})"
+
+
 @contextmanager
 def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group, str]]:
     """The group that holds one person's datasets, open for reading; and the words that name it in errors.
