@@ -20,6 +20,8 @@ from vaegaze.config import DEMO_HDF_PATH, Config, GazeCaptureParams, OneshotPara
 from vaegaze.config_flags import FlagParser
 from vaegaze.config_tree import resolve
 from vaegaze.data import hdf5, synthetic
+from vaegaze.data.persons import named
+from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.selection import choose_person, choose_samples
 
 CANVAS_PX = 128
@@ -167,10 +169,11 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: run_checks(read_arguments(argv)), less_memory="give fewer --num_samples")
 
 
+@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
 def run_checks(params: OneshotParams) -> int:
     """Run all, and print what each saw; 1 when one has failed, else 0."""
     hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for what is no such file
-    print(f"📁 HDF5 file: {params.gazecapture_params.hdf_path}")
+    print(f"📁 {named(params.gazecapture_params.hdf_path)}")
     failed = 0
     for name, check in CHECKS.items():
         try:

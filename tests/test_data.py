@@ -373,8 +373,8 @@ def test_unusable_files(tmp_path):
     (tmp_path / "empty.h5").write_bytes(b"")
     h5py.File(tmp_path / "nobody.h5", "w").close()
     expected = {
-        "none.h5": "does not exist; set oneshot_params.gazecapture_params.hdf_path .or --hdf_path.",
-        ".": "holds no samples",
+        "none.h5": "does not exist; give the path of a gaze data set$",
+        ".": "empty.h5 is not an HDF5 file; .*; none of the 5 persons can be used",
         "short.h5": "damaged or cut short",
         "text.h5": "not an HDF5 file",
         "empty.h5": "not an HDF5 file",

@@ -12,7 +12,16 @@ from published_layouts import CAMERAS, scene, write
 from vaegaze import inspect
 from vaegaze.data import synthetic
 from vaegaze.data.samples import Samples
-from vaegaze.inspect import ARROW, COLUMNS, GAZE_COLOUR, HEAD_COLOUR, MASK_COLOUR, PICTURE_PX, marked
+from vaegaze.inspect import (
+    ARROW,
+    COLUMNS,
+    GAZE_COLOUR,
+    HEAD_COLOUR,
+    MASK_COLOUR,
+    PICTURE_PX,
+    POSE_MASK_COLOUR,
+    marked,
+)
 
 GAZES = [(0.3, 0.0), (-0.3, 0.0), (0.0, 0.3), (0.0, -0.3), (0.0, 0.0)]
 SCENES = [scene(gaze) for gaze in GAZES]
@@ -51,7 +60,34 @@ def test_what_it_says_and_shows(name, tmp_path, capsys):
 
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[0] < 300 and sheet.shape[1] < 1500
-    assert count(sheet, GAZE_COLOUR) > 500 and count(sheet, HEAD_COLOUR) > 100 and count(sheet, MASK_COLOUR) > 1000
+    assert count(sheet, GAZE_COLOUR) > 500 and count(sheet, HEAD_COLOUR) > 100
+    used, unused = (MASK_COLOUR, POSE_MASK_COLOUR) if name in masks else (POSE_MASK_COLOUR, MASK_COLOUR)
+    assert count(sheet, used) > 1000 and count(sheet, unused) == 0
+
+
+def test_masks_that_the_head_pose_had_to_place_are_told_from_the_files(tmp_path, capsys):
+    """A frame at a time: the writer leaves masks blank that it could not make."""
+    path = write(tmp_path / "00002.h5", "GazeNeRF (GazeCapture)", SCENES)
+    with h5py.File(path, "r+") as file:
+        for key in ("left_eye_mask", "right_eye_mask"):
+            file[key][:2] = 0
+    assert run(path, "--output", tmp_path / "sheet.png") == 0
+    words = "eye masks  left_eye_mask, right_eye_mask; for 2 of 5 frames shown, from the head pose (magenta)\n"
+    assert words in capsys.readouterr().out
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    up_and_down, others = np.split(sheet, [sheet.shape[1] - 3 * (PICTURE_PX + 4)], axis=1)
+    assert count(up_and_down, POSE_MASK_COLOUR) > 400 and count(up_and_down, MASK_COLOUR) == 0
+    assert count(others, POSE_MASK_COLOUR) == 0 and count(others, MASK_COLOUR) > 400
+
+
+def test_no_angle_is_minus_zero(tmp_path, capsys):
+    path = write(tmp_path / "a.h5", "ST-ED", SCENES[:1])
+    with h5py.File(path, "r+") as file:
+        file["00002/labels"][:] = -0.0
+        file["00002/labels"][:, 1] = -1e-5
+    assert run(path, "--output", tmp_path / "sheet.png") == 0
+    out = capsys.readouterr().out
+    assert out.count("pitch +0.0 … +0.0°, yaw +0.0 … +0.0°") == 2, out
 
 
 def blank_sample(gaze=(0.0, 0.0), head=(0.0, 0.0)) -> Samples:
@@ -184,6 +220,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(flags, words, tmp_path, ca
     assert run(*flags) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and all(word in err for word in words), err
+    assert "hdf_path" not in err, "it has no such flag"
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -116,7 +116,8 @@ def folder(tmp_path_factory):
     whole = (folder / "subject0003.h5").read_bytes()
     (folder / "cut.h5").write_bytes(whole[: len(whole) // 2])
     (folder / "text.h5").write_text("no HDF5 file")
-    (folder / "link.h5").symlink_to(folder / "subject0003.h5")
+    (folder / "link.h5").symlink_to(folder / "subject0003.h5")  # as a download's cache keeps files, and subsets do
+    (folder / "lost.h5").symlink_to(folder / "nowhere.h5")
     (folder / "folder.h5").mkdir()
     os.mkfifo(folder / "pipe.h5")
     (folder / "._subject0003.h5").write_bytes(b"what another system leaves beside it")
@@ -127,28 +128,29 @@ def folder(tmp_path_factory):
 
 def test_a_folder_is_a_data_set(folder):
     counts = hdf5.person_counts(folder)
-    persons = {"subject0000": len(SCENES), "subject0003": 2}  # there is room for 18 times as many
-    nobody = dict.fromkeys(["cut", "folder", "group", "link", "pipe", "text"], 0)
+    persons = {"subject0000": len(SCENES), "subject0003": 2, "link": 2}  # there is room for 18 times as many
+    nobody = dict.fromkeys(["cut", "folder", "group", "lost", "pipe", "text"], 0)
     assert counts == persons | nobody
     assert hdf5.sample_count(folder, "subject0000") == len(SCENES)
-    samples = hdf5.read_person(folder, "subject0003", [1, 0], SIZE_PX).samples
     alone = hdf5.read_person(folder / "subject0003.h5", "subject0003", [1, 0], SIZE_PX).samples
-    for name in vars(samples):
-        assert np.array_equal(getattr(samples, name), getattr(alone, name))
+    for person_id in ("subject0003", "link"):
+        samples = hdf5.read_person(folder, person_id, [1, 0], SIZE_PX).samples
+        for name in vars(samples):
+            assert np.array_equal(getattr(samples, name), getattr(alone, name))
 
 
 @pytest.mark.parametrize(
     ("person_id", "words"),
     [
-        ("link", "is no plain file; links are not followed"),
+        ("lost", "does not exist"),
         ("pipe", "is no plain file"),
         ("folder", "is no plain file"),
         ("cut", "damaged or cut short"),
         ("text", "not an HDF5 file"),
-        ("group", "has no images: expected a dataset 'pixels' or 'face_patch'"),
-        ("subject3", "not among the folder's 8; the closest: 'subject0003'"),
-        ("../x", "not among the folder's 8"),
-        ("._subject0003", "not among the folder's 8"),
+        ("group", r"group\.h5 holds 1 in groups; give that file itself"),
+        ("subject3", "not among the folder's 9; the closest: 'subject0003'"),
+        ("../x", "not among the folder's 9"),
+        ("._subject0003", "not among the folder's 9"),
     ],
 )
 def test_whoever_is_no_person_of_the_folder(folder, person_id, words):
@@ -158,10 +160,17 @@ def test_whoever_is_no_person_of_the_folder(folder, person_id, words):
 
 
 def test_folders_without_anybody(tmp_path):
-    with pytest.raises(UserError, match=r"is a folder without \.h5 files; set .*--hdf_path"):
+    with pytest.raises(UserError, match=r"is a folder without \.h5 files.*; give the path of a gaze data set$"):
         hdf5.person_counts(tmp_path)
     h5py.File(tmp_path / "empty.h5", "w").close()
     with pytest.raises(UserError, match=r"holds no samples; .* a folder of one \.h5 file per person"):
+        hdf5.person_counts(tmp_path)
+
+
+def test_a_grouped_file_in_a_folder_is_to_be_given_itself(tmp_path):
+    for number in range(3):
+        write(tmp_path / "GazeCapture.h5", "ST-ED", TWO[:1], person_id=f"{number:05d}")
+    with pytest.raises(UserError, match=r"GazeCapture\.h5 holds 3 in groups; give that file itself"):
         hdf5.person_counts(tmp_path)
 
 
@@ -216,6 +225,18 @@ def test_what_is_wrong_with_a_one_person_file_is_said(what, tmp_path):
     assert "\n" not in str(error.value) and "person 'subject0001'" in str(error.value)
 
 
+@pytest.mark.parametrize("what", ["no head rotation", "labels withheld", "no head pose", "a linked dataset"])
+def test_where_nobody_can_be_used_the_counts_say_why(what, tmp_path):
+    name, datasets, words = REFUSED[what]
+    path = change(write(tmp_path / "subject0001.h5", name, TWO), **datasets)
+    h5py.File(tmp_path / "a.h5", "w").close()  # without images, it says nothing
+    with pytest.raises(UserError, match=words):
+        hdf5.person_counts(path)
+    with pytest.raises(UserError, match=f"'subject0001'.*{words}.*; none of the 2 persons can be used") as error:
+        hdf5.person_counts(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_room_that_nobody_filled(tmp_path):
     path = write(tmp_path / "subject0001.h5", "ETH-XGaze 224", TWO)
     with h5py.File(path, "r+") as file:
@@ -223,7 +244,7 @@ def test_room_that_nobody_filled(tmp_path):
         file.create_dataset("face_patch", (36, 224, 224, 3), "u1", chunks=(1, 224, 224, 3))
     with pytest.raises(UserError, match="room for 36 samples, but none was written"):
         hdf5.sample_count(path, "subject0001")
-    with pytest.raises(UserError, match="holds no samples"):
+    with pytest.raises(UserError, match="room for 36 samples, but none was written"):
         hdf5.person_counts(path)
 
 

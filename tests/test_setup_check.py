@@ -2,9 +2,13 @@
 
 import h5py
 import pytest
+from published_layouts import scene, write
 
 import test_gazecapture_oneshot as check
+from vaegaze.config import Config
+from vaegaze.config_tree import resolve
 from vaegaze.data import synthetic
+from vaegaze.person import load_person
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +66,21 @@ def test_unusable_input_is_one_line(arguments, capsys):
     assert check.main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_a_folder_is_called_a_data_set(tmp_path, capsys):
+    """Also by a run, which reads it the same way."""
+    for number in range(2):
+        write(tmp_path / f"subject{number:04d}.h5", "ETH-XGaze 224", [scene()])
+    flags = ["--hdf_path", str(tmp_path), "--num_samples", "1"]
+    assert check.main(flags) == 0
+    words = f"📁 Data set: {tmp_path} (2 files)\n"
+    assert words in capsys.readouterr().out
+    load_person(resolve(Config, None, {"hdf_path": str(tmp_path), "num_samples": "1"}, []).config.oneshot_params, 128)
+    assert words in capsys.readouterr().out
+
+
+def test_a_wrong_path_is_told_with_its_key(tmp_path, capsys):
+    assert check.main(["--hdf_path", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "give the path of a gaze data set (oneshot_params.gazecapture_params.hdf_path, or --hdf_path)" in err

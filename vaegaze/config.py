@@ -69,7 +69,7 @@ class PhotoParams:
 class OneshotParams:
     """What is trained, for how long, and where the result goes."""
 
-    use_gazecapture: bool = option(True, help="train on a GazeCapture file, not on one photo")
+    use_gazecapture: bool = option(True, help="train on a gaze data set, not on one photo")
     gazecapture_params: GazeCaptureParams = GazeCaptureParams()
     photo_params: PhotoParams = PhotoParams()
     num_steps: int = option(500, low=1, help="training steps")

@@ -16,6 +16,7 @@ from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option
 from vaegaze.data import hdf5
+from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import rows_left
 from vaegaze.device import find_device
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     )
 
 
+@path_given_by("--hdf_path")
 def run(params: EvaluateParams) -> None:
     checkpoint = load_checkpoint(params.checkpoint, params.base)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)

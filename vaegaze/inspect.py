@@ -20,7 +20,7 @@ from vaegaze.config_flags import FlagParser
 from vaegaze.config_tree import UserError
 from vaegaze.data import hdf5
 from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, gaze_vector
-from vaegaze.data.hdf5 import PersonFacts
+from vaegaze.data.hdf5 import PersonData, PersonFacts
 from vaegaze.data.samples import Samples
 from vaegaze.files import atomic_path
 from vaegaze.sheets import picture_sheet
@@ -33,7 +33,8 @@ PICTURE_PX = 256
 FINENESS = 2  # lines are drawn so much larger, then shrunk
 ARROW = 0.5  # length of an arrow seen from the side / side of the picture
 ARROW_STARTS_MM = np.array([EYE_CENTRES_MM.mean(axis=0), (0, 35, -20)])  # between the eyes; about the tip of the nose
-GAZE_COLOUR, HEAD_COLOUR, MASK_COLOUR = (255, 225, 0), (90, 200, 255), (60, 255, 60)
+GAZE_COLOUR, HEAD_COLOUR = (255, 225, 0), (90, 200, 255)
+MASK_COLOUR, POSE_MASK_COLOUR = (60, 255, 60), (255, 60, 220)  # the file's; those that the head pose had to place
 ID_LENGTH = 20  # of an id in a caption
 
 
@@ -43,7 +44,8 @@ class Findings:
 
     counts: dict[str, int]  # person id → samples, of all
     facts: dict[str, PersonFacts]  # of some persons, evenly spread
-    problems: list[str]  # why others of those could not be read
+    shown: dict[str, PersonData]  # frames of fewer persons, one per column of the sheet
+    problems: list[str]  # why others could not be read
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,14 +71,14 @@ def _arguments(parser: FlagParser, argv: list[str] | None) -> tuple[str, Path]:
 def run(path: str, output: Path) -> None:
     findings = look_at(path)
     print("\n".join([path, *report(findings)]))
-    sheet = contact_sheet(path, findings)
+    sheet = contact_sheet(findings)
     with atomic_path(output) as temporary:
         Image.fromarray(sheet).save(temporary)
     print(f"{'sheet':<11}{output}")
 
 
 def look_at(path: str) -> Findings:
-    """UserError when the data set holds nobody, or when nobody of those looked at can be read."""
+    """UserError when the data set holds nobody, or when nobody's labels or frames can be read of those looked at."""
     counts = hdf5.person_counts(path)
     facts, problems = {}, []
     for person_id in _spread(sorted(person_id for person_id, count in counts.items() if count), PERSONS_LOOKED_AT):
@@ -86,7 +88,15 @@ def look_at(path: str) -> Findings:
             problems.append(str(error))
     if not facts:
         raise UserError(problems[0])
-    return Findings(counts, facts, problems)
+    shown = {}
+    for person_id in _spread(list(facts), PERSONS_SHOWN):
+        try:
+            shown[person_id] = hdf5.read_person(path, person_id, _farthest(facts[person_id]), PICTURE_PX)
+        except UserError as error:
+            problems.append(str(error))
+    if not shown:
+        raise UserError(problems[-1])
+    return Findings(counts, facts, shown, problems)
 
 
 def _spread(items: Sequence, at_most: int) -> list:
@@ -109,7 +119,8 @@ def report(findings: Findings) -> list[str]:
         "samples": f"{counts.min()} / {np.median(counts):g} / {counts.max()} per person (min / median / max), "
         f"{counts.sum()} in all",
         "frames": _each(_frame_text(fact) for fact in facts),
-        "eye masks": _each(", ".join(fact.mask_keys) or "none in the file: from the head pose" for fact in facts),
+        "eye masks": _each(", ".join(fact.mask_keys) or "none in the file: from the head pose" for fact in facts)
+        + _pose_text([data for person_id, data in findings.shown.items() if findings.facts[person_id].mask_keys]),
         "gaze": _range_text(np.concatenate([fact.gaze for fact in facts])),
         "head": _range_text(np.concatenate([fact.head for fact in facts])),
         "": f"({labels} labels read, persons looked at: {len(facts)}; up and to the picture's left are positive)",
@@ -132,8 +143,16 @@ def _frame_text(fact: PersonFacts) -> str:
     return f"{width} × {height} px, {fact.pixel_type}, {fact.layout.colour_order}"
 
 
+def _pose_text(shown: list[PersonData]) -> str:
+    """In how many of the frames on the sheet the file's own masks did not do; "" if they always did."""
+    by_pose = np.concatenate([data.mask_by_pose for data in shown]) if shown else np.array([])
+    return (
+        f"; for {by_pose.sum()} of {len(by_pose)} frames shown, from the head pose (magenta)" if by_pose.any() else ""
+    )
+
+
 def _range_text(angles: np.ndarray) -> str:
-    low, high = np.degrees(angles.min(axis=0)), np.degrees(angles.max(axis=0))
+    low, high = (np.degrees(edge).round(1) + 0.0 for edge in (angles.min(axis=0), angles.max(axis=0)))  # −0 + 0 is 0
     return f"pitch {low[0]:+.1f} … {high[0]:+.1f}°, yaw {low[1]:+.1f} … {high[1]:+.1f}°"
 
 
@@ -149,25 +168,14 @@ def _chunk_text(fact: PersonFacts) -> str:
 # --- Pictures ---------------------------------------------------------------------------------------------------------
 
 
-def contact_sheet(path: str, findings: Findings) -> np.ndarray:
-    """(H, W, 3) uint8: a row per person, a column per direction of gaze, with gaze, head and eye masks drawn.
-
-    UserError when no frame of them can be read.
-    """
-    rows, problems = [], []
-    for person_id in _spread(list(findings.facts), PERSONS_SHOWN):
-        facts = findings.facts[person_id]
-        try:
-            samples = hdf5.read_person(path, person_id, _farthest(facts), PICTURE_PX).samples
-        except UserError as error:
-            problems.append(str(error))
-            continue
+def contact_sheet(findings: Findings) -> np.ndarray:
+    """(H, W, 3) uint8: a row per person, a column per direction of gaze, with gaze, head and eye masks drawn."""
+    rows = []
+    for person_id, data in findings.shown.items():
         name = person_id if len(person_id) <= ID_LENGTH else f"{person_id[: ID_LENGTH - 1]}…"
-        pictures = [marked(samples, position) for position in range(len(samples))]
+        colours = [POSE_MASK_COLOUR if by_pose else MASK_COLOUR for by_pose in data.mask_by_pose]
+        pictures = [marked(data.samples, position, colour) for position, colour in enumerate(colours)]
         rows.append((f"{name}\n{findings.counts[person_id]} samples", pictures))
-    if not rows:
-        raise UserError(problems[0])
-    print("\n".join(f"{'problem':<11}{text}" for text in problems), end="\n" if problems else "")
     return picture_sheet(COLUMNS, rows)
 
 
@@ -178,7 +186,7 @@ def _farthest(facts: PersonFacts) -> np.ndarray:
     return facts.rows[found]
 
 
-def marked(samples: Samples, position: int) -> np.ndarray:
+def marked(samples: Samples, position: int, mask_colour: tuple[int, int, int] = MASK_COLOUR) -> np.ndarray:
     """One frame (S, S, 3) uint8 with its labels: gaze as an arrow from between the eyes, the head's direction as one
     from the nose, both eyes' masks in outline; darkened where the source shows nothing."""
     size_px = PICTURE_PX * FINENESS
@@ -186,7 +194,7 @@ def marked(samples: Samples, position: int) -> np.ndarray:
     picture[~samples.valid[position]] //= 3
     large = Image.fromarray(picture).resize((size_px, size_px), Image.Resampling.BICUBIC)
     outline = Image.fromarray(_outline(samples.eye_masks[position])).resize(large.size, Image.Resampling.NEAREST)
-    large.paste(MASK_COLOUR, mask=outline)
+    large.paste(mask_colour, mask=outline)
     pen = ImageDraw.Draw(large)
 
     between_eyes, nose = canvas_camera(size_px).project(ARROW_STARTS_MM, head)

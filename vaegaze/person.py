@@ -8,8 +8,10 @@ import numpy as np
 
 from vaegaze.config import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5, synthetic
+from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, load_photo
 from vaegaze.data.redrawing import RenderedPerson
+from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
 
@@ -40,10 +42,11 @@ def load_person(params: OneshotParams, size_px: int) -> Person:
     return person
 
 
+@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
 def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
     given, seed = params.gazecapture_params, params.seed
     print("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
-    print(f"📁 HDF5 file: {given.hdf_path}")
+    print(f"📁 {named(given.hdf_path)}")
     print(f"👤 Person ID: {given.person_id or 'Random'}")
     print(f"📊 Number of samples: {given.num_samples}")
     if Path(given.hdf_path) == Path(DEMO_HDF_PATH) and not Path(given.hdf_path).exists():

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 
 from vaegaze.config import UserError
-from vaegaze.data.layouts import Angles, Layout, detect, known_keys
+from vaegaze.data import persons
+from vaegaze.data.layouts import Angles, Layout, detect, image_keys, known_keys
 from vaegaze.data.masks import eye_mask, threshold
-from vaegaze.data.persons import opened_person, person_counts
+from vaegaze.data.persons import SUFFIX, opened_person
 from vaegaze.data.pictures import read_grey
 from vaegaze.data.placement import draw, place
 from vaegaze.data.redrawing import RenderedPerson
@@ -31,6 +32,7 @@ class PersonData:
     samples: Samples
     layout: str  # name of the row in `layouts`
     mask_source: str  # such as "face_parsing (2 of 30 samples: head pose)"
+    mask_by_pose: np.ndarray  # (N,) bool: whether the head pose had to place one eye's mask or both
     rendered: RenderedPerson | None  # which one, if it is one of ours
 
 
@@ -46,6 +48,34 @@ class PersonFacts:
     rows: np.ndarray  # (K,)
     gaze: np.ndarray  # (K, 2) pitch, yaw in radians, as `Samples` has them
     head: np.ndarray  # (K, 2) the same
+
+
+def person_counts(path: str | Path) -> dict[str, int]:
+    """Person id → number of samples, as `persons.person_counts` says; at least one of them is not 0.
+
+    UserError, besides those of the file itself, says why there is nobody.
+    """
+    counts = persons.person_counts(path)
+    if not any(counts.values()):
+        raise UserError(_why_nobody(path, list(counts)))
+    return counts
+
+
+def _why_nobody(path: str | Path, ids: list[str]) -> str:
+    """What is wrong with the first person who has images or cannot be opened: most often it is so with all."""
+    for person_id in ids:
+        try:
+            with opened_person(path, person_id) as (group, where):
+                if set(group).isdisjoint(image_keys()):
+                    continue
+                layout, datasets = _person(group, where)
+                _written(group, datasets[layout.images_key], where)
+        except UserError as error:
+            return f"{error}; none of the {len(ids)} persons can be used" if len(ids) > 1 else str(error)
+    return (
+        f"{path} holds no samples; expected one group per person, each with images and labels, or a folder of one "
+        f"{SUFFIX} file per person"
+    )
 
 
 def sample_count(path: str | Path, person_id: str) -> int:
@@ -109,9 +139,10 @@ def read_person(
             read[row] = (image, mask, valid, gaze, head, np.int64(row))
 
     samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))))
-    mask_source = _mask_source(mask_keys, mask_path, sum(int(row) in by_pose for row in rows), len(rows))
+    mask_by_pose = np.array([int(row) in by_pose for row in rows])
+    mask_source = _mask_source(mask_keys, mask_path, mask_by_pose.sum(), len(rows))
     log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
-    return PersonData(person_id, samples, layout.name, mask_source, rendered)
+    return PersonData(person_id, samples, layout.name, mask_source, mask_by_pose, rendered)
 
 
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:

@@ -15,12 +15,26 @@ import numpy as np
 
 from vaegaze.config import UserError
 
-PATH_KEY = "oneshot_params.gazecapture_params.hdf_path (or --hdf_path)"
-
 MAX_SAMPLES = 1_000_000  # of one person; GazeCapture's largest has about 2,700
 MAX_ROW_BYTES = 64 * 2**20  # one sample
 MAX_ATTRIBUTE_BYTES = 1024
 MAX_CHUNK_BYTES = 256 * 2**20  # reading one sample unpacks a whole chunk
+
+
+class NoDataSet(UserError):
+    """The path itself is wrong."""
+
+    def __init__(self, what: str):
+        super().__init__(f"{what}; give the path of a gaze data set")
+
+
+@contextmanager
+def path_given_by(key: str) -> Iterator[None]:
+    """Says of a wrong path where it is to be set: of a command that has a key for it. Also a decorator."""
+    try:
+        yield
+    except NoDataSet as error:
+        raise UserError(f"{error} ({key})") from error
 
 
 @contextmanager
@@ -28,15 +42,15 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
     """The file, open for reading. UserError when it is missing, no plain file, no HDF5 file, cut short or damaged."""
     if not Path(path).is_file():
         what = "is no plain file" if Path(path).exists() else "does not exist"
-        raise UserError(f"HDF5 file {path} {what}; set {PATH_KEY} to the path of a gaze data set")
+        raise NoDataSet(f"HDF5 file {path} {what}")
     try:
         if not h5py.is_hdf5(path):
             Path(path).open("rb").close()  # one that may not be read is another matter
-            raise UserError(f"{path} is not an HDF5 file; set {PATH_KEY} to the path of a gaze data set")
+            raise NoDataSet(f"{path} is not an HDF5 file")
         with h5py.File(path, "r") as file:
             yield file
     except PermissionError as error:
-        raise UserError(f"HDF5 file {path} may not be read; grant access to it, or set {PATH_KEY}") from error
+        raise NoDataSet(f"HDF5 file {path} may not be read; grant access to it") from error
     except (OSError, RuntimeError, KeyError) as error:  # what h5py raises on bytes it cannot make sense of
         reason = " ".join(str(error).strip("'\"").split())
         if "unable to lock file" in reason:
