@@ -32,13 +32,20 @@ def save_tensors(path: str | Path, content: dict) -> None:
             ) from error
 
 
+def require_safetensors(what: str) -> None:
+    """UserError without the package: `what` needs it."""
+    try:
+        import safetensors.torch  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{what} {SAFETENSORS_MISSING}") from error
+
+
 def save_safetensors(path: str | Path, state: dict[str, torch.Tensor]) -> None:
     """A state dict as `.safetensors`, atomically; UserError without the package, OSError when it cannot be written."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UserError(f"{path}: writing it {SAFETENSORS_MISSING}") from error
+    require_safetensors(f"{path}: writing it")
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt"})
@@ -76,10 +83,9 @@ def load_tensors(path: str | Path, *, hint: str):
 
 
 def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f"{path}: reading it {SAFETENSORS_MISSING}") from error
+    require_safetensors(f"{path}: reading it")
+    from safetensors.torch import load_file
+
     return load_file(path)
 
 
