@@ -30,7 +30,16 @@ import torch
 
 from vaegaze.config import UserError
 from vaegaze.config_tree import plain, show
-from vaegaze.models.tensor_files import first_line, load_tensors, refuse_mismatch, save_tensors, shapes_of, state_of
+from vaegaze.models.tensor_files import (
+    first_line,
+    is_file,
+    load_tensors,
+    refuse_mismatch,
+    save_tensors,
+    shapes_of,
+    state_of,
+    with_own_memory,
+)
 from vaegaze.models.upstream import (
     CONFIG_ERRORS,
     FORMAT,
@@ -41,6 +50,7 @@ from vaegaze.models.upstream import (
     Contents,
     config_of,
     find_parts,
+    keywords_of,
     with_configs,
 )
 from vaegaze.models.vaegaze import VAEGaze
@@ -100,11 +110,23 @@ def save_adapter(
 
 def weights_fingerprint(model: VAEGaze) -> str:
     """A checksum over all weights, as float32, and the config; how a file stores them does not matter."""
-    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(_normal(model.config), sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy())
     return digest.hexdigest()
+
+
+def _normal(config: dict) -> dict:
+    """The one spelling of all configs that build the same model: every keyword is there, and 1 is 1.0 where it may be.
+
+    To JSON, tuples are lists.
+    """
+    normal = {key: config.get(key, default) for key, default in UPSTREAMS.items()}
+    for part in PARTS:
+        keywords = {key: (config[part].get(key, default), type(default)) for key, default in keywords_of(part).items()}
+        normal[part] = {key: float(value) if kind is float else value for key, (value, kind) in keywords.items()}
+    return normal
 
 
 def load_checkpoint(path: str | Path, base: str | Path | None = None, *, flag: str = "--checkpoint_path") -> Checkpoint:
@@ -187,7 +209,7 @@ def _on_meta(config: dict) -> VAEGaze:
 
 def _with_weights(source: str | Path, model: VAEGaze, state: dict[str, torch.Tensor]) -> VAEGaze:
     refuse_mismatch(source, shapes_of(model), state)
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
+    model.load_state_dict(with_own_memory(state), strict=True, assign=True)
     log.debug("loaded %d tensors from %s", len(state), source)
     return model
 
@@ -199,9 +221,12 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         _refuse_wrong_indices(info)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
-    place, named = Path(base_path or base.path), plain(base.path)
-    if not place.is_file():
-        where = f"there is no file {place}" if base_path else f"it was trained on {named}, which is not there"
+    named, beside = plain(base.path), Path(path).parent  # a relative path is stored as it was typed, somewhere else
+    places = [base_path] if base_path else [base.path, beside / base.path, beside / Path(base.path).name]
+    place = next((Path(place) for place in places if is_file(place)), None)
+    if place is None:
+        where = f"it was trained on {named}, which is not there, nor beside the adapter"
+        where = f"there is no file {base_path}" if base_path else where
         raise UserError(f"{path} is an adapter, and {where}; give its base with --base PATH")
     base_content = load_tensors(place, hint="give the adapter's base with --base PATH")
     if isinstance(base_content, dict) and base_content.get("format") == ADAPTER_FORMAT:
@@ -219,7 +244,7 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         reference = _read_reference(content["reference"], whole.model.image_size)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
-    whole.model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False, assign=True)
+    whole.model.load_state_dict(with_own_memory(state), strict=False, assign=True)
     base = Base(str(place), base.fingerprint)
     return Checkpoint(whole.model, {**whole.info, **info}, reference, base, frozenset(state), whole.notes)
 
