@@ -161,8 +161,11 @@ def test_a_config_without_a_class_name_is_taken_by_its_keys(files, run, tmp_path
         ({"model_type": "vit"}, "it is of no part of a VAE-GAZE model"),
     ],
 )
-def test_configs_of_something_else_are_told(config, words, files, run, tmp_path):
+def test_configs_of_something_else_are_told(config, words, published, files, run, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
+    states = published.states()
+    torch.save({"unet": states["unet"], "gaze_mlp": states["gaze_mlp"]}, files["--unet"])
+    del files["--gaze_mlp"]
     out = run(*flags_of(files)).out
     assert out.count(f"config.json is not used, because {words}") == 2, "for the VAE and the UNet"
 

@@ -201,9 +201,9 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
     lines += [f"  {choice}" for choice in source.contents.choices(part)]
-    lines += [f"  {note}" for note in source.notes]
+    lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
     from_shapes = "from the tensors' shapes"
-    by_default = "the class's defaults" if source.own and source.configs else "from none of these, so as published"
+    by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
     groups = {f"from {place}": [], from_shapes: [], by_default: []}
     for key, value in config.items():
         told = f"from {place}" if key in stated else by_default if key in UNTOLD[part] else from_shapes
