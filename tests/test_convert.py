@@ -719,6 +719,11 @@ def test_files_of_other_formats_of_ours(published, refused):
     content = {"format": "vaegaze-9", "state_dict": prefixed(published.states()["unet"], "unet.")}
     refused("unet", content, "has format 'vaegaze-9'")
     refused("unet", content | {"format": "vaegaze-1"}, "do not describe a VAE-GAZE model")
+    config = {"vae": {}, "unet": {}, "gaze_mlp": {}}
+    content |= {"format": "vaegaze-1", "model_config": config}
+    refused("unet", content, "do not describe a VAE-GAZE model")
+    config["image_size"] = torch.ones(2)
+    refused("unet", content, "image_size is tensor([1., 1.]), expected a whole number")
 
 
 @pytest.mark.parametrize(

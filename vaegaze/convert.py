@@ -180,7 +180,7 @@ def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], s
     It is the UNet's to state, which was trained for it. UserError for flags that say otherwise.
     """
     typed = {key: getattr(params, key) for key in UPSTREAMS if getattr(params, key) is not None}
-    wrong = {key: stated for key, stated in unet.own.items() if typed.get(key, stated) != stated}
+    wrong = {key: stated for key, stated in unet.own.items() if key in typed and typed[key] != stated}
     if wrong:
         said = ", ".join(f"{key} {show(stated)} (given: {show(typed[key])})" for key, stated in wrong.items())
         flags = ", ".join(f"--{key}" for key in wrong)

@@ -111,9 +111,11 @@ def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False)
     if format_ != FORMAT:
         return with_configs(file, contents, wanted)
     configs = content.get("model_config")
-    if not isinstance(configs, dict) or not all(isinstance(configs.get(part), Mapping) for part in PARTS):
+    whole = isinstance(configs, dict) and "image_size" in configs
+    if not whole or not all(isinstance(configs.get(part), Mapping) for part in PARTS):
         raise UserError(f"{file}: the checkpoint's contents do not describe a VAE-GAZE model")
     own = {key: configs.get(key, upstreams) for key, upstreams in UPSTREAMS.items()}
+    refuse_wrong_own(file, own)
     stated_in = dict.fromkeys([*PARTS, "own"], "its own model_config")
     return Source(file, contents, {part: configs[part] for part in PARTS}, stated_in, own)
 
@@ -135,13 +137,20 @@ def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Sou
                 reason = f"{CONFIG_FILES[0]} is" if taken else f"it is of {kind if class_name is None else class_name}"
                 notes.append(f"{name} is not used, because {plain(str(reason))}")
     own = read_config(file.parent / OWN_FILE) if "unet" in wanted else {}
-    if unknown := own.keys() - UPSTREAMS:
-        raise UserError(
-            f"{file.parent / OWN_FILE}: unknown key {plain(min(unknown))!r}, expected {', '.join(UPSTREAMS)}; mend it"
-        )
+    refuse_wrong_own(file.parent / OWN_FILE, own)
     if own:
         stated_in["own"] = OWN_FILE
     return Source(file, contents, configs, stated_in, own, tuple(notes))
+
+
+def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
+    """UserError for a key that is not of UPSTREAMS, or a value of another type."""
+    for key, value in own.items():
+        if key not in UPSTREAMS:
+            raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(UPSTREAMS)}; mend it")
+        if type(value) is not type(UPSTREAMS[key]):
+            expected = "true or false" if type(UPSTREAMS[key]) is bool else "a whole number"
+            raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; mend it")
 
 
 def weights_file(path: Path) -> Path:
