@@ -245,6 +245,52 @@ def test_a_base_in_half_precision_is_the_same(tiny_model, tmp_path):
     assert load_checkpoint(tmp_path / "adapter.pth", tmp_path / "half.pth").reference is None
 
 
+def test_a_base_by_a_path_that_no_file_can_have(both, tmp_path):
+    content = stored(both[1] / "adapter.pth")
+    for path in ("a" * 5000, "a\0b"):
+        content["base"]["path"] = path
+        torch.save(content, tmp_path / "adapter.pth")
+        assert "which is not there" in refusal(tmp_path / "adapter.pth")
+        assert "there is no file" in refusal(tmp_path / "adapter.pth", path)
+        assert "there is no file" in refusal(path)
+
+
+@pytest.mark.parametrize("place", ["base.pth", "checkpoints/base.pth"])
+def test_a_relative_base_is_also_looked_for_beside_the_adapter(place, both, world, tmp_path, monkeypatch):
+    content = stored(both[1] / "adapter.pth")
+    content["base"]["path"] = "checkpoints/base.pth"
+    torch.save(content, tmp_path / "adapter.pth")
+    assert "which is not there, nor beside the adapter" in refusal(tmp_path / "adapter.pth")
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(world.base, tmp_path / place)
+    assert load_checkpoint(tmp_path / "adapter.pth").base.path == str(tmp_path / place)
+
+
+def test_resuming_with_the_base_elsewhere(both, world, tmp_path):
+    """Its weights are the same, which the fingerprint proves."""
+    flags = [*world.flags, *RUN, "--num_steps", 1, "--save", "adapter", "--save_dir", tmp_path]
+    flags += ["--checkpoint_path", both[1] / "adapter.pth"]
+    assert command(*flags).code == 0
+    shutil.copy(world.base, tmp_path / "moved.pth")
+    assert "already finished" in command(*flags, "--base", tmp_path / "moved.pth", "--resume").out
+
+
+def test_a_base_that_went_through_diffusers_is_the_same(tiny_config, tmp_path):
+    """However its config is spelled: what is left out, tuples, whole numbers in place of floats."""
+    tiny_config["vae"] |= {"scaling_factor": 1, "block_out_channels": (8, 8, 16)}
+    model = make_tiny_model(tiny_config)
+    save_checkpoint(tmp_path / "base.pth", model, {})
+    base = Base(str(tmp_path / "base.pth"), weights_fingerprint(load_checkpoint(tmp_path / "base.pth").model))
+    save_adapter(tmp_path / "adapter.pth", model, ["unet.conv_out.bias"], base, {}, None)
+    parts = tmp_path / "parts"
+    there = ["--checkpoint", tmp_path / "base.pth", "--to_diffusers", parts]
+    back = ["--vae", parts / "vae", "--unet", parts / "unet", "--gaze_mlp", parts / "gaze_mlp.safetensors"]
+    with process_restored():
+        assert convert.main([*map(str, there)]) == 0
+        assert convert.main([*map(str, back), "--output", str(tmp_path / "back.pth")]) == 0
+    assert load_checkpoint(tmp_path / "adapter.pth", tmp_path / "back.pth").base.fingerprint == base.fingerprint
+
+
 # --- files that are none ----------------------------------------------------------------------------------------------
 
 
@@ -296,6 +342,23 @@ def test_an_adapter_becomes_a_whole_checkpoint(both, tmp_path, capsys):
     assert "reference frame is not among them" in capsys.readouterr().out
     assert_same_weights(tmp_path / "whole.pth", folder / "finetuned_model.pth")
     assert (tmp_path / "parts/unet/config.json").exists()
+
+
+# --- tensors that share memory ---------------------------------------------------------------------------------------
+
+
+def test_a_base_of_views_of_one_storage(both, world, tmp_path):
+    """The file holds each tensor as a piece of one; the adapter and the resume file hold but their own."""
+    content = stored(world.base)
+    flat, start = torch.cat([tensor.flatten() for tensor in content["state_dict"].values()]), 0
+    for name, tensor in content["state_dict"].items():
+        content["state_dict"][name] = flat[start : start + tensor.numel()].view(tensor.shape)
+        start += tensor.numel()
+    torch.save(content, tmp_path / "views.pth")
+    flags = [*world.flags, *RUN, "--num_steps", 4, "--save", "adapter", "--save_dir", tmp_path]
+    assert command(*flags, "--checkpoint_path", tmp_path / "views.pth").code == 0
+    size = (tmp_path / PERSON / "adapter.pth").stat().st_size
+    assert abs(size - (both[1] / "adapter.pth").stat().st_size) < 1000  # for the base's path
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

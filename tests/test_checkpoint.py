@@ -203,6 +203,25 @@ def test_only_plain_numbers_fit(value, content, tmp_path):
     assert f"{name}: expected" in refusal_of(content, tmp_path)
 
 
+def test_repeated_numbers_are_refused(content, tmp_path):
+    """A few bytes that say they are many would be allocated in full; and what repeats them cannot be trained."""
+    content["state_dict"]["unet.conv_in.bias"] = torch.zeros(1).expand(8)
+    text = refusal_of(content, tmp_path)
+    assert "unet.conv_in.bias: expected (8,), found (8,) of fewer numbers, repeated" in text
+
+
+def test_every_tensor_gets_memory_of_its_own(content, tmp_path):
+    state = content["state_dict"]
+    pair = torch.ones(16)
+    state["unet.conv_in.bias"], state["unet.conv_norm_out.bias"] = pair[:8], pair[8:]
+    state["unet.conv_norm_out.weight"] = state["vae.quant_conv.bias"] = torch.ones(8)
+    state["unet.conv_in.weight"] = state["unet.conv_in.weight"].to(memory_format=torch.channels_last)
+    torch.save(content, tmp_path / "model.pth")
+    tensors = load_checkpoint(tmp_path / "model.pth").model.state_dict().values()
+    assert all(tensor.is_contiguous() and tensor.untyped_storage().nbytes() == 4 * tensor.numel() for tensor in tensors)
+    assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors)
+
+
 def test_many_mismatches_stay_one_short_line(content, tmp_path):
     content["state_dict"] = {}
     text = refusal_of(content, tmp_path)

@@ -1,6 +1,7 @@
 """Published weights to a checkpoint and back: each tensor arrives, or one line says why not."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,42 @@ def test_musetalks_files(published, files, run, tmp_path):
     assert_same(tmp_path / "full.pth", published.weights())
 
 
+def test_musetalk_15s_files(published, files, run, tmp_path):
+    (tmp_path / "musetalkV15").mkdir()
+    torch.save(published.unet.state_dict(), tmp_path / "musetalkV15" / "unet.pth")
+    (tmp_path / "musetalkV15" / "musetalk.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel", **UNET}))
+    assert "from musetalk.json: " in run(*flags_of(files | {"--unet": tmp_path / "musetalkV15"})).out
+    assert_same(tmp_path / "full.pth", published.weights())
+
+
+def test_a_config_without_a_class_name_is_taken_by_its_keys(files, run, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**UNET, "attention_head_dim": 4, "norm_num_groups": 16}))
+    out = run(*flags_of(files)).out
+    assert "from config.json: " in out and "config.json is not used, because it is of UNet\n" in out
+    config = load_checkpoint(tmp_path / "full.pth").model.config
+    assert config["unet"]["norm_num_groups"] == 16 and config["unet"]["attention_head_dim"] == 4
+    assert config["vae"]["norm_num_groups"] == 32
+
+    (tmp_path / "config.json").write_text(json.dumps({**UNET, "attention_heads": 4}))
+    assert_one_line(run(*flags_of(files), "--overwrite", ok=False), "no option 'attention_heads'")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"_class_name": "UNet3D\n"}, "it is of UNet3D\\n"),
+        ({"model_type": "vit"}, "it is of no part of a VAE-GAZE model"),
+    ],
+)
+def test_configs_of_something_else_are_told(config, words, published, files, run, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    states = published.states()
+    torch.save({"unet": states["unet"], "gaze_mlp": states["gaze_mlp"]}, files["--unet"])
+    del files["--gaze_mlp"]
+    out = run(*flags_of(files)).out
+    assert out.count(f"config.json is not used, because {words}") == 2, "for the VAE and the UNet"
+
+
 def test_without_a_config_it_is_inferred_and_shown(published, files, run, tmp_path):
     out = run(*flags_of(files)).out
     assert_same(tmp_path / "full.pth", published.weights())
@@ -252,22 +289,23 @@ EMA_FILES = {
 def test_averaged_copies_are_taken_only_when_asked_for(kind, published, files, run, tmp_path):
     average = {name: tensor + 1 for name, tensor in published.states()["unet"].items()}
     torch.save(EMA_FILES[kind](published.states()["unet"], average), tmp_path / "unet.pth")
-    assert (
-        "there are averaged weights (EMA), too; python -m vaegaze.convert --ema takes those"
-        in run(*flags_of(files)).out
-    )
+    assert "there are averaged weights (EMA), too; --ema takes those" in run(*flags_of(files)).out
     assert_same(tmp_path / "full.pth", published.weights())
     assert "\n  averaged weights (EMA)\n" in run(*flags_of(files), "--ema", "--overwrite").out
     assert_same(tmp_path / "full.pth", published.weights() | prefixed(average, "unet."))
 
 
-def test_averages_in_a_whole_file_are_told(published, tmp_path):
+def test_averages_in_a_whole_file_are_told(published, run, tmp_path):
     states = published.states()
     average = {name: tensor + 1 for name, tensor in states["unet"].items()}
     torch.save({**states, "unet_ema": average}, tmp_path / "upstream.pth")
     assert_same(tmp_path / "upstream.pth", published.weights())
     _, note = load_checkpoint(tmp_path / "upstream.pth").notes
-    assert note.startswith("UNet: there are averaged weights (EMA), too; python -m vaegaze.convert --ema")
+    assert note.startswith("UNet: there are averaged weights (EMA), too; python -m vaegaze.convert --vae ")
+
+    line = note.split("vaegaze.convert ")[1].removesuffix(" --output PATH takes those")
+    run(*shlex.split(line))
+    assert_same(tmp_path / "full.pth", published.weights() | prefixed(average, "unet."))
 
 
 def test_averages_alone(published, files, run, tmp_path):
@@ -289,19 +327,38 @@ def test_a_folder_that_diffusers_averaging_wrote(published, files, run, tmp_path
 def test_a_checkpoint_of_ours_keeps_its_config(files, run, tmp_path):
     model = make_tiny_model()  # of 4 groups, which no shape tells
     save_checkpoint(tmp_path / "ours.pth", model, {})
-    out = run("--vae", tmp_path / "ours.pth", "--unet", tmp_path / "ours.pth", "--image_size", SIZE_PX).out
-    assert "from its own model_config: " in out
+    del model.config["unet"]["attention_head_dim"], model.config["vae"]["scaling_factor"]
+    model = make_tiny_model(model.config)
+    save_checkpoint(tmp_path / "ours.pth", model, {})
+    out = run("--vae", tmp_path / "ours.pth", "--unet", tmp_path / "ours.pth").out
+    assert "from its own model_config: " in out and "as published" not in out
+    assert "the class's defaults: scaling_factor 0.18215\n" in out
+    assert "model:\n  from its own model_config: image_size 32, residual false, fill_eyes false\n" in out
     assert_same(tmp_path / "full.pth", model.state_dict())
     converted = load_checkpoint(tmp_path / "full.pth").model
     latents, angles = torch.ones(1, 4, 8, 8), torch.zeros(1, 2)
     assert torch.equal(converted(latents, latents, angles, angles), model(latents, latents, angles, angles))
 
-    save_checkpoint(tmp_path / "ours.pth", make_tiny_model({**model.config, "residual": True}), {})
-    both = ("--vae", tmp_path / "ours.pth", "--unet", tmp_path / "ours.pth", "--overwrite")
-    assert_one_line(run(*both, ok=False), "a model with residual", "--residual")
-    run(*both, "--residual", "--fill_eyes")
+    assert converted.image_size == SIZE_PX
+
+
+def test_flags_that_contradict_a_checkpoint_of_ours(tiny_config, run, tmp_path):
+    both = ("--vae", tmp_path / "ours.pth", "--unet", tmp_path / "ours.pth")
+    save_checkpoint(tmp_path / "ours.pth", make_tiny_model({**tiny_config, "residual": True, "image_size": 64}), {})
+    refused = run(*both, "--no-residual", "--fill_eyes", "--image_size", 32, ok=False)
+    for words in (
+        "image_size 64 (given: 32)",
+        "residual true (given: false)",
+        "fill_eyes false (given: true)",
+        "as its own model_config says; leave out --image_size, --residual, --fill_eyes",
+    ):
+        assert_one_line(refused, words)
+    run(*both, "--residual")
     config = load_checkpoint(tmp_path / "full.pth").model.config
-    assert config["residual"] is True and config["fill_eyes"] is True
+    assert config["residual"] is True and config["fill_eyes"] is False and config["image_size"] == 64
+
+    save_checkpoint(tmp_path / "ours.pth", make_tiny_model(), {})
+    assert_one_line(run(*both, "--residual", "--overwrite", ok=False), "residual false (given: true)")
 
 
 # --- a new gaze MLP ---------------------------------------------------------------------------------------------------
@@ -347,6 +404,7 @@ def test_diffusers_opens_what_is_written(run, tmp_path, capsys):
     out = run("--checkpoint", tmp_path / "ours.pth", "--to_diffusers", tmp_path / "parts").out
     assert files_in(tmp_path / "parts") == {
         "gaze_mlp.safetensors",
+        "unet/vaegaze.json",
         *(f"{part}/{name}" for part in ("vae", "unet") for name in ("config.json", convert.WEIGHTS)),
     }
     vae, vae_left = diffusers.AutoencoderKL.from_pretrained(tmp_path / "parts/vae", output_loading_info=True)
@@ -378,7 +436,25 @@ def test_what_is_ours_alone_is_told_on_the_way_back(tiny_config, run, tmp_path):
     save_checkpoint(tmp_path / "ours.pth", model, {})
     out = run("--checkpoint", tmp_path / "ours.pth", "--to_diffusers", tmp_path / "parts").out
     assert "residual: the UNet's output is to be added" in out and "fill_eyes: masked eyes" in out
-    assert "--image_size 32 --residual --fill_eyes --output PATH" in out
+    parts = ("--vae", tmp_path / "parts/vae", "--unet", tmp_path / "parts/unet")
+    gaze_mlp = ("--gaze_mlp", tmp_path / "parts/gaze_mlp.safetensors")
+    assert f"{shlex.join(map(str, parts + gaze_mlp))} --output PATH" in out
+
+    out = run(*parts, *gaze_mlp).out
+    assert "model:\n  from vaegaze.json: image_size 32, residual true, fill_eyes true\n" in out
+    config = load_checkpoint(tmp_path / "full.pth").model.config
+    assert config["residual"] is True and config["fill_eyes"] is True and config["image_size"] == SIZE_PX
+    wrong = run(*parts, "--new_gaze_mlp", "--no-fill_eyes", "--overwrite", ok=False)
+    assert_one_line(wrong, "fill_eyes true (given: false), as vaegaze.json says")
+
+    for content, words in (
+        ('{"resdual": true}', "unknown key 'resdual'"),
+        ('{"residual": "yes"}', "residual is 'yes'"),
+        ('{"image_size": -1}', "image_size -1"),
+        ("[", "is no JSON"),
+    ):
+        (tmp_path / "parts/unet/vaegaze.json").write_text(content)
+        assert_one_line(run(*parts, *gaze_mlp, "--overwrite", ok=False), words)
 
 
 def test_nothing_is_replaced_unasked(files, run, tmp_path):
@@ -401,7 +477,14 @@ def test_without_the_safetensors_package(published, files, run, tmp_path, monkey
     words = ("needs the safetensors package", "pip install safetensors")
     assert_one_line(run(*flags_of(files | {"--vae": tmp_path / "vae"}), "--overwrite", ok=False), "reading", *words)
     back = ("--checkpoint", tmp_path / "full.pth", "--to_diffusers", tmp_path / "parts")
-    assert_one_line(run(*back, ok=False), "writing", *words)
+    assert_one_line(run(*back, "--output", tmp_path / "copy.pth", ok=False), "writing", *words)
+    assert not (tmp_path / "parts").exists() and not (tmp_path / "copy.pth").exists()
+
+
+def test_the_hint_names_the_flag_that_was_given(run, tmp_path):
+    outcome = run("--checkpoint", tmp_path / "none.pth", "--output", tmp_path / "copy.pth", ok=False)
+    assert_one_line(outcome, "there is no file", "with --checkpoint")
+    assert "--checkpoint_path" not in outcome.err
 
 
 # --- upstream's files as base models ----------------------------------------------------------------------------------
@@ -426,6 +509,19 @@ def test_a_whole_file_is_taken_as_it_is(kind, published, tmp_path):
     assert_same(tmp_path / "upstream.pth", published.weights())
     (note,) = load_checkpoint(tmp_path / "upstream.pth").notes
     assert "image_size 256" in note and "unet.attention_head_dim 8" in note and "vae.scaling_factor 0.18215" in note
+
+
+def test_a_whole_file_with_a_config_beside_it(published, tmp_path):
+    torch.save(WHOLE_FILES["three keys"](published.states()), tmp_path / "upstream.pth")
+    (tmp_path / "musetalk.json").write_text(json.dumps({**UNET, "attention_head_dim": 4, "norm_eps": 1e-3}))
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    checkpoint = load_checkpoint(tmp_path / "upstream.pth")
+    assert (
+        checkpoint.model.config["unet"]["attention_head_dim"] == 4 and checkpoint.model.unet.conv_norm_out.eps == 1e-3
+    )
+    note, other = checkpoint.notes
+    assert "unet config from musetalk.json; as published: image_size 256" in note and "unet.norm_eps" not in note
+    assert other == "config.json is not used, because it is of no part of a VAE-GAZE model"
 
 
 def test_a_run_from_a_whole_file(published, world, tmp_path):
@@ -623,6 +719,11 @@ def test_files_of_other_formats_of_ours(published, refused):
     content = {"format": "vaegaze-9", "state_dict": prefixed(published.states()["unet"], "unet.")}
     refused("unet", content, "has format 'vaegaze-9'")
     refused("unet", content | {"format": "vaegaze-1"}, "do not describe a VAE-GAZE model")
+    config = {"vae": {}, "unet": {}, "gaze_mlp": {}}
+    content |= {"format": "vaegaze-1", "model_config": config}
+    refused("unet", content, "do not describe a VAE-GAZE model")
+    config["image_size"] = torch.ones(2)
+    refused("unet", content, "image_size is tensor([1., 1.]), expected a whole number")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from command_runs import NOBODY_ESTIMATES, command
 from conftest import process_restored
+from test_convert import Published
 
 from vaegaze import evaluate
 from vaegaze.data import hdf5
@@ -116,3 +117,14 @@ def test_what_is_missing_is_told(flags, words, capsys):
     assert run(*flags) == 2
     err = capsys.readouterr().err
     assert all(word in err for word in words) and err.startswith("error: ")
+
+
+def test_an_upstream_file_and_what_lies_beside_it(world, tmp_path, capsys):
+    torch.save(Published(seed=1).states(), tmp_path / "upstream.pth")
+    (tmp_path / "vaegaze.json").write_text('{"image_size": 32}')
+    assert run(*flags_for(world, tmp_path / "upstream.pth", tmp_path / "n.json", "--num_eval_samples", 1)) == 0
+    out = capsys.readouterr().out
+    assert "image_size from vaegaze.json; config inferred from the tensors' shapes; as published: residual false" in out
+
+    assert run(*flags_for(world, tmp_path / "none.pth", tmp_path / "n.json")) == 2
+    assert capsys.readouterr().err.endswith("give a VAE-GAZE checkpoint with --checkpoint\n")

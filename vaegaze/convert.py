@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,23 @@ from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option, plain, show
 from vaegaze.files import probe_folder, write_text
 from vaegaze.models import GazeMLP, VAEGaze
-from vaegaze.models.checkpoint import FORMAT, assemble, load_checkpoint, save_checkpoint
+from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers_options import covered_by_autoencoder, covered_by_unet
-from vaegaze.models.tensor_files import load_tensors, save_safetensors, state_of
+from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 from vaegaze.models.upstream import (
-    IMAGE_SIZE_PX,
+    OWN_FILE,
     PARTS,
     UNTOLD,
+    UPSTREAMS,
+    WEIGHTS,
     WORDS,
-    Contents,
+    Source,
     config_of,
-    find_parts,
     keywords_of,
+    open_source,
 )
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-WEIGHT_FILES = (WEIGHTS, "diffusion_pytorch_model.bin", "pytorch_model.bin")  # of a folder, the first that is there
-CONFIG_FILES = ("config.json", "musetalk.json")
-MAX_CONFIG_BYTES = 2**20
-EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
-    "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
-}  # fmt: skip
+WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,10 @@ class ConvertParams:
     gaze_mlp: str | None = option(None, help="the gaze MLP, where the UNet's file does not hold it", metavar="PATH")
     new_gaze_mlp: bool = option(False, help="start with a new gaze MLP, drawn by the seed")
     ema: bool = option(False, help="where a file holds trained weights and their average (EMA): take the average")
-    image_size: int = option(IMAGE_SIZE_PX, low=1, help="side of the pictures that the model is for, px")
-    residual: bool = option(False, help="the UNet's output is added to the masked latents")
-    fill_eyes: bool = option(False, help="masked eyes are filled with the colours around them, instead of black")
+    # None: as the UNet's source states it, else as in upstream's model
+    image_size: int | None = option(None, low=1, help="side of the pictures that the model is for, px")
+    residual: bool | None = option(None, help="the UNet's output is added to the masked latents")
+    fill_eyes: bool | None = option(None, help="masked eyes are filled with the colours around them, instead of black")
     seed: int = option(0, low=0, high=2**32 - 1, help="draws the new gaze MLP")
     checkpoint: str | None = option(None, help="in place of vae and unet: a whole model, or an adapter", metavar="PATH")
     base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
@@ -82,17 +79,7 @@ class ConvertConfig:
             if params.new_gaze_mlp and params.gaze_mlp is not None:
                 yield ("convert_params.new_gaze_mlp",), "has no use with --gaze_mlp; leave out one of them"
         else:
-            for name in (
-                "vae",
-                "unet",
-                "gaze_mlp",
-                "new_gaze_mlp",
-                "ema",
-                "image_size",
-                "residual",
-                "fill_eyes",
-                "seed",
-            ):
+            for name in (field.name for field in fields(params) if field.name not in WITH_CHECKPOINT):
                 if origins[f"convert_params.{name}"] != "default":
                     yield (f"convert_params.{name}",), "has no use with --checkpoint, which holds it; leave out one"
             if params.output is None and params.to_diffusers is None:
@@ -115,12 +102,14 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
     targets = [Path(params.output)] if params.output is not None else []
     targets += diffusers_files(folder) if folder is not None else []
     refuse_targets(targets, overwrite=overwrite)
+    if folder is not None:
+        require_safetensors(f"writing {folder}")
 
     if params.checkpoint is None:
         model, info = put_together(params)
         reference = None
     else:
-        checkpoint = load_checkpoint(params.checkpoint, params.base)
+        checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
         for note in checkpoint.notes:
             print(note)
         model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
@@ -150,20 +139,11 @@ def refuse_targets(targets: list[Path], *, overwrite: bool) -> None:
 # ------------------------------------------------------------------------------------------------ from published files
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file of weights, opened."""
-
-    file: Path
-    contents: Contents
-    configs: dict[str, Any]  # by part, as far as something beside the tensors states them
-    stated_in: str
-
-
 def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
     """The model of these files, and what is known of its making. Prints what each part and each value is from."""
-    sources = {"vae": open_source(params.vae, params), "unet": open_source(params.unet, params)}
-    sources["gaze_mlp"] = sources["unet"] if params.gaze_mlp is None else open_source(params.gaze_mlp, params)
+    paths = {part: getattr(params, part) for part in PARTS if getattr(params, part) is not None}
+    sources = {part: open_source(path, [part], ema=params.ema) for part, path in paths.items()}
+    sources.setdefault("gaze_mlp", sources["unet"])
     if params.ema and not any(source.contents.ema for source in sources.values()):
         raise UserError("ema: none of the files holds averaged weights (EMA); leave out --ema")
     if params.new_gaze_mlp:
@@ -173,10 +153,7 @@ def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
             f"{params.unet} holds no gaze MLP; give --gaze_mlp PATH, or --new_gaze_mlp to start with an untrained one"
         )
 
-    for key in ("residual", "fill_eyes"):  # of a checkpoint of ours: drawn otherwise, its UNet means nothing
-        if sources["unet"].configs.get(key, False) and not getattr(params, key):
-            raise UserError(f"{params.unet} is of a model with {key}; give --{key}")
-
+    shape, where_from = settle_shape(params, sources["unet"])
     parts, configs = {}, {}
     for part, source in sources.items():
         if part not in source.contents.parts:
@@ -193,67 +170,45 @@ def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
         parts["gaze_mlp"], configs["gaze_mlp"] = state_of(gaze_mlp), {"num_out": configs["unet"]["cross_attention_dim"]}
         info["trained_on"] += f"; its gaze MLP on nothing (drawn by seed {params.seed})"
         print(f"gaze_mlp: new, drawn by seed {params.seed}; it must be trained before it tells gazes apart")
-    shape = {"image_size": params.image_size, "residual": params.residual, "fill_eyes": params.fill_eyes}
+    print(where_from)
     return assemble(f"{params.vae} and {params.unet}", shape | configs, parts), info
 
 
-def open_source(path: str, params: ConvertParams) -> Source:
-    """Find the file, and what states its config. UserError for whatever is none."""
-    file = weights_file(Path(path))
-    content = load_tensors(file, hint="give a folder or a file of weights, see --help")
-    format_ = content.get("format") if isinstance(content, dict) else None
-    if isinstance(format_, str) and format_.startswith("vaegaze") and format_ != FORMAT:
-        raise UserError(f"{file} has format {plain(format_)!r}, not {FORMAT!r}; give a whole checkpoint or weights")
-    contents = find_parts(str(file), content, ema=params.ema)
-    if format_ == FORMAT:
-        configs = content.get("model_config")
-        if not isinstance(configs, dict) or not all(isinstance(configs.get(part), Mapping) for part in PARTS):
-            raise UserError(f"{file}: the checkpoint's contents do not describe a VAE-GAZE model")
-        return Source(file, contents, configs, "its own model_config")
-    for name in CONFIG_FILES:
-        config = read_config(file.parent / name)
-        for part in contents.parts:
-            if part != "gaze_mlp" and config.get("_class_name") == PARTS[part].__name__:
-                return Source(file, contents, {part: config}, name)
-    return Source(file, contents, {}, "")
+def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], str]:
+    """What belongs to the model as a whole, and in words where each value is from.
 
-
-def weights_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
-    if file is None:
-        raise UserError(f"{path} holds no {', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}; give the file itself")
-    return file
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A config of diffusers, without what its EMAModel adds; empty where there is none. UserError if it is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError("it is too large")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({plain(str(error).splitlines()[0])}); mend or remove it") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds no mapping of config keys; mend or remove it")
-    return {key: value for key, value in config.items() if key not in EMA_NOTES}
+    It is the UNet's to state, which was trained for it. UserError for flags that say otherwise.
+    """
+    typed = {key: getattr(params, key) for key in UPSTREAMS if getattr(params, key) is not None}
+    wrong = {key: stated for key, stated in unet.own.items() if key in typed and typed[key] != stated}
+    if wrong:
+        said = ", ".join(f"{key} {show(stated)} (given: {show(typed[key])})" for key, stated in wrong.items())
+        flags = ", ".join(f"--{key}" for key in wrong)
+        raise UserError(f"{unet.file} is of a model with {said}, as {unet.stated_in['own']} says; leave out {flags}")
+    groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": UPSTREAMS}
+    shape, lines = {}, ["model:"]
+    for place, values in groups.items():
+        new = {key: value for key, value in values.items() if key not in shape}
+        shape |= new
+        lines += [f"  from {place}: {', '.join(f'{key} {show(value)}' for key, value in new.items())}"] if new else []
+    return shape, "\n".join(map(plain, lines))
 
 
 def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     """Where a part is from, and where each value of its config is."""
-    state, stated = source.contents.parts[part], source.configs.get(part, {})
+    state, stated, place = source.contents.parts[part], source.configs.get(part, {}), source.stated_in.get(part, "")
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
     lines += [f"  {choice}" for choice in source.contents.choices(part)]
-    groups = {source.stated_in: [], "the tensors' shapes": [], "none of these, so as published": []}
+    lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
+    from_shapes = "from the tensors' shapes"
+    by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
+    groups = {f"from {place}": [], from_shapes: [], by_default: []}
     for key, value in config.items():
-        told = source.stated_in if key in stated else list(groups)[2 if key in UNTOLD[part] else 1]
+        told = f"from {place}" if key in stated else by_default if key in UNTOLD[part] else from_shapes
         groups[told].append(f"{key} {show(value)}")
-    lines += [f"  from {place}: {', '.join(values)}" for place, values in groups.items() if values]
+    lines += [f"  {told}: {', '.join(values)}" for told, values in groups.items() if values]
     return "\n".join(map(plain, lines))
 
 
@@ -270,7 +225,7 @@ def new_gaze_mlp(num_out: int, seed: int) -> GazeMLP:
 
 def diffusers_files(folder: Path) -> list[Path]:
     parts = [folder / part / name for part in ("vae", "unet") for name in (WEIGHTS, "config.json")]
-    return [*parts, folder / "gaze_mlp.safetensors"]
+    return [*parts, folder / "unet" / OWN_FILE, folder / "gaze_mlp.safetensors"]
 
 
 def write_diffusers(folder: Path, model: VAEGaze) -> None:
@@ -284,11 +239,11 @@ def write_diffusers(folder: Path, model: VAEGaze) -> None:
         config = {"_class_name": PARTS[part].__name__, **own, **covered, "sample_size": sample_size}
         save_safetensors(folder / part / WEIGHTS, state_of(module))
         write_text(folder / part / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
+    own = {key: getattr(model, key) for key in UPSTREAMS}
+    write_text(folder / "unet" / OWN_FILE, json.dumps(own, indent=2) + "\n")
     save_safetensors(folder / "gaze_mlp.safetensors", state_of(model.gaze_mlp))
 
     flags = ["--vae", folder / "vae", "--unet", folder / "unet", "--gaze_mlp", folder / "gaze_mlp.safetensors"]
-    flags += ["--image_size", model.image_size] if model.image_size != IMAGE_SIZE_PX else []
-    flags += [flag for flag, given in (("--residual", model.residual), ("--fill_eyes", model.fill_eyes)) if given]
     print(f"✅ {folder / 'vae'} and {folder / 'unet'} for diffusers, {folder / 'gaze_mlp.safetensors'}")
     if model.residual:
         print("   residual: the UNet's output is to be added to the masked latents")

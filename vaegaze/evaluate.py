@@ -78,7 +78,9 @@ def main(argv: list[str] | None = None) -> int:
 
 @path_given_by("--hdf_path")
 def run(params: EvaluateParams) -> None:
-    checkpoint = load_checkpoint(params.checkpoint, params.base)
+    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+    for note in checkpoint.notes:
+        print(note)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
     device = torch.device(find_device(params.device))
     model = checkpoint.model.to(device)

@@ -182,7 +182,10 @@ def already_finished(
 
 
 def differing_keys(config: Config, folder: RunFolder) -> list[str]:
-    """Each setting in which the stored run differs, with both values."""
+    """Each setting in which the stored run differs, with both values.
+
+    The folder may have moved, and so may an adapter's base, which the fingerprint knows by its weights.
+    """
     stored = resolve(Config, str(folder.config)).config
 
     def value(tree: Config, key: str):
@@ -193,5 +196,5 @@ def differing_keys(config: Config, folder: RunFolder) -> list[str]:
     return [
         f"{key} was {value(stored, key)!r}, now {value(config, key)!r}"
         for key in settings_of(Config)
-        if key != "oneshot_params.save_dir" and value(stored, key) != value(config, key)
+        if key not in ("oneshot_params.save_dir", "oneshot_params.base") and value(stored, key) != value(config, key)
     ]

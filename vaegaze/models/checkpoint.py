@@ -20,6 +20,7 @@ An adapter holds what fine-tuning changed of a base, and is nothing without it:
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,35 @@ import numpy as np
 import torch
 
 from vaegaze.config import UserError
-from vaegaze.config_tree import plain
-from vaegaze.models.tensor_files import first_line, load_tensors, refuse_mismatch, save_tensors, shapes_of, state_of
-from vaegaze.models.upstream import CONFIG_ERRORS, IMAGE_SIZE_PX, PARTS, UNTOLD, WORDS, Contents, config_of, find_parts
+from vaegaze.config_tree import plain, show
+from vaegaze.models.tensor_files import (
+    first_line,
+    is_file,
+    load_tensors,
+    refuse_mismatch,
+    save_tensors,
+    shapes_of,
+    state_of,
+    with_own_memory,
+)
+from vaegaze.models.upstream import (
+    CONFIG_ERRORS,
+    FORMAT,
+    PARTS,
+    UNTOLD,
+    UPSTREAMS,
+    WORDS,
+    Contents,
+    config_of,
+    find_parts,
+    keywords_of,
+    with_configs,
+)
 from vaegaze.models.vaegaze import VAEGaze
 
 log = logging.getLogger(__name__)
 
-FORMAT = "vaegaze-1"
 ADAPTER_FORMAT = "vaegaze-adapter-1"
-HINT = "give a VAE-GAZE checkpoint with --checkpoint_path"
 
 
 @dataclass(frozen=True)
@@ -90,33 +110,45 @@ def save_adapter(
 
 def weights_fingerprint(model: VAEGaze) -> str:
     """A checksum over all weights, as float32, and the config; how a file stores them does not matter."""
-    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(_normal(model.config), sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy())
     return digest.hexdigest()
 
 
-def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
+def _normal(config: dict) -> dict:
+    """The one spelling of all configs that build the same model: every keyword is there, and 1 is 1.0 where it may be.
+
+    To JSON, tuples are lists.
+    """
+    normal = {key: config.get(key, default) for key, default in UPSTREAMS.items()}
+    for part in PARTS:
+        keywords = {key: (config[part].get(key, default), type(default)) for key, default in keywords_of(part).items()}
+        normal[part] = {key: float(value) if kind is float else value for key, (value, kind) in keywords.items()}
+    return normal
+
+
+def load_checkpoint(path: str | Path, base: str | Path | None = None, *, flag: str = "--checkpoint_path") -> Checkpoint:
     """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one, whole.
 
     An adapter is put onto its base, which lies at `base` or else where the adapter says. A file of upstream's is taken
-    as it is if it holds all three parts.
+    as it is if it holds all three parts. `flag` is what the user gives the path with.
     """
-    content = load_tensors(path, hint=HINT)
+    content = load_tensors(path, hint=f"give a VAE-GAZE checkpoint with {flag}")
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
         return _load_adapter(path, content, base)
     if base is not None:
         raise UserError(f"{path} is no adapter; leave out --base")
-    return _load_whole(path, content)
+    return _load_whole(path, content, flag)
 
 
-def _load_whole(path: str | Path, content) -> Checkpoint:
+def _load_whole(path: str | Path, content, flag: str) -> Checkpoint:
     format_ = content.get("format") if isinstance(content, dict) else None
     if format_ != FORMAT:
         contents = find_parts(str(path), {} if isinstance(format_, str) else content)
         if not contents.parts:
-            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see --checkpoint_path")
+            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see {flag}")
         return _load_upstream(path, contents)
     try:
         model = _on_meta(content["model_config"])
@@ -139,12 +171,25 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
             f"{path} holds a {' and a '.join(WORDS[part] for part in parts)}, but no {' and no '.join(missing)}; put "
             "the parts together with python -m vaegaze.convert"
         )
-    configs = {part: config_of(str(path), part, parts[part]) for part in PARTS}
-    model = assemble(path, {"image_size": IMAGE_SIZE_PX, **configs}, parts)
-    assumed = [f"{part}.{key} {configs[part][key]:g}" for part in PARTS for key in UNTOLD[part]]
-    note = f"config inferred from the tensors' shapes; as published: image_size {IMAGE_SIZE_PX}, {', '.join(assumed)}"
-    choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part)]
-    return Checkpoint(model, {}, None, notes=(note, *dict.fromkeys(choices)))
+    source = with_configs(Path(path), contents, PARTS)
+    configs = {part: config_of(str(path), part, parts[part], source.configs.get(part)) for part in PARTS}
+    model = assemble(path, {**UPSTREAMS, **source.own, **configs}, parts)
+    said = [f"{part} config from {source.stated_in[part]}" for part in source.configs]
+    said += [f"{', '.join(source.own)} from {source.stated_in['own']}"] if source.own else []
+    said += ["config inferred from the tensors' shapes"] if not source.configs else []
+    assumed = [f"{key} {show(value)}" for key, value in UPSTREAMS.items() if key not in source.own]
+    assumed += [
+        f"{part}.{key} {configs[part][key]:g}"
+        for part in PARTS
+        for key in UNTOLD[part]
+        if key not in source.configs.get(part, {})
+    ]
+    said += [f"as published: {', '.join(assumed)}"] if assumed else []
+    ema = (
+        f"python -m vaegaze.convert --vae {shlex.quote(str(path))} --unet {shlex.quote(str(path))} --ema --output PATH"
+    )
+    choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part, ema)]
+    return Checkpoint(model, {}, None, notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))
 
 
 def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:
@@ -164,7 +209,7 @@ def _on_meta(config: dict) -> VAEGaze:
 
 def _with_weights(source: str | Path, model: VAEGaze, state: dict[str, torch.Tensor]) -> VAEGaze:
     refuse_mismatch(source, shapes_of(model), state)
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
+    model.load_state_dict(with_own_memory(state), strict=True, assign=True)
     log.debug("loaded %d tensors from %s", len(state), source)
     return model
 
@@ -176,14 +221,17 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         _refuse_wrong_indices(info)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
-    place, named = Path(base_path or base.path), plain(base.path)
-    if not place.is_file():
-        where = f"there is no file {place}" if base_path else f"it was trained on {named}, which is not there"
+    named, beside = plain(base.path), Path(path).parent  # a relative path is stored as it was typed, somewhere else
+    places = [base_path] if base_path else [base.path, beside / base.path, beside / Path(base.path).name]
+    place = next((Path(place) for place in places if is_file(place)), None)
+    if place is None:
+        where = f"it was trained on {named}, which is not there, nor beside the adapter"
+        where = f"there is no file {base_path}" if base_path else where
         raise UserError(f"{path} is an adapter, and {where}; give its base with --base PATH")
     base_content = load_tensors(place, hint="give the adapter's base with --base PATH")
     if isinstance(base_content, dict) and base_content.get("format") == ADAPTER_FORMAT:
         raise UserError(f"{place} is an adapter itself, and no base; give the base of {path} with --base PATH")
-    whole = _load_whole(place, base_content)
+    whole = _load_whole(place, base_content, "--base")
     if weights_fingerprint(whole.model) != base.fingerprint:
         raise UserError(
             f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}: give "
@@ -196,7 +244,7 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         reference = _read_reference(content["reference"], whole.model.image_size)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
-    whole.model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False, assign=True)
+    whole.model.load_state_dict(with_own_memory(state), strict=False, assign=True)
     base = Base(str(place), base.fingerprint)
     return Checkpoint(whole.model, {**whole.info, **info}, reference, base, frozenset(state), whole.notes)
 

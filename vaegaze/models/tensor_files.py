@@ -32,13 +32,20 @@ def save_tensors(path: str | Path, content: dict) -> None:
             ) from error
 
 
+def require_safetensors(what: str) -> None:
+    """UserError without the package: `what` needs it."""
+    try:
+        import safetensors.torch  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{what} {SAFETENSORS_MISSING}") from error
+
+
 def save_safetensors(path: str | Path, state: dict[str, torch.Tensor]) -> None:
     """A state dict as `.safetensors`, atomically; UserError without the package, OSError when it cannot be written."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UserError(f"{path}: writing it {SAFETENSORS_MISSING}") from error
+    require_safetensors(f"{path}: writing it")
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt"})
@@ -48,12 +55,20 @@ def save_safetensors(path: str | Path, state: dict[str, torch.Tensor]) -> None:
             ) from error
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; none is at a path that no file can have, such as a too long one."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def load_tensors(path: str | Path, *, hint: str):
     """What a file of tensors and plain values holds, on the CPU; every failure is one UserError that ends in `hint`.
 
     `.safetensors` is read as such, all else by torch.load, restricted to tensors and plain values.
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise UserError(f"there is no file {path}; {hint}")
     try:
         if Path(path).suffix == ".safetensors":
@@ -76,10 +91,9 @@ def load_tensors(path: str | Path, *, hint: str):
 
 
 def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f"{path}: reading it {SAFETENSORS_MISSING}") from error
+    require_safetensors(f"{path}: reading it")
+    from safetensors.torch import load_file
+
     return load_file(path)
 
 
@@ -103,7 +117,28 @@ def refuse_mismatch(source: str | Path, wanted: Mapping[str, tuple[int, ...]], s
 def _shape(value) -> tuple[int, ...] | str:
     """Of a tensor that holds numbers; what else a file may bring fits nowhere."""
     plain_tensor = isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu"
-    return tuple(value.shape) if plain_tensor and value.is_floating_point() else "something else"
+    if not plain_tensor or not value.is_floating_point():
+        return "something else"
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():  # a few bytes could say: terabytes
+        return f"{tuple(value.shape)} of fewer numbers, repeated"
+    return tuple(value.shape)
+
+
+def with_own_memory(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors as float32, each in plain order in memory that is all its own, as training and saving need them.
+
+    In a file they may be views of one storage: each would be saved with all of it, and train with its neighbours.
+    """
+    own, seen = {}, set()
+    for name, tensor in state.items():
+        tensor = tensor.float()
+        storage = tensor.untyped_storage()
+        whole = tensor.is_contiguous() and storage.nbytes() == tensor.numel() * tensor.element_size()
+        if not whole or storage.data_ptr() in seen:
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
+        seen.add(tensor.untyped_storage().data_ptr())
+        own[name] = tensor
+    return own
 
 
 def _begins_as_pickle(path: str | Path) -> bool:

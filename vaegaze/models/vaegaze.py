@@ -32,6 +32,9 @@ class VAEGaze(nn.Module):
             raise ValueError(f"image_size {self.image_size!r} is no whole number from 1 to {MAX_SIZE_PX}")
         self.residual: bool = config.get("residual", False)
         self.fill_eyes: bool = config.get("fill_eyes", False)
+        for key in ("residual", "fill_eyes"):
+            if type(getattr(self, key)) is not bool:
+                raise ValueError(f"{key} is {getattr(self, key)!r}, neither true nor false")
         self.vae = AutoencoderKL(**config["vae"])
         self.unet = UNet2DConditionModel(**config["unet"])
         self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
