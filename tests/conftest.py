@@ -104,3 +104,39 @@ def process_restored():
         torch.set_num_threads(threads)
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+
+
+@pytest.fixture(scope="session")
+def published():
+    """Random weights as diffusers holds them, and a gaze MLP. To be looked at only."""
+    from published_weights import Published  # with it diffusers, which few tests need
+
+    return Published(seed=1)
+
+
+@pytest.fixture
+def files(published, tmp_path):
+    """One plain file for each part, as flags."""
+    states = published.states()
+    for part, state in states.items():
+        torch.save(state, tmp_path / f"{part}.pth")
+    return {f"--{part}": tmp_path / f"{part}.pth" for part in states}
+
+
+@pytest.fixture
+def run_convert(capsys, tmp_path):
+    """The command, which writes to full.pth unless it is told otherwise; returns how it ended."""
+    from command_runs import Outcome
+
+    from vaegaze import convert
+
+    def run(*flags, ok=True):
+        flags = [*flags] if "--checkpoint" in flags else ["--output", tmp_path / "full.pth", *flags]
+        with process_restored():
+            code = convert.main([str(flag) for flag in flags])
+        captured = capsys.readouterr()
+        outcome = Outcome(code, captured.out, captured.err)
+        assert (code == 0) is ok, outcome
+        return outcome
+
+    return run

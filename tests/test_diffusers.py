@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from published_weights import with_random_weights
 
 from vaegaze.models import AutoencoderKL, UNet2DConditionModel, VAEGaze
 from vaegaze.models.diffusers_options import WITHOUT_EFFECT, covered_by_autoencoder, covered_by_unet
@@ -104,15 +105,6 @@ def pair_of(kind, config, dtype, seed=0):
     with_random_weights(source, seed)
     target.load_state_dict(source.state_dict(), strict=True)
     return ours, theirs
-
-
-@torch.no_grad()
-def with_random_weights(model, seed):
-    """Every tensor random, biases and norms too; scaled so that numbers stay near 1 through any depth."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        fan_in = parameter[0].numel() if parameter.ndim > 1 else 16
-        parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, fan_in**-0.5, generator=generator)
 
 
 def random_like(*shape, dtype, seed=0):

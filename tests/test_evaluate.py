@@ -2,16 +2,20 @@
 
 import json
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from command_runs import NOBODY_ESTIMATES, command
-from conftest import process_restored
-from test_convert import Published
+from conftest import SIZE_PX, process_restored
+from published_weights import Published
 
 from vaegaze import evaluate
 from vaegaze.data import hdf5
+from vaegaze.data.selection import rows_left
+from vaegaze.data.synthetic import write_hdf5
 from vaegaze.evaluation import draw, measure
-from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.training import choose_references, prepare_frames
 
@@ -104,6 +108,17 @@ def test_nothing_held_out(world, tmp_path, capsys):
     model = tmp_path / "person_004" / "finetuned_model.pth"
     assert run("--checkpoint", model, "--hdf_path", world.hdf_path, "--person_id", "person_004") == 2
     assert "--frames all" in capsys.readouterr().err
+
+
+def test_a_person_with_a_damaged_label_elsewhere_is_still_evaluated(tmp_path, tiny_model):
+    """A frame that is neither drawn nor looked at for a reference spoils nothing."""
+    write_hdf5(tmp_path / "large.h5", 1, SIZE_PX, samples=64, split="demo")
+    seen = set(rows_left(64, (), evaluate.REFERENCE_POOL, 0).tolist())
+    with h5py.File(tmp_path / "large.h5", "a") as file:
+        file["person_001/labels"][min(set(range(64)) - seen)] = np.nan
+    save_checkpoint(tmp_path / "base.pth", tiny_model, {})
+    data = ("--hdf_path", tmp_path / "large.h5", "--person_id", "person_001", "--num_eval_samples", 2)
+    assert run("--checkpoint", tmp_path / "base.pth", *data) == 0
 
 
 @pytest.mark.parametrize(

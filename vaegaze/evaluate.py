@@ -28,7 +28,7 @@ from vaegaze.person import if_drawn_today
 from vaegaze.reporting import estimator_lines, numbers_table
 from vaegaze.training import choose_references, prepare_frames
 
-FRONTAL = 8  # frames to choose the reference from; more than two, since some may be the same picture
+REFERENCE_POOL = 32  # frames of the person to choose a reference from, as many as fine-tuning has
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,12 @@ def is_of(checkpoint: Checkpoint, person_id: str) -> bool:
 
 
 def references_for(checkpoint: Checkpoint, params: EvaluateParams, samples: Samples) -> list[Reference]:
-    """The frame that the model was fine-tuned with, or the person's most frontal; and another for that frame itself."""
+    """The frame that the model was fine-tuned with, or a frontal one; and another for that frame itself."""
     if not is_of(checkpoint, params.person_id):
         total = hdf5.sample_count(params.hdf_path, params.person_id)
-        facts = hdf5.describe_person(params.hdf_path, params.person_id, at_most=total)  # not only those that are drawn
-        frontal = facts.rows[np.argsort(np.linalg.norm(facts.head, axis=1), kind="stable")][:FRONTAL]
+        pool = rows_left(total, (), REFERENCE_POOL, params.seed).tolist()  # however many are drawn
         size_px = checkpoint.model.image_size
-        return choose_references(hdf5.read_person(params.hdf_path, params.person_id, frontal.tolist(), size_px).samples)
+        return choose_references(hdf5.read_person(params.hdf_path, params.person_id, pool, size_px).samples)
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []

@@ -101,7 +101,7 @@ def look_at(path: str) -> Findings:
 
 def _spread(items: Sequence, at_most: int) -> list:
     """At most so many of the items, evenly spread, first and last among them."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, at_most).round().astype(int))]
+    return [items[i] for i in hdf5.evenly_spread(len(items), at_most)]
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

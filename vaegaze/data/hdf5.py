@@ -19,8 +19,6 @@ from vaegaze.data.redrawing import RenderedPerson
 from vaegaze.data.safe_hdf5 import plain_attributes, safe_datasets, written_rows
 from vaegaze.data.samples import Samples
 
-__all__ = ["PersonData", "PersonFacts", "describe_person", "person_counts", "read_person", "sample_count"]
-
 log = logging.getLogger(__name__)
 
 
@@ -88,6 +86,11 @@ def sample_count(path: str | Path, person_id: str) -> int:
         return _written(group, datasets[layout.images_key], where)
 
 
+def evenly_spread(total: int, at_most: int) -> np.ndarray:
+    """At most so many of 0 … total − 1, evenly spread, the first and the last among them; total is at least 1."""
+    return np.unique(np.linspace(0, total - 1, at_most).round().astype(int))
+
+
 def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFacts:
     """Looks at how a person is stored, and at the labels of at most so many samples, evenly spread.
 
@@ -97,7 +100,7 @@ def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFac
         layout, datasets = _person(group, where)
         images = datasets[layout.images_key]
         total = _written(group, images, where)
-        rows = np.unique(np.linspace(0, total - 1, at_most).round().astype(int))
+        rows = evenly_spread(total, at_most)
         labels = [_labels(datasets, layout, int(row), f"{where}, row {row}") for row in rows]
         gaze, head = map(np.stack, zip(*labels))
         mask_keys = layout.mask_keys(datasets)
