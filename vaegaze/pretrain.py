@@ -129,6 +129,7 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
         write_text(Path(params.output).with_suffix(".md"), model_card(config, path, model, progress))
         print(f"✅ {params.output}")
     if distributed.is_initialized():
+        distributed.barrier()  # one that leaves while the first still writes can bring the whole run down
         distributed.destroy_process_group()
 
 
