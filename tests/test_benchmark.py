@@ -10,15 +10,18 @@ from conftest import SIZE_PX, make_tiny_model, process_restored
 from PIL import Image
 
 from vaegaze import benchmark
-from vaegaze.benchmark import BASE, POOL, BenchmarkParams, Task, grid
-from vaegaze.benchmark_report import Cell, help_rows, interval, strategy_rows, table
+from vaegaze.benchmark import POOL, BenchmarkParams, Task, grid
+from vaegaze.benchmark_report import AUTOENCODER, BASE, Cell, help_rows, interval, strategy_rows, table
+from vaegaze.evaluation import measure
 from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.strategies import STRATEGIES
+from vaegaze.training import prepare_frames
 
 VAL = [Task("val", "person_001", BASE, 32, 0), Task("val", "person_001", "selective", 32, 0, (("num_steps", 1),))]
 TEST = [Task("test", "person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]
-TASKS = [*VAL, *TEST]
+CEILING = Task("test", "person_001", AUTOENCODER, 32, 0)
+TASKS = [*VAL, *TEST, CEILING]
 
 
 class Blind(torch.nn.Module):
@@ -30,7 +33,7 @@ class Blind(torch.nn.Module):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """Runs the command on a tiny model, a grid of eight cells and four held-out frames."""
+    """Runs the command on a tiny model, a grid of nine cells and four held-out frames."""
     monkeypatch.setattr(benchmark, "grid", lambda name: TASKS)
     monkeypatch.setattr(benchmark, "HELD_OUT", 4)
     info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
@@ -43,7 +46,7 @@ def bench(tmp_path, monkeypatch):
     def run(*flags):
         paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
         paths.append(f"--estimator={tmp_path / 'estimator.pth'}")
-        more = ["--num_steps=2", "--vgg_loss=0", "--threads=1", "--device=cpu", f"--output={tmp_path / 'docs/b.md'}"]
+        more = ["--num_steps=2", "--vgg_loss=0", "--workers=1", "--device=cpu", f"--output={tmp_path / 'docs/b.md'}"]
         with process_restored():
             return benchmark.main([*paths, *more, *flags])
 
@@ -70,13 +73,17 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert bench() == 0
     content = json.loads((tmp_path / "docs" / "b.json").read_text())
-    val, test = content["cells"][:2], content["cells"][2:]
+    val, test, ceiling = content["cells"][:2], content["cells"][2:8], content["cells"][8]
     assert [cell["k"] for cell in test] == [1, 4, 32] * 2
     assert content["cells"][:3] == list(finished.values()), "what was measured is not measured again"
     assert test[3]["numbers"]["eye_l1"] != test[0]["numbers"]["eye_l1"]
     assert val[0]["numbers"]["eye_l1"] != test[2]["numbers"]["eye_l1"], "they are other persons"
     assert val[1]["changed"] == {"num_steps": 1} and val[1]["numbers"]["eye_l1"] != val[0]["numbers"]["eye_l1"]
+    numbers = autoencoder_alone(tmp_path)
+    assert ceiling["numbers"]["eye_l1"] == pytest.approx(numbers["eye_l1"]) and ceiling["seconds"] < 1
+    assert ceiling["numbers"]["redirected_eye_psnr"] != test[0]["numbers"]["redirected_eye_psnr"]
     text = (tmp_path / "docs" / "b.md").read_text()
+    assert f"| `autoencoder` | 32 | {numbers['eye_l1']:.4f} |" in text
     assert (
         f"{test[5]['numbers']['eye_l1']:.4f}" in text and f"| `num_steps` 1 | {val[1]['numbers']['eye_l1']:.4f}" in text
     )
@@ -86,6 +93,17 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert max(map(len, text.splitlines()[:12])) <= 120
 
 
+@torch.no_grad()
+def autoencoder_alone(tmp_path):
+    """What the tiny autoencoder makes of the true held-out frames."""
+    params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))
+    file = tmp_path / "work" / "test_persons_1.h5"
+    samples = benchmark.BenchmarkPerson(file, "test", "person_001", params, torch.device("cpu")).held_out
+    model = make_tiny_model()
+    frames = prepare_frames(model, samples, [], torch.device("cpu"))
+    return measure(model.decode(model.encode(frames.target)).clamp(-1, 1), frames)
+
+
 def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     assert bench() == 0
     more = [Task("test", "person_002", task.strategy, task.k, 0) for task in TEST]
@@ -93,7 +111,7 @@ def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     before = json.loads((tmp_path / "work" / "cells.json").read_text())
     assert bench() == 0
     after = json.loads((tmp_path / "work" / "cells.json").read_text())
-    assert len(after) == 14 and {name: after[name] for name in before} == before
+    assert len(after) == 15 and {name: after[name] for name in before} == before
 
 
 def test_cells_of_another_model_are_not_mixed_in(bench, tmp_path, capsys):
@@ -138,7 +156,7 @@ def test_grids():
         settings, tasks = ([task for task in tasks if task.split == split] for split in ("val", "test"))
         assert {task.changed for task in settings} == {(), *((change,) for change in benchmark.CHANGES)}
         assert len({task.person for task in tasks}) == persons
-        assert {task.strategy for task in tasks} == {BASE, *STRATEGIES}
+        assert {task.strategy for task in tasks} == {AUTOENCODER, BASE, *STRATEGIES}
         for task in tasks:
             base = Task("test", task.person, BASE, task.k, 0 if task.k == POOL else task.seed)
             assert base in tasks, "each is compared with its own base"

@@ -318,6 +318,17 @@ def test_every_strategy_runs(strategy, world, tmp_path):
     assert changed == ({"unet", "gaze_mlp"} if mlp else {"unet"})
 
 
+def test_images_in_a_mirror_train_too_and_count_for_nothing_else(world, tmp_path):
+    flags = (*world.flags, "--person_id", "person_004", "--num_steps", 4, "--sample_every", 4, "--save_dir")
+    plain, mirrored = (command(*flags, tmp_path / name, *more) for name, more in (("a", ()), ("b", ("--mirror",))))
+    assert plain.code == mirrored.code == 0, mirrored
+    assert "the training frames themselves (3)" in mirrored.out
+    first, second = (json.loads((tmp_path / name / "person_004/summary.json").read_text()) for name in "ab")
+    assert first["before"] == second["before"] and first["after"] != second["after"]
+    pictures = [Image.open(tmp_path / name / "person_004/samples/step_000000.png") for name in "ab"]
+    assert pictures[0].size == pictures[1].size
+
+
 def test_a_dry_run_looks_at_the_resume_file(finished, tmp_path):
     flags, _, folder = finished
     (tmp_path / PERSON).mkdir()

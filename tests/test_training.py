@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_tiny_model
+from conftest import SIZE_PX, make_tiny_model
 
 from vaegaze.config import LossParams, OneshotParams
+from vaegaze.data.masks import pose_mask
 from vaegaze.losses import Loss
 from vaegaze.models import to_unit_range
 from vaegaze.strategies import freeze_all_but
@@ -19,6 +20,7 @@ from vaegaze.training import (
     choose_references,
     make_optimizer,
     prepare_frames,
+    prepare_training_frames,
     training_steps,
 )
 
@@ -141,6 +143,37 @@ def test_without_reference_its_latents_are_zero(tiny_model, rendered_samples):
     frames = prepare_frames(tiny_model, rendered_samples.take([3]), [], CPU)
     assert frames.reference_latents.shape == frames.masked_latents.shape == (1, 4, 8, 8)
     assert frames.reference_latents.abs().max() == 0
+
+
+@torch.no_grad()
+def test_frames_in_a_mirror(tiny_model, rendered_samples):
+    samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.1), (0.2, 0.0)])
+    samples.valid[1, :, :5] = False
+    frames = prepare_frames(tiny_model, samples, choose_references(samples), CPU)
+    both = prepare_training_frames(tiny_model, samples, CPU, mirror=True)
+    assert len(both) == 8
+    for name, tensor in vars(frames).items():
+        assert torch.equal(getattr(both, name)[:4], tensor), name
+    for name in ("target", "eye_masks", "valid"):
+        assert torch.equal(getattr(both, name)[4:], getattr(frames, name).flip(-1)), name
+    for name in ("head", "gaze"):
+        assert torch.equal(getattr(both, name)[4:], getattr(frames, name) * torch.tensor([1, -1])), name
+    assert torch.equal(
+        both.masked_latents[4:5], tiny_model.encode(tiny_model.mask(both.target[4:5], both.eye_masks[4:5]))
+    )
+    most_frontal, next_one = (tiny_model.encode(frames.target[row : row + 1].flip(-1))[0] for row in (2, 3))
+    for i in range(4):
+        assert torch.equal(both.reference_latents[4 + i], next_one if i == 2 else most_frontal)
+
+    alone = prepare_training_frames(tiny_model, samples, CPU, mirror=False)
+    assert all(torch.equal(getattr(alone, name), tensor) for name, tensor in vars(frames).items())
+
+
+def test_a_mirrored_head_has_mirrored_eyes(rendered_samples):
+    mirrored = rendered_samples.mirrored()
+    for sample_mask, head in zip(mirrored.eye_masks, mirrored.head):
+        assert (sample_mask != pose_mask(head, SIZE_PX)).sum() <= 0.02 * sample_mask.sum()
+    assert np.array_equal(mirrored.indices, rendered_samples.indices)
 
 
 def test_looking_changes_the_gaze_alone(tiny_model, rendered_samples):

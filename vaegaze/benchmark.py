@@ -10,6 +10,8 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,19 +19,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from vaegaze.benchmark_report import FEW, Cell, write_report
+from vaegaze.benchmark_report import AUTOENCODER, BASE, FEW, Cell, write_report
 from vaegaze.command import run_command
 from vaegaze.config import LossParams, OneshotParams, UserError
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import option
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.samples import Samples
-from vaegaze.device import find_device
+from vaegaze.device import find_device, find_precision
 from vaegaze.evaluation import Estimator, all_finite, draw, evaluate, redirect
 from vaegaze.files import atomic_path, write_text
 from vaegaze.losses import Loss, mean_over
-from vaegaze.models import to_pixels
+from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import load_estimator
 from vaegaze.person import if_drawn_today
@@ -42,12 +45,12 @@ from vaegaze.training import (
     choose_references,
     make_optimizer,
     prepare_frames,
+    prepare_training_frames,
     training_steps,
 )
 
 HELD_OUT = 16
 POOL = 32  # further frames of each person, out of which k are trained on
-BASE = "base"  # in place of a strategy: nothing is trained
 SHOWN = 4  # held-out frames of the first person, in the report
 CHANGES = (  # each alone, on val persons
     ("learning_rate", 2e-5),
@@ -56,8 +59,9 @@ CHANGES = (  # each alone, on val persons
     ("mask_l1_loss", 0.0),
     ("mask_l1_loss", 8.0),
     ("vgg_loss", 0.1),
-    ("num_steps", 100),
-    ("num_steps", 600),
+    ("num_steps", 50),
+    ("num_steps", 500),
+    ("mirror", False),
 )
 _HELD_OUT_STREAM, _TRAIN_STREAM = 0, 1
 
@@ -74,14 +78,16 @@ class BenchmarkParams:
     output: str = option("./docs/benchmark.md", help="the tables; beside it the same as .json", metavar="PATH")
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
     seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
-    num_steps: int = option(200, low=1, help="training steps of each cell")
+    num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
+    mirror: bool = option(True, help="as in fine-tuning")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
     vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
-    threads: int = option(2, low=1, help="CPU threads")
+    workers: int = option(2, low=1, help="cells at once, each on one CPU thread: small models gain little by more")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
+    precision: str = option("auto", choices=("auto", "fp32", "bf16"), help="as in fine-tuning")
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Task:
     strategy: str
     k: int
     seed: int
-    changed: tuple[tuple[str, float], ...] = ()  # settings other than the command's
+    changed: tuple[tuple[str, float | bool], ...] = ()  # settings other than the command's
 
     @property
     def name(self) -> str:
@@ -118,6 +124,7 @@ def grid(name: str) -> list[Task]:
         for strategy, changed in ((BASE, ()), ("selective", ()), *(("selective", (change,)) for change in CHANGES))
     ]
     for number in range(1, persons + 1):
+        tasks.append(Task("test", f"person_{number:03d}", AUTOENCODER, POOL, 0))
         for strategy in (BASE, *strategies):
             for k in ks:
                 for seed in range(seeds):
@@ -143,9 +150,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     work_dir = Path(params.work_dir)
     estimator = load_estimator(params.estimator)
-    device = torch.device(find_device(params.device))
-    tasks, cells = grid(params.grid), finished_cells(work_dir, params, device, overwrite=overwrite)
-    torch.set_num_threads(params.threads)
+    name = find_device(params.device)
+    params = replace(params, device=name, precision=find_precision(params.precision, name))
+    device = torch.device(name)
+    tasks, cells = grid(params.grid), finished_cells(work_dir, params, overwrite=overwrite)
+    torch.set_num_threads(1)
     files = {}
     for split in dict.fromkeys(task.split for task in tasks):
         persons = len({task.person for task in tasks if task.split == split})
@@ -154,15 +163,23 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
             synthetic.write_hdf5(files[split], persons, seed=params.seed, samples=HELD_OUT + POOL, split=split)
     stop = StopSignals()
 
-    person = None
-    with progress_bar("benchmark", len(tasks), initial=sum(task.name in cells for task in tasks)) as bar:
-        for task in tasks:
-            if task.name in cells:
-                continue
-            if person is None or (person.split, person.name) != (task.split, task.person):
-                person = BenchmarkPerson(files[task.split], task.split, task.person, params, device)
-            settings = replace(params, **dict(task.changed))
-            cells[task.name] = measure_cell(task, person, settings, estimator.model.to(device), stop)
+    @lru_cache(maxsize=2 * params.workers)
+    def read(split: str, name: str) -> BenchmarkPerson:
+        return BenchmarkPerson(files[split], split, name, params, device)
+
+    def measure(task: Task) -> Cell:
+        stop.check()
+        person = read(task.split, task.person)
+        return measure_cell(task, person, replace(params, **dict(task.changed)), estimator.model, stop)
+
+    estimator.model.to(device)
+    missing = [task for task in tasks if task.name not in cells]
+    with (
+        progress_bar("benchmark", len(tasks), initial=len(tasks) - len(missing)) as bar,
+        ThreadPoolExecutor(params.workers) as pool,
+    ):
+        for task, cell in zip(missing, pool.map(measure, missing)):
+            cells[task.name] = cell
             write_text(work_dir / "cells.json", json.dumps({k: asdict(v) for k, v in cells.items()}, indent=1))
             bar.update()
     ordered = [cells[task.name] for task in tasks]
@@ -171,12 +188,11 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     print(f"✅ {params.output}")
 
 
-def finished_cells(
-    work_dir: Path, params: BenchmarkParams, device: torch.device, *, overwrite: bool
-) -> dict[str, Cell]:
+def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
     """What an earlier call has measured with these settings and files. UserError where any of them was another."""
-    settings = {name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid")}
-    settings["device"] = str(device)
+    settings = {
+        name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid", "workers")
+    }
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
@@ -228,20 +244,25 @@ def measure_cell(
     redirections = redirect(held_out, person.held_out, person.true)
 
     started = time.perf_counter()
-    if task.strategy != BASE:
+    if task.strategy not in (BASE, AUTOENCODER):
         settings = OneshotParams(num_steps=params.num_steps, learning_rate=params.learning_rate, seed=task.seed)
         freeze_all_but(model, task.strategy)
-        frames: Frames = prepare_frames(model, train, references, person.device)
+        frames = prepare_training_frames(model, train, person.device, mirror=params.mirror)
         optimizer = make_optimizer(model, settings)
         loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
         loss = make_loss(loss_params, person.device)
         try:
-            for _ in training_steps(model, optimizer, frames, loss, settings, precision="fp32"):
+            for _ in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
                 stop.check()
         except TrainingDiverged as error:
             raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
     seconds = time.perf_counter() - started
-    numbers = evaluate(model, held_out, person.held_out, estimator, redirections, stop.check)
+    drawing = model
+    if task.strategy == AUTOENCODER:
+        held_out = unmasked(model, held_out)
+        redirections = replace(redirections, frames=unmasked(model, redirections.frames))
+        drawing = decoding(model)
+    numbers = evaluate(drawing, held_out, person.held_out, estimator, redirections, stop.check)
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
 
@@ -255,6 +276,17 @@ def measure_cell(
                 Image.fromarray(np.concatenate([*pictures], axis=0)).save(temporary)
     known = asdict(task) | {"changed": dict(task.changed)}
     return Cell(**known, seconds=round(seconds, 2), numbers=numbers, worst_frame=worst_frame)
+
+
+@torch.no_grad()
+def unmasked(model: VAEGaze, frames: Frames) -> Frames:
+    """The frames with nothing to draw: the latents of the whole pictures stand for those of the masked ones."""
+    return replace(frames, masked_latents=torch.cat([model.encode(target) for target in frames.target.split(1)]))
+
+
+def decoding(model: VAEGaze) -> Callable[..., Tensor]:
+    """In place of a model: draws nothing into what it is given."""
+    return lambda masked_latents, *_: model.decode(masked_latents)
 
 
 @lru_cache(maxsize=1)  # VGG19 takes a second to draw

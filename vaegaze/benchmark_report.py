@@ -12,19 +12,21 @@ from PIL import Image
 from vaegaze.files import atomic_path, write_text
 
 BOOTSTRAPS = 2000
+BASE = "base"  # in place of a strategy: nothing is trained
+AUTOENCODER = "autoencoder"  # the true pictures, only encoded and decoded: what bounds everything else
 FEW = (1, 4, 32)  # the numbers of images that every strategy is tried with
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured of one person, strategy ("base": not fine-tuned), number of images and seed."""
+    """What was measured of one person, strategy (or BASE, or AUTOENCODER), number of images and seed."""
 
     split: str
     person: str
     strategy: str
     k: int
     seed: int
-    changed: dict[str, float]  # settings other than the report's
+    changed: dict[str, float | bool]  # settings other than the report's
     seconds: float
     numbers: dict[str, float | None]
     worst_frame: int | None = None  # of the held-out frames the one whose eyes are drawn worst, where it was looked for
@@ -55,9 +57,11 @@ def write_report(
     cells = [cell for cell in cells if cell.split == "test"]
     persons = sorted({cell.person for cell in cells})
     shared = [cell for cell in cells if cell.seed == 0]
-    strategies = [name for name in dict.fromkeys(cell.strategy for cell in cells) if name != "base"]
+    strategies = [name for name in dict.fromkeys(cell.strategy for cell in cells) if name not in (BASE, AUTOENCODER)]
     own = estimator_info["own_error_deg"]
     weights = " / ".join(f"{settings[name]:g}" for name in ("l1_loss", "mask_l1_loss", "vgg_loss"))
+    mirrored = "every image in a mirror, too" if settings["mirror"] else "no image in a mirror"
+    seconds = [cell.seconds for cell in cells if cell.strategy in strategies]
     by_glasses = ", ".join(f"{name}: {value:.2f}°" for name, value in own.items() if name != "all")
     numbers_file = path.with_suffix(".json").name
     text = f"""# What k images of one person buy
@@ -65,8 +69,9 @@ def write_report(
 `python -m vaegaze.benchmark --grid {settings["grid"]}` wrote this page: the base model fine-tuned on k images of each
 of {len(persons)} rendered test persons, measured on 16 frames of that person that were held out of
 everything, and on these frames told to look in eight other directions each, against the true pictures.
-{settings["num_steps"]} steps, learning rate {settings["learning_rate"]:g}, loss weights {weights} (VGG19:
-{settings["vgg_weights"]}). Every number is measured; all of them are in [{numbers_file}]({numbers_file}).
+{settings["num_steps"]} steps in {settings["precision"]}, learning rate {settings["learning_rate"]:g},
+{mirrored}; loss weights {weights} (L1, L1 in the eyes, VGG19 with {settings["vgg_weights"]} weights).
+Every number is measured; all of them are in [{numbers_file}]({numbers_file}).
 
 Gaze is read off the pasted pictures by an estimator whose own mean error on true pictures is {own["all"]:.2f}°
 ({by_glasses}); on the true redirected pictures here it is {mean(cells, "redirected_estimator_error_deg"):.2f}°.
@@ -76,10 +81,12 @@ Gaze is read off the pasted pictures by an estimator whose own mean error on tru
 {table(strategy_rows(shared, strategies))}
 
 Means over persons, seed 0. *base* is the model before fine-tuning, with a reference frame out of the same k images.
+*autoencoder* is no fine-tuning: it is shown the true pictures, and only encodes and decodes them. Nothing that draws
+through it can be expected to come nearer.
 
 ## More images
 
-{table(curve_rows([cell for cell in cells if cell.strategy in ("base", "selective")]))}
+{table(curve_rows([cell for cell in cells if cell.strategy in (BASE, "selective")]))}
 
 `selective`; means over persons and seeds, ± the standard deviation over them.
 
@@ -112,8 +119,8 @@ Of each person the held-out frame whose eyes `selective` with 32 images draws wo
 
 ## Time
 
-Fine-tuning took {statistics.median([cell.seconds for cell in cells if cell.strategy != "base"]):.0f} s a cell (median),
-{sum(cell.seconds for cell in cells) / 3600:.1f} h in all, without the measuring.
+Fine-tuning took {statistics.median(seconds):.0f} s a cell (median), {sum(seconds) / 3600:.1f} h in all, two cells and
+more at once counted one by one, without the measuring.
 """
     write_text(path, text)
 
@@ -130,13 +137,13 @@ def table(rows: list[list[str]]) -> str:
 
 def strategy_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list[str]]:
     rows = [["", "k", *(title for title, _ in COLUMNS.values()), "eye L1 against base"]]
-    for strategy in ("base", *strategies):
+    for strategy in (AUTOENCODER, BASE, *strategies):
         for k in FEW:
             chosen = [cell for cell in cells if (cell.strategy, cell.k) == (strategy, k)]
             if not chosen:
                 continue
-            base = mean([cell for cell in cells if (cell.strategy, cell.k) == ("base", k)], "eye_l1")
-            change = f"{100 * (mean(chosen, 'eye_l1') / base - 1):+.0f} %" if strategy != "base" else ""
+            base = mean([cell for cell in cells if (cell.strategy, cell.k) == (BASE, k)], "eye_l1")
+            change = f"{100 * (mean(chosen, 'eye_l1') / base - 1):+.0f} %" if strategy != BASE else ""
             values = [form.format(mean(chosen, name)) for name, (_, form) in COLUMNS.items()]
             rows.append([f"`{strategy}`", str(k), *values, change])
     return rows
@@ -145,7 +152,7 @@ def strategy_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list
 def curve_rows(cells: Sequence[Cell]) -> list[list[str]]:
     rows = [["k", "", *(title for title, _ in COLUMNS.values())]]
     for k in sorted({cell.k for cell in cells}):
-        for strategy in ("base", "selective"):
+        for strategy in (BASE, "selective"):
             chosen = [cell for cell in cells if (cell.strategy, cell.k) == (strategy, k)]
             values = []
             for name, (_, form) in COLUMNS.items():
@@ -166,8 +173,8 @@ def by_setting(cells: Sequence[Cell], settings: dict) -> dict[str, list[Cell]]:
     as_above = f"as above ({settings['num_steps']} steps, learning rate {settings['learning_rate']:g})"
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        changed = ", ".join(f"`{name}` {value:g}" for name, value in cell.changed.items())
-        groups.setdefault("`base`" if cell.strategy == "base" else changed or as_above, []).append(cell)
+        changed = ", ".join(f"`{name}` {json.dumps(value)}" for name, value in cell.changed.items())
+        groups.setdefault("`base`" if cell.strategy == BASE else changed or as_above, []).append(cell)
     return groups
 
 
@@ -181,8 +188,8 @@ def follows(cells: Sequence[Cell], strategies: Sequence[str], val: Sequence[Cell
         winner = min(groups, key=lambda group: mean(groups[group], name))
         return f"{winner} ({COLUMNS[name][1].format(mean(groups[winner], name))})"
 
-    changes = [f"{100 * (mean(of('selective', k), 'eye_l1') / mean(of('base', k), 'eye_l1') - 1):+.0f} %" for k in FEW]
-    by_strategy = {f"`{name}`": of(name, FEW[-1]) for name in ("base", *strategies)}
+    changes = [f"{100 * (mean(of('selective', k), 'eye_l1') / mean(of(BASE, k), 'eye_l1') - 1):+.0f} %" for k in FEW]
+    by_strategy = {f"`{name}`": of(name, FEW[-1]) for name in (BASE, *strategies)}
     by_change = by_setting(val, settings)
     eyes, gaze = "eye_l1", "redirected_gaze_error_deg"
     samples = ", ".join(f"{change} with k = {k}" for k, change in zip(FEW, changes))

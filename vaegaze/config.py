@@ -75,6 +75,7 @@ class OneshotParams:
     num_steps: int = option(500, low=1, help="training steps")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     batch_size: int = option(1, low=1, help="images per step")
+    mirror: bool = option(False, help="train on every image in a mirror, too, its yaw negated")
     finetune_strategy: str = option(
         "selective",
         choices=("selective", "encoder_only", "cross_attention_only", "minimal", "full"),

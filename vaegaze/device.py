@@ -11,10 +11,8 @@ from vaegaze.config import Config, UserError
 def settle_device(config: Config) -> Config:
     """Replace `auto` by what it comes to. UserError for a GPU that is not there."""
     params = config.oneshot_params
-    device, precision = find_device(params.device), params.precision
-    if precision == "auto":
-        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp32"
+    device = find_device(params.device)
+    precision = find_precision(params.precision, device)
     return replace(config, oneshot_params=replace(params, device=device, precision=precision))
 
 
@@ -33,3 +31,14 @@ def find_device(name: str) -> str:
         torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     return name
+
+
+def find_precision(name: str, device: str) -> str:
+    """A precision in place of `auto`: bf16 where the device computes it natively. Never a matter of measured speed."""
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"

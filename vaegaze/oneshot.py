@@ -33,7 +33,14 @@ from vaegaze.reporting import summary_table, write_loss_curve
 from vaegaze.run_folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
 from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import Selection, freeze_all_but
-from vaegaze.training import TrainingDiverged, choose_references, make_optimizer, prepare_frames, training_steps
+from vaegaze.training import (
+    TrainingDiverged,
+    choose_references,
+    make_optimizer,
+    prepare_frames,
+    prepare_training_frames,
+    training_steps,
+)
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +133,8 @@ class Run:
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
         self.references = choose_references(person.train)
         device = torch.device(self.params.device)
-        self.frames = prepare_frames(self.model, person.train, self.references, device)
+        self.training_frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
+        self.frames = self.training_frames.take(slice(len(person.train)))  # those that are no mirror image
         self.held_out, self.judged, self.judged_samples = self.frames.take(slice(0)), self.frames, person.train
         if len(person.held_out):
             self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
@@ -183,7 +191,7 @@ class Run:
         steps = training_steps(
             self.model,
             self.optimizer,
-            self.frames,
+            self.training_frames,
             self.loss,
             params,
             precision=params.precision,

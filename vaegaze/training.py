@@ -97,6 +97,13 @@ def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference]
     )
 
 
+def prepare_training_frames(model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool) -> Frames:
+    """The samples with their own references; behind them, where wanted, the same in a mirror, the references too."""
+    seen = [samples, samples.mirrored()] if mirror else [samples]
+    parts = [prepare_frames(model, each, choose_references(each), device) for each in seen]
+    return Frames(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Frames)})
+
+
 def make_optimizer(model: VAEGaze, params: OneshotParams) -> torch.optim.AdamW:
     """AdamW over the trainable parameters alone."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -21,6 +21,8 @@ EYE_CORNERS_MM = np.array(
 )  # (2 eyes, 2 corners, 3)
 EYE_CENTRES_MM = EYE_CORNERS_MM.mean(axis=1)  # (2, 3)
 
+MIRROR = np.array([1, -1], dtype=np.float32)  # what a mirror does to (pitch, yaw)
+
 FACE_ORIGIN_MM = (0.0, 30.0, 0.0)  # ST-ED's and upstream's cameras look here
 BETWEEN_EYES_MM = (0.0, 1.5, -3.0)  # FAZE's eye strip looks here
 FACE_CENTRE_MM = (0.0, 23.7, -5.5)  # ETH-XGaze's looks here: halfway from the eyes' middle to the nose's lower corners

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from vaegaze.config import UserError
+from vaegaze.data.geometry import MIRROR
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,14 @@ class Samples:
     def take(self, rows) -> "Samples":
         """The samples at these positions, in this order."""
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def mirrored(self) -> "Samples":
+        """The same samples as a mirror shows them: left and right exchanged, the yaws negated."""
+        return replace(
+            self,
+            images=np.ascontiguousarray(self.images[:, :, ::-1]),
+            eye_masks=np.ascontiguousarray(self.eye_masks[..., ::-1]),
+            valid=np.ascontiguousarray(self.valid[..., ::-1]),
+            gaze=self.gaze * MIRROR,
+            head=self.head * MIRROR,
+        )
