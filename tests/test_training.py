@@ -11,18 +11,11 @@ from conftest import SIZE_PX, make_tiny_model
 
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.data.masks import pose_mask
+from vaegaze.frames import choose_references, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss
 from vaegaze.models import to_unit_range
 from vaegaze.strategies import freeze_all_but
-from vaegaze.training import (
-    TrainingDiverged,
-    batch_rows,
-    choose_references,
-    make_optimizer,
-    prepare_frames,
-    prepare_training_frames,
-    training_steps,
-)
+from vaegaze.training import TrainingDiverged, batch_rows, make_optimizer, training_steps
 
 CPU = torch.device("cpu")
 

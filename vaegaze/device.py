@@ -42,3 +42,8 @@ def find_precision(name: str, device: str) -> str:
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
+
+
+def autocast(device_type: str, precision: str) -> torch.autocast:
+    """Weights stay float32; in bf16 what gains by it is computed so."""
+    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -15,6 +15,7 @@ from vaegaze.data import photo
 from vaegaze.device import settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
+from vaegaze.frames import choose_references, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import (
@@ -33,14 +34,7 @@ from vaegaze.reporting import summary_table, write_loss_curve
 from vaegaze.run_folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
 from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import Selection, freeze_all_but
-from vaegaze.training import (
-    TrainingDiverged,
-    choose_references,
-    make_optimizer,
-    prepare_frames,
-    prepare_training_frames,
-    training_steps,
-)
+from vaegaze.training import TrainingDiverged, make_optimizer, training_steps
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +127,11 @@ class Run:
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
         self.references = choose_references(person.train)
         device = torch.device(self.params.device)
-        self.training_frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
-        self.frames = self.training_frames.take(slice(len(person.train)))  # those that are no mirror image
+        frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
+        self.training_frames, self.computed_once = precompute(
+            self.model, frames, loss, precision=self.params.precision, memory_mb=self.params.cache_memory_mb
+        )
+        self.frames = frames.take(slice(len(person.train)))  # those that are no mirror image
         self.held_out, self.judged, self.judged_samples = self.frames.take(slice(0)), self.frames, person.train
         if len(person.held_out):
             self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
@@ -157,6 +154,8 @@ class Run:
             print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
         if self.seen_by_base:
             print(f"⚠️ The base model was trained on {self.seen_by_base} of the held-out frames: their numbers flatter")
+        for what in self.computed_once:
+            print(f"⚡ {what}")
         if self.progress.before:
             return
         print(f"📏 Measuring the base model on {self.judged_words}")
