@@ -247,8 +247,9 @@ def measure_cell(
         memory_mb = settings.cache_memory_mb
         frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
         try:
-            for _ in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
+            for step in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
                 stop.check()
+                step.refuse_bad()
         except TrainingDiverged as error:
             raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
     seconds = time.perf_counter() - started

@@ -203,15 +203,21 @@ class Run:
                     progress.sums[name] = progress.sums.get(name, 0) + value
 
                 last = step.number == params.num_steps
-                if last or step.number % params.log_every == 0:
+                to_log = last or step.number % params.log_every == 0
+                to_look = last or step.number % params.eval_every == 0
+                to_draw = last or (params.sample_every and step.number % params.sample_every == 0)
+                to_save = last or (params.checkpoint_every and step.number % params.checkpoint_every == 0)
+                to_save = to_save or self.stop.received is not None
+                if to_log or to_look or to_draw or to_save:
+                    step.refuse_bad()
+                if to_log:
                     self.log(bar)
-                if last or step.number % params.eval_every == 0:
+                if to_look:
                     self.look()
-                if last or (params.sample_every and step.number % params.sample_every == 0):
+                if to_draw:
                     self.draw_samples()
                 bar.update()
-                due = params.checkpoint_every and step.number % params.checkpoint_every == 0
-                if last or due or self.stop.received:
+                if to_save:
                     self.folder.save_progress(progress, self.model, self.optimizer, self.fingerprint)
                     self.stop.check()  # only here, where nothing is lost by it
         except TrainingDiverged as error:

@@ -19,24 +19,33 @@ ADAM_BETAS = (0.9, 0.999)
 class TrainingDiverged(Exception):
     """The loss or the gradient was no longer finite; the weights are those of the last good step."""
 
-    def __init__(self, step: int):
-        super().__init__(f"the loss or its gradient became infinite or NaN at step {step}")
-
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step; the loss terms and the gradient's norm stay tensors until someone wants to see them."""
+    """One finished step; all that was computed stays on the device until someone wants to see it."""
 
     number: int  # counted from 1
     total: Tensor
     terms: dict[str, Tensor]
     grad_norm: Tensor
+    last_good: Tensor  # (), this step's number, or that of the last step that was still finite
+
+    def refuse_bad(self) -> None:
+        """TrainingDiverged if a loss or gradient was not finite: none was taken into the weights, nor any after it.
+
+        To be called before anything of the step is shown or saved; waits for the device.
+        """
+        last_good = int(self.last_good)
+        if last_good < self.number:
+            raise TrainingDiverged(f"the loss or its gradient became infinite or NaN at step {last_good + 1}")
 
 
 def make_optimizer(model: VAEGaze, params: OneshotParams) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters alone."""
+    """AdamW over the trainable parameters alone; fused, since that form can leave out an update by itself."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=params.weight_decay)
+    return torch.optim.AdamW(
+        trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=params.weight_decay, fused=True
+    )
 
 
 def batch_rows(step: int, frames: int, batch_size: int, seed: int) -> list[int]:
@@ -49,7 +58,7 @@ def batch_rows(step: int, frames: int, batch_size: int, seed: int) -> list[int]:
 
 def training_steps(
     model: VAEGaze,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.AdamW,
     frames: Frames,
     loss: Loss,
     params: OneshotParams,
@@ -57,16 +66,17 @@ def training_steps(
     precision: str,
     first_step: int = 0,
 ) -> Iterator[Step]:
-    """Train until `params.num_steps`, yielding after each step. TrainingDiverged before a bad update is made."""
+    """Train until `params.num_steps`, yielding after each step; no bad update is made, see `Step.refuse_bad`."""
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    device_type = frames.target.device.type
+    device = frames.target.device
+    last_good = torch.tensor(first_step, device=device)
 
     for step in range(first_step, params.num_steps):
         # the batch
         batch = frames.take(batch_rows(step, len(frames), params.batch_size, params.seed))
 
         # forward: whatever was not computed once for all steps
-        with autocast(device_type, precision):
+        with autocast(device.type, precision):
             features = batch.features
             if features is None:
                 features = model.trunk(batch.masked_latents, batch.reference_latents, batch.head, batch.gaze)
@@ -79,9 +89,11 @@ def training_steps(
         total.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(trainable, params.max_grad_norm)
 
-        # refuse a bad update: the one place where the host waits for the device
-        if not torch.isfinite(total.detach() + grad_norm):
-            raise TrainingDiverged(step + 1)
+        # update, unless this step or one before it was bad; decided on the device, for which nobody waits here
+        finite = torch.isfinite(total.detach() + grad_norm)
+        last_good = last_good + (finite & (last_good == step))
+        optimizer.found_inf = (last_good <= step).float()  # as torch.amp.GradScaler tells it
         optimizer.step()
 
-        yield Step(step + 1, total.detach(), {name: term.detach() for name, term in terms.items()}, grad_norm)
+        terms = {name: term.detach() for name, term in terms.items()}
+        yield Step(step + 1, total.detach(), terms, grad_norm, last_good)
