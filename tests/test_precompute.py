@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import make_tiny_model
 
+from vaegaze import training
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.frames import precompute, prepare_training_frames
 from vaegaze.losses import Loss
@@ -98,3 +99,41 @@ def test_other_gazes_have_other_features(rendered_samples, loss):
     assert frames.looking((0.1, 0.2)).features is None
     few = frames.take([4, 1])
     assert torch.equal(few.features, frames.features[[4, 1]]) and torch.equal(few.wanted[3], frames.wanted[3][[4, 1]])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_frozen_weights_in_bf16_change_nothing_and_are_never_seen_outside(
+    strategy, rendered_samples, loss, monkeypatch
+):
+    model = make_tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    freeze_all_but(model, strategy)
+    params = OneshotParams(num_steps=3, learning_rate=1e-3)
+    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
+    kinds, totals = Counter(), []
+    with monkeypatch.context() as patched:
+        seen = model.vae.decoder.conv_in.register_forward_pre_hook(lambda layer, _: kinds.update([layer.weight.dtype]))
+        for step in training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16"):
+            assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+            totals.append(step.total.item())
+        seen.remove()
+        assert kinds == {torch.bfloat16: 3}
+        patched.setattr(training, "bf16_copies", lambda modules: [])
+        plain = make_tiny_model()
+        freeze_all_but(plain, strategy)
+        steps = training_steps(plain, make_optimizer(plain, params), frames, loss, params, precision="bf16")
+        assert totals == [step.total.item() for step in steps]
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, plain.get_parameter(name)), name
+        assert parameter.requires_grad or torch.equal(parameter, before[name]), name
+
+
+def test_an_error_within_a_step_leaves_the_weights_in_float32(rendered_samples, loss):
+    model = make_tiny_model()
+    freeze_all_but(model, "selective")
+    params = OneshotParams(num_steps=1)
+    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
+    model.vae.decoder.conv_out.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -15,7 +15,7 @@ ORDER = [
     {"command"},
     {"config_flags"},
     {"config"},
-    {"data", "device"},
+    {"data", "device", "mixed_precision"},
     {"sheets"},
     {"person"},
     {"models"},
