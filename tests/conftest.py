@@ -3,6 +3,7 @@
 import copy
 import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,16 @@ def make_tiny_model(config: dict | None = None, seed: int = 0) -> VAEGaze:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return VAEGaze(copy.deepcopy(config or TINY_CONFIG))
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (self.path,)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """The loss: terms by hand, pixels that must not count, and where VGG's weights come from."""
 
 import hashlib
-import os
 import pickle
 
 import pytest
 import torch
 import torchvision
+from conftest import Bomb
 from torch import nn
 from torch.nn import functional as F
 
@@ -209,14 +209,6 @@ def test_imagenet_weights_without_cache_or_network(tmp_path, monkeypatch):
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     assert "ImageNet" in vgg_refusal("imagenet")
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut short", "bomb"])
