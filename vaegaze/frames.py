@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from vaegaze.data.samples import Samples
-from vaegaze.device import autocast
+from vaegaze.device import MB, autocast
 from vaegaze.losses import Loss
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
 
 PREPARED = ("target", "eye_masks", "valid", "masked_latents", "reference_latents", "head", "gaze")
-MB = 2**20
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from vaegaze.config import Command, Config, UserError, describe, to_yaml
 from vaegaze.config_tree import plain
 from vaegaze.data import photo
-from vaegaze.device import settle_device
+from vaegaze.device import peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
 from vaegaze.frames import choose_references, precompute, prepare_frames, prepare_training_frames
@@ -82,6 +82,8 @@ def run(command: Command) -> None:
     gaze_mlp_layers = params.gaze_mlp_layers if params.finetune_gaze_mlp else ()
     selection = freeze_all_but(base.model, params.finetune_strategy, gaze_mlp_layers)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
+    if params.gradient_checkpointing:
+        base.model.enable_gradient_checkpointing()
 
     # what it is trained and judged by, and from where on
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
@@ -126,7 +128,7 @@ class Run:
         self.person, self.selection, self.folder, self.loss = person, selection, folder, loss
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
         self.references = choose_references(person.train)
-        device = torch.device(self.params.device)
+        self.device = device = torch.device(self.params.device)
         frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
         self.training_frames, self.computed_once = precompute(
             self.model, frames, loss, precision=self.params.precision, memory_mb=self.params.cache_memory_mb
@@ -187,6 +189,7 @@ class Run:
         params, progress = self.params, self.progress
         bar = progress_bar("training", params.num_steps, initial=progress.step)
         started = time.perf_counter() - progress.seconds
+        reset_peak_memory(self.device)
         steps = training_steps(
             self.model,
             self.optimizer,
@@ -218,6 +221,8 @@ class Run:
                     self.draw_samples()
                 bar.update()
                 if to_save:
+                    peaks_mb = progress.peak_memory_mb, peak_memory_mb(self.device)
+                    progress.peak_memory_mb = max(filter(None, peaks_mb), default=None)
                     self.folder.save_progress(progress, self.model, self.optimizer, self.fingerprint)
                     self.stop.check()  # only here, where nothing is lost by it
         except TrainingDiverged as error:
@@ -251,6 +256,8 @@ class Run:
             "steps": self.progress.step,
             "seconds": round(self.progress.seconds, 2),
             "sec_per_step": round(self.progress.seconds / self.progress.step, 4),
+            "peak_memory_mb": self.progress.peak_memory_mb,
+            "peak_memory_of": peak_memory_of(self.device),
             "strategy": self.params.finetune_strategy,
             "parameters": {"total": self.selection.total, "trainable": self.selection.trainable},
             "device": self.params.device,

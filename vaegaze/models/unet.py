@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaegaze.models.blocks import Downsample2D, ResnetBlock2D, Transformer2DModel, Upsample2D, sinusoidal_embedding
+from vaegaze.models.blocks import (
+    Downsample2D,
+    ModelMixin,
+    ResnetBlock2D,
+    Transformer2DModel,
+    Upsample2D,
+    sinusoidal_embedding,
+)
 from vaegaze.models.diffusers_options import covered_by_unet, refuse_uncountable, refuse_uncovered
 
 
@@ -81,7 +88,7 @@ class _MidBlock(nn.Module):
         return self.resnets[1](x, time_embedding)
 
 
-class UNet2DConditionModel(nn.Module):
+class UNet2DConditionModel(ModelMixin):
     """The keyword arguments are diffusers' config keys; the defaults are upstream's (MuseTalk's widths).
 
     `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.

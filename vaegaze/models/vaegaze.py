@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vaegaze.models.autoencoder import AutoencoderKL
+from vaegaze.models.blocks import ModelMixin
 from vaegaze.models.gaze_mlp import GazeMLP
 from vaegaze.models.masking import fill_eyes, paint_eyes
 from vaegaze.models.unet import UNet2DConditionModel
@@ -14,7 +15,7 @@ from vaegaze.models.unet import UNet2DConditionModel
 MAX_SIZE_PX = 4096
 
 
-class VAEGaze(nn.Module):
+class VAEGaze(ModelMixin):
     """Redraws the eyes of a masked face so that they look where they are told.
 
     `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; and
