@@ -28,6 +28,13 @@ TINY_CONFIG = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device here"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_cached_weights(tmp_path_factory):
     """Whatever weights this machine has cached: a test that wants some brings them."""
