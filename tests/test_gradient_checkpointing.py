@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from conftest import TINY_CONFIG, make_tiny_model
 from vaegaze.config import LossParams
 from vaegaze.frames import choose_references, prepare_frames
 from vaegaze.losses import Loss
-from vaegaze.models import AutoencoderKL, UNet2DConditionModel, blocks
+from vaegaze.models import AutoencoderKL, UNet2DConditionModel, VAEGaze, blocks
 from vaegaze.models.blocks import GradientCheckpointingLayer
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 
@@ -31,6 +32,22 @@ def set_up(samples, strategy, *, checkpointing):
             return loss.total(loss.terms(result.float(), frames.target, frames.eye_masks, frames.valid))
 
     return model, forward
+
+
+@contextmanager
+def activations_kept(model):
+    """The memory of what is kept for the backward pass, weights aside: each piece once, and held, so that it stays."""
+    weights = {each.untyped_storage()._cdata for each in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
 
 
 def layers_of(model):
@@ -74,20 +91,23 @@ def test_fewer_activations_are_kept(strategy, precision, rendered_samples):
     kept_bytes = []
     for checkpointing in (False, True):
         model, forward = set_up(rendered_samples, strategy, checkpointing=checkpointing)
-        own = {each.untyped_storage().data_ptr() for each in model.parameters()}
-        kept = {}  # each storage once; it is held, so that no other takes its address
-
-        def keep(tensor, own=own, kept=kept):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with activations_kept(model) as kept:
             loss = forward(precision)
         kept_bytes.append(sum(storage.nbytes() for storage in kept.values()))
         loss.backward()
     assert 0 < kept_bytes[1] < 0.6 * kept_bytes[0], kept_bytes
+
+
+@pytest.mark.parametrize("checkpointing, expected_gb", [(False, 1.9), (True, 0.4)])
+def test_of_the_full_size_model_as_much_is_kept_as_the_readme_says(checkpointing, expected_gb):
+    with torch.device("meta"):  # shapes alone
+        model = VAEGaze({"image_size": 256, "vae": {}, "unet": {}, "gaze_mlp": {}})
+        freeze_all_but(model, "selective")
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        with activations_kept(model) as kept:
+            model(torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32), torch.zeros(1, 2), torch.zeros(1, 2))
+    assert sum(storage.nbytes() for storage in kept.values()) / 2**30 == pytest.approx(expected_gb, abs=0.05)
 
 
 def test_only_what_a_gradient_passes_is_computed_again(rendered_samples, monkeypatch):

@@ -117,7 +117,7 @@ class OneshotParams:
         "auto", choices=("auto", "fp32", "bf16"), help="number format; auto fits the device", metavar="NAME"
     )
     gradient_checkpointing: bool = option(
-        False, help="recompute activations in the backward pass: less memory, about a third more time"
+        False, help="recompute activations in the backward pass: less memory, more time"
     )
     cache_memory_mb: int = option(
         2048, low=0, help="at most so much for what is computed once, not at every step", flag=False

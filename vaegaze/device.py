@@ -33,7 +33,7 @@ def find_device(name: str) -> str:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-        # The fused attentions' backward passes add up in any order, which warn_only lets them: PyTorch's plain one.
+        # Fused attention sums gradients in any order, and warn_only lets it; PyTorch's plain attention does not.
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
