@@ -7,9 +7,10 @@ from contextlib import ExitStack
 import pytest
 import torch
 from command_runs import FILES, PERSON, RUN, assert_same_weights, command, files_in, records_in, weights_in
-from conftest import TINY_CONFIG, make_tiny_model
+from conftest import TINY_CONFIG, make_tiny_model, process_restored
 from test_resume import signal_at_step
 
+from benchmarks import gpu
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.device import find_device, find_precision
 from vaegaze.frames import choose_references, prepare_frames
@@ -170,3 +171,17 @@ def test_gradient_checkpointing_takes_less_memory_and_gives_the_same_gradients(p
         del model
     assert 0 < peaks[1] < 0.75 * peaks[0], peaks
     assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
+
+
+def test_the_script_that_measures_a_gpu(tmp_path):
+    flags = ["--size", "tiny", "--steps", "2", "--curve_steps", "20", "--output", str(tmp_path / "gpu.md")]
+    with process_restored():
+        assert gpu.main(flags) == 0
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert content["machine"]["GPU"] in (tmp_path / "gpu.md").read_text()
+    assert all(row["failure"] is None and 0 < row["peak_memory_mb"] < 1e4 for row in content["rows"])
+    assert [(curve["device"], curve["precision"]) for curve in content["curves"]] == [
+        ("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "bf16"),
+    ]  # fmt: skip
+    differences = content["relative_differences"]
+    assert differences["cuda fp32"]["max"] < CURVE_TOLERANCE < 0.1 > differences["cuda bf16"]["max"]
