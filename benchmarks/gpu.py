@@ -220,10 +220,12 @@ def prepare_training(
 
 
 def timed(steps: Iterable[Step], device: torch.device) -> Iterator[tuple[Step, float]]:
-    """Each step with the seconds that it took."""
+    """Each step with the seconds that it took. TrainingDiverged after a bad one."""
     started = now_sec(device)
     for step in steps:
-        yield step, now_sec(device) - started
+        seconds = now_sec(device) - started
+        step.refuse_bad()
+        yield step, seconds
         started = now_sec(device)
 
 

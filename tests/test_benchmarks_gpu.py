@@ -81,6 +81,20 @@ def test_a_row_that_does_not_fit_says_so_and_the_others_follow(tmp_path, monkeyp
     assert "| `full` | – | no | out of memory | – |" in (tmp_path / "gpu.md").read_text()
 
 
+def test_a_row_whose_loss_is_not_finite_says_so(monkeypatch):
+    monkeypatch.setattr(gpu, "random_model", lambda config, device: broken_model(config))
+    config = gpu.CONFIGS["tiny"]
+    samples = gpu.rendered_samples(2, config["image_size"])
+    row = gpu.measure_row(config, samples, "minimal", False, 2, torch.device("cpu"), "fp32")
+    assert row.failure.endswith("became infinite or NaN at step 1") and row.sec_per_step is None
+
+
+def broken_model(config):
+    model = VAEGaze(config)
+    torch.nn.init.constant_(model.unet.conv_out.bias, torch.nan)
+    return model
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_ends_with_one_line(tmp_path, capsys):
     assert run("--output", tmp_path / "gpu.md") == 2
