@@ -1,0 +1,33 @@
+"""The benchmarks of speed, at a small size: that they measure what they say. Times themselves are in no test."""
+
+import json
+
+import pytest
+from conftest import make_tiny_model
+
+from benchmarks import person_loading, step_time
+from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.strategies import STRATEGIES
+
+
+def test_person_loading(capsys):
+    assert person_loading.main(["--persons", "5", "--samples", "40", "--num_samples", "6", "--rounds", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "5 persons; 6 of 40 samples of 256 px"
+    numbers = json.loads(lines[-1])
+    assert set(numbers) == {"choose_sec", "count_sec", "read_sec", "rows_sec", "fancy_indexing_sec"}
+    assert numbers["read_sec"] > numbers["rows_sec"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["selective", "minimal"])
+def test_a_step_beside_the_peers(strategy, tmp_path, capsys):
+    """It ends with an error unless the first losses of both loops agree."""
+    assert strategy in STRATEGIES
+    save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
+    flags = ["--checkpoint_path", tmp_path / "base.pth", "--strategy", strategy, "--device", "cpu", "--threads", 1]
+    assert step_time.main([*map(str, flags), "--rounds", "1", "--steps", "2"]) == 0
+    numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert numbers["ratio"] == pytest.approx(numbers["peer_sec_per_step"] / numbers["ours_sec_per_step"])
+    assert 0 < numbers["ours_tflop"] < numbers["peer_tflop"], "what is computed once is not counted again"
+    assert numbers["ours_peak_memory_mb"] > 0 and numbers["optimizer_mb"] > 0 and numbers["sec_to_first_step"] > 0
