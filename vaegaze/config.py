@@ -51,7 +51,8 @@ class PhotoParams:
     image: str | None = option(None, help="the photo", metavar="PATH")
     mask: str | None = option(
         None,
-        help="its eye mask, an image of its size, white on the eyes; without it they are found, if OpenCV is there",
+        legal="auto | PATH",
+        help="its eye mask, an image of its size, white on the eyes; without it, or with auto, OpenCV finds them",
         metavar="PATH",
     )
     face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
@@ -71,6 +72,11 @@ class PhotoParams:
         help="how the head is turned, with the same signs",
         metavar=("PITCH", "YAW"),
     )
+
+    @property
+    def mask_path(self) -> str | None:
+        """None where the eyes are to be found."""
+        return None if self.mask == "auto" else self.mask
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ class Config:
                 if getattr(params.photo_params, name) is None:
                     text = f"needed without use_gazecapture; set it, or give --{name} {words}"
                     yield (f"{photo}.{name}", source), text
-            if params.photo_params.mask is not None and params.photo_params.face is not None:
+            if params.photo_params.mask_path is not None and params.photo_params.face is not None:
                 yield (f"{photo}.face", f"{photo}.mask"), "has no use with a mask, which says where the eyes are"
             for field in fields(GazeCaptureParams):
                 if origins[f"{gazecapture}.{field.name}"].startswith("--"):

@@ -97,9 +97,9 @@ def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
     given = params.photo_params
     print("🎯 Starting VAE-GAZE One-Shot Training with one photo")
     print(f"📁 Photo: {given.image}")
-    picture = load_photo(given.image, given.mask, given.gaze, given.head, size_px, given.face)
+    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, size_px, given.face)
     height, width = picture.picture.shape[:2]
-    if given.mask is None:
+    if given.mask_path is None:
         print(f"👁️ Eyes found {eyes_text(picture)}")
     print(f"✅ Aligned {width}×{height} px by its eyes: turned by {np.degrees(picture.roll_rad):.1f}°")
     if picture.ignored_specks:
@@ -109,7 +109,7 @@ def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
         "seed": params.seed,
         "gaze_range_rad": _gaze_range(picture.samples),
         "image": str(given.image),
-        "mask": str(given.mask) if given.mask else None,
+        "mask": given.mask_path,
         "eyes_px": picture.eyes.tolist(),
         "gaze_rad": picture.gaze.tolist(),
         "head_rad": picture.head.tolist(),

@@ -10,6 +10,7 @@ The result is the picture with the eyes drawn in; a sweep shows the face with ma
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,22 +182,9 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
         write_picture(output, as_image(paste(photo, drawn[0])), photo.colour_profile)
         print(f"✅ {output}")
         return
-    frames = close_ups(photo, drawn, *(CELL_PX if params.sweep == "grid" else FRAME_PX))
-    height, width = frames[0].shape[:2]
-    profile = photo.colour_profile if photo.original.shape[-1] >= 3 else None  # these pictures are RGB
-    if params.sweep == "grid":
-        columns = [f"yaw {yaw:+.2f}" for yaw in GRID_YAWS_RAD]
-        rows = [(f"pitch\n{pitch:+.2f}", frames[i * len(columns) :]) for i, pitch in enumerate(GRID_PITCHES_RAD)]
-        rows = [(caption, pictures[: len(columns)]) for caption, pictures in rows]
-        write_picture(output, Image.fromarray(picture_sheet(columns, rows)), profile)
-        print(f"✅ {output}: {len(frames)} gazes, {width}×{height} px each")
-        return
-    if params.label:
-        captions = [f"pitch {pitch:+.2f}, yaw {yaw:+.2f}" for pitch, yaw in gazes.round(2) + 0.0]  # −0 + 0 is 0
-        frames = [captioned(frame, caption) for frame, caption in zip(frames, captions)]
-    each_ms = frame_ms(params.sweep)
-    write_animation(output, frames, each_ms, profile)
-    print(f"✅ {output}: {len(frames)} frames of {width}×{height} px, {len(frames) * each_ms / 1000:.1f} s")
+    write_sweep(
+        output, params, gazes, close_ups(photo, drawn, *(CELL_PX if params.sweep == "grid" else FRAME_PX)), photo
+    )
 
 
 def refuse_output(output: Path, params: RedirectParams, *, overwrite: bool) -> None:
@@ -261,18 +249,16 @@ def draw_gazes(model: VAEGaze, photo: Photo, reference: Reference | None, gazes:
 
     different, position = np.unique(gazes, axis=0, return_inverse=True)  # a sweep there and back draws each once
     told = torch.from_numpy(rolled(different, photo.roll_rad).astype(np.float32)).to(device)
-    bar = progress_bar("drawing", len(told)) if len(told) > AT_ONCE else None
     drawn = []
-    for few in told.split(AT_ONCE):
-        parts = (part.expand(len(few), *part.shape[1:]) for part in (masked, referred, head))
-        result = model(*parts, few)  # (B, 3, S, S)
-        if not torch.isfinite(result).all():
-            raise UserError("the pictures that the model draws are infinite or NaN; give another --checkpoint")
-        drawn.append(to_pixels(result))
-        if bar is not None:
-            bar.update(len(few))
-    if bar is not None:
-        bar.close()
+    with progress_bar("drawing", len(told)) if len(told) > AT_ONCE else nullcontext() as bar:
+        for few in told.split(AT_ONCE):
+            parts = (part.expand(len(few), *part.shape[1:]) for part in (masked, referred, head))
+            result = model(*parts, few)  # (B, 3, S, S)
+            if not torch.isfinite(result).all():
+                raise UserError("the pictures that the model draws are infinite or NaN; give another --checkpoint")
+            drawn.append(to_pixels(result))
+            if bar is not None:
+                bar.update(len(few))
     return np.concatenate(drawn)[position.ravel()]
 
 
@@ -292,6 +278,29 @@ def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> l
         frame = Image.fromarray(rgb_over_white(paste(face, each)))
         frames.append(np.asarray(frame.resize(size, Image.Resampling.LANCZOS)))
     return frames
+
+
+def write_sweep(
+    output: Path, params: RedirectParams, gazes: np.ndarray, frames: list[np.ndarray], photo: Photo
+) -> None:
+    """The frames (H, W, 3) uint8, one for each of the gazes (K, 2), as a sheet or an animation."""
+    height, width = frames[0].shape[:2]
+    profile = photo.colour_profile if photo.original.shape[-1] >= 3 else None  # these pictures are RGB
+    if params.sweep == "grid":
+        columns, count = [f"yaw {yaw:+.2f}" for yaw in GRID_YAWS_RAD], len(GRID_YAWS_RAD)
+        rows = [
+            (f"pitch\n{pitch:+.2f}", frames[row * count : (row + 1) * count])
+            for row, pitch in enumerate(GRID_PITCHES_RAD)
+        ]
+        write_picture(output, Image.fromarray(picture_sheet(columns, rows)), profile)
+        print(f"✅ {output}: {len(frames)} gazes, {width}×{height} px each")
+        return
+    if params.label:
+        captions = [f"pitch {pitch:+.2f}, yaw {yaw:+.2f}" for pitch, yaw in gazes.round(2) + 0.0]  # −0 + 0 is 0
+        frames = [captioned(frame, caption) for frame, caption in zip(frames, captions)]
+    each_ms = frame_ms(params.sweep)
+    write_animation(output, frames, each_ms, profile)
+    print(f"✅ {output}: {len(frames)} frames of {width}×{height} px, {len(frames) * each_ms / 1000:.1f} s")
 
 
 def write_picture(output: Path, picture: Image.Image, colour_profile: bytes | None) -> None:

@@ -37,7 +37,7 @@ def read_picture(path: str | Path, key: str) -> Picture:
     """
     picture = _open_upright(path, key)
     is_grey = picture.mode in ("1", "L", "LA", "La", "F")
-    has_alpha = "a" in picture.mode.lower() or "transparency" in picture.info
+    has_alpha = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
     converted = picture.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "L", "LA") else None
     return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile)
