@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
 
         oneshot.run(command)
 
-    less_memory = "give a smaller --batch_size, fewer --num_samples, or fewer --num_eval_samples"
+    less_memory = "give --gradient_checkpointing, a smaller --batch_size, or fewer --num_samples or --num_eval_samples"
     return run_command(work, less_memory=less_memory)
 
 

@@ -4,6 +4,7 @@ import copy
 import signal
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,13 @@ TINY_CONFIG = {
     },
     "gaze_mlp": {"num_layers": 3, "num_hidden": 8, "num_out": 8},
 }
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device here"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,6 +67,16 @@ def make_tiny_model(config: dict | None = None, seed: int = 0) -> VAEGaze:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return VAEGaze(copy.deepcopy(config or TINY_CONFIG))
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (self.path,)
 
 
 @pytest.fixture(scope="session")

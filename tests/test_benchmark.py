@@ -13,10 +13,10 @@ from vaegaze import benchmark
 from vaegaze.benchmark import POOL, BenchmarkParams, Task, grid
 from vaegaze.benchmark_report import AUTOENCODER, BASE, Cell, help_rows, interval, strategy_rows, table
 from vaegaze.evaluation import measure
+from vaegaze.frames import prepare_frames
 from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.strategies import STRATEGIES
-from vaegaze.training import prepare_frames
 
 VAL = [Task("val", "person_001", BASE, 32, 0), Task("val", "person_001", "selective", 32, 0, (("num_steps", 1),))]
 TEST = [Task("test", "person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]

@@ -1,12 +1,11 @@
 """Checkpoints: whole when written, checked when read, and no foreign file gets further than one clear error."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE_PX
+from conftest import SIZE_PX, Bomb
 
 from vaegaze.config import UserError
 from vaegaze.models.checkpoint import FORMAT, Reference, load_checkpoint, save_checkpoint
@@ -126,16 +125,6 @@ def test_truncated(share, tiny_model, tmp_path):
     data = (tmp_path / "model.pth").read_bytes()
     (tmp_path / "model.pth").write_bytes(data[: int(share * len(data))])
     assert "cut short" in refusal(tmp_path / "model.pth")
-
-
-class Bomb:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.mkdir, (self.path,)
 
 
 @pytest.mark.parametrize("writer", ["torch", "torch legacy", "pickle 2", "pickle 5"])

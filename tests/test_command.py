@@ -114,6 +114,7 @@ def test_the_summary(finished, world):
     assert summary["after"]["eye_psnr"] > summary["before"]["eye_psnr"] + 1
     assert summary["held_out"] == 4 and summary["steps"] == STEPS and summary["person"] == PERSON
     assert 0 < summary["sec_per_step"] < summary["seconds"]
+    assert 100 < summary["peak_memory_mb"] < 1e6 and summary["peak_memory_of"] == "the whole process"
     total = sum(parameter.numel() for parameter in load_checkpoint(world.base).model.parameters())
     assert summary["parameters"]["total"] == total > summary["parameters"]["trainable"] > 0
     assert (summary["device"], summary["precision"]) == ("cpu", "fp32")

@@ -9,9 +9,9 @@ from vaegaze import train_estimator
 from vaegaze.config import UserError
 from vaegaze.data import geometry, synthetic
 from vaegaze.evaluation import angular_error_deg, judge, lpips
+from vaegaze.frames import choose_references, prepare_frames
 from vaegaze.models import to_unit_range
 from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
-from vaegaze.training import choose_references, prepare_frames
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from vaegaze.data import hdf5
 from vaegaze.data.selection import rows_left
 from vaegaze.data.synthetic import write_hdf5
 from vaegaze.evaluation import draw, measure
+from vaegaze.frames import choose_references, prepare_frames
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
-from vaegaze.training import choose_references, prepare_frames
 
 PERSON = "person_002"
 

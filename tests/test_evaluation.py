@@ -11,9 +11,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation import draw, eye_centres, mean_eye_patch, measure, outside_difference, paste, reference_eyes
+from vaegaze.frames import choose_references, prepare_frames
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
-from vaegaze.training import choose_references, prepare_frames
 
 CPU = torch.device("cpu")
 SIZE = 32

@@ -11,7 +11,7 @@ from conftest import SIZE_PX
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.redrawing import LIMIT_RAD, REACH_RAD, RenderedPerson, other_gazes
 from vaegaze.evaluation import redirect
-from vaegaze.training import choose_references, prepare_frames
+from vaegaze.frames import choose_references, prepare_frames
 
 
 @pytest.fixture(scope="module")

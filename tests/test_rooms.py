@@ -15,12 +15,13 @@ ORDER = [
     {"command"},
     {"config_flags"},
     {"config"},
-    {"data", "device"},
+    {"data", "device", "mixed_precision"},
     {"sheets", "animations", "sweeps"},
     {"person"},
     {"models"},
     {"strategies"},
     {"losses"},
+    {"frames"},
     {"pretraining_batches"},
     {"training", "pretraining"},
     {"evaluation"},
@@ -30,7 +31,7 @@ ORDER = [
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one
-MAIN = {"person", "strategies", "training", "run_folder", "oneshot"}
+MAIN = {"person", "strategies", "frames", "training", "run_folder", "oneshot"}
 ENTRY_SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"oneshot_training", "test_gazecapture_oneshot"}
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

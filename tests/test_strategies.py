@@ -5,10 +5,11 @@ import torch
 from conftest import make_tiny_model
 
 from vaegaze.config import LossParams, OneshotParams
+from vaegaze.frames import choose_references, prepare_frames
 from vaegaze.losses import Loss
 from vaegaze.models import VAEGaze
 from vaegaze.strategies import STRATEGIES, freeze_all_but
-from vaegaze.training import choose_references, make_optimizer, prepare_frames, training_steps
+from vaegaze.training import make_optimizer, training_steps
 
 CPU = torch.device("cpu")
 

@@ -31,6 +31,7 @@ from vaegaze.data.samples import Samples
 from vaegaze.device import find_device, find_precision
 from vaegaze.evaluation import Estimator, all_finite, draw, evaluate, redirect
 from vaegaze.files import atomic_path, write_text
+from vaegaze.frames import Frames, choose_references, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss, mean_over
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
@@ -39,15 +40,7 @@ from vaegaze.person import if_drawn_today
 from vaegaze.progress import StopSignals, progress_bar
 from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import STRATEGIES, freeze_all_but
-from vaegaze.training import (
-    Frames,
-    TrainingDiverged,
-    choose_references,
-    make_optimizer,
-    prepare_frames,
-    prepare_training_frames,
-    training_steps,
-)
+from vaegaze.training import TrainingDiverged, make_optimizer, training_steps
 
 HELD_OUT = 16
 POOL = 32  # further frames of each person, out of which k are trained on
@@ -251,9 +244,12 @@ def measure_cell(
         optimizer = make_optimizer(model, settings)
         loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
         loss = make_loss(loss_params, person.device)
+        memory_mb = settings.cache_memory_mb
+        frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
         try:
-            for _ in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
+            for step in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
                 stop.check()
+                step.refuse_bad()
         except TrainingDiverged as error:
             raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
     seconds = time.perf_counter() - started

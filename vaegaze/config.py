@@ -130,6 +130,12 @@ class OneshotParams:
     precision: str = option(
         "auto", choices=("auto", "fp32", "bf16"), help="number format; auto fits the device", metavar="NAME"
     )
+    gradient_checkpointing: bool = option(
+        False, help="recompute activations in the backward pass: less memory, more time"
+    )
+    cache_memory_mb: int = option(
+        2048, low=0, help="at most so much for what is computed once, not at every step", flag=False
+    )
     log_every: int = option(10, low=1, help="steps between lines of metrics.jsonl")
     eval_every: int = option(100, low=1, help="steps between looks at held-out images, for the loss curve")
     sample_every: int = option(100, low=0, help="steps between pictures; 0 draws none")

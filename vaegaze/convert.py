@@ -24,18 +24,8 @@ from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers_options import covered_by_autoencoder, covered_by_unet
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
-from vaegaze.models.upstream import (
-    OWN_FILE,
-    PARTS,
-    UNTOLD,
-    UPSTREAMS,
-    WEIGHTS,
-    WORDS,
-    Source,
-    config_of,
-    keywords_of,
-    open_source,
-)
+from vaegaze.models.upstream import PARTS, UNTOLD, WORDS, config_of, keywords_of
+from vaegaze.models.upstream_files import OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vaegaze.data.masks import FEATHER_OF_CANVAS, inward_alpha
 from vaegaze.data.samples import Samples
+from vaegaze.frames import Frames
 from vaegaze.losses import mean_over
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Reference
-from vaegaze.training import Frames
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose own would be infinite, which no JSON holds

@@ -4,7 +4,7 @@ Every term works on pictures (B, 3, S, S) in [−1, 1] and leaves out pixels tha
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -47,12 +47,22 @@ class Loss:
         }
         self.vgg = load_vgg(params.vgg_weights, seed=seed).to(device) if "vgg" in self.weights else None
 
-    def terms(self, result: Tensor, target: Tensor, eye_masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Each term before weighting; eye_masks and valid (B, 1, S, S) in {0, 1}, neither empty for any picture."""
+    def wanted(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+        """What VGG19 makes of the targets, each (B, …), the same at every step; nothing without that term."""
+        with torch.no_grad():
+            return () if self.vgg is None else tuple(self.vgg.taps(target * valid))
+
+    def terms(
+        self, result: Tensor, target: Tensor, eye_masks: Tensor, valid: Tensor, wanted: tuple[Tensor, ...] = ()
+    ) -> dict[str, Tensor]:
+        """Each term before weighting; eye_masks and valid (B, 1, S, S) in {0, 1}, neither empty for any picture.
+
+        `wanted` is what `wanted()` made of the targets, where that is at hand.
+        """
         compute: dict[str, Callable[[], Tensor]] = {
             "l1": lambda: masked_mean_l1(result, target, valid),
             "mask_l1": lambda: masked_mean_l1(result, target, eye_masks * valid),
-            "vgg": lambda: self.vgg(result * valid, target * valid),
+            "vgg": lambda: self.vgg(result * valid, wanted or self.wanted(target, valid)),
         }
         return {name: compute[name]() for name in self.weights}
 
@@ -87,9 +97,8 @@ class VGGLoss(nn.Module):
                     taps.append(x)
         return taps
 
-    def forward(self, result: Tensor, target: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = self.taps(target)
+    def forward(self, result: Tensor, wanted: Sequence[Tensor]) -> Tensor:
+        """`wanted`: the taps of the pictures that the results are to be like."""
         return sum(F.l1_loss(got, want) for got, want in zip(self.taps(result), wanted))
 
 

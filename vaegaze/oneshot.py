@@ -12,9 +12,10 @@ from tqdm import tqdm
 from vaegaze.config import Command, Config, UserError, describe, to_yaml
 from vaegaze.config_tree import plain
 from vaegaze.data import photo
-from vaegaze.device import settle_device
+from vaegaze.device import peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
+from vaegaze.frames import choose_references, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import (
@@ -33,14 +34,7 @@ from vaegaze.reporting import summary_table, write_loss_curve
 from vaegaze.run_folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
 from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import Selection, freeze_all_but
-from vaegaze.training import (
-    TrainingDiverged,
-    choose_references,
-    make_optimizer,
-    prepare_frames,
-    prepare_training_frames,
-    training_steps,
-)
+from vaegaze.training import TrainingDiverged, make_optimizer, training_steps
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +82,8 @@ def run(command: Command) -> None:
     gaze_mlp_layers = params.gaze_mlp_layers if params.finetune_gaze_mlp else ()
     selection = freeze_all_but(base.model, params.finetune_strategy, gaze_mlp_layers)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
+    if params.gradient_checkpointing:
+        base.model.enable_gradient_checkpointing()
 
     # what it is trained and judged by, and from where on
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
@@ -132,9 +128,12 @@ class Run:
         self.person, self.selection, self.folder, self.loss = person, selection, folder, loss
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
         self.references = choose_references(person.train)
-        device = torch.device(self.params.device)
-        self.training_frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
-        self.frames = self.training_frames.take(slice(len(person.train)))  # those that are no mirror image
+        self.device = device = torch.device(self.params.device)
+        frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
+        self.training_frames, self.computed_once = precompute(
+            self.model, frames, loss, precision=self.params.precision, memory_mb=self.params.cache_memory_mb
+        )
+        self.frames = frames.take(slice(len(person.train)))  # those that are no mirror image
         self.held_out, self.judged, self.judged_samples = self.frames.take(slice(0)), self.frames, person.train
         if len(person.held_out):
             self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
@@ -157,6 +156,8 @@ class Run:
             print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
         if self.seen_by_base:
             print(f"⚠️ The base model was trained on {self.seen_by_base} of the held-out frames: their numbers flatter")
+        for what in self.computed_once:
+            print(f"⚡ {what}")
         if self.progress.before:
             return
         print(f"📏 Measuring the base model on {self.judged_words}")
@@ -188,6 +189,7 @@ class Run:
         params, progress = self.params, self.progress
         bar = progress_bar("training", params.num_steps, initial=progress.step)
         started = time.perf_counter() - progress.seconds
+        reset_peak_memory(self.device)
         steps = training_steps(
             self.model,
             self.optimizer,
@@ -204,15 +206,23 @@ class Run:
                     progress.sums[name] = progress.sums.get(name, 0) + value
 
                 last = step.number == params.num_steps
-                if last or step.number % params.log_every == 0:
+                to_log = last or step.number % params.log_every == 0
+                to_look = last or step.number % params.eval_every == 0
+                to_draw = last or (params.sample_every and step.number % params.sample_every == 0)
+                to_save = last or (params.checkpoint_every and step.number % params.checkpoint_every == 0)
+                to_save = to_save or self.stop.received is not None
+                if to_log or to_look or to_draw or to_save:
+                    step.refuse_bad()
+                if to_log:
                     self.log(bar)
-                if last or step.number % params.eval_every == 0:
+                if to_look:
                     self.look()
-                if last or (params.sample_every and step.number % params.sample_every == 0):
+                if to_draw:
                     self.draw_samples()
                 bar.update()
-                due = params.checkpoint_every and step.number % params.checkpoint_every == 0
-                if last or due or self.stop.received:
+                if to_save:
+                    peaks_mb = progress.peak_memory_mb, peak_memory_mb(self.device)
+                    progress.peak_memory_mb = max(filter(None, peaks_mb), default=None)
                     self.folder.save_progress(progress, self.model, self.optimizer, self.fingerprint)
                     self.stop.check()  # only here, where nothing is lost by it
         except TrainingDiverged as error:
@@ -246,6 +256,8 @@ class Run:
             "steps": self.progress.step,
             "seconds": round(self.progress.seconds, 2),
             "sec_per_step": round(self.progress.seconds / self.progress.step, 4),
+            "peak_memory_mb": self.progress.peak_memory_mb,
+            "peak_memory_of": peak_memory_of(self.device),
             "strategy": self.params.finetune_strategy,
             "parameters": {"total": self.selection.total, "trainable": self.selection.trainable},
             "device": self.params.device,

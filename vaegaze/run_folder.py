@@ -32,6 +32,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
     sums: dict[str, Tensor] = field(default_factory=dict)  # of the loss terms since the last of those lines
     before: dict[str, float] = field(default_factory=dict)  # the base model's numbers
+    peak_memory_mb: float | None = None
 
 
 class RunFolder:

@@ -199,7 +199,7 @@ def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: 
     values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError(
-            f"{where}: {angles.key!r} holds {values}, which are no angles; mend it in the file, or draw "
+            f"{where}: {angles.key!r} holds {values}, which are no angles; mend it in the file, or let a run draw "
             "other samples with another --seed"
         )
     if (abs(values) > np.pi).any():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaegaze.models.blocks import Downsample2D, ResnetBlock2D, SpatialAttention, Upsample2D
+from vaegaze.models.blocks import Downsample2D, ModelMixin, ResnetBlock2D, SpatialAttention, Upsample2D
 from vaegaze.models.diffusers_options import covered_by_autoencoder, refuse_uncountable, refuse_uncovered
 
 NORM_EPS = 1e-6
@@ -124,7 +124,7 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x)))  # (B, out_channels, H, W)
 
 
-class AutoencoderKL(nn.Module):
+class AutoencoderKL(ModelMixin):
     """The keyword arguments are diffusers' config keys; the defaults are sd-vae-ft-mse's.
 
     `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.

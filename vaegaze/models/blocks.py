@@ -7,11 +7,38 @@ comments: B pictures, C channels, H × W pixels, T tokens of width D.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
 
 
-class ResnetBlock2D(nn.Module):
+class GradientCheckpointingLayer(nn.Module):
+    """A layer that can forget what it computes and compute it again in the backward pass, as in transformers.
+
+    That costs time and saves memory: of its activations only its inputs are kept (Chen et al. 2016,
+    arXiv:1604.06174). Where nothing in it trains and no input needs a gradient, nothing is kept or computed again.
+    """
+
+    gradient_checkpointing = False
+
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return super().__call__(*inputs)
+        # No layer here draws random numbers whose state would have to come back.
+        return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+class ModelMixin(nn.Module):
+    """What a model of such layers can do, as in diffusers."""
+
+    def enable_gradient_checkpointing(self) -> None:
+        """From now on every layer that can computes its activations again in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.gradient_checkpointing = True
+
+
+class ResnetBlock2D(GradientCheckpointingLayer):
     """Two 3 × 3 convolutions around a shortcut; with `time_channels` the time embedding is added in between."""
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, eps: float, time_channels: int = 0):
@@ -46,7 +73,7 @@ class Downsample2D(nn.Module):
         return self.conv(x)
 
 
-class Upsample2D(nn.Module):
+class Upsample2D(GradientCheckpointingLayer):
     """Doubles height and width by repetition, then convolves."""
 
     def __init__(self, channels: int):
@@ -78,7 +105,7 @@ class Attention(nn.Module):
         return self.to_out[0](attended.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
-class SpatialAttention(Attention):
+class SpatialAttention(GradientCheckpointingLayer, Attention):
     """The autoencoder's attention over all pixels: one head, normalised, residual."""
 
     def __init__(self, channels: int, *, groups: int, eps: float):
@@ -131,7 +158,7 @@ class BasicTransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x))
 
 
-class Transformer2DModel(nn.Module):
+class Transformer2DModel(GradientCheckpointingLayer):
     """One transformer block over all pixels of a feature map, residual."""
 
     def __init__(self, channels: int, *, heads: int, context_channels: int, groups: int):

@@ -40,19 +40,8 @@ from vaegaze.models.tensor_files import (
     state_of,
     with_own_memory,
 )
-from vaegaze.models.upstream import (
-    CONFIG_ERRORS,
-    FORMAT,
-    PARTS,
-    UNTOLD,
-    UPSTREAMS,
-    WORDS,
-    Contents,
-    config_of,
-    find_parts,
-    keywords_of,
-    with_configs,
-)
+from vaegaze.models.upstream import CONFIG_ERRORS, PARTS, UNTOLD, WORDS, Contents, config_of, find_parts, keywords_of
+from vaegaze.models.upstream_files import FORMAT, UPSTREAMS, with_configs
 from vaegaze.models.vaegaze import VAEGaze
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaegaze.models.blocks import Downsample2D, ResnetBlock2D, Transformer2DModel, Upsample2D, sinusoidal_embedding
+from vaegaze.models.blocks import (
+    Downsample2D,
+    ModelMixin,
+    ResnetBlock2D,
+    Transformer2DModel,
+    Upsample2D,
+    sinusoidal_embedding,
+)
 from vaegaze.models.diffusers_options import covered_by_unet, refuse_uncountable, refuse_uncovered
 
 
@@ -81,7 +88,7 @@ class _MidBlock(nn.Module):
         return self.resnets[1](x, time_embedding)
 
 
-class UNet2DConditionModel(nn.Module):
+class UNet2DConditionModel(ModelMixin):
     """The keyword arguments are diffusers' config keys; the defaults are upstream's (MuseTalk's widths).
 
     `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.
@@ -156,6 +163,11 @@ class UNet2DConditionModel(nn.Module):
 
     def forward(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor) -> UNet2DConditionOutput:
         """sample (B, in_channels, h, w), timestep () or (B,), encoder_hidden_states (B, T, cross_attention_dim)."""
+        features = self.trunk(sample, timestep, encoder_hidden_states)
+        return UNet2DConditionOutput(self.output_layers(features))  # (B, out_channels, h, w)
+
+    def trunk(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor) -> Tensor:
+        """All but the output layers: → features (B, widths[0], h, w)."""
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))  # (B,)
         frequencies = sinusoidal_embedding(timesteps, self.conv_in.out_channels).to(sample.dtype)
         time_embedding = self.time_embedding(frequencies)  # (B, time_channels)
@@ -168,4 +180,7 @@ class UNet2DConditionModel(nn.Module):
         x = self.mid_block(skips[-1], time_embedding, context)  # (B, widths[-1], h / 2^last, w / 2^last)
         for block in self.up_blocks:
             x = block(x, skips, time_embedding, context)
-        return UNet2DConditionOutput(self.conv_out(F.silu(self.conv_norm_out(x))))  # (B, out_channels, h, w)
+        return x
+
+    def output_layers(self, features: Tensor) -> Tensor:
+        return self.conv_out(F.silu(self.conv_norm_out(features)))

@@ -1,10 +1,13 @@
 """VAE-GAZE: autoencoder, UNet and gaze MLP put together. The forward pass is a chain of stages, each callable alone."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vaegaze.models.autoencoder import AutoencoderKL
+from vaegaze.models.blocks import ModelMixin
 from vaegaze.models.gaze_mlp import GazeMLP
 from vaegaze.models.masking import fill_eyes, paint_eyes
 from vaegaze.models.unet import UNet2DConditionModel
@@ -12,7 +15,7 @@ from vaegaze.models.unet import UNet2DConditionModel
 MAX_SIZE_PX = 4096
 
 
-class VAEGaze(nn.Module):
+class VAEGaze(ModelMixin):
     """Redraws the eyes of a masked face so that they look where they are told.
 
     `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; and
@@ -71,9 +74,24 @@ class VAEGaze(nn.Module):
 
         A reference of zeros means: there is none.
         """
+        return self.output(self.trunk(masked_latents, reference_latents, head, gaze), masked_latents)
+
+    def trunk(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
+        """The first part of `inpaint`: → what the UNet's output layers are given (B, C, S / f, S / f)."""
         tokens = self.gaze_mlp(head, gaze)  # (B, 2, D)
         latents = torch.cat([masked_latents, reference_latents], dim=1)  # (B, 8, S / f, S / f)
-        drawn = self.unet(latents, 0, encoder_hidden_states=tokens).sample
+        return self.unet.trunk(latents, 0, encoder_hidden_states=tokens)
+
+    def trunk_parameters(self) -> Iterator[nn.Parameter]:
+        """All that `trunk` computes with."""
+        yield from self.gaze_mlp.parameters()
+        for name, layer in self.unet.named_children():
+            if name not in ("conv_norm_out", "conv_out"):
+                yield from layer.parameters()
+
+    def output(self, features: Tensor, masked_latents: Tensor) -> Tensor:
+        """The second part of `inpaint`."""
+        drawn = self.unet.output_layers(features)
         return masked_latents + drawn if self.residual else drawn
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -1,0 +1,369 @@
+"""How long a training step takes, beside the loop that every peer runs.
+
+    python -m benchmarks.step_time --preset tiny|base --strategy selective
+
+The peer loop is written plainly on diffusers' own classes: every step reads its sample from the file, encodes both
+pictures, computes the target's VGG19 features, and works in float32. Ours is the project's own. Both get the same
+weights, samples and losses; their first losses are compared before any time is believed. Each measurement is a process
+of its own, which tells its peak memory, too; they alternate for several rounds, and medians count. `base` is the
+full-size model with random weights, `tiny` the one that ships. The last line is one JSON object.
+
+Needs diffusers (requirements-dev.txt).
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROUNDS, STEPS, WARM_UP = 3, 5, 2
+PERSON, SAMPLES = "person_001", 8
+SAME_FIRST_LOSS = 1e-3  # relative; float32 of the same numbers in another order
+PEAKS = {"float32": "fp32", "bfloat16": "bf16"}
+CONV = (1, 256, 64, 64)  # the shape of a typical convolution at full size: 256 channels, 64 × 64
+MATMUL = 2048
+CONTENDERS = {"peer fp32": ("peer", "fp32"), "ours fp32": ("ours", "fp32"), "ours": ("ours", None)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a measuring process is told."""
+
+    loop: str
+    folder: Path
+    strategy: str
+    device: str
+    precision: str
+    threads: int
+    steps: int
+    learning_rate: float = 5e-5
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base.pth"
+
+    @property
+    def hdf_path(self) -> Path:
+        return self.folder / "person.h5"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--preset", choices=("tiny", "base"), default="tiny", help="the model (default: %(default)s)")
+    parser.add_argument("--strategy", default="selective", help="what trains (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="(default: %(default)s)")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of ours")
+    parser.add_argument("--checkpoint_path", default="checkpoints/pretrained_model.pth", help="of the tiny model")
+    parser.add_argument("--image_size", type=int, default=256, help="of the base model, in pixels")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as many as there are cores")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"measured in each round, after {WARM_UP} others")
+    parser.add_argument("--loop", choices=("peer", "ours"), help=argparse.SUPPRESS)  # a measuring process
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
+    given = parser.parse_args(argv)
+
+    from vaegaze.device import find_device, find_precision  # torch is not needed before, and a process counts seconds
+
+    device = find_device(given.device)
+    precision = find_precision(given.precision, device)
+    if given.loop:
+        setting = Setting(
+            given.loop, given.folder, given.strategy, device, precision, given.threads, WARM_UP + given.steps
+        )
+        print(json.dumps(measure(setting, given.started)))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder), given.preset, given.checkpoint_path, given.image_size)
+        report(run_rounds(given, Path(folder), device, precision), given, device, precision)
+    return 0
+
+
+def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: int) -> None:
+    """The weights and the person that all processes read."""
+    import torch
+
+    from vaegaze.data import synthetic
+    from vaegaze.models import VAEGaze
+    from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+
+    if preset == "tiny":
+        model = load_checkpoint(checkpoint_path).model
+    else:
+        torch.manual_seed(0)
+        model = VAEGaze({"image_size": image_size, "vae": {}, "unet": {}, "gaze_mlp": {}})
+    save_checkpoint(folder / "base.pth", model, {})
+    synthetic.write_hdf5(folder / "person.h5", 1, size=model.image_size, samples=SAMPLES)
+
+
+def run_rounds(given, folder: Path, device: str, precision: str) -> dict[str, list[dict]]:
+    """What every process said, by contender."""
+    results = {name: [] for name in CONTENDERS}
+    for number in range(given.rounds):
+        for name, (loop, own_precision) in CONTENDERS.items():
+            print(f"round {number + 1} of {given.rounds}: {name}", file=sys.stderr)
+            command = [sys.executable, "-m", "benchmarks.step_time", "--loop", loop, "--folder", folder]
+            command += ["--strategy", given.strategy, "--device", device, "--precision", own_precision or precision]
+            command += ["--threads", given.threads, "--steps", given.steps, "--started", time.time()]
+            done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True)
+            results[name].append(json.loads(done.stdout.splitlines()[-1]))
+    return results
+
+
+# --- one process ------------------------------------------------------------------------------------------------------
+
+
+def measure(setting: Setting, started: float) -> dict:
+    """Train, and say how long each step took and how much memory was needed."""
+    import torch
+
+    from vaegaze.device import peak_memory_mb
+
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    losses, seconds, first = [], [], None
+    steps = peer_steps(setting) if setting.loop == "peer" else our_steps(setting)
+    loop = next(steps)  # everything before the first step
+    before = time.perf_counter()
+    for loss in steps:
+        losses.append(float(loss))  # waits for the device
+        now = time.perf_counter()
+        seconds.append(now - before)
+        first = first or time.time() - started
+        if len(losses) == setting.steps:
+            break
+        before = time.perf_counter()
+    memory = peak_memory_mb(torch.device(setting.device))
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        next(steps)
+    optimizer_bytes = sum(
+        tensor.nbytes for state in loop.state.values() for tensor in state.values() if torch.is_tensor(tensor)
+    )
+    return {
+        "sec_per_step": seconds[WARM_UP:],
+        "sec_to_first_step": first,
+        "first_loss": losses[0],
+        "peak_memory_mb": memory,
+        "tflop": counter.get_total_flops() / 1e12,
+        "optimizer_mb": optimizer_bytes / 2**20,
+    }
+
+
+def our_steps(setting: Setting) -> Iterator:
+    """First the optimiser, then the loss of each step of the project's loop."""
+    import torch
+
+    from vaegaze.config import LossParams, OneshotParams
+    from vaegaze.data import hdf5
+    from vaegaze.frames import precompute, prepare_training_frames
+    from vaegaze.losses import Loss
+    from vaegaze.models.checkpoint import load_checkpoint
+    from vaegaze.strategies import freeze_all_but
+    from vaegaze.training import make_optimizer, training_steps
+
+    device = torch.device(setting.device)
+    model = load_checkpoint(setting.base).model.to(device)
+    samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.image_size).samples
+    freeze_all_but(model, setting.strategy)
+    params = OneshotParams(num_steps=10**9, learning_rate=setting.learning_rate)
+    loss = Loss(LossParams(vgg_weights="random"), seed=0, device=device)
+    optimizer = make_optimizer(model, params)
+    frames = prepare_training_frames(model, samples, device, mirror=False)
+    frames, _ = precompute(model, frames, loss, precision=setting.precision, memory_mb=params.cache_memory_mb)
+    yield optimizer
+    for step in training_steps(model, optimizer, frames, loss, params, precision=setting.precision):
+        yield step.total
+
+
+def peer_steps(setting: Setting) -> Iterator:
+    """The same of the loop that peers run."""
+    import diffusers
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from vaegaze.config import LossParams, OneshotParams
+    from vaegaze.data import hdf5
+    from vaegaze.losses import load_vgg, masked_mean_l1
+    from vaegaze.models import GazeMLP, to_unit_range
+    from vaegaze.models.masking import fill_eyes, paint_eyes
+    from vaegaze.strategies import freeze_all_but
+    from vaegaze.training import ADAM_BETAS, batch_rows
+
+    class Model(nn.Module):
+        def __init__(self, config: dict):
+            super().__init__()
+            self.vae = diffusers.AutoencoderKL(**vae_config(config["vae"]))
+            self.unet = diffusers.UNet2DConditionModel(**unet_config(config["unet"]))
+            self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
+
+    content = torch.load(setting.base, weights_only=True)
+    config, device = content["model_config"], torch.device(setting.device)
+    with torch.device("meta"):
+        model = Model(config)
+    model.load_state_dict(content["state_dict"], assign=True)
+    del content
+    model = model.float().to(device)
+    freeze_all_but(model, setting.strategy)
+    weights, params = LossParams(), OneshotParams(learning_rate=setting.learning_rate)
+    vgg = load_vgg("random", seed=0).to(device)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, setting.learning_rate, ADAM_BETAS, weight_decay=params.weight_decay)
+    mask = fill_eyes if config.get("fill_eyes") else paint_eyes
+    size, scale = config["image_size"], model.vae.config.scaling_factor
+    heads = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), size).samples.head
+    frontal, other, *_ = np.argsort(np.linalg.norm(heads, axis=1), kind="stable")
+    yield optimizer
+
+    step = 0
+    while True:
+        row = batch_rows(step, SAMPLES, 1, params.seed)[0]
+        rows = [row, other if row == frontal else frontal]
+        samples = hdf5.read_person(setting.hdf_path, PERSON, rows, size).samples
+        target, reference = (to_unit_range(samples.images[i : i + 1]).to(device) for i in (0, 1))
+        eyes, valid = (
+            torch.from_numpy(array[:1])[:, None].float().to(device) for array in (samples.eye_masks, samples.valid)
+        )
+        head, gaze = (torch.from_numpy(array[:1]).to(device) for array in (samples.head, samples.gaze))
+
+        with torch.no_grad():
+            masked_latents = model.vae.encode(mask(target, eyes)).latent_dist.mode() * scale
+            reference_latents = model.vae.encode(reference).latent_dist.mode() * scale
+        tokens = model.gaze_mlp(head, gaze)
+        latents = torch.cat([masked_latents, reference_latents], dim=1)
+        drawn = model.unet(latents, 0, encoder_hidden_states=tokens).sample
+        if config.get("residual"):
+            drawn = masked_latents + drawn
+        result = model.vae.decode(drawn / scale).sample
+        with torch.no_grad():
+            wanted = vgg.taps(target * valid)
+        loss = (
+            weights.l1_loss * masked_mean_l1(result, target, valid)
+            + weights.mask_l1_loss * masked_mean_l1(result, target, eyes * valid)
+            + weights.vgg_loss * vgg(result * valid, wanted)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, params.max_grad_norm)
+        optimizer.step()
+        step += 1
+        yield loss.item()
+
+
+def vae_config(config: dict) -> dict:
+    """Ours in diffusers' words: block types are not in it, and diffusers' own defaults are another model's."""
+    blocks = len(config.get("block_out_channels", (128, 256, 512, 512)))
+    ours = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, **config}
+    return {
+        **ours,
+        "down_block_types": ["DownEncoderBlock2D"] * blocks,
+        "up_block_types": ["UpDecoderBlock2D"] * blocks,
+    }
+
+
+def unet_config(config: dict) -> dict:
+    blocks = len(config.get("block_out_channels", (320, 640, 1280, 1280)))
+    return {
+        "in_channels": 8,
+        "out_channels": 4,
+        "cross_attention_dim": 384,
+        **config,
+        "down_block_types": ["CrossAttnDownBlock2D"] * (blocks - 1) + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * (blocks - 1),
+    }
+
+
+# --- the machine, and the report --------------------------------------------------------------------------------------
+
+
+def rates(device: str) -> dict[str, dict[str, float]]:
+    """What the machine reaches in TFLOP/s at one large product and at one typical convolution, by precision."""
+    import torch
+
+    def rate(flop: float, work) -> float:
+        work()
+        times = []
+        for _ in range(7):
+            started = time.perf_counter()
+            float(work().float().flatten()[0])  # waits for the device
+            times.append(time.perf_counter() - started)
+        return flop / statistics.median(times) / 1e12
+
+    channels, (_, _, height, width) = CONV[1], CONV
+    found = {"matmul": {}, "conv": {}}
+    for name, short in PEAKS.items():
+        kind = {"dtype": getattr(torch, name), "device": device}
+        square, pictures = torch.randn(MATMUL, MATMUL, **kind), torch.randn(CONV, **kind)
+        kernels = torch.randn(channels, channels, 3, 3, **kind)
+        conv = lambda: torch.nn.functional.conv2d(pictures, kernels, padding=1)  # noqa: B023, E731
+        found["matmul"][short] = rate(2 * MATMUL**3, lambda: square @ square)  # noqa: B023
+        found["conv"][short] = rate(2 * 9 * channels**2 * height * width, conv)
+    return found
+
+
+def report(results: dict[str, list[dict]], given, device: str, precision: str) -> None:
+    """A table, and one line of JSON."""
+
+    def median(name: str, key: str) -> float:
+        values = [said[key] for said in results[name]]
+        return statistics.median(values[0] if isinstance(values[0], list) else values)
+
+    seconds = {
+        name: statistics.median([one for said in results[name] for one in said["sec_per_step"]]) for name in results
+    }
+    first = {name: median(name, "first_loss") for name in results}
+    if abs(first["ours fp32"] / first["peer fp32"] - 1) > SAME_FIRST_LOSS:
+        raise SystemExit(f"error: the loops do not compute the same: first losses {first}")
+    machine = rates(device)
+    floor = median("ours", "tflop") / machine["conv"][precision]
+
+    print(
+        f"{given.preset}, {given.strategy}, {device}, ours in {precision}; {given.rounds} rounds of {given.steps} steps"
+    )
+    print(
+        f"\n  {'':<12}{'s/step':>10}{'TFLOP':>10}{'peak MB':>10}{'1st step s':>12}{'optimiser MB':>14}{'peer / it':>11}"
+    )
+    for name in results:
+        label = f"{name} {precision}" if name == "ours" else name
+        print(
+            f"  {label:<12}{seconds[name]:>10.3f}{median(name, 'tflop'):>10.3f}{median(name, 'peak_memory_mb'):>10.0f}"
+            f"{median(name, 'sec_to_first_step'):>12.1f}{median(name, 'optimizer_mb'):>14.1f}"
+            f"{seconds['peer fp32'] / seconds[name]:>11.2f}"
+        )
+    print(
+        f"\n  floor {floor:.3f} s: the step's operations at the rate of one convolution; ours takes "
+        f"{seconds['ours'] / floor:.2f} times that"
+    )
+    numbers = {
+        "preset": given.preset,
+        "strategy": given.strategy,
+        "device": device,
+        "precision": precision,
+        "peer_sec_per_step": seconds["peer fp32"],
+        "ours_sec_per_step": seconds["ours"],
+        "ratio": seconds["peer fp32"] / seconds["ours"],
+        "ratio_same_precision": seconds["peer fp32"] / seconds["ours fp32"],
+        "peer_peak_memory_mb": median("peer fp32", "peak_memory_mb"),
+        "ours_peak_memory_mb": median("ours", "peak_memory_mb"),
+        "peer_tflop": median("peer fp32", "tflop"),
+        "ours_tflop": median("ours", "tflop"),
+        "optimizer_mb": median("ours", "optimizer_mb"),
+        "tflops": machine,
+        "floor_sec": floor,
+        "ours_over_floor": seconds["ours"] / floor,
+        "sec_to_first_step": median("ours", "sec_to_first_step"),
+        "peer_sec_to_first_step": median("peer fp32", "sec_to_first_step"),
+    }
+    print(json.dumps(numbers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What no trainable parameter touches is computed once, and nothing else changes by it."""
+
+from collections import Counter
+
+import pytest
+import torch
+from conftest import make_tiny_model
+
+from vaegaze import training
+from vaegaze.config import LossParams, OneshotParams
+from vaegaze.frames import precompute, prepare_training_frames
+from vaegaze.losses import Loss
+from vaegaze.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training import make_optimizer, training_steps
+
+CPU = torch.device("cpu")
+PLENTY_MB = 2048
+
+
+@pytest.fixture(scope="module")
+def loss():
+    return Loss(LossParams(vgg_weights="random"), seed=0, device=CPU)
+
+
+def train(samples, loss, strategy, *, memory_mb, precision="fp32", batch_size=1, gaze_mlp=None, seen=None):
+    """A few steps of a tiny model: its weights, the totals, and what was computed once."""
+    model = make_tiny_model()
+    freeze_all_but(model, strategy, gaze_mlp)
+    params = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=batch_size, seed=3)
+    frames, said = prepare_training_frames(model, samples, CPU, mirror=True), []
+    if memory_mb:
+        frames, said = precompute(model, frames, loss, precision=precision, memory_mb=memory_mb)
+    if seen is not None:
+        parts = {"encoder": model.vae.encoder, "down": model.unet.down_blocks[0], "mlp": model.gaze_mlp}
+        parts |= {"output": model.unet.conv_out, "decoder": model.vae.decoder, "vgg": loss.vgg.features[0]}
+        hooks = [part.register_forward_hook(lambda *_, name=name: seen.update([name])) for name, part in parts.items()]
+    steps = list(training_steps(model, make_optimizer(model, params), frames, loss, params, precision=precision))
+    if seen is not None:
+        for hook in hooks:
+            hook.remove()
+    return model.state_dict(), [step.total.item() for step in steps], said
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_nothing_changes_to_the_bit(strategy, precision, rendered_samples, loss):
+    weights, totals, said = train(rendered_samples, loss, strategy, memory_mb=PLENTY_MB, precision=precision)
+    plain_weights, plain_totals, _ = train(rendered_samples, loss, strategy, memory_mb=0, precision=precision)
+    assert totals == plain_totals
+    assert all(torch.equal(tensor, plain_weights[name]) for name, tensor in weights.items())
+    assert [what.partition(":")[0] for what in said] == [
+        *(["the UNet's trunk"] if strategy == "minimal" else []), "VGG19 on the targets",
+    ]  # fmt: skip
+
+
+def test_larger_batches_come_near_to_it(rendered_samples, loss):
+    _, totals, _ = train(rendered_samples, loss, "minimal", memory_mb=PLENTY_MB, batch_size=4)
+    _, plain_totals, _ = train(rendered_samples, loss, "minimal", memory_mb=0, batch_size=4)
+    assert totals == pytest.approx(plain_totals, rel=1e-5)
+
+
+def test_frozen_parts_are_not_run_again(rendered_samples, loss):
+    seen = Counter()
+    train(rendered_samples, loss, "minimal", memory_mb=PLENTY_MB, seen=seen)
+    levels = 2  # of VGG19's pyramid: 32 and 16 px
+    assert seen == {"output": 6, "decoder": 6, "vgg": 6 * levels}, "six steps, of the results alone"
+
+    seen.clear()
+    train(rendered_samples, loss, "minimal", memory_mb=0, seen=seen)
+    assert seen == {"down": 6, "mlp": 6, "output": 6, "decoder": 6, "vgg": 12 * levels}, "the encoder is never"
+
+
+def test_what_trains_decides_not_the_name(rendered_samples, loss):
+    seen = Counter()
+    _, _, said = train(rendered_samples, loss, "minimal", memory_mb=PLENTY_MB, gaze_mlp=["last"], seen=seen)
+    assert seen["down"] == 6 and len(said) == 1
+
+
+def test_what_does_not_fit_is_computed_at_every_step_and_said(rendered_samples, loss):
+    model = make_tiny_model()
+    freeze_all_but(model, "minimal")
+    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
+    together, said = precompute(model, frames, loss, precision="fp32", memory_mb=PLENTY_MB)
+    assert together.features.shape[0] == len(frames) and together.wanted[0].shape == (6, 64, 32, 32)
+    assert len(together.wanted) == 10 and "once, " in said[1]
+
+    trunk_alone, said = precompute(model, frames, loss, precision="fp32", memory_mb=1)
+    assert torch.equal(trunk_alone.features, together.features) and trunk_alone.wanted == ()
+    assert said[1].startswith("VGG19 on the targets: at every step, since ")
+    nothing, said = precompute(model, frames, loss, precision="fp32", memory_mb=0)
+    assert nothing.features is None and nothing.wanted == () and len(said) == 2
+
+
+def test_other_gazes_have_other_features(rendered_samples, loss):
+    model = make_tiny_model()
+    freeze_all_but(model, "minimal")
+    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
+    frames, _ = precompute(model, frames, loss, precision="fp32", memory_mb=PLENTY_MB)
+    assert frames.looking((0.1, 0.2)).features is None
+    few = frames.take([4, 1])
+    assert torch.equal(few.features, frames.features[[4, 1]]) and torch.equal(few.wanted[3], frames.wanted[3][[4, 1]])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_frozen_weights_in_bf16_change_nothing_and_are_never_seen_outside(
+    strategy, rendered_samples, loss, monkeypatch
+):
+    model = make_tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    freeze_all_but(model, strategy)
+    params = OneshotParams(num_steps=3, learning_rate=1e-3)
+    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
+    kinds, totals = Counter(), []
+    with monkeypatch.context() as patched:
+        seen = model.vae.decoder.conv_in.register_forward_pre_hook(lambda layer, _: kinds.update([layer.weight.dtype]))
+        for step in training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16"):
+            assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+            totals.append(step.total.item())
+        seen.remove()
+        assert kinds == {torch.bfloat16: 3}
+        patched.setattr(training, "bf16_copies", lambda modules: [])
+        plain = make_tiny_model()
+        freeze_all_but(plain, strategy)
+        steps = training_steps(plain, make_optimizer(plain, params), frames, loss, params, precision="bf16")
+        assert totals == [step.total.item() for step in steps]
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, plain.get_parameter(name)), name
+        assert parameter.requires_grad or torch.equal(parameter, before[name]), name
+
+
+def test_an_error_within_a_step_leaves_the_weights_in_float32(rendered_samples, loss):
+    model = make_tiny_model()
+    freeze_all_but(model, "selective")
+    params = OneshotParams(num_steps=1)
+    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
+    model.vae.decoder.conv_out.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
