@@ -15,11 +15,11 @@ from vaegaze.animations import CAPTION_PX, captioned, write_animation
 from vaegaze.data import hdf5
 from vaegaze.data.photo import load_photo
 from vaegaze.evaluation import draw, paste
+from vaegaze.frames import choose_references, prepare_frames
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.redirect import draw_gazes
 from vaegaze.sweeps import MAX_LISTED, sweep_gazes
-from vaegaze.training import choose_references, prepare_frames
 
 DOCS = Path(__file__).parents[1] / "docs" / "images"
 PERSON = "person_002"

@@ -30,12 +30,12 @@ from vaegaze.data.pictures import as_image, rgb_over_white
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.device import find_device
 from vaegaze.files import atomic_path, probe_folder
+from vaegaze.frames import choose_references
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.progress import progress_bar
 from vaegaze.sheets import picture_sheet
 from vaegaze.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, SWEEPS, frame_ms, sweep_gazes
-from vaegaze.training import choose_references
 
 AT_ONCE = 8  # gazes that are drawn in one batch
 REFERENCE_POOL = 32  # frames of the person to choose a reference from, as many as fine-tuning has
