@@ -2,6 +2,7 @@
 
 import copy
 import signal
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,6 +109,12 @@ def finished(world, tmp_path_factory):
     from command_runs import make_finished
 
     return make_finished(world, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def no_opencv(monkeypatch):
+    """As if it were not installed."""
+    monkeypatch.setitem(sys.modules, "cv2", None)
 
 
 @contextmanager

@@ -346,7 +346,11 @@ def test_odd_words_are_refused_plainly(problems, word):
             [
                 f"command line: oneshot_params.photo_params.{name}: "
                 f"needed without use_gazecapture; set it, or give --{name} {words}"
-                for name, words in (("image", "PATH"), ("mask", "PATH"), ("gaze", "PITCH YAW"))
+                for name, words in (
+                    ("image", "PATH"),
+                    ("mask", "PATH; or pip install -r requirements-vision.txt, with which the eyes are found"),
+                    ("gaze", "PITCH YAW"),
+                )
             ],
         ),
         (
@@ -369,6 +373,10 @@ def test_odd_words_are_refused_plainly(problems, word):
             ],
         ),
         (
+            "--no-use_gazecapture --image a --mask b --gaze 0 0 --face 2",
+            ["--face (oneshot_params.photo_params.face): has no use with a mask, which says where the eyes are"],
+        ),
+        (
             "--no-use_gazecapture --image a --mask b --gaze 10 0",
             [
                 "--gaze (oneshot_params.photo_params.gaze): got ['10', '0']; "
@@ -377,8 +385,13 @@ def test_odd_words_are_refused_plainly(problems, word):
         ),
     ],
 )
-def test_settings_that_do_not_fit_together(problems, flags, messages):
+def test_settings_that_do_not_fit_together(problems, no_opencv, flags, messages):
     assert problems(flags) == messages
+
+
+def test_a_photo_needs_no_mask_where_its_eyes_can_be_found(parse):
+    pytest.importorskip("cv2")
+    assert parse("--no-use_gazecapture --image a --gaze 0 0").config.oneshot_params.photo_params.mask is None
 
 
 def test_photo_settings_in_the_file_may_wait(parse):
@@ -453,7 +466,7 @@ def test_every_flag_is_there(capsys):
         --no-random_person --num_eval_samples --num_steps --learning_rate --batch_size --finetune_strategy
         --finetune_gaze_mlp --no-finetune_gaze_mlp --gaze_mlp_layers --save_dir --checkpoint_path --l1_loss
         --mask_l1_loss --vgg_loss --vgg_weights --mask_path --seed --device --precision --log_every --sample_every
-        --checkpoint_every --resume --overwrite --debug --image --mask --gaze --head --dry_run"""
+        --checkpoint_every --resume --overwrite --debug --image --mask --face --gaze --head --dry_run"""
     assert set(flags.split()) <= set(re.findall(r"--[\w-]+", capsys.readouterr().out))
 
 

@@ -126,6 +126,21 @@ def test_the_colour_profile_goes_along(tmp_path):
         assert written.info["icc_profile"] == profile
 
 
+def test_around_the_face_a_drawing_is_pasted_as_into_the_whole(tmp_path):
+    photo, mask = paint(turn(1, 12, (300, 40)), 260, 700)
+    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE)
+    face = loaded.around_face()
+    side = len(face.mask)
+    assert face.mask.shape == (side, side) and abs(side - 1.6 * SIZE) < 3
+    assert (face.mask.sum(), face.ignored_specks) == (loaded.mask.sum(), 0)
+    drawn = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    left, top = np.rint(loaded.eyes[0] - face.eyes[0]).astype(int)
+    whole = paste(loaded, drawn)[top : top + side, left : left + side]
+    assert abs(whole.astype(int) - paste(face, drawn)).max() <= 1
+    narrow = load_photo(*save(tmp_path, photo[:, 300:430], mask[:, 300:430]), GAZE, HEAD, SIZE).around_face()
+    assert narrow.mask.shape[1] == 130 < len(narrow.mask) and narrow.mask.any(), "no more than there is"
+
+
 @pytest.mark.parametrize("scale", [0.7, 1.5, 4])
 def test_there_and_back(tmp_path, scale):
     photo, mask = paint(turn(scale, 12, (50 * scale, 10)), int(160 * scale), int(190 * scale))
@@ -154,6 +169,7 @@ def test_every_kind_of_picture(tmp_path):
         "grey.png": Image.fromarray(grey),
         "deep.png": Image.fromarray(grey.astype(np.uint16) * 257),
         "alpha.png": Image.fromarray(np.dstack([photo, alpha])),
+        "faint.png": Image.fromarray(np.dstack([grey, alpha])),
         "palette.png": Image.fromarray(photo).quantize(256),
         "cmyk.jpg": Image.fromarray(photo).convert("CMYK"),
         "photo.webp": Image.fromarray(photo),
@@ -162,10 +178,15 @@ def test_every_kind_of_picture(tmp_path):
         picture.save(tmp_path / name)
         loaded = load_photo(tmp_path / name, mask_path, GAZE, HEAD, SIZE)
         assert loaded.picture.shape == photo.shape and loaded.picture.dtype == np.uint8
-        expected = np.repeat(grey[..., None], 3, axis=2) if name in ("grey.png", "deep.png") else photo
+        expected = np.repeat(grey[..., None], 3, axis=2) if name in ("grey.png", "deep.png", "faint.png") else photo
         assert abs(loaded.picture[20:].astype(int) - expected[20:]).mean() < 8, name
         assert name != "deep.png" or (loaded.picture == expected).all()
-        assert name != "alpha.png" or (loaded.picture[:10] == 255).all()
+        assert name not in ("alpha.png", "faint.png") or (loaded.picture[:10] == 255).all()
+        channels = {"grey.png": 1, "deep.png": 1, "faint.png": 2, "alpha.png": 4}.get(name, 3)
+        pasted = paste(loaded, np.full((SIZE, SIZE, 3), (200, 20, 90), dtype=np.uint8))
+        assert pasted.shape == loaded.original.shape == (*mask.shape, channels)
+        assert (pasted[~mask] == loaded.original[~mask]).all() and (pasted[mask] != loaded.original[mask]).any(), name
+        assert channels % 2 or (pasted[..., -1] == alpha).all(), "transparency stays"
     for scale, kind in ((1, np.uint8), (65535, np.uint16)):  # masks of 0 and 1, and of 16 bit
         Image.fromarray(mask.astype(kind) * scale).save(mask_path)
         assert (load_photo(tmp_path / "grey.png", mask_path, GAZE, HEAD, SIZE).mask == mask).all()
@@ -208,8 +229,6 @@ def test_what_is_wrong_with_a_photo_is_said(tmp_path):
         with pytest.raises(UserError, match=message) as error:
             load_photo(image_path, mask_path, GAZE, HEAD, SIZE)
         assert str(mask_path) in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(UserError, match="--image needs --mask"):
-        load_photo(image_path, None, GAZE, HEAD, SIZE)
 
 
 def test_what_is_no_picture_is_said(tmp_path):

@@ -16,7 +16,7 @@ ORDER = [
     {"config_flags"},
     {"config"},
     {"data", "device", "mixed_precision"},
-    {"sheets"},
+    {"sheets", "animations", "sweeps"},
     {"person"},
     {"models"},
     {"strategies"},
@@ -27,7 +27,7 @@ ORDER = [
     {"evaluation"},
     {"reporting", "run_folder"},
     {"benchmark_report"},
-    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one

@@ -6,12 +6,14 @@ Flags, file checks, --help and the run folder's config.yaml all come from the fi
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import ConfigError, Resolved, UserError, describe, option, to_yaml
 
 __all__ = [
     "DEMO_HDF_PATH",
+    "VISION_HINT",
     "Command",
     "Config",
     "ConfigError",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 
+VISION_HINT = "pip install -r requirements-vision.txt, with which the eyes are found"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
 
 
@@ -46,7 +49,13 @@ class PhotoParams:
     """One photo in place of the HDF5 file, with --no-use_gazecapture. Angles are those seen in the upright picture."""
 
     image: str | None = option(None, help="the photo", metavar="PATH")
-    mask: str | None = option(None, help="its eye mask: an image of the same size, white on the eyes", metavar="PATH")
+    mask: str | None = option(
+        None,
+        legal="auto | PATH",
+        help="its eye mask, an image of its size, white on the eyes; without it, or with auto, OpenCV finds them",
+        metavar="PATH",
+    )
+    face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
     gaze: tuple[float, float] | None = option(
         None,
         low=-math.pi / 2,
@@ -63,6 +72,11 @@ class PhotoParams:
         help="how the head is turned, with the same signs",
         metavar=("PITCH", "YAW"),
     )
+
+    @property
+    def mask_path(self) -> str | None:
+        """None where the eyes are to be found."""
+        return None if self.mask == "auto" else self.mask
 
 
 @dataclass(frozen=True)
@@ -161,14 +175,19 @@ class Config:
             if not params.gazecapture_params.random_person and params.gazecapture_params.person_id is None:
                 keys = f"{gazecapture}.person_id", f"{gazecapture}.random_person", source
                 yield keys, "needed with random_person: false; give --person_id ID, or --random_person"
-            for name in ("image", "mask", "gaze", "head"):
+            for name in ("image", "mask", "face", "gaze", "head"):
                 if origins[f"{photo}.{name}"].startswith("--"):
                     yield (f"{photo}.{name}", source), "has no use with use_gazecapture; add --no-use_gazecapture"
         else:
-            for name, words in (("image", "PATH"), ("mask", "PATH"), ("gaze", "PITCH YAW")):
+            needed = {"image": "PATH", "mask": f"PATH; or {VISION_HINT}", "gaze": "PITCH YAW"}
+            if find_spec("cv2") is not None:
+                del needed["mask"]
+            for name, words in needed.items():
                 if getattr(params.photo_params, name) is None:
                     text = f"needed without use_gazecapture; set it, or give --{name} {words}"
                     yield (f"{photo}.{name}", source), text
+            if params.photo_params.mask_path is not None and params.photo_params.face is not None:
+                yield (f"{photo}.face", f"{photo}.mask"), "has no use with a mask, which says where the eyes are"
             for field in fields(GazeCaptureParams):
                 if origins[f"{gazecapture}.{field.name}"].startswith("--"):
                     yield (

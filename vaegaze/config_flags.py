@@ -13,7 +13,8 @@ from vaegaze.config_tree import Resolved, Setting, UserError, resolve, sections_
 class FlagParser(argparse.ArgumentParser):
     """argparse whose mistakes are UserErrors of one line, and to which -2e-1 is a number and --num not --num_steps."""
 
-    # Python < 3.14 takes -2e-1 for a flag. With a character in front that no argument can hold it is a value.
+    # Python < 3.14 takes -2e-1 for a flag, and any takes -0.1,0;0,0. With a character in front that no argument can
+    # hold they are values.
     _MARK = "\0"
 
     def __init__(self, **kwargs):
@@ -25,7 +26,7 @@ class FlagParser(argparse.ArgumentParser):
     def read(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], list[str]]:
         """What was typed, by name, and what is not known of it."""
         argv = sys.argv[1:] if argv is None else argv
-        number = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+        number = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?([,;].*)?", re.IGNORECASE)  # or a list of them
         typed, unknown = self.parse_known_args([self._MARK + a if number.fullmatch(a) else a for a in argv])
         values = {name: self._unmark(value) for name, value in vars(typed).items()}
         return values, [self._advice(word) for word in self._flags_or_all(self._unmark(unknown))]

@@ -9,7 +9,7 @@ import numpy as np
 from vaegaze.config import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.persons import named
-from vaegaze.data.photo import Photo, load_photo
+from vaegaze.data.photo import Photo, eyes_text, load_photo
 from vaegaze.data.redrawing import RenderedPerson
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
@@ -97,8 +97,10 @@ def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
     given = params.photo_params
     print("🎯 Starting VAE-GAZE One-Shot Training with one photo")
     print(f"📁 Photo: {given.image}")
-    picture = load_photo(given.image, given.mask, given.gaze, given.head, size_px)
+    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, size_px, given.face)
     height, width = picture.picture.shape[:2]
+    if given.mask_path is None:
+        print(f"👁️ Eyes found {eyes_text(picture)}")
     print(f"✅ Aligned {width}×{height} px by its eyes: turned by {np.degrees(picture.roll_rad):.1f}°")
     if picture.ignored_specks:
         print(f"⚠️ Ignored {picture.ignored_specks} specks of the mask")
@@ -107,7 +109,8 @@ def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
         "seed": params.seed,
         "gaze_range_rad": _gaze_range(picture.samples),
         "image": str(given.image),
-        "mask": str(given.mask),
+        "mask": given.mask_path,
+        "eyes_px": picture.eyes.tolist(),
         "gaze_rad": picture.gaze.tolist(),
         "head_rad": picture.head.tolist(),
         "roll_rad": picture.roll_rad,

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vaegaze.config import Config, UserError
 from vaegaze.config_tree import resolve, settings_of
+from vaegaze.data.pictures import as_image
 from vaegaze.data.samples import Samples
 from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.models import VAEGaze
@@ -75,8 +75,9 @@ class RunFolder:
         )
 
     def write_picture(self, name: str, pixels: np.ndarray, colour_profile: bytes | None = None) -> None:
+        """Pixels (H, W, C) uint8: grey, RGB, or either with alpha."""
         with atomic_path(self.path / name) as temporary:
-            Image.fromarray(pixels).save(temporary, icc_profile=colour_profile)
+            as_image(pixels).save(temporary, icc_profile=colour_profile)
 
     def save_progress(
         self, progress: Progress, model: VAEGaze, optimizer: torch.optim.Optimizer, fingerprint: str

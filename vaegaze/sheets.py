@@ -11,21 +11,22 @@ CAPTION_PX = 24
 
 
 def picture_sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
-    """Pictures (S, S, 3) uint8 in a captioned grid: each row is its caption and one picture per column."""
-    side = rows[0][1][0].shape[0]
-    cell = side * -(-CELL_PX // side)  # the least whole multiple
+    """Pictures (H, W, 3) uint8 of one size in a captioned grid: each row is its caption and one picture per column."""
+    height, width = rows[0][1][0].shape[:2]
+    factor = -(-CELL_PX // max(height, width))  # the least whole multiple
+    cell_height, cell_width = height * factor, width * factor
     font = ImageFont.load_default(size=15)
     margin = max(int(font.getlength(line)) for caption, _ in rows for line in caption.splitlines()) + 2 * GAP_PX
-    width, height = margin + len(columns) * (cell + GAP_PX), CAPTION_PX + len(rows) * (cell + GAP_PX)
-    sheet = Image.new("RGB", (width, height), "white")
+    sheet_size = margin + len(columns) * (cell_width + GAP_PX), CAPTION_PX + len(rows) * (cell_height + GAP_PX)
+    sheet = Image.new("RGB", sheet_size, "white")
     pen = ImageDraw.Draw(sheet)
     for column, caption in enumerate(columns):
-        x = margin + column * (cell + GAP_PX) + cell / 2
+        x = margin + column * (cell_width + GAP_PX) + cell_width / 2
         pen.text((x, CAPTION_PX / 2), caption, fill="black", font=font, anchor="mm")
     for row, (caption, pictures) in enumerate(rows):
-        y = CAPTION_PX + row * (cell + GAP_PX)
-        pen.text((GAP_PX, y + cell / 2), caption, fill="black", font=font, anchor="lm")
+        y = CAPTION_PX + row * (cell_height + GAP_PX)
+        pen.text((GAP_PX, y + cell_height / 2), caption, fill="black", font=font, anchor="lm")
         for column, picture in enumerate(pictures):
-            enlarged = Image.fromarray(picture).resize((cell, cell), Image.Resampling.LANCZOS)
-            sheet.paste(enlarged, (margin + column * (cell + GAP_PX), y))
+            enlarged = Image.fromarray(picture).resize((cell_width, cell_height), Image.Resampling.LANCZOS)
+            sheet.paste(enlarged, (margin + column * (cell_width + GAP_PX), y))
     return np.asarray(sheet)

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from vaegaze.data.geometry import canvas_camera, eye_circles
-from vaegaze.data.placement import draw, move, scale_of
+from vaegaze.data.placement import draw, inverse, move, scale_of
 
 SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALable/FAGE)
 FEATHER_OF_CANVAS = 1 / 64  # width of a pasted eye's soft edge / side of the canvas
@@ -28,6 +28,21 @@ def draw_squares(circles: np.ndarray, size_px: int, factor: float = SQUARE_FACTO
 def pose_mask(head: np.ndarray, size_px: int, factor: float = SQUARE_FACTOR) -> np.ndarray:
     """(S, S) bool: both eyes of a head at (pitch, yaw) on the canvas; the squares' circles pass the eye corners."""
     return draw_squares(eye_circles(head, canvas_camera(size_px)), size_px, factor)
+
+
+def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, size_px: int) -> np.ndarray:
+    """(H, W) bool: the squares of `pose_mask` as they lie in a photo of this shape, which `to_canvas` aligns."""
+    mask = np.zeros(shape, dtype=bool)
+    for x, y, radius in eye_circles(head, canvas_camera(size_px)):
+        half = SQUARE_FACTOR * radius
+        corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
+        left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+        right, bottom = np.maximum(np.ceil(corners.max(axis=0)).astype(int), 0)
+        window = mask[top:bottom, left:right]  # a photo may have a hundred million pixels
+        ys, xs = np.mgrid[: window.shape[0], : window.shape[1]] + 0.5
+        on_canvas = move(to_canvas, np.stack([xs + left, ys + top], axis=-1))
+        window |= (abs(on_canvas - (x, y)) <= half).all(axis=-1)
+    return mask
 
 
 def eye_mask(

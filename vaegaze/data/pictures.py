@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,45 @@ MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
 LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
 
 
-def read_rgb(path: str | Path, key: str) -> tuple[np.ndarray, bytes | None]:
-    """A picture as (H, W, 3) uint8 RGB, turned upright as its EXIF says, transparent parts over white; and the ICC
-    profile of its colours, if it is one of RGB values.
+@dataclass(frozen=True)
+class Picture:
+    """A picture, upright, its channels as they were decoded."""
+
+    pixels: np.ndarray  # (H, W, C) uint8: grey; grey and alpha; RGB; or RGB and alpha
+    colour_profile: bytes | None  # ICC, of these values; without it a phone's colours look dull
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8, transparent parts over white."""
+        return self.pixels if self.pixels.shape[-1] == 3 else rgb_over_white(self.pixels)
+
+
+def read_picture(path: str | Path, key: str) -> Picture:
+    """A picture, turned upright as its EXIF says, at 8 bits a channel; other colours than RGB are converted.
 
     `key` names the flag or config key in errors. UserError when there is no file, when it is no picture of a known
     format or damaged, and when it has more than 100 million pixels or a side of more than 20,000.
     """
     picture = _open_upright(path, key)
-    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
-    return np.array(_over(picture, "white").convert("RGB")), profile
+    is_grey = picture.mode in ("1", "L", "LA", "La", "F")
+    has_alpha = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
+    converted = picture.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "L", "LA") else None
+    return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile)
 
 
 def read_grey(path: str | Path, key: str) -> np.ndarray:
-    """A picture, such as a mask, as (H, W) uint8 grey, upright, transparent parts black. Errors as for `read_rgb`."""
+    """A picture, such as a mask, as (H, W) uint8 grey, upright, transparent parts black. Errors as `read_picture`."""
     return np.array(_over(_open_upright(path, key), "black").convert("L"))
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """Pixels (H, W, C) uint8, as `Picture` has them, for Pillow."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def rgb_over_white(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, C) uint8, as `Picture` has them, as (H, W, 3) RGB, transparent parts over white."""
+    return np.array(_over(as_image(pixels), "white").convert("RGB"))
 
 
 def _over(picture: Image.Image, background: str) -> Image.Image:

@@ -1,0 +1,158 @@
+"""Where the eyes of a face are in a photo, found by OpenCV: the one place that needs it, see requirements-vision.txt.
+
+Haar cascades (Viola & Jones 2001), as its package ships them, see faces from the front, then eyes in them. A face is
+only believed where two of its eyes make a plausible pair, so that a pattern in the wall is none.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vaegaze.config import VISION_HINT, UserError
+
+log = logging.getLogger(__name__)
+
+FACE_CASCADES = ("haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_default.xml")  # the surer one first
+EYE_CASCADES = ("haarcascade_eye_tree_eyeglasses.xml", "haarcascade_eye.xml")  # the better centred one first
+PICTURE_PX, LEAST_FACE_PX = 1024, 40  # longer side of the picture in which faces are looked for, and the least of them
+FACE_PX, LEAST_EYE_PX = 240, 24  # width of a face in which eyes are looked for, and the least of them
+UPPER_PART = 0.62  # of a face, where its eyes are
+FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # detections of about the same thing that confirm it
+
+# A pair of eyes, in widths of the face: what is usual, and how far from it is still believed.
+USUAL_DISTANCE, DISTANCE_RATIO = 0.46, 1.42
+USUAL_SIZE, SIZE_RATIO = 0.54, 1.45  # of the square about an eye / distance of the eyes
+USUAL_MIDDLE, MIDDLE_OFF = np.array([0.5, 0.37]), 0.12
+MAX_SLOPE = 0.27  # of the line through both eyes: 15°; heads turned farther are hardly seen as faces
+
+
+@dataclass(frozen=True)
+class _Face:
+    left: float  # of the face's square, in pixels of the photo
+    top: float
+    width: float
+    eyes: np.ndarray | None  # (2, 2) x, y of their centres, the picture's left one first; None without a plausible pair
+
+
+def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.ndarray:
+    """The centres (2, 2) = x, y of two eyes in a photo (H, W, 3) uint8, the picture's left one first.
+
+    Faces with eyes are numbered from left to right, from 1; `face` says which, and is needed where there are several.
+    UserError, about the photo of this `name`, when OpenCV is missing, when there is no such face, and when no two eyes
+    can be seen in it.
+    """
+    cv2 = _opencv()
+    grey = np.asarray(Image.fromarray(picture).convert("L"))
+    seen: list[_Face] = []
+    for face_cascade in FACE_CASCADES:
+        faces = [_look_at(cv2, grey, box) for box in _faces(cv2, grey, face_cascade)]
+        log.debug("%s: %s sees %s", name, face_cascade, faces)
+        seen = seen or faces
+        with_eyes = _without_doubles([each for each in faces if each.eyes is not None])
+        if with_eyes:
+            break
+
+    if not with_eyes:
+        raise UserError(f"{name} {_what_was_seen(seen)}; give --mask, or another photo")
+    if len(with_eyes) > 1 and face is None:
+        places = [f"{i} at {_point(each.eyes.mean(axis=0))}" for i, each in enumerate(with_eyes, 1)]
+        raise UserError(f"{name} shows {len(with_eyes)} faces, {', '.join(places)}; say which with --face N")
+    if face is not None and face > len(with_eyes):
+        shown = f"{len(with_eyes)} face{'s' if len(with_eyes) > 1 else ''}"
+        raise UserError(f"{name} shows {shown} with eyes, no face {face}; give --face 1 to {len(with_eyes)}")
+    return with_eyes[(face or 1) - 1].eyes
+
+
+def _opencv():
+    """The package, with its cascades."""
+    try:
+        import cv2
+
+        cascades = Path(cv2.data.haarcascades)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"finding the eyes in a photo needs OpenCV: give --mask PATH, or {VISION_HINT}") from error
+    missing = [name for name in (*FACE_CASCADES, *EYE_CASCADES) if not (cascades / name).is_file()]
+    if missing or not hasattr(cv2, "CascadeClassifier"):
+        raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: give --mask PATH, or {VISION_HINT}")
+    return cv2
+
+
+def _faces(cv2, grey: np.ndarray, cascade: str) -> list[tuple[float, float, float]]:
+    """Left, top and width of each face's square in a photo (H, W) uint8, from left to right."""
+    scale = min(1.0, PICTURE_PX / max(grey.shape))
+    size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    return [
+        (x / scale, y / scale, w / scale) for x, y, w in _detect(cv2, small, cascade, LEAST_FACE_PX, FACE_NEIGHBOURS)
+    ]
+
+
+def _look_at(cv2, grey: np.ndarray, box: tuple[float, float, float]) -> _Face:
+    """The eyes in the upper part of a face."""
+    left, top, width = box
+    x, y = math.floor(left), math.floor(top)
+    upper = grey[y : math.ceil(top + UPPER_PART * width), x : math.ceil(left + width)]
+    scale = FACE_PX / upper.shape[1]
+    size = (FACE_PX, max(1, round(upper.shape[0] * scale)))
+    upper = cv2.resize(upper, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    for cascade in EYE_CASCADES:
+        squares = np.array(_detect(cv2, upper, cascade, LEAST_EYE_PX, EYE_NEIGHBOURS)).reshape(-1, 3)
+        pairs = plausible_pairs(squares / FACE_PX)
+        if pairs:
+            return _Face(left, top, width, pairs[0] * FACE_PX / scale + (x, y))
+    return _Face(left, top, width, None)
+
+
+def plausible_pairs(squares: np.ndarray) -> list[np.ndarray]:
+    """The centres (2, 2) = x, y of pairs that could be a face's eyes, left one first; the most plausible pair first.
+
+    Squares (K, 3) = left, top, width are in widths of the face, from its upper left corner.
+    """
+    centres, widths = squares[:, :2] + squares[:, 2:] / 2, squares[:, 2]
+    found = []
+    for i, left in enumerate(centres):
+        for j, right in enumerate(centres):
+            across, down = right - left
+            if across <= 0 or abs(down) > MAX_SLOPE * across:
+                continue
+            distance = math.hypot(across, down)
+            distance_off = math.log(distance / USUAL_DISTANCE) / math.log(DISTANCE_RATIO)
+            sizes_off = np.log(widths[[i, j]] / distance / USUAL_SIZE) / math.log(SIZE_RATIO)
+            middle_off = ((left + right) / 2 - USUAL_MIDDLE) / MIDDLE_OFF
+            off = np.array([distance_off, *sizes_off, *middle_off])
+            if (abs(off) <= 1).all():
+                found.append((float((off**2).sum()), i, j))
+    return [centres[[i, j]] for _, i, j in sorted(found)]
+
+
+def _detect(cv2, grey: np.ndarray, cascade: str, least_px: int, neighbours: int) -> list[tuple[int, int, int]]:
+    """Left, top and width of every square that the cascade takes for what it looks for, in an order of their own."""
+    classifier = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / cascade))
+    found = classifier.detectMultiScale(grey, 1.05, neighbours, minSize=(least_px, least_px))
+    return sorted((int(x), int(y), int(width)) for x, y, width, _ in found)
+
+
+def _without_doubles(faces: list[_Face]) -> list[_Face]:
+    """The faces, from left to right, each pair of eyes once."""
+    kept: list[_Face] = []
+    for face in faces:
+        distance = np.linalg.norm(face.eyes[1] - face.eyes[0])
+        if all(np.linalg.norm(other.eyes.mean(axis=0) - face.eyes.mean(axis=0)) > distance for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: tuple(face.eyes.mean(axis=0)))
+
+
+def _what_was_seen(faces: list[_Face]) -> str:
+    if not faces:
+        return "shows no face that is upright and seen from the front"
+    largest = max(faces, key=lambda face: face.width)
+    place = _point((largest.left + largest.width / 2, largest.top + largest.width / 2))
+    return f"shows a face at {place}, but not two open eyes in it (closed, covered, or turned away?)"
+
+
+def _point(point) -> str:
+    return f"({point[0]:.0f}, {point[1]:.0f})"
