@@ -19,7 +19,10 @@ def main(argv: list[str] | None = None) -> int:
 
         oneshot.run(command)
 
-    less_memory = "give --gradient_checkpointing, a smaller --batch_size, or fewer --num_samples or --num_eval_samples"
+    less_memory = (
+        "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "
+        "cache_memory_mb: 0"
+    )
     return run_command(work, less_memory=less_memory)
 
 

@@ -130,6 +130,11 @@ def run(params: GpuParams) -> None:
     probe_folder(Path(params.output).parent)
     device, precision = torch.device(params.device), find_precision("auto", params.device)
 
+    curves = []
+    for name, number_format in dict.fromkeys([("cpu", "fp32"), (params.device, "fp32"), (params.device, "bf16")]):
+        curves.append(measure_curve(params, torch.device(name), number_format))
+        print(f"{curves[-1].name}: eye PSNR {curves[-1].after['eye_psnr']:.2f} dB")
+
     config = CONFIGS[params.size]
     samples = rendered_samples(FRAMES, config["image_size"])
     rows = []
@@ -137,11 +142,6 @@ def run(params: GpuParams) -> None:
         for checkpointing in (False, True):
             rows.append(measure_row(config, samples, strategy, checkpointing, params.steps, device, precision))
             print(" | ".join(time_and_memory(rows)[-1]))
-
-    curves = []
-    for name, number_format in dict.fromkeys([("cpu", "fp32"), (params.device, "fp32"), (params.device, "bf16")]):
-        curves.append(measure_curve(params, torch.device(name), number_format))
-        print(f"{curves[-1].name}: eye PSNR {curves[-1].after['eye_psnr']:.2f} dB")
     write_report(params, precision, rows, curves)
     print(f"✅ {params.output}")
 

@@ -22,10 +22,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaegaze.command import run_command
+from vaegaze.config_tree import UserError
+from vaegaze.strategies import STRATEGIES
+
 ROUNDS, STEPS, WARM_UP = 3, 5, 2
 PERSON, SAMPLES = "person_001", 8
 SAME_FIRST_LOSS = 1e-3  # relative; float32 of the same numbers in another order
-PEAKS = {"float32": "fp32", "bfloat16": "bf16"}
+SHORT = {"float32": "fp32", "bfloat16": "bf16"}
 CONV = (1, 256, 64, 64)  # the shape of a typical convolution at full size: 256 channels, 64 × 64
 MATMUL = 2048
 CONTENDERS = {"peer fp32": ("peer", "fp32"), "ours fp32": ("ours", "fp32"), "ours": ("ours", None)}
@@ -56,7 +60,9 @@ class Setting:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--preset", choices=("tiny", "base"), default="tiny", help="the model (default: %(default)s)")
-    parser.add_argument("--strategy", default="selective", help="what trains (default: %(default)s)")
+    parser.add_argument(
+        "--strategy", default="selective", choices=STRATEGIES, help="what trains (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="(default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of ours")
     parser.add_argument("--checkpoint_path", default="checkpoints/pretrained_model.pth", help="of the tiny model")
@@ -68,21 +74,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
+    return run_command(lambda: measure_alone(given) if given.loop else measure_all(given))
 
-    from vaegaze.device import find_device, find_precision  # torch is not needed before, and a process counts seconds
+
+def measure_alone(given: argparse.Namespace) -> None:
+    """One process: its device and precision were settled by the one that started it."""
+    steps = WARM_UP + given.steps
+    setting = Setting(given.loop, given.folder, given.strategy, given.device, given.precision, given.threads, steps)
+    print(json.dumps(measure(setting, given.started)))
+
+
+def measure_all(given: argparse.Namespace) -> None:
+    import torch
+
+    from vaegaze.device import find_device, find_precision
 
     device = find_device(given.device)
     precision = find_precision(given.precision, device)
-    if given.loop:
-        setting = Setting(
-            given.loop, given.folder, given.strategy, device, precision, given.threads, WARM_UP + given.steps
-        )
-        print(json.dumps(measure(setting, given.started)))
-        return 0
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), given.preset, given.checkpoint_path, given.image_size)
-        report(run_rounds(given, Path(folder), device, precision), given, device, precision)
-    return 0
+        results = run_rounds(given, Path(folder), device, precision)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    report(results, given, device, precision)
 
 
 def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: int) -> None:
@@ -111,7 +125,9 @@ def run_rounds(given, folder: Path, device: str, precision: str) -> dict[str, li
             command = [sys.executable, "-m", "benchmarks.step_time", "--loop", loop, "--folder", folder]
             command += ["--strategy", given.strategy, "--device", device, "--precision", own_precision or precision]
             command += ["--threads", given.threads, "--steps", given.steps, "--started", time.time()]
-            done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                raise UserError(f"measuring {name} failed, see above")
             results[name].append(json.loads(done.stdout.splitlines()[-1]))
     return results
 
@@ -163,17 +179,18 @@ def our_steps(setting: Setting) -> Iterator:
 
     from vaegaze.config import LossParams, OneshotParams
     from vaegaze.data import hdf5
+    from vaegaze.device import find_device
     from vaegaze.frames import precompute, prepare_training_frames
     from vaegaze.losses import Loss
     from vaegaze.models.checkpoint import load_checkpoint
     from vaegaze.strategies import freeze_all_but
     from vaegaze.training import make_optimizer, training_steps
 
-    device = torch.device(setting.device)
+    device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
     model = load_checkpoint(setting.base).model.to(device)
     samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.image_size).samples
     freeze_all_but(model, setting.strategy)
-    params = OneshotParams(num_steps=10**9, learning_rate=setting.learning_rate)
+    params = OneshotParams(num_steps=setting.steps + 1, learning_rate=setting.learning_rate)
     loss = Loss(LossParams(vgg_weights="random"), seed=0, device=device)
     optimizer = make_optimizer(model, params)
     frames = prepare_training_frames(model, samples, device, mirror=False)
@@ -293,13 +310,13 @@ def rates(device: str) -> dict[str, dict[str, float]]:
         times = []
         for _ in range(7):
             started = time.perf_counter()
-            float(work().float().flatten()[0])  # waits for the device
+            work().flatten()[0].item()  # waits for the device
             times.append(time.perf_counter() - started)
         return flop / statistics.median(times) / 1e12
 
     channels, (_, _, height, width) = CONV[1], CONV
     found = {"matmul": {}, "conv": {}}
-    for name, short in PEAKS.items():
+    for name, short in SHORT.items():
         kind = {"dtype": getattr(torch, name), "device": device}
         square, pictures = torch.randn(MATMUL, MATMUL, **kind), torch.randn(CONV, **kind)
         kernels = torch.randn(channels, channels, 3, 3, **kind)
@@ -313,15 +330,14 @@ def report(results: dict[str, list[dict]], given, device: str, precision: str) -
     """A table, and one line of JSON."""
 
     def median(name: str, key: str) -> float:
-        values = [said[key] for said in results[name]]
-        return statistics.median(values[0] if isinstance(values[0], list) else values)
+        return statistics.median(said[key] for said in results[name])
 
     seconds = {
         name: statistics.median([one for said in results[name] for one in said["sec_per_step"]]) for name in results
     }
     first = {name: median(name, "first_loss") for name in results}
     if abs(first["ours fp32"] / first["peer fp32"] - 1) > SAME_FIRST_LOSS:
-        raise SystemExit(f"error: the loops do not compute the same: first losses {first}")
+        raise UserError(f"the loops do not compute the same: first losses {first}")
     machine = rates(device)
     floor = median("ours", "tflop") / machine["conv"][precision]
 

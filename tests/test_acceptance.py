@@ -31,6 +31,19 @@ def test_demo_beats_both_baselines_on_frames_it_never_saw(tmp_path):
         assert after["eye_psnr"] > baseline["eye_psnr"]
 
 
+def test_bf16_ends_where_float32_does(tmp_path):
+    ends = []
+    for precision in ("fp32", "bf16"):
+        run_example(
+            *("--config", "configs/finetune/finetune_gazecapture.yaml", "--person_id", "person_001", "--vgg_loss", "0"),
+            *("--num_steps", "60", "--precision", precision, "--save_dir", str(tmp_path / precision)),
+            *("--num_eval_samples", "12", "--estimator", "none"),
+        )
+        summary = json.loads((tmp_path / precision / "person_001" / "summary.json").read_text(encoding="utf-8"))
+        ends.append(summary["after"]["eye_l1"])
+    assert ends[1] == pytest.approx(ends[0], rel=0.02)
+
+
 def test_a_real_photograph_is_learnt(tmp_path):
     run_example("--config", "configs/finetune/finetune_photo.yaml", "--save_dir", str(tmp_path))
     summary = json.loads((tmp_path / "astronaut" / "summary.json").read_text(encoding="utf-8"))

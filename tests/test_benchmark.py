@@ -104,6 +104,16 @@ def autoencoder_alone(tmp_path):
     return measure(model.decode(model.encode(frames.target)).clamp(-1, 1), frames)
 
 
+def test_cells_at_once_come_out_alike(bench, tmp_path):
+    flags = ("--precision=bf16", "--vgg_loss=0.1")
+    found = []
+    for workers in (1, 3):
+        assert bench(*flags, f"--workers={workers}", "--overwrite") == 0
+        cells = json.loads((tmp_path / "work" / "cells.json").read_text())
+        found.append({name: cell["numbers"] for name, cell in cells.items()})
+    assert found[0] == found[1] and len(found[0]) == len(TASKS)
+
+
 def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     assert bench() == 0
     more = [Task("test", "person_002", task.strategy, task.k, 0) for task in TEST]

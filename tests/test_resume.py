@@ -289,6 +289,30 @@ def test_a_finished_run_notices_other_data(finished, world):
     assert outcome.code == 0 and "already finished" in outcome.out
 
 
+def test_the_precision_that_auto_came_to_is_kept(finished, tmp_path, monkeypatch):
+    flags = (*finished[0], "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+        signal_at_step(patched, 5, signal.SIGTERM)
+        assert command(*flags).code == 143
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and "precision: bf16" in outcome.out, outcome
+    assert json.loads((tmp_path / PERSON / "summary.json").read_text())["precision"] == "bf16"
+
+
+def test_a_run_that_was_out_of_memory_may_go_on_with_gradient_checkpointing(interrupted, finished, tmp_path):
+    assert command(*interrupted, "--resume", "--gradient_checkpointing").code == 0
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", finished[2] / "finetuned_model.pth")
+
+
+def test_a_resume_file_of_an_older_version(interrupted, tmp_path):
+    path = tmp_path / PERSON / "resume.pth"
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"format": "vaegaze-resume-1"}, path)
+    assert_one_line(command(*interrupted, "--resume"), "resume.pth", "--overwrite")
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", "cut", "foreign"])
 def test_a_damaged_resume_file(content, interrupted, tmp_path):
     path = tmp_path / PERSON / "resume.pth"

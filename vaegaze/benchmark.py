@@ -10,8 +10,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from vaegaze.benchmark_report import AUTOENCODER, BASE, FEW, Cell, write_report
 from vaegaze.command import run_command
@@ -29,7 +27,7 @@ from vaegaze.config_tree import option
 from vaegaze.data import hdf5, synthetic
 from vaegaze.data.samples import Samples
 from vaegaze.device import find_device, find_precision
-from vaegaze.evaluation import Estimator, all_finite, draw, evaluate, redirect
+from vaegaze.evaluation import Drawing, Estimator, all_finite, draw, evaluate, redirect
 from vaegaze.files import atomic_path, write_text
 from vaegaze.frames import Frames, choose_references, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss, mean_over
@@ -73,7 +71,7 @@ class BenchmarkParams:
     seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
     num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
-    mirror: bool = option(True, help="as in fine-tuning")
+    mirror: bool = option(True, help="train on every image in a mirror, too")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
     vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
@@ -167,14 +165,16 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
 
     estimator.model.to(device)
     missing = [task for task in tasks if task.name not in cells]
-    with (
-        progress_bar("benchmark", len(tasks), initial=len(tasks) - len(missing)) as bar,
-        ThreadPoolExecutor(params.workers) as pool,
-    ):
-        for task, cell in zip(missing, pool.map(measure, missing)):
-            cells[task.name] = cell
-            write_text(work_dir / "cells.json", json.dumps({k: asdict(v) for k, v in cells.items()}, indent=1))
-            bar.update()
+    pool = ThreadPoolExecutor(params.workers)
+    measuring = {pool.submit(measure, task): task for task in missing}
+    try:
+        with progress_bar("benchmark", len(tasks), initial=len(tasks) - len(missing)) as bar:
+            for done in as_completed(measuring):
+                cells[measuring[done].name] = done.result()
+                write_text(work_dir / "cells.json", json.dumps({k: asdict(v) for k, v in cells.items()}, indent=1))
+                bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
     ordered = [cells[task.name] for task in tasks]
     persons = list(dict.fromkeys(task.person for task in tasks if task.split == "test"))
     write_report(Path(params.output), ordered, asdict(params), estimator.info, sheets(work_dir, persons, cells))
@@ -243,7 +243,7 @@ def measure_cell(
         frames = prepare_training_frames(model, train, person.device, mirror=params.mirror)
         optimizer = make_optimizer(model, settings)
         loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
-        loss = make_loss(loss_params, person.device)
+        loss = Loss(loss_params, seed=0, device=person.device)  # of its own: training exchanges frozen weights
         memory_mb = settings.cache_memory_mb
         frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
         try:
@@ -277,17 +277,13 @@ def measure_cell(
 @torch.no_grad()
 def unmasked(model: VAEGaze, frames: Frames) -> Frames:
     """The frames with nothing to draw: the latents of the whole pictures stand for those of the masked ones."""
-    return replace(frames, masked_latents=torch.cat([model.encode(target) for target in frames.target.split(1)]))
+    latents = torch.cat([model.encode(target) for target in frames.target.split(1)])
+    return replace(frames.without_precomputed(), masked_latents=latents)
 
 
-def decoding(model: VAEGaze) -> Callable[..., Tensor]:
+def decoding(model: VAEGaze) -> Drawing:
     """In place of a model: draws nothing into what it is given."""
     return lambda masked_latents, *_: model.decode(masked_latents)
-
-
-@lru_cache(maxsize=1)  # VGG19 takes a second to draw
-def make_loss(params: LossParams, device: torch.device) -> Loss:
-    return Loss(params, seed=0, device=device)
 
 
 def pictured(person: str) -> dict[str, Task]:

@@ -119,8 +119,8 @@ Of each person the held-out frame whose eyes `selective` with 32 images draws wo
 
 ## Time
 
-Fine-tuning took {statistics.median(seconds):.0f} s a cell (median), {sum(seconds) / 3600:.1f} h in all, two cells and
-more at once counted one by one, without the measuring.
+Fine-tuning took {statistics.median(seconds):.0f} s a cell (median), {sum(seconds) / 3600:.1f} h summed over cells, of
+which several may have run at once; without the measuring.
 """
     write_text(path, text)
 

@@ -32,6 +32,7 @@ def find_device(name: str) -> str:
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
+        torch.utils.deterministic.fill_uninitialized_memory = False  # an aid to find faults, a kernel more each time
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         # Fused attention sums gradients in any order, and warn_only lets it; PyTorch's plain attention does not.
         torch.backends.cuda.enable_flash_sdp(False)
@@ -45,9 +46,10 @@ def find_precision(name: str, device: str) -> str:
     if name != "auto":
         return name
     if device.startswith("cuda"):
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        native = torch.cpu._is_avx512_bf16_supported()
     return "bf16" if native else "fp32"
 
 

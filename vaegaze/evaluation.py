@@ -13,13 +13,14 @@ from vaegaze.data.masks import FEATHER_OF_CANVAS, inward_alpha
 from vaegaze.data.samples import Samples
 from vaegaze.frames import Frames
 from vaegaze.losses import mean_over
-from vaegaze.models import VAEGaze, to_pixels, to_unit_range
+from vaegaze.models import to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Reference
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose own would be infinite, which no JSON holds
 AT_ONCE = 16  # pictures that a network judges
 
+Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or what takes and gives the same
 Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
 
 
@@ -36,7 +37,7 @@ def redirect(frames: Frames, samples: Samples, true: Samples) -> Redirections:
     rows = np.repeat(np.arange(len(samples)), len(true) // len(samples))
     device = frames.target.device
     told = replace(
-        frames.take(torch.from_numpy(rows).to(device)),
+        frames.take(torch.from_numpy(rows).to(device)).without_precomputed(),
         target=to_unit_range(true.images).to(device),
         gaze=torch.from_numpy(true.gaze).to(device),
     )
@@ -44,7 +45,7 @@ def redirect(frames: Frames, samples: Samples, true: Samples) -> Redirections:
 
 
 def evaluate(
-    model: VAEGaze,
+    model: Drawing,
     frames: Frames,
     samples: Samples,
     estimator: Estimator | None = None,
@@ -137,7 +138,7 @@ def lpips(results: Tensor, targets: Tensor) -> float | None:
 
 
 @torch.no_grad()
-def draw(model: VAEGaze, frames: Frames, check: Callable[[], None] = lambda: None) -> Tensor:
+def draw(model: Drawing, frames: Frames, check: Callable[[], None] = lambda: None) -> Tensor:
     """Redraw every frame, one by one so that the result does not depend on their number: (N, 3, S, S) in [−1, 1]."""
     results = []
     for i in range(len(frames)):

@@ -1,7 +1,7 @@
 """The frames of a run as a training step takes them: what stands in here is computed once, not once a step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,6 @@ from vaegaze.device import MB, autocast
 from vaegaze.losses import Loss
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
-
-PREPARED = ("target", "eye_masks", "valid", "masked_latents", "reference_latents", "head", "gaze")
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,10 @@ class Frames:
     def __len__(self) -> int:
         return len(self.target)
 
+    def without_precomputed(self) -> "Frames":
+        """For whoever changes what it was computed from."""
+        return replace(self, features=None, wanted=())
+
     def take(self, rows) -> "Frames":
         prepared = {name: getattr(self, name)[rows] for name in PREPARED}
         features = None if self.features is None else self.features[rows]
@@ -40,7 +42,11 @@ class Frames:
 
     def looking(self, gaze: tuple[float, float]) -> "Frames":
         """The same frames, told to look elsewhere."""
-        return replace(self, gaze=torch.tensor(gaze, device=self.gaze.device).expand_as(self.gaze), features=None)
+        told = torch.tensor(gaze, device=self.gaze.device).expand_as(self.gaze)
+        return replace(self.without_precomputed(), gaze=told)
+
+
+PREPARED = tuple(field.name for field in fields(Frames) if field.default is MISSING)
 
 
 def choose_references(samples: Samples) -> list[Reference]:

@@ -20,7 +20,7 @@ from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.tensor_files import load_tensors, save_tensors
 
-RESUME_FORMAT = "vaegaze-resume-1"
+RESUME_FORMAT = "vaegaze-resume-2"
 
 
 @dataclass
@@ -186,8 +186,10 @@ def already_finished(
 def differing_keys(config: Config, folder: RunFolder) -> list[str]:
     """Each setting in which the stored run differs, with both values.
 
-    The folder may have moved, and so may an adapter's base, which the fingerprint knows by its weights.
+    The folder may have moved, and so may an adapter's base, which the fingerprint knows by its weights; and gradient
+    checkpointing, which may be what a run that was out of memory needs, changes no result.
     """
+    free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing")}
     stored = resolve(Config, str(folder.config)).config
 
     def value(tree: Config, key: str):
@@ -198,5 +200,5 @@ def differing_keys(config: Config, folder: RunFolder) -> list[str]:
     return [
         f"{key} was {value(stored, key)!r}, now {value(config, key)!r}"
         for key in settings_of(Config)
-        if key not in ("oneshot_params.save_dir", "oneshot_params.base") and value(stored, key) != value(config, key)
+        if key not in free and value(stored, key) != value(config, key)
     ]

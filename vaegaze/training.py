@@ -74,10 +74,13 @@ def training_steps(
     drawing = [model.unet, model.gaze_mlp] if frames.features is None else []
     computing = [*drawing, model.vae.post_quant_conv, model.vae.decoder, *([loss.vgg] if loss.vgg else [])]
     copies = bf16_copies(computing) if precision == "bf16" else []
+    numbers = range(first_step, params.num_steps)
+    rows = [batch_rows(step, len(frames), params.batch_size, params.seed) for step in numbers]
+    rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
 
-    for step in range(first_step, params.num_steps):
+    for step, batch_of in zip(numbers, rows):
         # the batch
-        batch = frames.take(batch_rows(step, len(frames), params.batch_size, params.seed))
+        batch = frames.take(batch_of)
 
         with swapped_in(copies):
             # forward: whatever was not computed once for all steps

@@ -4,6 +4,8 @@ Classes and parameter names follow huggingface/diffusers, so that its state dict
 comments: B pictures, C channels, H × W pixels, T tokens of width D.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -180,6 +182,6 @@ class Transformer2DModel(GradientCheckpointingLayer):
 def sinusoidal_embedding(timesteps: Tensor, channels: int) -> Tensor:
     """Timesteps (B,) → (B, channels), cosines first (diffusers' flip_sin_to_cos, freq_shift 0)."""
     half = channels // 2
-    frequencies = torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(half, dtype=torch.float32) / half)
-    angles = timesteps[:, None].float() * frequencies.to(timesteps.device)  # (B, channels / 2)
+    exponents = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps[:, None].float() * torch.exp(exponents)  # (B, channels / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -168,7 +168,9 @@ class UNet2DConditionModel(ModelMixin):
 
     def trunk(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor) -> Tensor:
         """All but the output layers: → features (B, widths[0], h, w)."""
-        timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))  # (B,)
+        if isinstance(timestep, int):
+            timestep = torch.full((), timestep, device=sample.device)  # made there, so that nobody waits for a copy
+        timesteps = timestep.to(sample.device).expand(len(sample))  # (B,)
         frequencies = sinusoidal_embedding(timesteps, self.conv_in.out_channels).to(sample.dtype)
         time_embedding = self.time_embedding(frequencies)  # (B, time_channels)
         context = encoder_hidden_states
