@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -200,7 +201,7 @@ def test_whatever_is_in_an_element_is_escaped():
 
 def test_a_hostile_id_without_a_reference(world, tmp_path):
     """And a long path, and more held-out frames than are shown."""
-    hostile = '"><script>alert(1)</script>&amp;\x1b$x Zoë 漢'
+    hostile = '"><script>alert(1)&amp;\x1b$x Zoë 漢'
     with h5py.File(world.hdf_path) as source, h5py.File(tmp_path / "odd.h5", "w") as file:
         source.copy("person_002", file, name=hostile)
     save_dir = tmp_path / ("a long path " * 12)
@@ -208,7 +209,7 @@ def test_a_hostile_id_without_a_reference(world, tmp_path):
     assert command(*world.flags, *flags).code == 0
     (folder,) = save_dir.iterdir()
     page = page_in(folder)
-    assert '"><script>alert(1)</script>&amp;\\x1b$x Zoë 漢, drawn by the seed' in page.text.replace("\\\\", "\\")
+    assert '"><script>alert(1)&amp;\\x1b$x Zoë 漢, drawn by the seed' in page.text
     assert "No reference frame" in page.text and "the 4 with the largest L1 of the eyes" in page.text
     alts = [attributes["alt"] for attributes in page.all("img")]
     assert sum(alt.startswith("target, sample ") for alt in alts) == 8
@@ -231,7 +232,7 @@ def test_nothing_held_out_and_somebody_who_was_not_rendered(world, tmp_path):
     with h5py.File(world.hdf_path) as source, h5py.File(tmp_path / "other.h5", "w") as file:
         source.copy("person_004", file, name="somebody")
         file["somebody"].attrs.clear()
-    flags = ("--hdf_path", tmp_path / "other.h5", "--num_steps", 1, "--save_dir", tmp_path)
+    flags = ("--hdf_path", tmp_path / "other.h5", "--person_id", "somebody", "--num_steps", 1, "--save_dir", tmp_path)
     assert command(*world.flags, *flags).code == 0
     page = page_in(tmp_path / "somebody")
     assert "none: the training frames stand for them" in page.text and "renderer" not in page.text
@@ -255,7 +256,7 @@ def test_a_resumed_run_tells_the_same(finished, tmp_path, monkeypatch):
     flags, _, folder = finished
     flags = (*flags, "--save_dir", tmp_path)
     with monkeypatch.context() as patched:
-        signal_at_step(patched, 7, 15)
+        signal_at_step(patched, 7, signal.SIGTERM)
         assert command(*flags).code == 143
     assert not (tmp_path / PERSON / "report.html").exists()
     assert command(*flags, "--resume").code == 0
@@ -271,7 +272,9 @@ def test_the_command_does_the_run_again(finished, tmp_path):
     assert command(*flags).code == 0
     again = save_dir / PERSON
     shutil.rmtree(again / "samples")
-    (words,) = re.findall(r"OMP_NUM_THREADS=1 python oneshot_training.py --config .* --overwrite", page_in(again).text)
+    (words,) = re.findall(
+        r"OMP_NUM_THREADS=1 python \S*oneshot_training.py --config .* --overwrite", page_in(again).text
+    )
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     environment.pop("OMP_NUM_THREADS", None)

@@ -75,12 +75,15 @@ def changed(name: str, before: float | None, after: float | None, sign: int) -> 
     """By how much, and in words whether to the better."""
     if before is None or after is None:
         return Html("–")
+    if after == before:
+        return Html("none")
     difference = written(name, after - before, "+")
-    if not sign or after == before:
+    if not sign:
         return Html(difference)
     word = "better" if (after - before) * sign > 0 else "worse"
     return together(difference, element("small", word, class_=word))
 
 
 def written(name: str, value: float, sign: str = "") -> str:
-    return f"{value:{sign}.{2 if name.endswith(('psnr', 'deg')) else 4}f}".replace("-", "−")
+    form = "g" if name.endswith("outside_mask") else ".2f" if name.endswith(("psnr", "deg")) else ".4f"
+    return f"{value:{sign}{form}}".replace("-", "−")

@@ -21,7 +21,8 @@ CURVES = {
     "mask_l1": "L1 over the eye masks",
     "vgg": "difference as VGG19 sees it",
 }
-HAS_ITS_PLACE = {"person", "before", "after", "baselines", "evaluated_on", "estimator", "parameters", "versions"}
+HAS_ITS_PLACE = {"person", "before", "after", "baselines", "held_out", "held_out_but_seen_by_base", "evaluated_on",
+                 "redirected", "estimator", "parameters", "versions"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,18 @@ def which_frames(summary: dict) -> str:
 
 
 def picture_row(row: PictureRow) -> Html:
-    names = [element("b", name) for name in COLUMNS]
-    faces = [element("img", src=uri, alt=f"{name}, sample {row.index}") for name, uri in zip(COLUMNS, row.faces)]
-    eyes = [element("img", src=uri, alt=f"its eyes: {name}") for name, uri in zip(COLUMNS, row.eyes)]
+    columns = [
+        element(
+            "div",
+            element("b", name),
+            element("img", src=face, alt=f"{name}, sample {row.index}"),
+            element("img", src=eyes, alt=f"its eyes: {name}"),
+        )
+        for name, face, eyes in zip(COLUMNS, row.faces, row.eyes)
+    ]
     before, after = row.eye_l1
     caption = f"sample {row.index} · gaze {direction(row.gaze_rad)} · eye L1 {before:.4f} → {after:.4f}"
-    grid = element("div", *names, *faces, *eyes, class_="row")
-    return element("figure", grid, element("figcaption", caption))
+    return element("figure", element("div", *columns, class_="row"), element("figcaption", caption))
 
 
 def worst_frames(report: Report) -> Iterator[Html]:
@@ -187,7 +193,7 @@ def person_facts(report: Report) -> dict[str, Any]:
         "layout": f"{info['layout']}; eye masks: {info['mask_source']}",
         "trained on": f"{len(info['train_indices']):,} of {info['total_samples']:,} samples; seed {info['seed']}",
         "held out": f"{held_out:,} of the others" if held_out else "none: the training frames stand for them",
-        **{f"{name} trained on": " … ".join(map(degrees, ends)) for name, ends in info["gaze_range_rad"].items()},
+        **{f"gaze, {name}": " … ".join(map(degrees, ends)) for name, ends in info["gaze_range_rad"].items()},
     }
 
 
@@ -249,7 +255,7 @@ def again(report: Report) -> Iterator[Html]:
 
 
 def facts(named: dict[str, Any]) -> Html:
-    return table([], [[name, value] for name, value in named.items()])
+    return table([], [[name, value] for name, value in named.items()], class_="facts")
 
 
 def figure(uri: str, caption: str) -> Html:

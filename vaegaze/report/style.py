@@ -42,10 +42,9 @@ img { border-radius: .35rem; vertical-align: top; }
 .tiles dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .tiles dd small { white-space: normal; }
 
-.row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .35rem .5rem; }
-.row b { font-weight: 600; font-size: .85rem; align-self: end; line-height: 1.2; }
-.row img { width: 100%; }
-.row + .row { margin-top: 0; }
+.row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .5rem; }
+.row b { font-weight: 600; font-size: .85rem; }
+.row img { width: 100%; margin-bottom: .3rem; }
 
 .side { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 .side figure { flex: 0 1 auto; }
@@ -68,6 +67,7 @@ tbody th { font-weight: 600; min-width: 9rem; }
   text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
 }
 .numbers tbody th { min-width: 11rem; max-width: 22rem; }
+.facts tbody th { min-width: 0; } .facts td { overflow-wrap: anywhere; }
 .numbers th small { font-weight: 400; }
 .counts tbody th, .settings tbody th, code, pre { font-family: ui-monospace, Consolas, "DejaVu Sans Mono", monospace; }
 .settings td { min-width: 5rem; max-width: 22rem; overflow-wrap: anywhere; }
@@ -81,4 +81,14 @@ mark { background: var(--tint); color: inherit; border-radius: .25rem; padding: 
 pre { background: var(--ground); border: 1px solid var(--edge); border-radius: .5rem; padding: .75rem; margin: .5rem 0;
       overflow-x: auto; font-size: .85rem; }
 summary { cursor: pointer; }
+
+@media (max-width: 34rem) {
+  body { padding: .5rem; }
+  header, section { padding: .75rem .9rem; }
+  .tiles { grid-template-columns: 1fr; gap: .4rem; }
+  .tiles div { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 .75rem; align-items: baseline; }
+  .tiles dd { font-size: 1.05rem; text-align: right; }
+  .row { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .numbers tbody th { min-width: 7.5rem; max-width: 8.5rem; overflow-wrap: anywhere; }
+}
 """
