@@ -32,12 +32,12 @@ SECTIONS = ["pictures", "worst-frames", "gaze-sweep", "numbers", "curves", "pers
 
 
 class Page(HTMLParser):
-    """A page taken apart: its elements with their attributes, its text, its tables; ill-formed is an error."""
+    """A page taken apart: its elements with their attributes, its text, its code, its tables; ill-formed is an error."""
 
     def __init__(self, text: str):
         super().__init__()
         self.elements, self.open, self.sections = [], [], []
-        self.text, self.rows = "", []
+        self.text, self.code, self.rows = "", "", []
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"
@@ -61,6 +61,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" not in self.open:
             self.text += data
+        if "code" in self.open:
+            self.code += data
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
 
@@ -272,9 +274,8 @@ def test_the_command_does_the_run_again(finished, tmp_path):
     assert command(*flags).code == 0
     again = save_dir / PERSON
     shutil.rmtree(again / "samples")
-    (words,) = re.findall(
-        r"OMP_NUM_THREADS=1 python \S*oneshot_training.py --config .* --overwrite", page_in(again).text
-    )
+    words = page_in(again).code
+    assert words.startswith("OMP_NUM_THREADS=1 python ") and words.endswith(" --overwrite")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     environment.pop("OMP_NUM_THREADS", None)

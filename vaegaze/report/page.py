@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaegaze.config_tree import Setting
+from vaegaze.config_tree import Setting, show
 from vaegaze.report.chart import line_chart
 from vaegaze.report.markup import Html, element, table, together
 from vaegaze.report.numbers import numbers, shown, verdict
@@ -226,10 +226,10 @@ def block(name: str, some: int, total: int) -> list[Any]:
 
 def settings(report: Report) -> Iterator[Html]:
     source = f"The file is {report.settings_file}. " if report.settings_file else ""
-    yield element("p", f"{source}Marked is what is not from the defaults.")
+    yield element("p", f"{source}Marked is what differs from the defaults.")
     sections: dict[str, list] = {}
     for setting, value, origin in report.settings:
-        cell = value if origin == "default" else element("mark", value)
+        cell = value if value == show(setting.default) else element("mark", value)
         row = [setting.name, cell, origin, element("small", setting.rules["help"])]
         sections.setdefault(setting.section, []).append(row)
     for section, rows in sections.items():

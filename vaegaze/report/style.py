@@ -71,6 +71,7 @@ tbody th { font-weight: 600; min-width: 9rem; }
 .numbers th small { font-weight: 400; }
 .counts tbody th, .settings tbody th, code, pre { font-family: ui-monospace, Consolas, "DejaVu Sans Mono", monospace; }
 .settings td { min-width: 5rem; max-width: 22rem; overflow-wrap: anywhere; }
+.settings td:nth-child(3) { white-space: nowrap; }
 .settings td:nth-child(4) { min-width: 14rem; }
 .settings tr:has(mark) th { color: var(--first); }
 mark { background: var(--tint); color: inherit; border-radius: .25rem; padding: 0 .3rem; margin-left: -.3rem; }
