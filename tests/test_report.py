@@ -32,7 +32,7 @@ SECTIONS = ["pictures", "worst-frames", "gaze-sweep", "numbers", "curves", "pers
 
 
 class Page(HTMLParser):
-    """A page taken apart: its elements with their attributes, its text, its code, its tables; ill-formed is an error."""
+    """A page taken apart: elements with their attributes, text, code, tables; ill-formed is an error."""
 
     def __init__(self, text: str):
         super().__init__()
