@@ -25,13 +25,13 @@ ORDER = [
     {"pretraining_batches"},
     {"training", "pretraining"},
     {"evaluation"},
-    {"reporting", "run_folder"},
+    {"reporting", "run_folder", "report"},
     {"benchmark_report"},
     {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one
-MAIN = {"person", "strategies", "frames", "training", "run_folder", "oneshot"}
+MAIN = {"person", "strategies", "frames", "training", "run_folder", "report", "oneshot"}
 ENTRY_SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"oneshot_training", "test_gazecapture_oneshot"}
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -112,6 +112,16 @@ class Resolved:
     origins: dict[str, str]  # by full key: "default", the file's path, or the flag
     path: str | None  # of the file
 
+    def settled(self, config: Any, how: str) -> "Resolved":
+        """The same with the values that `config` has; `how` says where those came from that are new."""
+        new = [key for key in self.origins if value_at(config, key) != value_at(self.config, key)]
+        return dataclasses.replace(self, config=config, origins={**self.origins, **dict.fromkeys(new, how)})
+
+
+def value_at(config: Any, key: str) -> Any:
+    """The setting under a full key."""
+    return functools.reduce(getattr, key.split("."), config)
+
 
 @functools.cache
 def sections_of(tree: type, key: str = "") -> dict[str, type]:
@@ -332,20 +342,27 @@ def show(value: Any) -> str:
     return f"[{', '.join(map(show, value))}]" if isinstance(value, list | tuple) else repr(value)
 
 
+def explained(resolved: Resolved) -> list[tuple[Setting, str, str]]:
+    """Each setting, its value in writing, and where that came from."""
+    origins = resolved.origins
+    return [
+        (setting, show(value_at(resolved.config, key)), "file" if origins[key] == resolved.path else origins[key])
+        for key, setting in settings_of(type(resolved.config)).items()
+    ]
+
+
 def describe(resolved: Resolved) -> str:
     """Each value with where it came from, in columns."""
     lines = [f"file = {resolved.path}"] if resolved.path else []
-    settings = settings_of(type(resolved.config))
-    values = {key: show(functools.reduce(getattr, key.split("."), resolved.config)) for key in settings}
-    name_width = max(len(setting.name) for setting in settings.values())
-    value_width = max((len(value) for value in values.values() if len(value) <= 18), default=0)  # a path may stick out
+    settings = explained(resolved)
+    name_width = max(len(setting.name) for setting, _, _ in settings)
+    value_width = max((len(value) for _, value, _ in settings if len(value) <= 18), default=0)  # a path may stick out
     section = None
-    for key, setting in settings.items():
+    for setting, value, origin in settings:
         if setting.section != section:
             section = setting.section
             lines.append(section)
-        origin = "file" if resolved.origins[key] == resolved.path else resolved.origins[key]
-        lines.append(f"  {setting.name:{name_width}}  {values[key]:{value_width}}  {origin}")
+        lines.append(f"  {setting.name:{name_width}}  {value:{value_width}}  {origin}")
     return "\n".join(lines)
 
 

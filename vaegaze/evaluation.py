@@ -51,14 +51,16 @@ def evaluate(
     estimator: Estimator | None = None,
     redirections: Redirections | None = None,
     check: Callable[[], None] = lambda: None,
+    drawn: Tensor | None = None,
 ) -> dict[str, float | None]:
-    """All numbers of a model on frames, which are the samples' tensors.
+    """All numbers of a model on frames, which are the samples' tensors, and of which it may have `drawn` all already.
 
     Those of `measure`, those of `judge`, lpips (None without its weights), outside_mask: the largest difference that
     pasting made outside the eye masks (0..255, and always 0); and with `redirections` the same against the true
     pictures, as redirected_….
     """
-    numbers = _numbers(draw(model, frames, check), frames, samples, estimator)
+    drawn = draw(model, frames, check) if drawn is None else drawn
+    numbers = _numbers(drawn, frames, samples, estimator)
     if redirections is not None:
         told = redirections.frames
         redirected = _numbers(draw(model, told, check), told, redirections.originals, estimator)

@@ -6,11 +6,13 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from vaegaze.config import Command, Config, UserError, describe, to_yaml
-from vaegaze.config_tree import plain
+from vaegaze.config import Command, UserError, describe, to_yaml
+from vaegaze.config_tree import Resolved, explained, plain
 from vaegaze.data import photo
 from vaegaze.device import peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
@@ -30,10 +32,12 @@ from vaegaze.models.checkpoint import (
 from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.person import Person, load_person
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
+from vaegaze.report.page import Report, command_again, page
+from vaegaze.report.pictures import gaze_sweep, jpeg, photo_sized, picture_rows, thumbnails
 from vaegaze.reporting import summary_table, write_loss_curve
 from vaegaze.run_folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
 from vaegaze.sheets import picture_sheet
-from vaegaze.strategies import Selection, freeze_all_but
+from vaegaze.strategies import Selection, freeze_all_but, parameters_by_block
 from vaegaze.training import TrainingDiverged, make_optimizer, training_steps
 
 log = logging.getLogger(__name__)
@@ -65,15 +69,20 @@ def run(command: Command) -> None:
     folder.check_writable()
 
     # what an earlier run left in the way
-    config = adopt_stored_choices(command.config, folder) if command.resume else command.config
+    resolved = command.resolved
+    if command.resume:
+        resolved = resolved.settled(adopt_stored_choices(command.config, folder), "stored by the earlier run")
     fingerprint = data_fingerprint(person.train, person.held_out, base=weights)
     needed = (params.checkpoint_path, base.base.path)
-    if already_finished(folder, config, fingerprint, needed, resume=command.resume, overwrite=command.overwrite):
+    if already_finished(
+        folder, resolved.config, fingerprint, needed, resume=command.resume, overwrite=command.overwrite
+    ):
         print(f"✅ The run in {folder.path} is already finished")
         return
 
     # where and how exactly it is computed
-    config = settle_device(config)
+    resolved = resolved.settled(settle_device(resolved.config), "chosen by auto")
+    config = resolved.config
     params, device = config.oneshot_params, torch.device(config.oneshot_params.device)
     print(f"💻 Device: {params.device}, precision: {params.precision}")
 
@@ -99,7 +108,7 @@ def run(command: Command) -> None:
         return
 
     try:
-        run = Run(config, base, person, selection, folder, loss, estimator, optimizer, progress, fingerprint)
+        run = Run(resolved, base, person, selection, folder, loss, estimator, optimizer, progress, fingerprint)
         run.start()
         run.train()
         run.finish()
@@ -113,7 +122,7 @@ class Run:
 
     def __init__(
         self,
-        config: Config,
+        resolved: Resolved,
         base: Checkpoint,
         person: Person,
         selection: Selection,
@@ -124,7 +133,8 @@ class Run:
         progress: Progress,
         fingerprint: str,
     ):
-        self.config, self.params, self.base, self.model = config, config.oneshot_params, base, base.model
+        self.resolved, self.params = resolved, resolved.config.oneshot_params
+        self.base, self.model = base, base.model
         self.person, self.selection, self.folder, self.loss = person, selection, folder, loss
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
         self.references = choose_references(person.train)
@@ -150,7 +160,7 @@ class Run:
         """Write what is known before training. What an overwritten run left goes first: none may outlive its run."""
         if not self.progress.before:
             self.folder.clear()
-        write_text(self.folder.config, to_yaml(self.config))
+        write_text(self.folder.config, to_yaml(self.resolved.config))
         self.folder.write_json("person_info.json", {**self.person.info, "fingerprint": self.fingerprint})
         if not self.references and not self.base.info.get("drops_reference"):
             print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
@@ -161,10 +171,12 @@ class Run:
         if self.progress.before:
             return
         print(f"📏 Measuring the base model on {self.judged_words}")
-        self.progress.before = self.measure()
+        self.progress.before, drawn = self.measure()
         if not all_finite(self.progress.before):
             path = self.params.checkpoint_path
             raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another")
+        # For the report. Kept, since after the last step the base's weights are gone, and its file may be, too.
+        self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
         self.look()
         self.draw_samples()
 
@@ -237,7 +249,7 @@ class Run:
 
     def finish(self) -> None:
         """Measure, draw, and write the result; the model comes last, since it marks the run as finished."""
-        after = self.measure()
+        after, drawn = self.measure()
         if not all_finite(after):  # by the very last update; the steps before it were checked
             raise UserError(f"the last step made the model's pictures infinite or NaN; {self.anew}")
         baselines = measure_baselines(
@@ -267,14 +279,15 @@ class Run:
         }
         write_loss_curve(self.folder.path / "loss_curve.png", self.progress.history, f"{self.person.name}: loss")
         self.draw_gazes()
-        if self.person.photo is not None:
-            drawn = to_pixels(draw(self.model, self.frames))[0]
-            self.folder.write_picture(
-                "photo_result.png", photo.paste(self.person.photo, drawn), self.person.photo.colour_profile
-            )
+        picture, photos = self.person.photo, ()
+        if picture is not None:
+            photos = picture.original, photo.paste(picture, to_pixels(drawn)[0])
+            self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
         self.folder.write_json("summary.json", summary)
+        self.write_report(summary, to_pixels(drawn), [photo_sized(each, picture.colour_profile) for each in photos])
         self.save_result()
         self.folder.resume.unlink(missing_ok=True)
+        print(f"📄 {self.folder.report}")
         print(f"📊 On {self.judged_words}")
         print(summary_table(summary))
         for path in self.folder.results(self.params.save):
@@ -299,9 +312,12 @@ class Run:
     def reference(self) -> Reference | None:
         return self.references[0] if self.references else None
 
-    def measure(self) -> dict[str, float]:
+    def measure(self) -> tuple[dict[str, float], Tensor]:
+        """All numbers of the model as it is, and its drawings (N, 3, S, S) of the frames that they are of."""
         check = self.stop.check
-        return evaluate(self.model, self.judged, self.judged_samples, self.estimator, self.redirections, check)
+        drawn = draw(self.model, self.judged, check)
+        judged = self.judged, self.judged_samples
+        return evaluate(self.model, *judged, self.estimator, self.redirections, check, drawn), drawn
 
     def log(self, bar: tqdm) -> None:
         """The means since the last line of metrics.jsonl become the next one."""
@@ -359,3 +375,25 @@ class Run:
             rows.append((f"pitch\n{pitch:+.2f}", [paste(result, sample)[0] for result in drawn]))
         columns = [f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD]
         self.folder.write_picture("gazes.png", picture_sheet(columns, rows))
+
+    def write_report(self, summary: dict, drawn: np.ndarray, photos: list[str]) -> None:
+        """report.html: the run on one page. `drawn` (N, S, S, 3) is what the result makes of the measured frames."""
+        first, worst = picture_rows(self.judged_samples, self.progress.drawn_before.numpy(), drawn)
+        one = self.judged.take(slice(1)), self.judged_samples.take(slice(1))
+        threads = summary["threads"] if self.params.device == "cpu" else None
+        report = Report(
+            summary=summary,
+            person=self.person.info,
+            history=self.progress.history,
+            settings=explained(self.resolved),
+            settings_file=self.resolved.path,
+            blocks=parameters_by_block(self.model),
+            first=first,
+            worst=worst,
+            sweep=gaze_sweep(self.model, *one, self.person.rendered),
+            thumbnails=thumbnails(self.person.train.images),
+            reference=jpeg(self.reference.image) if self.reference else None,
+            photos=photos,
+            command=command_again(self.folder.config, threads),
+        )
+        write_text(self.folder.report, page(report))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vaegaze.config import Config, UserError
-from vaegaze.config_tree import resolve, settings_of
+from vaegaze.config_tree import resolve, settings_of, value_at
 from vaegaze.data.pictures import as_image
 from vaegaze.data.samples import Samples
 from vaegaze.files import atomic_path, probe_folder, write_text
@@ -32,6 +32,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
     sums: dict[str, Tensor] = field(default_factory=dict)  # of the loss terms since the last of those lines
     before: dict[str, float] = field(default_factory=dict)  # the base model's numbers
+    drawn_before: Tensor | None = None  # (N, S, S, 3) uint8, its drawings of the frames that are measured
     peak_memory_mb: float | None = None
 
 
@@ -45,6 +46,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.resume = self.path / "resume.pth"
         self.summary = self.path / "summary.json"
+        self.report = self.path / "report.html"
 
     def check_writable(self) -> None:
         """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
@@ -63,7 +65,7 @@ class RunFolder:
         """Remove what an earlier run wrote, the results first: they mark a run as finished."""
         others = (self.path / name for name in ("metrics.jsonl", "loss_curve.png", "gazes.png", "photo_result.png"))
         pictures = self.path.glob("samples/step_*.png")
-        for path in (self.model, self.adapter, self.summary, self.resume, *others, *pictures):
+        for path in (self.model, self.adapter, self.summary, self.report, self.resume, *others, *pictures):
             path.unlink(missing_ok=True)
 
     def write_json(self, name: str, content: dict) -> None:
@@ -191,14 +193,8 @@ def differing_keys(config: Config, folder: RunFolder) -> list[str]:
     """
     free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing")}
     stored = resolve(Config, str(folder.config)).config
-
-    def value(tree: Config, key: str):
-        for name in key.split("."):
-            tree = getattr(tree, name)
-        return tree
-
     return [
-        f"{key} was {value(stored, key)!r}, now {value(config, key)!r}"
+        f"{key} was {value_at(stored, key)!r}, now {value_at(config, key)!r}"
         for key in settings_of(Config)
-        if key not in free and value(stored, key) != value(config, key)
+        if key not in free and value_at(stored, key) != value_at(config, key)
     ]

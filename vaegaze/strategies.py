@@ -59,3 +59,13 @@ def freeze_all_but(model: nn.Module, strategy: str, gaze_mlp_layers: list[str] |
             raise ValueError(f"strategy {strategy}: pattern {pattern} matches no parameter of this model")
     total = sum(parameter.numel() for parameter in model.parameters())
     return Selection(dict(matched), sum(matched.values()), total)
+
+
+def parameters_by_block(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Of each block of a VAEGaze, such as unet.up_blocks.1: how many of its parameters train, and how many it has."""
+    counts: dict[str, tuple[int, int]] = {}
+    for name, parameter in model.named_parameters():
+        block = re.match(r"unet\.\w+_blocks\.\d+|unet\.\w+|\w+", name)[0]
+        trained, total = counts.get(block, (0, 0))
+        counts[block] = (trained + parameter.numel() * parameter.requires_grad, total + parameter.numel())
+    return counts

@@ -1,0 +1,123 @@
+"""The report's pictures, each as a data URI, so that the page needs no other file."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from vaegaze.data.pictures import rgb_over_white
+from vaegaze.data.redrawing import RenderedPerson
+from vaegaze.data.samples import Samples
+from vaegaze.evaluation import draw, paste
+from vaegaze.frames import Frames
+from vaegaze.models import VAEGaze, to_pixels
+
+FIRST, WORST = 4, 4  # frames that are shown in rows: the first ones, and those drawn worst
+COLUMNS = ("target", "before", "after", "after, pasted")
+JPEG = {"quality": 93, "subsampling": 0}  # a third of a PNG, and no difference that an eye finds
+SWEEP_FRAMES, SWEEP_FRAME_MSEC = 16, 130
+SWEEP_RAD = (0.25, 0.4)  # pitch, yaw: how far the sweep looks off the camera
+EYES_MARGIN = 0.5  # around the eyes' close-up, in heights of the eyes
+THUMBNAIL_PX, THUMBNAILS, THUMBNAIL_COLUMNS = 64, 40, 10
+PHOTO_PX = 720  # longest side
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One frame: the pictures of `COLUMNS`, and the eyes of each enlarged."""
+
+    index: int  # in the person's samples
+    gaze_rad: tuple[float, float]  # pitch, yaw
+    eye_l1: tuple[float, float]  # before, after
+    faces: list[str]
+    eyes: list[str]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One frame that looks around; with the true pictures beside it where there are some."""
+
+    moving: str
+    still: str
+    with_truth: bool
+
+
+def picture_rows(samples: Samples, before: np.ndarray, after: np.ndarray) -> tuple[list[PictureRow], list[PictureRow]]:
+    """Of drawings (N, S, S, 3) uint8 the first few and those whose eyes came out worst, the worst one first.
+
+    Where there are no more than those few, the second list is empty.
+    """
+    pasted, errors = paste(after, samples), (eye_l1(before, samples), eye_l1(after, samples))
+
+    def row(i: int) -> PictureRow:
+        faces = [each[i] for each in (samples.images, before, after, pasted)]
+        area = eye_area(samples.eye_masks[i])
+        return PictureRow(
+            index=int(samples.indices[i]),
+            gaze_rad=tuple(samples.gaze[i].tolist()),
+            eye_l1=(float(errors[0][i]), float(errors[1][i])),
+            faces=[jpeg(face) for face in faces],
+            eyes=[jpeg(face[area]) for face in faces],
+        )
+
+    worst = np.argsort(-errors[1], kind="stable")[:WORST] if len(samples) > FIRST else ()
+    return [row(i) for i in range(min(FIRST, len(samples)))], [row(i) for i in worst]
+
+
+def eye_l1(pictures: np.ndarray, samples: Samples) -> np.ndarray:
+    """(N,): that of `evaluation.measure`, but for the rounding of pictures (N, S, S, 3) to 8 bit."""
+    eyes = samples.eye_masks & samples.valid
+    error = np.abs(pictures.astype(np.float32) - samples.images).mean(axis=-1) / 127.5  # (N, S, S)
+    return (error * eyes).sum(axis=(1, 2)) / eyes.sum(axis=(1, 2))
+
+
+def eye_area(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of both eyes in a mask (S, S), with a margin."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    margin = round(EYES_MARGIN * (rows[-1] - rows[0] + 1))
+    return tuple(slice(max(0, found[0] - margin), found[-1] + 1 + margin) for found in (rows, columns))
+
+
+def gaze_sweep(model: VAEGaze, frame: Frames, sample: Samples, rendered: RenderedPerson | None) -> Sweep:
+    """A frame (N = 1) told to look around in a circle, pasted; beside it what the renderer draws of the same."""
+    angles = 2 * np.pi * np.arange(SWEEP_FRAMES) / SWEEP_FRAMES
+    gazes = np.stack([np.sin(angles), np.cos(angles)], axis=1) * SWEEP_RAD  # (K, 2)
+    drawn = np.concatenate([to_pixels(draw(model, frame.looking((pitch, yaw)))) for pitch, yaw in gazes.tolist()])
+    pictures = paste(drawn, sample.take(np.zeros(SWEEP_FRAMES, dtype=int)))  # (K, S, S, 3)
+    if rendered is not None:
+        pictures = np.concatenate([pictures, rendered.redraw(sample, gazes[None]).images], axis=2)  # (K, S, 2·S, 3)
+
+    # An APNG keeps only what changes from picture to picture, which after pasting is the eyes, and those exactly.
+    first, *others = map(Image.fromarray, pictures)
+    file = io.BytesIO()
+    first.save(file, "PNG", save_all=True, append_images=others, duration=SWEEP_FRAME_MSEC, loop=0)
+    return Sweep(data_uri("image/png", file), jpeg(pictures[0]), rendered is not None)
+
+
+def thumbnails(images: np.ndarray) -> str:
+    """The first of the pictures (N, S, S, 3), small, side by side."""
+    small = [Image.fromarray(image).resize((THUMBNAIL_PX, THUMBNAIL_PX)) for image in images[:THUMBNAILS]]
+    columns = min(len(small), THUMBNAIL_COLUMNS)
+    sheet = Image.new("RGB", (columns * THUMBNAIL_PX, -(-len(small) // columns) * THUMBNAIL_PX), "grey")
+    for i, picture in enumerate(small):
+        sheet.paste(picture, (i % columns * THUMBNAIL_PX, i // columns * THUMBNAIL_PX))
+    return jpeg(np.asarray(sheet))
+
+
+def photo_sized(pixels: np.ndarray, colour_profile: bytes | None) -> str:
+    """A photo (H, W, C) uint8 of any size and channels, in RGB, made smaller where it is large."""
+    picture = Image.fromarray(rgb_over_white(pixels))
+    picture.thumbnail((PHOTO_PX, PHOTO_PX), Image.Resampling.LANCZOS)
+    return jpeg(np.asarray(picture), colour_profile if pixels.shape[-1] >= 3 else None)  # grey ones' fit no RGB
+
+
+def jpeg(pixels: np.ndarray, colour_profile: bytes | None = None) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", icc_profile=colour_profile, **JPEG)
+    return data_uri("image/jpeg", file)
+
+
+def data_uri(kind: str, file: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
