@@ -222,8 +222,7 @@ class Run:
                 to_look = last or step.number % params.eval_every == 0
                 to_draw = last or (params.sample_every and step.number % params.sample_every == 0)
                 to_save = last or (params.checkpoint_every and step.number % params.checkpoint_every == 0)
-                to_save = to_save or self.stop.received is not None
-                if to_log or to_look or to_draw or to_save:
+                if to_log or to_look or to_draw:
                     step.refuse_bad()
                 if to_log:
                     self.log(bar)
@@ -232,7 +231,8 @@ class Run:
                 if to_draw:
                     self.draw_samples()
                 bar.update()
-                if to_save:
+                if to_save or self.stop.received is not None:
+                    step.refuse_bad()
                     peaks_mb = progress.peak_memory_mb, peak_memory_mb(self.device)
                     progress.peak_memory_mb = max(filter(None, peaks_mb), default=None)
                     self.folder.save_progress(progress, self.model, self.optimizer, self.fingerprint)
