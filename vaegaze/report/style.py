@@ -23,7 +23,7 @@ header, section {
 }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; }
+h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; overflow-wrap: anywhere; }
 p { margin: .35rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .25rem .25rem 1rem; }
 a { color: var(--first); }
