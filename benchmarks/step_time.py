@@ -211,15 +211,20 @@ def peer_steps(setting: Setting) -> Iterator:
     from vaegaze.data import hdf5
     from vaegaze.losses import load_vgg, masked_mean_l1
     from vaegaze.models import GazeMLP, to_unit_range
+    from vaegaze.models.diffusers_options import covered_by_autoencoder, covered_by_unet
     from vaegaze.models.masking import fill_eyes, paint_eyes
+    from vaegaze.models.upstream import keywords_of
     from vaegaze.strategies import freeze_all_but
     from vaegaze.training import ADAM_BETAS, batch_rows
 
     class Model(nn.Module):
         def __init__(self, config: dict):
             super().__init__()
-            self.vae = diffusers.AutoencoderKL(**vae_config(config["vae"]))
-            self.unet = diffusers.UNet2DConditionModel(**unet_config(config["unet"]))
+            vae, unet = ({**keywords_of(part), **config[part]} for part in ("vae", "unet"))
+            vae |= covered_by_autoencoder(len(vae["block_out_channels"]))
+            unet |= covered_by_unet(len(unet["block_out_channels"]))
+            self.vae = diffusers.AutoencoderKL(**vae)
+            self.unet = diffusers.UNet2DConditionModel(**unet)
             self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
 
     content = torch.load(setting.base, weights_only=True)
@@ -273,29 +278,6 @@ def peer_steps(setting: Setting) -> Iterator:
         optimizer.step()
         step += 1
         yield loss.item()
-
-
-def vae_config(config: dict) -> dict:
-    """Ours in diffusers' words: block types are not in it, and diffusers' own defaults are another model's."""
-    blocks = len(config.get("block_out_channels", (128, 256, 512, 512)))
-    ours = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, **config}
-    return {
-        **ours,
-        "down_block_types": ["DownEncoderBlock2D"] * blocks,
-        "up_block_types": ["UpDecoderBlock2D"] * blocks,
-    }
-
-
-def unet_config(config: dict) -> dict:
-    blocks = len(config.get("block_out_channels", (320, 640, 1280, 1280)))
-    return {
-        "in_channels": 8,
-        "out_channels": 4,
-        "cross_attention_dim": 384,
-        **config,
-        "down_block_types": ["CrossAttnDownBlock2D"] * (blocks - 1) + ["DownBlock2D"],
-        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * (blocks - 1),
-    }
 
 
 # --- the machine, and the report --------------------------------------------------------------------------------------

@@ -22,13 +22,11 @@ from vaegaze.data.selection import rows_left
 from vaegaze.device import find_device
 from vaegaze.evaluation import all_finite, evaluate, redirect
 from vaegaze.files import write_text
-from vaegaze.frames import choose_references, prepare_frames
+from vaegaze.frames import REFERENCE_POOL, choose_references, prepare_frames
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.estimator import load_estimator
 from vaegaze.person import if_drawn_today
 from vaegaze.reporting import estimator_lines, numbers_table
-
-REFERENCE_POOL = 32  # frames of the person to choose a reference from, as many as fine-tuning has
 
 
 @dataclass(frozen=True)

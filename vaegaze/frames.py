@@ -48,6 +48,8 @@ class Frames:
 
 PREPARED = tuple(field.name for field in fields(Frames) if field.default is MISSING)
 
+REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose a reference from
+
 
 def choose_references(samples: Samples) -> list[Reference]:
     """The training frame whose head is turned least, and the next other one for that frame itself.

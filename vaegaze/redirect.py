@@ -30,7 +30,7 @@ from vaegaze.data.pictures import as_image, rgb_over_white
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.device import find_device
 from vaegaze.files import atomic_path, probe_folder
-from vaegaze.frames import choose_references
+from vaegaze.frames import REFERENCE_POOL, choose_references
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.progress import progress_bar
@@ -38,7 +38,6 @@ from vaegaze.sheets import picture_sheet
 from vaegaze.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, SWEEPS, frame_ms, sweep_gazes
 
 AT_ONCE = 8  # gazes that are drawn in one batch
-REFERENCE_POOL = 32  # frames of the person to choose a reference from, as many as fine-tuning has
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, at least and at most: of a frame, of a picture in the grid
