@@ -13,12 +13,12 @@ from vaegaze.data.samples import Samples
 from vaegaze.evaluation import draw, paste
 from vaegaze.frames import Frames
 from vaegaze.models import VAEGaze, to_pixels
+from vaegaze.sweeps import frame_ms, sweep_gazes
 
 FIRST, WORST = 4, 4  # frames that are shown in rows: the first ones, and those drawn worst
 COLUMNS = ("target", "before", "after", "after, pasted")
 JPEG = {"quality": 93, "subsampling": 0}  # a third of a PNG, and no difference that an eye finds
-SWEEP_FRAMES, SWEEP_FRAME_MSEC = 16, 130
-SWEEP_RAD = (0.25, 0.4)  # pitch, yaw: how far the sweep looks off the camera
+SWEEP = "circle"
 EYES_MARGIN = 0.5  # around the eyes' close-up, in heights of the eyes
 THUMBNAIL_PX, THUMBNAILS, THUMBNAIL_COLUMNS = 64, 40, 10
 PHOTO_PX = 720  # longest side
@@ -82,17 +82,16 @@ def eye_area(mask: np.ndarray) -> tuple[slice, slice]:
 
 def gaze_sweep(model: VAEGaze, frame: Frames, sample: Samples, rendered: RenderedPerson | None) -> Sweep:
     """A frame (N = 1) told to look around in a circle, pasted; beside it what the renderer draws of the same."""
-    angles = 2 * np.pi * np.arange(SWEEP_FRAMES) / SWEEP_FRAMES
-    gazes = np.stack([np.sin(angles), np.cos(angles)], axis=1) * SWEEP_RAD  # (K, 2)
+    gazes = sweep_gazes(SWEEP)  # (K, 2)
     drawn = np.concatenate([to_pixels(draw(model, frame.looking((pitch, yaw)))) for pitch, yaw in gazes.tolist()])
-    pictures = paste(drawn, sample.take(np.zeros(SWEEP_FRAMES, dtype=int)))  # (K, S, S, 3)
+    pictures = paste(drawn, sample.take(np.zeros(len(gazes), dtype=int)))  # (K, S, S, 3)
     if rendered is not None:
         pictures = np.concatenate([pictures, rendered.redraw(sample, gazes[None]).images], axis=2)  # (K, S, 2·S, 3)
 
     # An APNG keeps only what changes from picture to picture, which after pasting is the eyes, and those exactly.
     first, *others = map(Image.fromarray, pictures)
     file = io.BytesIO()
-    first.save(file, "PNG", save_all=True, append_images=others, duration=SWEEP_FRAME_MSEC, loop=0)
+    first.save(file, "PNG", save_all=True, append_images=others, duration=frame_ms(SWEEP), loop=0)
     return Sweep(data_uri("image/png", file), jpeg(pictures[0]), rendered is not None)
 
 
