@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import make_tiny_model
 
-from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, to_pixels, to_unit_range
+from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, blocks, to_pixels, to_unit_range
+from vaegaze.models.blocks import FEW_WEIGHTS, LARGE_PICTURE, Upsample2D, attend
 from vaegaze.models.masking import fill_eyes
 
 
@@ -25,6 +26,31 @@ def test_full_size_is_upstreams():
     assert millions(unet, ".attn2.") == pytest.approx(34.4, abs=0.05)
     assert millions(unet, "up_blocks.") == pytest.approx(505.6, abs=0.05)
     assert millions(vae) == pytest.approx(83.7, abs=0.05)
+
+
+# --- faster forms of the same formulas ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [8, 32])
+def test_a_large_picture_is_doubled_and_convolved_in_one(side):
+    layer = Upsample2D(6).double()
+    x = random_like(2, 6, side, side + 4).requires_grad_()
+    repeated = x.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+    expected = layer.conv(repeated)
+    result = layer(x)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
+    assert (side * (side + 4) >= LARGE_PICTURE) == (side == 32), "both forms are tried"
+    inputs, factors = (x, layer.conv.weight, layer.conv.bias), random_like(*expected.shape, seed=1)
+    for got, wanted in zip(*(torch.autograd.grad((each * factors).sum(), inputs) for each in (result, expected))):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("tokens", [2, FEW_WEIGHTS // 400])
+def test_few_and_many_attention_weights_come_to_the_same(tokens, monkeypatch):
+    query, key, value = (random_like(2, 2, length, 5, seed=i) for i, length in enumerate((300, tokens, tokens)))
+    result = attend(query, key, value)
+    monkeypatch.setattr(blocks, "FEW_WEIGHTS", 0 if tokens == 2 else 2**30)
+    torch.testing.assert_close(result, attend(query, key, value), rtol=0, atol=1e-13)
 
 
 # --- gaze tokens ------------------------------------------------------------------------------------------------------

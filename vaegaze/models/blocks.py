@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+FEW_WEIGHTS = 2**20  # of an attention: so few are faster as plain products than in a fused kernel, forward and back
+LARGE_PICTURE = 32 * 32  # pixels
 MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
 
 
@@ -76,14 +78,33 @@ class Downsample2D(nn.Module):
 
 
 class Upsample2D(GradientCheckpointingLayer):
-    """Doubles height and width by repetition, then convolves."""
+    """Doubles height and width by repetition, then convolves.
+
+    A large picture has both in one, as the transposed convolution that they amount to: of the nine pixels that a 3 × 3
+    kernel takes together after a repetition, only four differ. That saves five of nine products, but the kernel has to
+    be made, which a small picture is not worth.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        """(B, C, H, W) → (B, C, 2 H, 2 W)."""
+        if x.shape[-2:].numel() < LARGE_PICTURE:
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        mirrored = F.pad(self.conv.weight.flip(-1, -2), (1, 1, 1, 1))
+        kernel = F.avg_pool2d(mirrored, 2, stride=1, divisor_override=1)  # (C, C, 4, 4): sums of neighbouring weights
+        return F.conv_transpose2d(x, kernel.transpose(0, 1), self.conv.bias, stride=2, padding=1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention of (B, heads, T, D) to (B, heads, T', D)."""
+    weights = query.shape[:-1].numel() * key.shape[-2]
+    if weights > FEW_WEIGHTS:
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, heads, T, T')
+    return scores.softmax(dim=-1) @ value
 
 
 class Attention(nn.Module):
@@ -103,7 +124,7 @@ class Attention(nn.Module):
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
             for projected in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attend(query, key, value)
         return self.to_out[0](attended.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
