@@ -28,7 +28,7 @@ def test_full_size_is_upstreams():
     assert millions(vae) == pytest.approx(83.7, abs=0.05)
 
 
-# --- faster forms of the same formulas ----------------------------------------------------------------------------------
+# --- faster forms of the same formulas --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", [8, 32])
