@@ -32,6 +32,15 @@ SAME_FIRST_LOSS = 1e-3  # relative; float32 of the same numbers in another order
 SHORT = {"float32": "fp32", "bfloat16": "bf16"}
 CONV = (1, 256, 64, 64)  # the shape of a typical convolution at full size: 256 channels, 64 × 64
 MATMUL = 2048
+KINDS = {  # of PyTorch's operations, by what is in their names
+    "convolutions": ("conv",),
+    "matrix products": ("mm",),
+    "attention": ("attention", "softmax"),
+    "normalisation": ("norm_", "_norm"),
+    "optimiser": ("adamw",),
+    "copies": ("copy", "::cat", "::index", "::flip"),
+}
+OTHER, OUTSIDE = "element by element", "outside PyTorch's operations"
 CONTENDERS = {"peer fp32": ("peer", "fp32"), "ours fp32": ("ours", "fp32"), "ours": ("ours", None)}
 
 
@@ -160,6 +169,7 @@ def measure(setting: Setting, started: float) -> dict:
 
     with FlopCounterMode(display=False) as counter:
         next(steps)
+    spent = profile(steps, torch.device(setting.device))
     optimizer_bytes = sum(
         tensor.nbytes for state in loop.state.values() for tensor in state.values() if torch.is_tensor(tensor)
     )
@@ -170,7 +180,26 @@ def measure(setting: Setting, started: float) -> dict:
         "peak_memory_mb": memory,
         "tflop": counter.get_total_flops() / 1e12,
         "optimizer_mb": optimizer_bytes / 2**20,
+        "spent": spent,
     }
+
+
+def profile(steps: Iterator, device) -> dict[str, float]:
+    """The seconds of one step by kind of operation."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    started = time.perf_counter()
+    with torch.profiler.profile(activities=activities) as profiler:
+        float(next(steps))  # waits for the device
+        whole = time.perf_counter() - started
+    spent = dict.fromkeys((*KINDS, OTHER), 0.0)
+    for event in profiler.key_averages():
+        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), OTHER)
+        microseconds = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+        spent[kind] += microseconds / 1e6
+    return {**spent, OUTSIDE: max(0.0, whole - sum(spent.values()))}
 
 
 def our_steps(setting: Setting) -> Iterator:
@@ -190,7 +219,7 @@ def our_steps(setting: Setting) -> Iterator:
     model = load_checkpoint(setting.base).model.to(device)
     samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.image_size).samples
     freeze_all_but(model, setting.strategy)
-    params = OneshotParams(num_steps=setting.steps + 1, learning_rate=setting.learning_rate)
+    params = OneshotParams(num_steps=setting.steps + 2, learning_rate=setting.learning_rate)
     loss = Loss(LossParams(vgg_weights="random"), seed=0, device=device)
     optimizer = make_optimizer(model, params)
     frames = prepare_training_frames(model, samples, device, mirror=False)
@@ -340,6 +369,15 @@ def report(results: dict[str, list[dict]], given, device: str, precision: str) -
         f"\n  floor {floor:.3f} s: the step's operations at the rate of one convolution; ours takes "
         f"{seconds['ours'] / floor:.2f} times that"
     )
+    spent = {
+        name: {
+            kind: statistics.median(said["spent"][kind] for said in results[name]) for kind in (*KINDS, OTHER, OUTSIDE)
+        }
+        for name in results
+    }
+    print(f"\n  {'where a step spends its seconds':<34}" + "".join(f"{name:>12}" for name in spent))
+    for kind in (*KINDS, OTHER, OUTSIDE):
+        print(f"  {kind:<34}" + "".join(f"{spent[name][kind]:>12.3f}" for name in spent))
     numbers = {
         "preset": given.preset,
         "strategy": given.strategy,
@@ -357,6 +395,7 @@ def report(results: dict[str, list[dict]], given, device: str, precision: str) -
         "tflops": machine,
         "floor_sec": floor,
         "ours_over_floor": seconds["ours"] / floor,
+        "spent": spent,
         "sec_to_first_step": median("ours", "sec_to_first_step"),
         "peer_sec_to_first_step": median("peer fp32", "sec_to_first_step"),
     }
