@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -51,6 +53,14 @@ def test_sigterm_ends_it_with_a_line(capsys):
 
     assert ends(work) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM; go on\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    script = "import sys; from vaegaze.command import run_command; sys.exit(run_command(lambda: print('x' * 10**7)))"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.read(1) == b"x"
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
 def test_the_code_of_the_work_itself(capsys):

@@ -1,6 +1,7 @@
 """How every command ends: its exit code, and one line about what went wrong."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -9,15 +10,17 @@ from vaegaze.config_tree import UserError
 from vaegaze.progress import Interrupted
 
 SIGTERM_CODE = 128 + signal.SIGTERM
+BROKEN_PIPE_CODE = 128 + 13  # SIGPIPE
 
 log = logging.getLogger(__name__)
 
 
 def run_command(work: Callable[[], int | None], way_on: str = "", less_memory: str = "") -> int:
-    """Do the work, and return its exit code or 0; 2 after a mistake of the user's, 130 or 143 after a signal.
+    """Do the work, and return its exit code or 0.
 
-    `way_on` says what a signal has left or how to go on, where Interrupted does not say it itself; `less_memory` what
-    to do when memory has run out.
+    2 after a mistake of the user's, 130 or 143 after a signal, 141 when nobody reads its output any more. `way_on` says
+    what a signal has left or how to go on, where Interrupted does not say it itself; `less_memory` what to do when
+    memory has run out.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE))  # until the work has its own way to stop
     for stream in (sys.stdout, sys.stderr):
@@ -37,6 +40,9 @@ def run_command(work: Callable[[], int | None], way_on: str = "", less_memory: s
             raise
         print(joined("stopped by SIGTERM", way_on), file=sys.stderr)
         return SIGTERM_CODE
+    except BrokenPipeError:  # whoever read the output, head say, has seen enough: no fault, and nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed
+        return BROKEN_PIPE_CODE
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         message = in_words(error, less_memory)
         if message is None:
