@@ -10,7 +10,7 @@ from typing import Any
 from vaegaze.config_tree import Setting, show
 from vaegaze.report.chart import line_chart
 from vaegaze.report.markup import Html, element, table, together
-from vaegaze.report.numbers import numbers, shown, verdict
+from vaegaze.report.numbers import numbers, shown, verdict, written
 from vaegaze.report.pictures import COLUMNS, PictureRow, Sweep
 from vaegaze.report.style import CSS
 
@@ -85,12 +85,13 @@ def head(name: str) -> Html:
 
 def header(summary: dict) -> Html:
     before, after = summary["before"], summary["after"]
+    own_error = written("estimator_error_deg", after["estimator_error_deg"]) if summary["estimator"] else ""
     tiles = {
         title: [shown(name, before), " → ", shown(name, after), element("small", better)]
         for name, title, better in (
             ("eye_l1", "Eye L1", "less is better"),
             ("eye_psnr", "Eye PSNR, dB", "more is better"),
-            ("gaze_error_deg", "Gaze error, degrees", "less is better"),
+            ("gaze_error_deg", "Gaze error, degrees", f"its estimator's own: {own_error}"),
         )
         if name in after
     }
