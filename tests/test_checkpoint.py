@@ -211,6 +211,24 @@ def test_every_tensor_gets_memory_of_its_own(content, tmp_path):
     assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors)
 
 
+def test_kernels_have_plain_strides(tiny_model, content, tmp_path):
+    """Else one kernel of 1 × 1, which is contiguous either way, makes all convolutions behind it compute otherwise."""
+
+    def strides(state):
+        return [tensor.stride() for tensor in state.values()]
+
+    plain = strides(tiny_model.state_dict())
+    for tensor in content["state_dict"].values():
+        if tensor.dim() == 4:
+            tensor.data = tensor.contiguous(memory_format=torch.channels_last)
+    torch.save(content, tmp_path / "a.pth")
+    assert strides(torch.load(tmp_path / "a.pth")["state_dict"]) != plain
+    assert strides(load_checkpoint(tmp_path / "a.pth").model.state_dict()) == plain
+
+    save_checkpoint(tmp_path / "b.pth", tiny_model.to(memory_format=torch.channels_last), {})
+    assert strides(torch.load(tmp_path / "b.pth")["state_dict"]) == plain
+
+
 def test_many_mismatches_stay_one_short_line(content, tmp_path):
     content["state_dict"] = {}
     text = refusal_of(content, tmp_path)

@@ -32,6 +32,7 @@ from vaegaze.config import UserError
 from vaegaze.config_tree import plain, show
 from vaegaze.models.tensor_files import (
     first_line,
+    in_plain_order,
     is_file,
     load_tensors,
     refuse_mismatch,
@@ -92,7 +93,7 @@ def save_adapter(
 ) -> None:
     """Write the tensors of these `names`, with what `base` they belong to; `info` is what the base's own lacks."""
     parameters = dict(model.named_parameters())
-    state = {name: parameters[name].detach().cpu().contiguous() for name in sorted(names)}
+    state = {name: in_plain_order(parameters[name].detach().cpu()) for name in sorted(names)}
     content = {"format": ADAPTER_FORMAT, "base": vars(base), "state_dict": state, "info": info}
     save_tensors(path, {**content, "reference": _written(reference)})
 

@@ -18,7 +18,15 @@ SAFETENSORS_MISSING = "needs the safetensors package: pip install safetensors"
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
     """All weights on the CPU, in plain memory order."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return {name: in_plain_order(tensor.detach().cpu()) for name, tensor in model.state_dict().items()}
+
+
+def in_plain_order(tensor: torch.Tensor) -> torch.Tensor:
+    """Contiguous, and with the strides of that; `contiguous()` alone leaves those of a 1 × 1 kernel as they are.
+
+    They matter: after such a kernel with the channels last all convolutions compute so, in float32 at a loss.
+    """
+    return tensor.flatten().view(tensor.shape)
 
 
 def save_tensors(path: str | Path, content: dict) -> None:
@@ -136,6 +144,7 @@ def with_own_memory(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
         whole = tensor.is_contiguous() and storage.nbytes() == tensor.numel() * tensor.element_size()
         if not whole or storage.data_ptr() in seen:
             tensor = tensor.clone(memory_format=torch.contiguous_format)
+        tensor = in_plain_order(tensor)
         seen.add(tensor.untyped_storage().data_ptr())
         own[name] = tensor
     return own
