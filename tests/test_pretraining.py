@@ -241,13 +241,17 @@ def test_the_command_end_to_end(command, tmp_path, capsys):
     assert loaded.model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
     stored = torch.load(run_dir / "model.pth", weights_only=True)["state_dict"]
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert all(f"{record['held_out_eye_psnr']:.2f} dB" in (run_dir / "model.md").read_text() for record in records[1:])
+    card = (run_dir / "model.md").read_text()
+    assert all(f"{record['held_out_eye_psnr']:.2f} dB" in card for record in records[1:])
+    assert f"- **Made by** `python -m vaegaze.pretrain --config {tmp_path / 'tiny.yaml'}`" in card
+    assert "docs/benchmark.md" in card
 
     resolved = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert resolved["pretrain_params"]["pixel_steps"] == 2 and resolved["model_params"]["image_size"] == SIZE_PX
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     output = capsys.readouterr()
     assert f"{parameters:,} parameters" in output.out and str(run_dir / "model.pth") in output.out
+    assert f"Settings: {tmp_path / 'tiny.yaml'}," in output.out
     assert "Traceback" not in output.err and "\r" not in output.err, "plain lines where there is no terminal"
 
 
@@ -409,6 +413,26 @@ def test_resuming_an_overwriting_run_needs_no_second_overwrite(command, tmp_path
     load_checkpoint(output)
 
 
+def test_resuming_towards_another_output(command, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGINT))
+        assert command() == 130
+    (tmp_path / "other.pth").write_text("dear")
+    assert command("--resume", f"--output={tmp_path / 'other.pth'}") == 2, "no part of what was agreed"
+    assert "--overwrite" in error_line(capsys) and (tmp_path / "other.pth").read_text() == "dear"
+    assert command("--resume", f"--output={tmp_path / 'new' / 'model.pth'}") == 0
+    load_checkpoint(tmp_path / "new" / "model.pth")
+    assert not (tmp_path / "run" / "model.pth").exists()
+
+
+@pytest.mark.parametrize(("place", "words"), [("file/model.pth", "cannot write to"), ("folder", "is a folder")])
+def test_an_output_that_cannot_be_written_is_refused_at_once(place, words, command, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    assert command(output=str(tmp_path / place)) == 2
+    assert words in error_line(capsys) and not (tmp_path / "run").exists()
+
+
 def test_overwriting_leaves_no_state_of_the_earlier_run(command, tmp_path):
     assert command() == 0
     assert (tmp_path / "run" / "resume.pth").exists()
@@ -450,6 +474,21 @@ def test_every_shipped_file_describes_a_model():
     for path in paths:
         model = pretrain.build_model(resolve(pretrain.PretrainConfig, str(path)).config.model_params)
         assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 15e6, "in half precision"
+
+
+def test_without_a_file_it_is_the_shipped_one(monkeypatch, capsys):
+    """Also in --help: no default of the classes is shown that would not hold."""
+    monkeypatch.chdir(ROOT)
+    seen = []
+    monkeypatch.setattr(pretrain, "run", lambda config, path, **switches: seen.append((config, path)))
+    with process_restored():
+        assert pretrain.main(["--seed", "7"]) == 0
+    recipe = "./configs/pretrain/tiny.yaml"
+    assert seen == [(resolve(pretrain.PretrainConfig, recipe, {"seed": "7"}).config, recipe)]
+    with process_restored(), pytest.raises(SystemExit):
+        pretrain.main(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {recipe})" in words and "default: 5000)" in words and "default: 2800)" not in words
 
 
 def test_the_shipped_model_is_of_the_shipped_file():

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vaegaze"
 ORDER = [
     {"strict_yaml"},
     {"config_tree"},
-    {"command"},
+    {"command", "outputs"},
     {"config_flags"},
     {"config"},
     {"data", "device", "mixed_precision"},

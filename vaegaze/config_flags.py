@@ -5,9 +5,10 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from vaegaze.config_tree import Resolved, Setting, UserError, resolve, sections_of, settings_of, show
+from vaegaze.config_tree import Resolved, Setting, UserError, resolve, sections_of, settings_of, show, value_at
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -49,18 +50,23 @@ class FlagParser(argparse.ArgumentParser):
         return f"{flag}: unknown flag; " + (f"did you mean {close[0]}?" if close else "see --help")
 
 
-def add_flags(parser: argparse.ArgumentParser, tree: type) -> None:
-    """A flag for each setting, a group for each section; only those typed appear among the parsed arguments."""
+def add_flags(parser: argparse.ArgumentParser, defaults: Any) -> None:
+    """A flag for each setting, a group for each section; only those typed appear among the parsed arguments.
+
+    `defaults` is an instance of the tree, with the values that hold where nothing is typed.
+    """
+    tree = type(defaults)
     for section, kind in sections_of(tree).items():
         settings = [setting for setting in settings_of(tree).values() if setting.section == section and setting.flag]
         group = parser.add_argument_group(section, kind.__doc__) if settings else None
         for setting in settings:
-            group.add_argument(setting.flag, default=argparse.SUPPRESS, **_argparse_words(setting))
+            words = _argparse_words(setting, value_at(defaults, setting.key))
+            group.add_argument(setting.flag, default=argparse.SUPPRESS, **words)
 
 
-def _argparse_words(setting: Setting) -> dict[str, Any]:
+def _argparse_words(setting: Setting, default: Any) -> dict[str, Any]:
     facts = [] if setting.kind is bool or setting.legal == "text" else [setting.legal]
-    facts += [] if setting.default is None else [f"default: {_typed(setting.default)}"]
+    facts += [] if default is None else [f"default: {_typed(default)}"]
     text = setting.rules["help"] + (f" ({'; '.join(facts)})" if facts else "")
     words: dict[str, Any] = {"help": text.replace("%", "%%")}
     if setting.kind is bool:
@@ -71,13 +77,19 @@ def _argparse_words(setting: Setting) -> dict[str, Any]:
     return words
 
 
-def read_command(parser: FlagParser, tree: type, argv: Sequence[str] | None = None) -> tuple[Resolved, dict[str, Any]]:
+def read_command(
+    parser: FlagParser, tree: type, argv: Sequence[str] | None = None, *, recipe: str | None = None
+) -> tuple[Resolved, dict[str, Any]]:
     """Add --config and the tree's flags to the parser, read the command line, and resolve the settings.
 
-    Also returns the values of the arguments that the parser had before.
+    Also returns the values of the arguments that the parser had before. `recipe` is the YAML file that is read where
+    --config names none.
     """
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
-    add_flags(parser, tree)
+    otherwise = f" (default: {recipe})" if recipe else ""
+    parser.add_argument(
+        "--config", metavar="FILE", default=recipe, help=f"YAML file of settings; flags win over it{otherwise}"
+    )
+    add_flags(parser, resolve(tree, recipe).config if recipe and Path(recipe).is_file() else tree())
     typed, problems = parser.read(argv)
     path = typed.pop("config")
     names = {setting.name for setting in settings_of(tree).values() if setting.flag}

@@ -5,6 +5,7 @@ On several GPUs, or machines with a shared folder: `torchrun --nproc_per_node 4 
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -23,12 +24,14 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
+from vaegaze.outputs import refuse_output
 from vaegaze.pretraining import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
 from vaegaze.pretraining_batches import Batch
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
 from vaegaze.reporting import write_loss_curve
 from vaegaze.sheets import picture_sheet
 
+RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
 FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first
 RESIDUAL_ENDS = (".conv2", ".proj_out", "attentions.0.to_out.0")  # the last layers of residual branches: begin with 0
 PICTURED = 6  # held-out frames
@@ -61,16 +64,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
 
     def work() -> None:
-        resolved, switches = read_command(parser, PretrainConfig, argv)
+        resolved, switches = read_command(parser, PretrainConfig, argv, recipe=RECIPE)
         run(resolved.config, resolved.path, **switches)
 
     return run_command(work, less_memory="give smaller batch sizes")
 
 
-def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bool) -> None:
+def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> None:
     params, run_dir = config.pretrain_params, Path(config.pretrain_params.save_dir)
-    if Path(params.output).exists() and not (overwrite or resume):
-        raise UserError(f"{params.output} exists; give --overwrite to replace it, or another --output")
+    agreed = resume and stored_settings(run_dir) == to_yaml(config)  # when the run began
+    refuse_output(Path(params.output), "--output", overwrite=overwrite or agreed)
     device = torch.device(find_device(params.device))
     first = join_other_processes(device)
     torch.set_num_threads(params.threads)
@@ -85,11 +88,12 @@ def run(config: PretrainConfig, path: str | None, *, resume: bool, overwrite: bo
         raise UserError(f"{run_dir} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
     elif first:
         names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png")  # none may be found under other settings
-        for path in (*(run_dir / name for name in names), *run_dir.glob("samples/step_*.png")):
-            path.unlink(missing_ok=True)
+        for earlier in (*(run_dir / name for name in names), *run_dir.glob("samples/step_*.png")):
+            earlier.unlink(missing_ok=True)
     if first:
         write_text(run_dir / "config.yaml", to_yaml(config))
         parameters = sum(parameter.numel() for parameter in model.parameters())
+        print(f"Settings: {path}, with the flags over it")
         print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
     # Convolutions are faster with the channels last, on CPUs as well.
     model.to(device, memory_format=torch.channels_last)
@@ -208,10 +212,17 @@ def save_state(run_dir: Path, model: VAEGaze, progress: Progress) -> None:
     save_tensors(run_dir / "resume.pth", content)
 
 
+def stored_settings(run_dir: Path) -> str:
+    """The run's config.yaml; empty where there is none."""
+    path = run_dir / "config.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def load_state(run_dir: Path, config: PretrainConfig, model: VAEGaze) -> Progress:
-    state_path, config_path = run_dir / "resume.pth", run_dir / "config.yaml"
-    there = state_path.is_file() and config_path.is_file()
-    if not there or config_path.read_text(encoding="utf-8") != to_yaml(config):
+    """Where the run of these settings stands; only `output` may be another by now."""
+    state_path, output_line = run_dir / "resume.pth", re.compile("^  output: .*$", re.MULTILINE)
+    stored, wanted = (output_line.sub("", settings) for settings in (stored_settings(run_dir), to_yaml(config)))
+    if not state_path.is_file() or stored != wanted:
         raise UserError(f"{run_dir} holds no interrupted run of this very config; start without --resume")
     state = load_tensors(state_path, hint="start anew with --overwrite")
     try:
@@ -228,8 +239,8 @@ def trained_on(params: PretrainParams, processes: int) -> str:
     return f"rendered persons only ({drawn:,} draws from {params.persons:,} persons; no photograph)"
 
 
-def model_card(config: PretrainConfig, path: str | None, model: VAEGaze, progress: Progress) -> str:
-    """The page beside the checkpoint, in Markdown, its numbers measured; `path` is the YAML file, if there was one."""
+def model_card(config: PretrainConfig, path: str, model: VAEGaze, progress: Progress) -> str:
+    """The page beside the checkpoint, in Markdown, its numbers measured; `path` is the YAML file."""
     params = config.pretrain_params
     records = {record["phase"]: record for record in progress.records}  # of each phase the last one …
     records[LAST_PHASE] = best_record(progress)  # … but of the last one what is shipped
@@ -252,7 +263,7 @@ A VAE-GAZE model for {config.model_params.image_size} px, stored in half precisi
 it, and this page.
 
 - **Trained on** {trained_on(params, progress.processes)}. It has seen no real face, and no person of the demo file.
-- **Made by** `python -m vaegaze.pretrain{f" --config {path}" if path else ""}`, with the settings below.
+- **Made by** `python -m vaegaze.pretrain --config {path}`, with the settings below.
 - **Time** {progress.seconds / 60:.0f} minutes of training on {where}, {params.precision}.
 - **Reference frames** were dropped {100 * params.drop_reference:.0f} % of the time: it can be fine-tuned on one photo.
 
@@ -268,7 +279,8 @@ Peak signal-to-noise ratio over the eyes of {params.held_out} rendered frames of
 {steps}
 
 The first row is the autoencoder redrawing the picture that it is given: the ceiling of all that follows. The last is
-the whole model, drawing eyes that were painted over.
+the whole model, drawing eyes that were painted over. Gaze errors, SSIM and more, before and after fine-tuning, are
+what `python -m vaegaze.benchmark` measures; those of the model that ships are in docs/benchmark.md.
 
 ```yaml
 {to_yaml(config).strip()}
