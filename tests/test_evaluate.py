@@ -15,7 +15,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.selection import rows_left
 from vaegaze.data.synthetic import write_hdf5
 from vaegaze.evaluation import draw, measure
-from vaegaze.frames import choose_references, prepare_frames
+from vaegaze.frames import REFERENCE_POOL, choose_references, prepare_frames, references_of
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
 
@@ -73,6 +73,11 @@ def test_the_estimators_own_error_stands_beside(world, tmp_path, capsys):
         assert evaluate.main([*map(str, flags), "--estimator", str(tmp_path / "estimator.pth")]) == 0
     out = capsys.readouterr().out
     assert out.count("gaze°") == 2 and "on test persons: all 1.25°, without 1.00°" in out
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    for prefix in ("", "redirected_"):
+        second = f"lpips –  outside_mask 0  gaze_error_to_target_deg {numbers[prefix + 'gaze_error_to_target_deg']:.2f}"
+        assert second in out.splitlines()
+    assert max(map(len, out.splitlines())) <= 60
 
 
 def test_all_frames(world, finished, tmp_path):
@@ -102,6 +107,73 @@ def test_a_base_models_reference_does_not_depend_on_which_frames_are_drawn(world
     assert numbers["eye_l1"] != pytest.approx(measure(draw(model, frames), frames)["eye_l1"], rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_base_models_reference_does_not_depend_on_the_seed(world, seed, tmp_path):
+    output = tmp_path / "numbers.json"
+    data = ("--hdf_path", world.hdf_path, "--person_id", "person_001")
+    assert run("--checkpoint", world.base, *data, "--num_eval_samples", 2, "--seed", seed, "--output", output) == 0
+    numbers = json.loads(output.read_text())
+    model = load_checkpoint(world.base).model
+    drawn = hdf5.read_person(world.hdf_path, "person_001", numbers["indices"], SIZE_PX).samples
+    frames = prepare_frames(model, drawn, references_of(world.hdf_path, "person_001", SIZE_PX), torch.device("cpu"))
+    assert numbers["eye_l1"] == pytest.approx(measure(draw(model, frames), frames)["eye_l1"], rel=1e-6)
+
+
+def test_another_person_of_the_same_name(world, finished, tmp_path, capsys):
+    """None of their frames was trained on, and the model's reference frame is not theirs."""
+    other, output = tmp_path / "other.h5", tmp_path / "numbers.json"
+    write_hdf5(other, 2, SIZE_PX, seed=1, samples=12)
+    model = finished / "finetuned_model.pth"
+    data = ("--hdf_path", other, "--person_id", PERSON)
+    assert run("--checkpoint", model, *data, "--output", output) == 0
+    assert f"⚠️ The model was fine-tuned on another {PERSON} than that of {other}\n" in capsys.readouterr().out
+    numbers = json.loads(output.read_text())
+    assert numbers["indices"] == list(range(12))
+    samples, model = hdf5.read_person(other, PERSON, range(12), SIZE_PX).samples, load_checkpoint(model).model
+    frames = prepare_frames(model, samples, choose_references(samples), torch.device("cpu"))
+    assert numbers["eye_l1"] == pytest.approx(measure(draw(model, frames), frames)["eye_l1"], rel=1e-6)
+
+    assert run(*flags_for(world, finished / "finetuned_model.pth", output)) == 0
+    assert "⚠️" not in capsys.readouterr().out
+
+
+def test_the_same_person_rendered_on_another_machine(world, finished, tmp_path, capsys):
+    """A level off here and there, as rendering and reading may be."""
+    (tmp_path / "gaze.h5").write_bytes(world.hdf_path.read_bytes())
+    with h5py.File(tmp_path / "gaze.h5", "a") as file:
+        file[PERSON]["pixels"][:] = np.clip(file[PERSON]["pixels"][:], 0, 254) + 1
+    data = ("--hdf_path", tmp_path / "gaze.h5", "--person_id", PERSON)
+    assert run("--checkpoint", finished / "finetuned_model.pth", *data) == 0
+    out = capsys.readouterr().out
+    assert f"{PERSON}: 4 frames (held_out)" in out and "fine-tuned on another" not in out
+
+
+def test_only_an_earlier_result_is_replaced(world, tmp_path, capsys, monkeypatch):
+    own = tmp_path / "base.pth"
+    own.write_bytes(world.base.read_bytes())
+    (tmp_path / "other.json").write_text('{"dear": 1}')
+    (tmp_path / "folder").mkdir()
+    for output, words in (
+        (own, "is what --checkpoint gives"),
+        (world.hdf_path, "is what --hdf_path gives"),
+        (tmp_path / "other.json", "is no earlier result"),
+        (tmp_path / "folder", "is a folder"),
+        (own / "numbers.json", "cannot write to"),
+    ):
+        before = output.read_bytes() if output.is_file() else None
+        with monkeypatch.context() as patched:
+            patched.setattr(evaluate, "load_checkpoint", None)  # it is refused before anything is read
+            assert run(*flags_for(world, own, output)) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: --output: ") and err.count("\n") == 1 and words in err, err
+        assert before is None or output.read_bytes() == before
+
+    output = tmp_path / "numbers.json"
+    for count in (1, 2):
+        assert run(*flags_for(world, own, output, "--num_eval_samples", count)) == 0
+    assert len(json.loads(output.read_text())["indices"]) == 2
+
+
 def test_nothing_held_out(world, tmp_path, capsys):
     flags = ("--person_id", "person_004", "--num_steps", 1, "--save_dir", tmp_path)
     assert command(*world.flags, *flags).code == 0
@@ -113,7 +185,7 @@ def test_nothing_held_out(world, tmp_path, capsys):
 def test_a_person_with_a_damaged_label_elsewhere_is_still_evaluated(tmp_path, tiny_model):
     """A frame that is neither drawn nor looked at for a reference spoils nothing."""
     write_hdf5(tmp_path / "large.h5", 1, SIZE_PX, samples=64, split="demo")
-    seen = set(rows_left(64, (), evaluate.REFERENCE_POOL, 0).tolist())
+    seen = {*hdf5.evenly_spread(64, REFERENCE_POOL).tolist(), *rows_left(64, (), 2, 0).tolist()}
     with h5py.File(tmp_path / "large.h5", "a") as file:
         file["person_001/labels"][min(set(range(64)) - seen)] = np.nan
     save_checkpoint(tmp_path / "base.pth", tiny_model, {})

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_runs import Outcome, assert_one_line, command, files_in
+from command_runs import Outcome, World, assert_one_line, command, files_in
 from conftest import SIZE_PX, make_tiny_model, process_restored
 from PIL import Image, ImageCms, ImageSequence
 
@@ -14,8 +14,9 @@ from vaegaze import animations, redirect
 from vaegaze.animations import CAPTION_PX, captioned, write_animation
 from vaegaze.data import hdf5
 from vaegaze.data.photo import load_photo
+from vaegaze.data.synthetic import write_hdf5
 from vaegaze.evaluation import draw, paste
-from vaegaze.frames import choose_references, prepare_frames
+from vaegaze.frames import choose_references, prepare_frames, references_of
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.redirect import draw_gazes
@@ -241,6 +242,23 @@ def test_another_persons_model_is_said_to_be_one(run, world, tuned, tmp_path):
     flags = (*frame_flags(world, 0, "person_003"), "--gaze", 0, 0, "--output", tmp_path / "out.png")
     outcome = run("--checkpoint", tuned / "finetuned_model.pth", *flags)
     assert f"fine-tuned on {PERSON}, not on person_003" in outcome.out
+
+
+def test_another_person_of_the_same_name_is_drawn_with_a_frame_of_their_own(run, tuned, tmp_path):
+    write_hdf5(tmp_path / "other.h5", 2, SIZE_PX, seed=1, samples=12)
+    other = World(tmp_path / "other.h5", tuned / "finetuned_model.pth")
+    outcome = run(*frame_flags(other), "--checkpoint", other.base, "--gaze", 0, 0, "--output", tmp_path / "out.png")
+    assert f"fine-tuned on another {PERSON} than that of {other.hdf_path}" in outcome.out
+    references = references_of(other.hdf_path, PERSON, SIZE_PX)
+    expected = drawn_by_hand(other, load_checkpoint(other.base), references, (0.0, 0.0))[-1]
+    assert abs(pixels(tmp_path / "out.png").astype(int) - expected).max() <= 1
+
+
+def test_a_base_model_draws_with_the_frame_that_evaluation_takes(run, world, base, tmp_path):
+    run(*frame_flags(world, person_id="person_001"), "--gaze", 0.2, 0, "--output", tmp_path / "out.png")
+    references = references_of(world.hdf_path, "person_001", SIZE_PX)
+    expected = drawn_by_hand(world, load_checkpoint(base), references, (0.2, 0), person_id="person_001")[-1]
+    assert abs(pixels(tmp_path / "out.png").astype(int) - expected).max() <= 1
 
 
 def test_a_model_that_never_saw_a_dropped_reference_is_warned_of(run, photo, tmp_path):

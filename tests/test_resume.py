@@ -24,10 +24,11 @@ from command_runs import (
     start_process,
     train_rows,
 )
-from conftest import make_tiny_model
+from conftest import SIZE_PX, make_tiny_model
 
 from vaegaze import oneshot
-from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.data.synthetic import write_hdf5
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 
 # --- A run that is there already --------------------------------------------------------------------------------------
 
@@ -110,6 +111,13 @@ def test_held_out_frames_that_the_base_was_trained_on_are_told(finished, world, 
     outcome = command(*flags)
     assert outcome.code == 0 and "⚠️ The base model was trained on" in outcome.out
     assert json.loads((tmp_path / PERSON / "summary.json").read_text())["held_out_but_seen_by_base"] > 0
+
+    write_hdf5(tmp_path / "other.h5", 2, SIZE_PX, seed=1, samples=12)
+    outcome = command(*flags, "--hdf_path", tmp_path / "other.h5", "--overwrite")
+    assert outcome.code == 0 and f"⚠️ The model was fine-tuned on another {PERSON}" in outcome.out
+    assert json.loads((tmp_path / PERSON / "summary.json").read_text())["held_out_but_seen_by_base"] == 0
+    info = load_checkpoint(tmp_path / PERSON / "finetuned_model.pth").info
+    assert info["trained_indices"] == train_rows(tmp_path / PERSON)
 
 
 # --- Interrupted and resumed ------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ They are those of `summary.json`: see `vaegaze.evaluation`.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,11 +24,14 @@ from vaegaze.data.selection import rows_left
 from vaegaze.device import find_device
 from vaegaze.evaluation import all_finite, evaluate, redirect
 from vaegaze.files import write_text
-from vaegaze.frames import REFERENCE_POOL, choose_references, prepare_frames
+from vaegaze.frames import choose_references, fine_tuned_on, prepare_frames, references_of
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.estimator import load_estimator
+from vaegaze.outputs import refuse_output
 from vaegaze.person import if_drawn_today
-from vaegaze.reporting import estimator_lines, numbers_table
+from vaegaze.reporting import estimator_lines, numbers_table, second_line
+
+RESULT_BEGINS = '{\n  "checkpoint": '  # what --output holds; no other file is replaced
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class EvaluateParams:
     )
     seed: int = option(0, low=0, high=2**32 - 1, help="draws the frames")
     device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    output: str | None = option(None, help="JSON file of the numbers; replaced if there is one", metavar="PATH")
+    output: str | None = option(None, help="JSON file of the numbers; an earlier one is replaced", metavar="PATH")
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @path_given_by("--hdf_path")
 def run(params: EvaluateParams) -> None:
+    refuse_anothers_output(params)
     checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
     for note in checkpoint.notes:
         print(note)
@@ -83,10 +89,14 @@ def run(params: EvaluateParams) -> None:
     device = torch.device(find_device(params.device))
     model = checkpoint.model.to(device)
 
-    rows = choose_rows(params, checkpoint)
+    own = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    rows = choose_rows(params, checkpoint.info.get("trained_indices", ()) if own else ())
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
     data.samples.refuse_empty_masks(params.person_id)
-    references = references_for(checkpoint, params, data.samples)
+    if own:
+        references = own_references(checkpoint, data.samples)
+    else:
+        references = references_of(params.hdf_path, params.person_id, model.image_size)
     frames = prepare_frames(model, data.samples, references, device)
     redirections, rendered = None, if_drawn_today(data.rendered, data.samples)
     if rendered is not None:
@@ -99,7 +109,7 @@ def run(params: EvaluateParams) -> None:
     print(f"{params.person_id}: {len(rows)} frames ({params.frames})")
     for prefix, heading in (("", None), ("redirected_", "told to look elsewhere, against the true pictures:")):
         table = numbers_table({"": numbers}, prefix)
-        print("\n".join([*([heading] if heading and table else []), *table]))
+        print("\n".join([*([heading] if heading and table else []), *table, *second_line(numbers, prefix)]))
     print("\n".join(estimator_lines(numbers, estimator.info if estimator else None)))
     if params.output is not None:
         known = {"checkpoint": params.checkpoint, "hdf_path": params.hdf_path, "person_id": params.person_id}
@@ -108,27 +118,33 @@ def run(params: EvaluateParams) -> None:
         write_text(params.output, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def choose_rows(params: EvaluateParams, checkpoint: Checkpoint) -> list[int]:
-    """The rows of the person's frames that are drawn. UserError when none is left."""
+def refuse_anothers_output(params: EvaluateParams) -> None:
+    """UserError where --output cannot be written, or is anything but an earlier result."""
+    if params.output is None:
+        return
+    output = Path(params.output)
+    read = {f"--{name}": getattr(params, name) for name in ("checkpoint", "base", "hdf_path", "estimator")}
+    refuse_output(output, "--output", overwrite=True, inputs=read)
+    if output.exists() and not (output.is_file() and begins_with(output, RESULT_BEGINS)):
+        raise UserError(f"--output: {output} is no earlier result, and never replaced; give another name")
+
+
+def begins_with(path: Path, text: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(text)) == text.encode()
+
+
+def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
+    """The rows of the person's frames that are drawn, by default those not trained on. UserError when none is left."""
     total = hdf5.sample_count(params.hdf_path, params.person_id)
-    trained = checkpoint.info.get("trained_indices", []) if is_of(checkpoint, params.person_id) else []
     rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
     if not len(rows):
         raise UserError(f"{params.checkpoint} was trained on every frame of {params.person_id}; give --frames all")
     return rows.tolist()
 
 
-def is_of(checkpoint: Checkpoint, person_id: str) -> bool:
-    return checkpoint.info.get("fine_tuned_on") == person_id
-
-
-def references_for(checkpoint: Checkpoint, params: EvaluateParams, samples: Samples) -> list[Reference]:
-    """The frame that the model was fine-tuned with, or a frontal one; and another for that frame itself."""
-    if not is_of(checkpoint, params.person_id):
-        total = hdf5.sample_count(params.hdf_path, params.person_id)
-        pool = rows_left(total, (), REFERENCE_POOL, params.seed).tolist()  # however many are drawn
-        size_px = checkpoint.model.image_size
-        return choose_references(hdf5.read_person(params.hdf_path, params.person_id, pool, size_px).samples)
+def own_references(checkpoint: Checkpoint, samples: Samples) -> list[Reference]:
+    """The frame that the model was fine-tuned with, and another for that frame itself."""
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []

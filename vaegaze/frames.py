@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaegaze.config_tree import plain
+from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.device import MB, autocast
 from vaegaze.losses import Loss
 from vaegaze.mixed_precision import bf16_copies, swapped_in
 from vaegaze.models import VAEGaze, to_unit_range
-from vaegaze.models.checkpoint import Reference
+from vaegaze.models.checkpoint import Checkpoint, Reference
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Frames:
 PREPARED = tuple(field.name for field in fields(Frames) if field.default is MISSING)
 
 REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose a reference from
+ELSEWHERE = 1  # of 255: how far the same frame may be off that another machine has rendered or read
 
 
 def choose_references(samples: Samples) -> list[Reference]:
@@ -62,6 +66,34 @@ def choose_references(samples: Samples) -> list[Reference]:
     if second is None:
         return []
     return [Reference(samples.images[i], samples.gaze[i], samples.head[i]) for i in (first, second)]
+
+
+def references_of(path: str | Path, person_id: str, size_px: int) -> list[Reference]:
+    """Those of a person in a file on whom the model was not fine-tuned, out of frames spread over all of theirs."""
+    rows = hdf5.evenly_spread(hdf5.sample_count(path, person_id), REFERENCE_POOL)
+    return choose_references(hdf5.read_person(path, person_id, rows, size_px).samples)
+
+
+def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> bool:
+    """Whether the model was fine-tuned on this person of this file; where it was on another one, that is said.
+
+    Another file may have the same id, so the reference must be one of the frames that were trained on. A model without
+    one, which a single frame leaves, is known by the id alone.
+    """
+    name, reference = checkpoint.info.get("fine_tuned_on"), checkpoint.reference
+    if name == person_id and (reference is None or _is_trained_frame(reference, checkpoint, path, person_id)):
+        return True
+    if name is not None:
+        whom = f"another {name} than that of {path}" if name == person_id else f"{name}, not on {person_id}"
+        print(plain(f"⚠️ The model was fine-tuned on {whom}"))
+    return False
+
+
+def _is_trained_frame(reference: Reference, checkpoint: Checkpoint, path: str | Path, person_id: str) -> bool:
+    total = hdf5.sample_count(path, person_id)
+    rows = [row for row in checkpoint.info.get("trained_indices", ()) if 0 <= row < total]
+    images = hdf5.read_person(path, person_id, rows, checkpoint.model.image_size).samples.images if rows else ()
+    return any(np.abs(image.astype(int) - reference.image).max() <= ELSEWHERE for image in images)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from vaegaze.data import photo
 from vaegaze.device import peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
-from vaegaze.frames import choose_references, precompute, prepare_frames, prepare_training_frames
+from vaegaze.frames import choose_references, fine_tuned_on, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import (
@@ -137,6 +137,9 @@ class Run:
         self.base, self.model = base, base.model
         self.person, self.selection, self.folder, self.loss = person, selection, folder, loss
         self.optimizer, self.progress, self.fingerprint = optimizer, progress, fingerprint
+        data = self.params.gazecapture_params
+        before = self.params.use_gazecapture and fine_tuned_on(base, data.hdf_path, person.name)
+        self.trained_before = set(base.info.get("trained_indices", ())) if before else set()  # samples of this person
         self.references = choose_references(person.train)
         self.device = device = torch.device(self.params.device)
         frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
@@ -187,14 +190,8 @@ class Run:
         return f"the training frames themselves ({len(self.frames)}): nothing is left to hold out"
 
     @property
-    def trained_before(self) -> set[int]:
-        """The samples of this person that the base, itself fine-tuned, has been trained on."""
-        same = self.base.info.get("fine_tuned_on") == self.person.name
-        return set(self.base.info.get("trained_indices", ())) if same else set()
-
-    @property
     def seen_by_base(self) -> int:
-        """How many held-out frames are among them."""
+        """How many held-out frames the base, itself fine-tuned, has been trained on."""
         return len(self.trained_before & set(self.person.held_out.indices.tolist()))
 
     def train(self) -> None:

@@ -30,7 +30,7 @@ from vaegaze.data.pictures import as_image, rgb_over_white
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.device import find_device
 from vaegaze.files import atomic_path, probe_folder
-from vaegaze.frames import REFERENCE_POOL, choose_references
+from vaegaze.frames import fine_tuned_on, references_of
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.progress import progress_bar
@@ -223,16 +223,13 @@ def load_subject(params: RedirectParams, size_px: int) -> Photo:
 
 def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) -> Reference | None:
     """The frame that the model was fine-tuned with; of another person's frames in a data set, the most frontal one."""
-    person = checkpoint.info.get("fine_tuned_on")
-    if params.hdf_path is None or person == params.person_id:
-        if checkpoint.reference is None and person is None and not checkpoint.info.get("drops_reference"):
+    if params.hdf_path is None or fine_tuned_on(checkpoint, params.hdf_path, params.person_id):
+        info = checkpoint.info
+        if checkpoint.reference is None and "fine_tuned_on" not in info and not info.get("drops_reference"):
             print("⚠️ The model never saw a dropped reference frame, and there is none here: expect less of it")
         return checkpoint.reference
-    if person is not None:
-        print(plain(f"⚠️ The model was fine-tuned on {person}, not on {params.person_id}"))
-    rows = hdf5.evenly_spread(hdf5.sample_count(params.hdf_path, params.person_id), REFERENCE_POOL)
-    pool = hdf5.read_person(params.hdf_path, params.person_id, rows, checkpoint.model.image_size).samples
-    return next((each for each in choose_references(pool) if not np.array_equal(each.image, photo.picture)), None)
+    others = references_of(params.hdf_path, params.person_id, checkpoint.model.image_size)
+    return next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
 
 
 @torch.no_grad()

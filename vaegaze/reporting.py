@@ -10,6 +10,7 @@ from vaegaze.evaluation import METRICS
 from vaegaze.files import atomic_path
 
 ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
+SECOND = ("lpips", "outside_mask", "gaze_error_to_target_deg")
 COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
 
 
@@ -69,5 +70,14 @@ def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
     return lines
 
 
+def second_line(numbers: dict, prefix: str) -> list[str]:
+    """What has no room in the table, in a line, under the names of the numbers."""
+    names = [name for name in SECOND if prefix + name in numbers]
+    return ["  ".join(f"{name} {_cell(numbers[prefix + name], name)}" for name in names)] if names else []
+
+
 def _cell(value: float | None, column: str) -> str:
-    return "–" if value is None else f"{value:.2f}" if column.endswith(("psnr", "deg")) else f"{value:.4f}"
+    if value is None:
+        return "–"
+    digits = 0 if column == "outside_mask" else 2 if column.endswith(("psnr", "deg")) else 4
+    return f"{value:.{digits}f}"
