@@ -11,7 +11,7 @@ from PIL import Image
 
 from vaegaze import benchmark
 from vaegaze.benchmark import POOL, BenchmarkParams, Task, grid
-from vaegaze.benchmark_report import AUTOENCODER, BASE, Cell, help_rows, interval, strategy_rows, table
+from vaegaze.benchmark_report import AUTOENCODER, BASE, Cell, follows, help_rows, interval, strategy_rows, table
 from vaegaze.evaluation import measure
 from vaegaze.frames import prepare_frames
 from vaegaze.models.checkpoint import save_checkpoint
@@ -43,10 +43,11 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark.synthetic, "write_hdf5", lambda *a, **k: write_hdf5(*a, size=SIZE_PX, **k))
     save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
 
-    def run(*flags):
+    def run(*flags, output=tmp_path / "docs/b.md"):
         paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
         paths.append(f"--estimator={tmp_path / 'estimator.pth'}")
-        more = ["--num_steps=2", "--vgg_loss=0", "--workers=1", "--device=cpu", f"--output={tmp_path / 'docs/b.md'}"]
+        more = ["--num_steps=2", "--vgg_loss=0", "--workers=1", "--device=cpu"]
+        more += [] if output is None else [f"--output={output}"]
         with process_restored():
             return benchmark.main([*paths, *more, *flags])
 
@@ -88,6 +89,9 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
         f"{test[5]['numbers']['eye_l1']:.4f}" in text and f"| `num_steps` 1 | {val[1]['numbers']['eye_l1']:.4f}" in text
     )
     assert "1.50°\n(with glasses: 2.00°)" in text
+    assert f"- **`num_steps`**: eye L1 {val[1]['numbers']['eye_l1']:.4f} with 1;\n" in text
+    shift = ceiling["numbers"]["redirected_gaze_error_to_target_deg"]
+    assert f"redirected pictures by {shift:.2f}°; at most 0.7° were aimed at." in text
     assert Image.open(tmp_path / "docs" / "b_first.jpg").height > 4 * 192
     assert 192 < Image.open(tmp_path / "docs" / "b_worst.jpg").height < 2 * 192
     assert max(map(len, text.splitlines()[:12])) <= 120
@@ -122,6 +126,26 @@ def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     assert bench() == 0
     after = json.loads((tmp_path / "work" / "cells.json").read_text())
     assert len(after) == 15 and {name: after[name] for name in before} == before
+
+
+def test_only_the_default_grid_writes_the_page_by_itself(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/benchmark.md").write_text("dear")
+    assert bench("--grid=small", output=None) == 0
+    assert (tmp_path / "docs/benchmark.md").read_text() == "dear"
+    assert "--grid small` wrote this page" in (tmp_path / "work/benchmark.md").read_text()
+    assert bench(output=None) == 0
+    assert "--grid default` wrote this page" in (tmp_path / "docs/benchmark.md").read_text()
+
+
+@pytest.mark.parametrize(("output", "words"), [("file/b.md", "cannot write to"), ("base.pth", "--checkpoint_path")])
+def test_an_output_that_cannot_be_written_is_refused_at_once(output, words, bench, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert bench(output=tmp_path / output) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --output: ") and words in err and err.count("\n") == 1
+    assert not (tmp_path / "work").exists()
 
 
 def test_cells_of_another_model_are_not_mixed_in(bench, tmp_path, capsys):
@@ -197,6 +221,29 @@ def test_tables_by_hand():
     low, high = interval(np.random.default_rng(0).normal(3, 1, size=400), np.mean)
     assert low < 3 < high and 0.15 < high - low < 0.25
     assert asdict(cells[0])["k"] == 1
+
+
+def test_advice_by_hand():
+    def cell(split, strategy, k, eye_l1, gaze, seconds, **changed):
+        numbers = {"eye_l1": eye_l1, "redirected_gaze_error_to_target_deg": gaze}
+        return Cell(split, "a", strategy, k, 0, changed, seconds, numbers)
+
+    test = [cell("test", "selective", k, l1, 3 - k / 32, 10) for k, l1 in ((1, 0.2), (8, 0.102), (32, 0.1))]
+    test += [cell("test", "full", 32, 0.09, 1, 14), cell("test", "base", 32, 0.3, 2.5, 0)]
+    val = [cell("val", "base", 32, 0.3, 2.5, 0), cell("val", "selective", 32, 0.12, 2, 10)]
+    val += [cell("val", "selective", 32, l1, 1, 10, learning_rate=rate) for rate, l1 in ((2e-4, 0.11), (1e-3, 0.2))]
+    assert (
+        follows(test, ["selective", "full"], val, {"learning_rate": 5e-5})
+        == """\
+- **Samples**, with `selective`: eye L1 0.1000 with k = 32, 0.1020 with k = 8, 0.2000 with k = 1;
+  gaze 2.00° with k = 32, 2.75° with k = 8, 2.97° with k = 1;
+  from k = 8 on, eye L1 is within 5 % of the best.
+- **Strategy**, with k = 32: eye L1 0.0900 with `full`, 0.1000 with `selective`;
+  gaze 1.00° with `full`, 2.00° with `selective`;
+  seconds 10 with `selective`, 14 with `full`.
+- **`learning_rate`**: eye L1 0.1100 with 0.0002, 0.1200 with 5e-05, 0.2000 with 0.001;
+  gaze 1.00° with 0.0002, 1.00° with 0.001, 2.00° with 5e-05."""
+    )
 
 
 def benchmark_columns():

@@ -34,12 +34,14 @@ from vaegaze.losses import Loss, mean_over
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import load_estimator
+from vaegaze.outputs import refuse_output
 from vaegaze.person import if_drawn_today
 from vaegaze.progress import StopSignals, progress_bar
 from vaegaze.sheets import picture_sheet
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 from vaegaze.training import TrainingDiverged, make_optimizer, training_steps
 
+PAGE = "./docs/benchmark.md"  # of the default grid
 HELD_OUT = 16
 POOL = 32  # further frames of each person, out of which k are trained on
 SHOWN = 4  # held-out frames of the first person, in the report
@@ -66,7 +68,12 @@ class BenchmarkParams:
         "./checkpoints/gaze_estimator/gaze_estimator.pth", help="what reads gaze off the results", metavar="PATH"
     )
     work_dir: str = option("./outputs/benchmark", help="finished cells, to go on from", metavar="PATH")
-    output: str = option("./docs/benchmark.md", help="the tables; beside it the same as .json", metavar="PATH")
+    output: str | None = option(
+        None,
+        legal="PATH",
+        help=f"the tables; beside it the same as .json; otherwise {PAGE}, or of another grid benchmark.md in work_dir",
+        metavar="PATH",
+    )
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
     seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
     num_steps: int = option(150, low=1, help="training steps of each cell")
@@ -140,6 +147,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     work_dir = Path(params.work_dir)
+    if params.output is None:
+        params = replace(params, output=PAGE if params.grid == "default" else str(work_dir / "benchmark.md"))
+    inputs = {"--checkpoint_path": params.checkpoint_path, "--estimator": params.estimator}
+    refuse_output(Path(params.output), "--output", overwrite=True, inputs=inputs)
     estimator = load_estimator(params.estimator)
     name = find_device(params.device)
     params = replace(params, device=name, precision=find_precision(params.precision, name))
