@@ -198,6 +198,10 @@ def test_files_of_other_formats_of_ours(published, refused):
     [
         ([], ["--vae PATH", "--unet PATH", "--output PATH"]),
         (["--checkpoint", "a"], ["--to_diffusers DIR"]),
+        (["--to_diffusers", "d"], ["error: command line: convert_params.checkpoint: needed", "give --checkpoint PATH"]),
+        (["--checkpoint", "a", "--output", "x", "--to_diffusers", "x"], ["--output", "x is where --to_diffusers"]),
+        (["--checkpoint", "a", "--output", "x/unet", "--to_diffusers", "x"], ["x/unet is where --to_diffusers"]),
+        (["--checkpoint", "a", "--output", "./x", "--to_diffusers", "x/parts"], ["./x is where --to_diffusers"]),
         (["--checkpoint", "a", "--vae", "b", "--output", "c"], ["vae", "has no use with --checkpoint"]),
         (["--vae", "a", "--unet", "b", "--output", "c", "--to_diffusers", "d"], ["has no use without --checkpoint"]),
         (["--vae", "a", "--unet", "b", "--output", "c", "--gaze_mlp", "d", "--new_gaze_mlp"], ["leave out one"]),

@@ -25,7 +25,7 @@ from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers_options import covered_by_autoencoder, covered_by_unet
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 from vaegaze.models.upstream import PARTS, UNTOLD, WORDS, config_of, keywords_of
-from vaegaze.models.upstream_files import OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
+from vaegaze.models.upstream_files import DROPS_REFERENCE, OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
 
@@ -59,7 +59,9 @@ class ConvertConfig:
     def problems(self, origins):
         """What does not go together; see `config_tree.resolve`."""
         params = self.convert_params
-        if params.checkpoint is None:
+        if params.checkpoint is None and params.to_diffusers is not None and params.vae is params.unet is None:
+            yield ("convert_params.checkpoint",), "needed with --to_diffusers; give --checkpoint PATH"
+        elif params.checkpoint is None:
             for name in ("vae", "unet", "output"):
                 if getattr(params, name) is None:
                     yield (f"convert_params.{name}",), f"needed; give --{name} PATH, or a whole model with --checkpoint"
@@ -74,6 +76,11 @@ class ConvertConfig:
                     yield (f"convert_params.{name}",), "has no use with --checkpoint, which holds it; leave out one"
             if params.output is None and params.to_diffusers is None:
                 yield ("convert_params.to_diffusers",), "needed with --checkpoint; give --to_diffusers DIR, or --output"
+            elif params.output is not None and params.to_diffusers is not None:
+                output, files = Path(params.output).resolve(), diffusers_files(Path(params.to_diffusers).resolve())
+                if any(output in (file, *file.parents) for file in files):
+                    keys = ("convert_params.output", "convert_params.to_diffusers")
+                    yield keys, f"{params.output} is where --to_diffusers writes to; give another name"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -108,7 +115,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         total = sum(parameter.numel() for parameter in model.parameters())
         print(f"✅ {params.output}: {model.image_size} px, {total:,} parameters")
     if folder is not None:
-        write_diffusers(folder, model)
+        write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
         if reference is not None:
             print(f"   the person's reference frame is not among them; it stays in {params.checkpoint}")
 
@@ -155,6 +162,8 @@ def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
         "trained_on": "data that its files do not name",
         "converted_from": {part: str(source.file) for part, source in sources.items()},
     }
+    if sources["unet"].drops_reference:
+        info[DROPS_REFERENCE] = True
     if params.new_gaze_mlp:
         gaze_mlp = new_gaze_mlp(configs["unet"]["cross_attention_dim"], params.seed)
         parts["gaze_mlp"], configs["gaze_mlp"] = state_of(gaze_mlp), {"num_out": configs["unet"]["cross_attention_dim"]}
@@ -218,7 +227,7 @@ def diffusers_files(folder: Path) -> list[Path]:
     return [*parts, folder / "unet" / OWN_FILE, folder / "gaze_mlp.safetensors"]
 
 
-def write_diffusers(folder: Path, model: VAEGaze) -> None:
+def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> None:
     """Folders that diffusers' `from_pretrained` opens, and the gaze MLP as a file beside them."""
     latents_px = model.image_size >> (len(model.vae.encoder.down_blocks) - 1)
     for part, module, covered, sample_size in (
@@ -229,7 +238,7 @@ def write_diffusers(folder: Path, model: VAEGaze) -> None:
         config = {"_class_name": PARTS[part].__name__, **own, **covered, "sample_size": sample_size}
         save_safetensors(folder / part / WEIGHTS, state_of(module))
         write_text(folder / part / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
-    own = {key: getattr(model, key) for key in UPSTREAMS}
+    own = {**{key: getattr(model, key) for key in UPSTREAMS}, DROPS_REFERENCE: drops_reference}
     write_text(folder / "unet" / OWN_FILE, json.dumps(own, indent=2) + "\n")
     save_safetensors(folder / "gaze_mlp.safetensors", state_of(model.gaze_mlp))
 

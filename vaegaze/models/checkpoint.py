@@ -42,7 +42,7 @@ from vaegaze.models.tensor_files import (
     with_own_memory,
 )
 from vaegaze.models.upstream import CONFIG_ERRORS, PARTS, UNTOLD, WORDS, Contents, config_of, find_parts, keywords_of
-from vaegaze.models.upstream_files import FORMAT, UPSTREAMS, with_configs
+from vaegaze.models.upstream_files import DROPS_REFERENCE, FORMAT, UPSTREAMS, with_configs
 from vaegaze.models.vaegaze import VAEGaze
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,8 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
         f"python -m vaegaze.convert --vae {shlex.quote(str(path))} --unet {shlex.quote(str(path))} --ema --output PATH"
     )
     choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part, ema)]
-    return Checkpoint(model, {}, None, notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))
+    info = {DROPS_REFERENCE: True} if source.drops_reference else {}
+    return Checkpoint(model, info, None, notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))
 
 
 def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:

@@ -22,6 +22,7 @@ WEIGHT_FILES = (  # of a folder, the first that is there
 CONFIG_FILES = ("config.json", "musetalk.json")
 OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what of our model no config of diffusers says
 UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, as they are in upstream's model
+DROPS_REFERENCE = "drops_reference"  # its further key, which a checkpoint has in `info`: some frames came without one
 MAX_CONFIG_BYTES = 2**20
 EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
     "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
@@ -37,6 +38,7 @@ class Source:
     configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by part, as far as something states them
     stated_in: dict[str, str] = field(default_factory=dict)  # by part, and under "own" for `own`
     own: dict[str, Any] = field(default_factory=dict)  # what it states of the keys of UPSTREAMS
+    drops_reference: bool = False
     notes: tuple[str, ...] = ()  # on configs that are not used
 
 
@@ -57,7 +59,9 @@ def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False)
     own = {key: configs.get(key, upstreams) for key, upstreams in UPSTREAMS.items()}
     refuse_wrong_own(file, own)
     stated_in = dict.fromkeys([*PARTS, "own"], "its own model_config")
-    return Source(file, contents, {part: configs[part] for part in PARTS}, stated_in, own)
+    info = content.get("info")
+    drops_reference = isinstance(info, Mapping) and bool(info.get(DROPS_REFERENCE))
+    return Source(file, contents, {part: configs[part] for part in PARTS}, stated_in, own, drops_reference)
 
 
 def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Source:
@@ -78,18 +82,20 @@ def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Sou
                 notes.append(f"{name} is not used, because {plain(str(reason))}")
     own = read_config(file.parent / OWN_FILE) if "unet" in wanted else {}
     refuse_wrong_own(file.parent / OWN_FILE, own)
+    drops_reference = own.pop(DROPS_REFERENCE, False)
     if own:
         stated_in["own"] = OWN_FILE
-    return Source(file, contents, configs, stated_in, own, tuple(notes))
+    return Source(file, contents, configs, stated_in, own, drops_reference, tuple(notes))
 
 
 def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
-    """UserError for a key that is not of UPSTREAMS, or a value of another type."""
+    """UserError for a key that is none of ours, or a value of another type."""
+    known = {**UPSTREAMS, DROPS_REFERENCE: False}
     for key, value in own.items():
-        if key not in UPSTREAMS:
-            raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(UPSTREAMS)}; mend it")
-        if type(value) is not type(UPSTREAMS[key]):
-            expected = "true or false" if type(UPSTREAMS[key]) is bool else "a whole number"
+        if key not in known:
+            raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; mend it")
+        if type(value) is not type(known[key]):
+            expected = "true or false" if type(known[key]) is bool else "a whole number"
             raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; mend it")
 
 
