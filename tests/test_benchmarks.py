@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import make_tiny_model
 
-from benchmarks import person_loading, step_time
+from benchmarks import person_loading, rendering, step_time
 from vaegaze.models.checkpoint import save_checkpoint
 
 
@@ -16,6 +16,14 @@ def test_person_loading(capsys):
     numbers = json.loads(lines[-1])
     assert set(numbers) == {"choose_sec", "count_sec", "read_sec", "rows_sec", "fancy_indexing_sec"}
     assert all(seconds > 0 for seconds in numbers.values())
+
+
+def test_rendering(capsys):
+    assert rendering.main(["--pictures", "4", "--size", "32", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "4 pictures of 32 px, per second"
+    numbers = json.loads(lines[-1])
+    assert set(numbers) == {"per_sec_1", "per_sec_2"} and all(rate > 0 for rate in numbers.values())
 
 
 @pytest.mark.slow

@@ -36,13 +36,14 @@ def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((abs(picture.astype(int) - colour).max(axis=-1) < 12).sum())
 
 
-@pytest.mark.parametrize("name", ["FAZE", "upstream", "ETH-XGaze 224", "GazeNeRF (GazeCapture)"])
+@pytest.mark.parametrize("name", CAMERAS)
 def test_what_it_says_and_shows(name, tmp_path, capsys):
     path = write(tmp_path / "00002.h5", name, SCENES)
     assert run(path, "--output", tmp_path / "sheet.png") == 0
     out = capsys.readouterr().out
-    camera, is_opencv = CAMERAS[name], name not in ("FAZE", "upstream")
-    masks = {"upstream": "face_parsing", "GazeNeRF (GazeCapture)": "left_eye_mask, right_eye_mask"}
+    camera, is_opencv = CAMERAS[name], "GazeNeRF" in name or "XGaze" in name
+    masks = {gaze_nerf: "left_eye_mask, right_eye_mask" for gaze_nerf in CAMERAS if "GazeNeRF" in gaze_nerf}
+    masks["upstream"] = "face_parsing"
     for words in (
         str(path),
         f"layout     {name.removesuffix(' 224')}",

@@ -1,10 +1,12 @@
 """The rendered world: geometry, gaze, masks, determinism, files."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from vaegaze.config import UserError
 from vaegaze.data import geometry, synthetic
@@ -270,3 +272,43 @@ def test_demo_file_is_made_once(tmp_path, monkeypatch):
     path = synthetic.demo_file(tmp_path / "deep" / "demo.h5")
     made = path.stat().st_mtime_ns
     assert synthetic.demo_file(path) == path and path.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--output", "a.h5", "--person", "2"], ["--person: unknown flag; did you mean --persons?"]),
+        (["--output", "a.h5", "--persons", "0"], ["--persons", "got '0'", "whole number >= 1"]),
+        (["--output", "a.h5", "--samples", "5:x"], ["--samples", "got '5:x'", "N | LOW:HIGH"]),
+        (["--output", "a.h5", "--samples", "0:5"], ["--samples", "got '0:5'"]),
+        (["--output", "a.h5", "--samples", "9:5"], ["--samples", "the lower number first"]),
+        (["--output", "a.h5", "--seed", "-1"], ["--seed", "got '-1'"]),
+        (["--output", "a.h5", "--split", "tset"], ["--split", "did you mean test?"]),
+        (["--persons", "2"], ["give --output PATH"]),
+        (["--output", "."], ["--output: . is a folder"]),
+        (["--output", "file/a.h5"], ["--output: cannot write to file"]),
+    ],
+)
+def test_mistakes_are_one_line(flags, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    assert synthetic.main(flags) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and all(word in err for word in words), err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_whom_chance_draws():
+    """One in six with glasses, and every tone of the Monk scale."""
+    persons = [person_from_seed(0, number, "train") for number in range(2000)]
+    assert 0.14 < np.mean([person.glasses for person in persons]) < 0.195  # three standard deviations
+    tones = np.array([person.skin_tone for person in persons])
+    shares = np.histogram(tones, bins=10, range=(0, 9))[0] / len(tones)
+    assert tones.min() >= 0 and tones.max() <= 9 and shares.min() > 0.03, shares
+
+
+def test_the_same_pixels_on_any_machine():
+    """To a level of 255, as they were once stored: without JPEG, whose decoders differ by more."""
+    scene = replace(scene_from_seed(0, 1, 0), jpeg_quality=0)
+    stored = np.asarray(Image.open(Path(__file__).with_name("rendered_face.png")), int)
+    assert np.abs(render(person_from_seed(0, 1), scene, 64).image - stored).max() <= 1

@@ -6,9 +6,9 @@ Everything follows from four numbers: a person from (split, seed, person number)
 number. So person 3's picture 7 is the same however many are asked for, and no split ever shows another's persons.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from vaegaze.command import run_command
-from vaegaze.config import UserError
+from vaegaze.config_flags import FlagParser, read_command
+from vaegaze.config_tree import option
 from vaegaze.data.renderer import Rendering, render
 from vaegaze.data.renderer.persons import (
     Person,
@@ -28,6 +29,7 @@ from vaegaze.data.renderer.persons import (
     random_scene,
 )  # fmt: skip
 from vaegaze.files import atomic_path
+from vaegaze.outputs import refuse_output
 from vaegaze.progress import progress_bar
 
 __all__ = [
@@ -83,8 +85,7 @@ def write_hdf5(
     others train persons; each person's group names theirs in an attribute.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already: choose another --output, or pass --overwrite")
+    refuse_output(path, "--output", overwrite=overwrite)
     splits = {number: split_of(number, persons) if split == "all" else split for number in range(1, persons + 1)}
     counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     with (
@@ -138,52 +139,56 @@ def demo_file(path: str | Path) -> Path:
 # --- Command ----------------------------------------------------------------------------------------------------------
 
 
-def _sample_range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition(":")
-    low, high = int(low), int(high or low)
-    if not 1 <= low <= high:
-        raise ValueError
-    return low, high
+@dataclass(frozen=True)
+class SyntheticParams:
+    """Who is rendered, and how often"""
+
+    output: str | None = option(None, help="the HDF5 file to write", metavar="PATH")
+    persons: int = option(8, low=1, help="how many there are")
+    samples: str = option(
+        "60",
+        pattern=r"0*[1-9]\d*(:0*[1-9]\d*)?",
+        legal="N | LOW:HIGH",
+        help=f"pictures of each person, or a range to draw from; person_001 has at least {FIRST_PERSON_SAMPLES}",
+        metavar="N",
+    )
+    size: int = option(128, low=1, help="side of the pictures, px")
+    seed: int = option(0, low=0, help="draws persons and scenes")
+    split: str = option("all", choices=("all", *SPLITS), help="whose persons: no split shows another's", metavar="NAME")
+
+    @property
+    def sample_range(self) -> tuple[int, int]:
+        low, _, high = self.samples.partition(":")
+        return int(low), int(high or low)
 
 
-_sample_range.__name__ = "sample count"  # argparse names it in its message
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The settings of one file."""
 
+    synthetic_params: SyntheticParams = SyntheticParams()
 
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
-_positive.__name__ = "positive number"
-
-
-def _seed(text: str) -> int:
-    if int(text) < 0:
-        raise ValueError
-    return int(text)
-
-
-_seed.__name__ = "seed (0 or more)"
+    def problems(self, origins):
+        """What is missing or does not go together; see `config_tree.resolve`."""
+        params = self.synthetic_params
+        if params.output is None:
+            yield ("synthetic_params.output",), "needed; give --output PATH"
+        low, high = params.sample_range
+        if low > high:
+            yield ("synthetic_params.samples",), f"got {params.samples!r}; expected the lower number first"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m vaegaze.data.synthetic", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
-    parser.add_argument("--persons", type=_positive, default=8)
-    parser.add_argument("--samples", type=_sample_range, default=(60, 60), help="per person: 60, or a range 5:60")
-    parser.add_argument("--size", type=_positive, default=128, help="of the pictures, in pixels")
-    parser.add_argument("--seed", type=_seed, default=0)
-    parser.add_argument(
-        "--split", choices=["all", *SPLITS], default="all", help="whose persons: no split shows another's"
-    )
+    parser = FlagParser(prog="python -m vaegaze.data.synthetic", description=__doc__.splitlines()[0])
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    args = parser.parse_args(argv)
-    return run_command(
-        lambda: write_hdf5(args.output, args.persons, args.size, args.seed, args.samples, args.split, args.overwrite),
-        way_on="nothing was written",
-        less_memory="give a smaller --size",
-    )
+
+    def work() -> None:
+        resolved, switches = read_command(parser, SyntheticConfig, argv)
+        params = resolved.config.synthetic_params
+        numbers = params.persons, params.size, params.seed, params.sample_range
+        write_hdf5(params.output, *numbers, params.split, **switches)
+
+    return run_command(work, way_on="nothing was written", less_memory="give a smaller --size")
 
 
 if __name__ == "__main__":
