@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
-from vaegaze.config_tree import option
+from vaegaze.config_tree import UserError, option
 from vaegaze.data.renderer import Rendering, render
 from vaegaze.data.renderer.persons import (
     Person,
@@ -85,7 +85,8 @@ def write_hdf5(
     others train persons; each person's group names theirs in an attribute.
     """
     path = Path(path)
-    refuse_output(path, "--output", overwrite=overwrite)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already: choose another --output, or pass --overwrite")
     splits = {number: split_of(number, persons) if split == "all" else split for number in range(1, persons + 1)}
     counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     with (
@@ -185,6 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         resolved, switches = read_command(parser, SyntheticConfig, argv)
         params = resolved.config.synthetic_params
+        refuse_output(Path(params.output), "--output", **switches)
         numbers = params.persons, params.size, params.seed, params.sample_range
         write_hdf5(params.output, *numbers, params.split, **switches)
 
