@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
+from vaegaze.data.eyes import around
 from vaegaze.data.placement import draw, similarity
 
 EYE_DISTANCE_PX = 100  # in the view in which they are looked at; an eye is 42 px wide there
@@ -23,19 +24,10 @@ def eye_openness(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     """
     height, width = HEIGHT_PX + 2 * MARGIN_PX, WIDTH_PX + 2 * MARGIN_PX
     first = np.array([width, height]) / 2
-    corner, near = _surroundings(picture, eyes)
+    corner, near = around(picture, eyes, reach=0.5)
     to_view = similarity(eyes - corner, first + np.array([[0, 0], [EYE_DISTANCE_PX, 0]]))
     view, _ = draw(np.asarray(Image.fromarray(near).convert("L")), to_view, height, width + EYE_DISTANCE_PX)
     down, along = np.gradient(np.asarray(Image.fromarray(view).filter(ImageFilter.GaussianBlur(BLUR_PX)), np.float32))
     rows = slice(MARGIN_PX, MARGIN_PX + HEIGHT_PX)
     windows = [(rows, slice(x, x + WIDTH_PX)) for x in (MARGIN_PX, MARGIN_PX + EYE_DISTANCE_PX)]
     return np.array([np.sqrt((along[each] ** 2).mean() / max((down[each] ** 2).mean(), 1e-6)) for each in windows])
-
-
-def _surroundings(picture: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corner x, y of the part of a picture that both eyes lie in, and that part."""
-    reach = 0.5 * np.linalg.norm(eyes[1] - eyes[0])
-    last = np.array(picture.shape[1::-1])
-    left, top = np.clip(np.floor(eyes.min(axis=0) - reach), 0, last - 1).astype(int)
-    right, bottom = np.clip(np.ceil(eyes.max(axis=0) + reach), (left + 1, top + 1), last).astype(int)
-    return np.array([left, top]), picture[top:bottom, left:right]

@@ -4,6 +4,7 @@ Haar cascades (Viola & Jones 2001), as its package ships them, see faces from th
 only believed where two of its eyes make a plausible pair, so that a pattern in the wall is none.
 """
 
+import functools
 import logging
 import math
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vaegaze.config import VISION_HINT, UserError
+from vaegaze.data.placement import draw, inverse, move, similarity
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,10 @@ EYE_CASCADES = ("haarcascade_eye_tree_eyeglasses.xml", "haarcascade_eye.xml")  #
 PICTURE_PX, LEAST_FACE_PX = 1024, 40  # longer side of the picture in which faces are looked for, and the least of them
 FACE_PX, LEAST_EYE_PX = 240, 24  # width of a face in which eyes are looked for, and the least of them
 UPPER_PART = 0.62  # of a face, where its eyes are
+VIEW_PX = 400  # side of the view of a face that is known, FACE_PX wide in it
+MIDDLE_IN_VIEW = np.array([0.5, 0.42])  # of the eyes
+REACH_FOR_VIEW = 2.0  # distances of the eyes about them: more than the view shows
+SAME_FACE = 0.3  # distances of the eyes, by which they may be seen elsewhere than expected
 FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # detections of about the same thing that confirm it
 
 # A pair of eyes, in widths of the face: what is usual, and how far from it is still believed.
@@ -45,17 +51,7 @@ def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.nda
     UserError, about the photo of this `name`, when OpenCV is missing, when there is no such face, and when no two eyes
     can be seen in it.
     """
-    cv2 = _opencv()
-    grey = np.asarray(Image.fromarray(picture).convert("L"))
-    seen: list[_Face] = []
-    for face_cascade in FACE_CASCADES:
-        faces = [_look_at(cv2, grey, box) for box in _faces(cv2, grey, face_cascade)]
-        log.debug("%s: %s sees %s", name, face_cascade, faces)
-        seen = seen or faces
-        with_eyes = _without_doubles([each for each in faces if each.eyes is not None])
-        if with_eyes:
-            break
-
+    with_eyes, seen = _faces_with_eyes(picture)
     if not with_eyes:
         raise UserError(f"{name} {_what_was_seen(seen)}; give --mask, or another photo")
     if len(with_eyes) > 1 and face is None:
@@ -67,7 +63,63 @@ def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.nda
     return with_eyes[(face or 1) - 1].eyes
 
 
-def _opencv():
+def eyes_in(picture: np.ndarray) -> list[np.ndarray]:
+    """The eyes (2, 2) of every face with eyes in a picture (H, W, 3) uint8, from left to right."""
+    return [face.eyes for face in _faces_with_eyes(picture)[0]]
+
+
+def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
+    """The eyes (2, 2) of the face whose eyes are `expected` (2, 2), looked for there alone; None if they are not seen.
+
+    The picture (H, W, 3) uint8 is turned and scaled before, so that it takes as little time whatever its size, and that
+    a head on one side is found as well.
+    """
+    cv2 = opencv()
+    middle = VIEW_PX * MIDDLE_IN_VIEW
+    half = np.array([USUAL_DISTANCE * FACE_PX / 2, 0])
+    to_view = similarity(expected, np.array([middle - half, middle + half]))
+    corner, near = around(picture, expected, REACH_FOR_VIEW)
+    to_view[:, 2] = move(to_view, corner)
+    view = cv2.cvtColor(draw(near, to_view, VIEW_PX, VIEW_PX)[0], cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(view, (VIEW_PX // 2, VIEW_PX // 2), interpolation=cv2.INTER_AREA)
+    found = []
+    for cascade in FACE_CASCADES:
+        boxes = _detect(cv2, small, cascade, FACE_PX // 3, FACE_NEIGHBOURS)
+        faces = [_look_at(cv2, view, (2.0 * left, 2.0 * top, 2.0 * width)) for left, top, width in boxes]
+        found = [face.eyes for face in faces if face.eyes is not None]
+        if found:
+            break
+    found = [move(inverse(to_view), eyes) + corner for eyes in found]
+    near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
+    found = [eyes for eyes in found if np.linalg.norm(eyes - expected, axis=1).max() < near_px]
+    return min(found, key=lambda eyes: np.linalg.norm(eyes - expected), default=None)
+
+
+def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """The corner (2,) = x, y of the part of a picture up to `reach` distances of the eyes about them, and that part."""
+    reach_px = reach * np.linalg.norm(eyes[1] - eyes[0])
+    last = np.array(picture.shape[1::-1])
+    left, top = np.clip(np.floor(eyes.min(axis=0) - reach_px), 0, last - 1).astype(int)
+    right, bottom = np.clip(np.ceil(eyes.max(axis=0) + reach_px), (left + 1, top + 1), last).astype(int)
+    return np.array([left, top]), picture[top:bottom, left:right]
+
+
+def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
+    """The faces with eyes, from left to right; and all that look like faces."""
+    cv2 = opencv()
+    grey = np.asarray(Image.fromarray(picture).convert("L"))
+    seen: list[_Face] = []
+    for face_cascade in FACE_CASCADES:
+        faces = [_look_at(cv2, grey, box) for box in _faces(cv2, grey, face_cascade)]
+        log.debug("%s sees %s", face_cascade, faces)
+        seen = seen or faces
+        with_eyes = _without_doubles([each for each in faces if each.eyes is not None])
+        if with_eyes:
+            break
+    return with_eyes, seen
+
+
+def opencv():
     """The package, with its cascades."""
     try:
         import cv2
@@ -131,9 +183,14 @@ def plausible_pairs(squares: np.ndarray) -> list[np.ndarray]:
 
 def _detect(cv2, grey: np.ndarray, cascade: str, least_px: int, neighbours: int) -> list[tuple[int, int, int]]:
     """Left, top and width of every square that the cascade takes for what it looks for, in an order of their own."""
-    classifier = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / cascade))
+    classifier = _classifier(cv2.CascadeClassifier, str(Path(cv2.data.haarcascades) / cascade))
     found = classifier.detectMultiScale(grey, 1.05, neighbours, minSize=(least_px, least_px))
     return sorted((int(x), int(y), int(width)) for x, y, width, _ in found)
+
+
+@functools.cache
+def _classifier(kind: type, path: str):
+    return kind(path)
 
 
 def _without_doubles(faces: list[_Face]) -> list[_Face]:
