@@ -21,12 +21,13 @@ ORDER = [
     {"models"},
     {"strategies"},
     {"losses"},
-    {"frames"},
+    {"frames", "drawing"},
     {"pretraining_batches"},
     {"training", "pretraining"},
     {"evaluation"},
     {"reporting", "run_folder", "report"},
     {"benchmark_report"},
+    {"redirect_config", "redirect_video"},
     {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect"},
 ]
 ANYWHERE = {"files", "progress"}

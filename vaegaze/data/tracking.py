@@ -47,12 +47,15 @@ class FollowedFrame:
 
 
 def follow_eyes(frames: Iterable[Frame], name: str, face: int | None = None) -> Iterator[FollowedFrame]:
-    """The frames, all of one size, each with the eyes of one person; AHEAD of them are held back.
+    """The frames, all of one size, each with the eyes of one person. AHEAD frames are held back, and a few more kept.
 
     It is the `face` of this number in the first frame that shows one; later on the one that is nearest. UserError,
     about the video of this `name`, as from `find_eyes`, but not where there is no face.
     """
-    follower, sights = _Follower(name, face), deque(maxlen=2 * AHEAD + 1)  # the one that is due is in the middle
+    follower, sights = (
+        _Follower(name, face),
+        deque(maxlen=RAMP + 1 + AHEAD),
+    )  # the one that is due is RAMP after the first
     for frame in frames:
         sights.append(follower.look_at(frame))
         if len(sights) > AHEAD:

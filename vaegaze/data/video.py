@@ -158,6 +158,10 @@ class VideoWriter:
                 setattr(context, name, value)
         self._sounds, self._packets, self._packet = {}, iter(()), None
 
+    @property
+    def has_sound(self) -> bool:
+        return bool(self._sounds)
+
     def take_sound(self, like: VideoReader) -> None:
         """From now on write that video's sound along with the frames."""
         for template in like.sound_streams:
