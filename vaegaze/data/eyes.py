@@ -119,17 +119,17 @@ def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
     return with_eyes, seen
 
 
-def opencv():
-    """The package, with its cascades."""
+def opencv(instead: str = "give --mask PATH, or "):
+    """The package, with its cascades; `instead` is what else the user might do where there is none."""
     try:
         import cv2
 
         cascades = Path(cv2.data.haarcascades)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"finding the eyes in a photo needs OpenCV: give --mask PATH, or {VISION_HINT}") from error
+        raise UserError(f"finding the eyes in a photo needs OpenCV: {instead}{VISION_HINT}") from error
     missing = [name for name in (*FACE_CASCADES, *EYE_CASCADES) if not (cascades / name).is_file()]
     if missing or not hasattr(cv2, "CascadeClassifier"):
-        raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: give --mask PATH, or {VISION_HINT}")
+        raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: {instead}{VISION_HINT}")
     return cv2
 
 
