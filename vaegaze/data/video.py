@@ -50,8 +50,8 @@ class VideoReader:
         self._start_sec = (container.start_time or 0) * MICROSECOND
         rate = self._stream.average_rate or self._stream.guessed_rate or USUAL_FRAMES_PER_SEC
         self.frames_per_sec = float(rate)
-        seconds = self._stated_sec()
-        self.frame_count: int | None = self._stream.frames or (seconds and round(seconds * rate)) or None  # about
+        seconds = self._stated_sec() or (container.duration or 0) * MICROSECOND
+        self.frame_count: int | None = self._stream.frames or round(seconds * rate) or None  # about
         self.time_base: Fraction = self._stream.time_base
         self.pixel_aspect: Fraction = self._stream.sample_aspect_ratio or Fraction(1)
         self._refuse_size(self._stream.width, self._stream.height)
@@ -214,7 +214,7 @@ def write_video(
     With `like` the frames' clock, colours and pixels' shape are as in that video; its sound goes along unchanged, where
     `can_hold_sound` says so. A side of an odd number of pixels gets one more.
     """
-    av, rate = _pyav(), Fraction(frames_per_sec).limit_denominator(1001)
+    av, rate = _pyav(), max(Fraction(frames_per_sec).limit_denominator(1001), Fraction(1, 1001))
     with_sound = like is not None and bool(like.sound_streams) and can_hold_sound(path, like)
     options = {"movflags": "+faststart"} if Path(path).suffix.lower() != ".mkv" else {}
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options=options) as container:
