@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vaegaze.config import VISION_HINT, UserError
-from vaegaze.data.placement import draw, inverse, move, similarity
+from vaegaze.data.placement import chain, inverse, move, scale_of, similarity
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,10 @@ EYE_CASCADES = ("haarcascade_eye_tree_eyeglasses.xml", "haarcascade_eye.xml")  #
 PICTURE_PX, LEAST_FACE_PX = 1024, 40  # longer side of the picture in which faces are looked for, and the least of them
 FACE_PX, LEAST_EYE_PX = 240, 24  # width of a face in which eyes are looked for, and the least of them
 UPPER_PART = 0.62  # of a face, where its eyes are
-VIEW_PX = 400  # side of the view of a face that is known, FACE_PX wide in it
-MIDDLE_IN_VIEW = np.array([0.5, 0.42])  # of the eyes
-REACH_FOR_VIEW = 2.0  # distances of the eyes about them: more than the view shows
+VIEW_PX = (228, 124)  # width and height of the view of eyes that are known, in a face FACE_PX wide
+KNOWN_EYE_PX = (38, 92)  # of their squares there, the least and the most
+REACH_FOR_VIEW = 0.6  # distances of the eyes about them: more than the view shows
+CENTRE_OF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5]])
 SAME_FACE = 0.3  # distances of the eyes, by which they may be seen elsewhere than expected
 FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # detections of about the same thing that confirm it
 
@@ -71,28 +72,30 @@ def eyes_in(picture: np.ndarray) -> list[np.ndarray]:
 def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
     """The eyes (2, 2) of the face whose eyes are `expected` (2, 2), looked for there alone; None if they are not seen.
 
-    The picture (H, W, 3) uint8 is turned and scaled before, so that it takes as little time whatever its size, and that
-    a head on one side is found as well.
+    The picture (H, W, 3) uint8 is turned and scaled before, so that it takes as long whatever its size, and that a head
+    on one side is found as well.
     """
     cv2 = opencv()
-    middle = VIEW_PX * MIDDLE_IN_VIEW
-    half = np.array([USUAL_DISTANCE * FACE_PX / 2, 0])
-    to_view = similarity(expected, np.array([middle - half, middle + half]))
     corner, near = around(picture, expected, REACH_FOR_VIEW)
-    to_view[:, 2] = move(to_view, corner)
-    view = cv2.cvtColor(draw(near, to_view, VIEW_PX, VIEW_PX)[0], cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(view, (VIEW_PX // 2, VIEW_PX // 2), interpolation=cv2.INTER_AREA)
-    found = []
-    for cascade in FACE_CASCADES:
-        boxes = _detect(cv2, small, cascade, FACE_PX // 3, FACE_NEIGHBOURS)
-        faces = [_look_at(cv2, view, (2.0 * left, 2.0 * top, 2.0 * width)) for left, top, width in boxes]
-        found = [face.eyes for face in faces if face.eyes is not None]
-        if found:
-            break
-    found = [move(inverse(to_view), eyes) + corner for eyes in found]
-    near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
-    found = [eyes for eyes in found if np.linalg.norm(eyes - expected, axis=1).max() < near_px]
-    return min(found, key=lambda eyes: np.linalg.norm(eyes - expected), default=None)
+    half = np.array([USUAL_DISTANCE * FACE_PX / 2, 0])
+    middle = np.array(VIEW_PX) / 2
+    scale = min(1.0, scale_of(similarity(expected, np.array([middle - half, middle + half]))))
+    size = [max(1, round(side * scale)) for side in near.shape[1::-1]]
+    grey = cv2.cvtColor(np.ascontiguousarray(near), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)  # against aliasing; the view is no smaller
+    shrunk = np.array(size) / near.shape[1::-1]
+    to_view = similarity((expected - corner) * shrunk, np.array([middle - half, middle + half]))
+    centred = chain(chain(np.eye(2, 3) + CENTRE_OF_PIXEL, to_view), np.eye(2, 3) - CENTRE_OF_PIXEL)  # as OpenCV counts
+    view = cv2.warpAffine(small, centred, VIEW_PX, borderMode=cv2.BORDER_REPLICATE)
+    face = middle - FACE_PX * USUAL_MIDDLE  # its corner
+    for cascade in EYE_CASCADES:
+        squares = np.array(_detect(cv2, view, cascade, *KNOWN_EYE_PX, EYE_NEIGHBOURS, 1.1)).reshape(-1, 3)
+        pairs = plausible_pairs((squares - np.array([*face, 0])) / FACE_PX)
+        if pairs:
+            eyes = move(inverse(to_view), pairs[0] * FACE_PX + face) / shrunk + corner
+            near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
+            return eyes if np.linalg.norm(eyes - expected, axis=1).max() < near_px else None
+    return None
 
 
 def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +142,8 @@ def _faces(cv2, grey: np.ndarray, cascade: str) -> list[tuple[float, float, floa
     size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
     return [
-        (x / scale, y / scale, w / scale) for x, y, w in _detect(cv2, small, cascade, LEAST_FACE_PX, FACE_NEIGHBOURS)
+        (x / scale, y / scale, w / scale)
+        for x, y, w in _detect(cv2, small, cascade, LEAST_FACE_PX, PICTURE_PX, FACE_NEIGHBOURS)
     ]
 
 
@@ -152,7 +156,7 @@ def _look_at(cv2, grey: np.ndarray, box: tuple[float, float, float]) -> _Face:
     size = (FACE_PX, max(1, round(upper.shape[0] * scale)))
     upper = cv2.resize(upper, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     for cascade in EYE_CASCADES:
-        squares = np.array(_detect(cv2, upper, cascade, LEAST_EYE_PX, EYE_NEIGHBOURS)).reshape(-1, 3)
+        squares = np.array(_detect(cv2, upper, cascade, LEAST_EYE_PX, FACE_PX, EYE_NEIGHBOURS)).reshape(-1, 3)
         pairs = plausible_pairs(squares / FACE_PX)
         if pairs:
             return _Face(left, top, width, pairs[0] * FACE_PX / scale + (x, y))
@@ -181,10 +185,13 @@ def plausible_pairs(squares: np.ndarray) -> list[np.ndarray]:
     return [centres[[i, j]] for _, i, j in sorted(found)]
 
 
-def _detect(cv2, grey: np.ndarray, cascade: str, least_px: int, neighbours: int) -> list[tuple[int, int, int]]:
+def _detect(
+    cv2, grey: np.ndarray, cascade: str, least_px: int, most_px: int, neighbours: int, step: float = 1.05
+) -> list[tuple[int, int, int]]:
     """Left, top and width of every square that the cascade takes for what it looks for, in an order of their own."""
     classifier = _classifier(cv2.CascadeClassifier, str(Path(cv2.data.haarcascades) / cascade))
-    found = classifier.detectMultiScale(grey, 1.05, neighbours, minSize=(least_px, least_px))
+    limits = {"minSize": (least_px, least_px), "maxSize": (most_px, most_px)}
+    found = classifier.detectMultiScale(grey, step, neighbours, **limits)
     return sorted((int(x), int(y), int(width)) for x, y, width, _ in found)
 
 

@@ -22,8 +22,8 @@ MAX_PIXELS, MAX_SIDE_PX = 18_000_000, 8192
 USUAL_FRAMES_PER_SEC = Fraction(25)  # where a file does not say
 MICROSECOND = Fraction(1, 1_000_000)
 LIMITED_RANGE = 1  # FFmpeg's number: black is 16, white 235, as players expect of H.264
-QUALITY = {"crf": "17", "preset": "fast"}  # hardly to be told from the original
-EXACT = ("BICUBIC", "ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")  # between RGB and YUV; else colours darken
+QUALITY = {"crf": "16", "preset": "veryfast"}  # hardly to be told from the original
+EXACT = ("BILINEAR", "ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")  # between RGB and YUV; else colours darken
 
 
 @dataclass(frozen=True)
