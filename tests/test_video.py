@@ -176,6 +176,20 @@ def test_frames_are_read_as_they_are_asked_for(tmp_path):
     assert packets_left > 15, "memory holds no more than the decoder's own few"
 
 
+def test_a_broadcast_begins_anywhere(tmp_path):
+    with av.open(str(tmp_path / "a.ts"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"g": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for frame in np.random.default_rng(0).integers(0, 256, (30, HEIGHT, WIDTH, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    whole = (tmp_path / "a.ts").read_bytes()
+    tables = whole[: 3 * 188]  # which say where the picture track is
+    (tmp_path / "b.ts").write_bytes(tables + whole[len(whole) // 4 // 188 * 188 :])
+    frames, times = read(tmp_path / "b.ts")
+    assert 15 <= len(frames) < 30 and (np.diff(times) > 0).all()
+
+
 def test_half_a_video_is_none(tmp_path):
     with pytest.raises(RuntimeError), write_video(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
         writer.write(pictures()[0])

@@ -90,9 +90,15 @@ class VideoReader:
         time_sec = None
         try:
             for packet in self._container.demux(self._stream):
-                for frame in packet.decode():
+                try:
+                    frames = packet.decode()
+                except self._av.error.InvalidDataError:
+                    if time_sec is not None or packet.size == 0:
+                        raise
+                    continue  # a broadcast may begin amid frames that need earlier ones
+                for frame in frames:
                     self._refuse_size(frame.width, frame.height)
-                    time_sec = frame.time
+                    time_sec = frame.time or 0.0
                     yield frame
         except self._av.error.FFmpegError as error:
             place = "" if time_sec is None else f" after {time_sec - float(self._start_sec):.2f} s"
