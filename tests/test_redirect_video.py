@@ -300,4 +300,4 @@ def test_without_the_packages_it_is_said_how_to_get_them(run, talk, tmp_path, mo
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
     assert outcome.code == 2 and "pip install -r requirements-vision.txt" in outcome.err
-    assert not files_in(tmp_path)
+    assert "--mask" not in outcome.err and not files_in(tmp_path)

@@ -20,7 +20,7 @@ from vaegaze.data.video import Frame
 AHEAD = 10  # frames that are looked ahead
 FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames, while the eyes are followed, and while they are lost
 LOST_AFTER = 50  # frames in which they were not found once
-FADE = 25  # frames, in which the weight of what was found falls to a third
+FADE, RECENT = 25, 75  # frames, in which the weight of what was found falls to a third, and to nothing
 OFF = 0.12  # distances of the eyes; what was found farther from the median is not believed
 
 REACH = 0.5  # distances of the eyes about them, in which points are followed
@@ -52,10 +52,9 @@ def follow_eyes(frames: Iterable[Frame], name: str, face: int | None = None) -> 
     It is the `face` of this number in the first frame that shows one; later on the one that is nearest. UserError,
     about the video of this `name`, as from `find_eyes`, but not where there is no face.
     """
-    follower, sights = (
-        _Follower(name, face),
-        deque(maxlen=RAMP + 1 + AHEAD),
-    )  # the one that is due is RAMP after the first
+    opencv(instead="")  # a mask is of no use here
+    follower = _Follower(name, face)
+    sights: deque[_Sight] = deque(maxlen=RAMP + 1 + AHEAD)  # the one that is due, those before it and those after
     for frame in frames:
         sights.append(follower.look_at(frame))
         if len(sights) > AHEAD:
@@ -118,29 +117,25 @@ class _Follower:
 
     def settle(self, sights: deque[_Sight], due: int) -> FollowedFrame:
         """What comes of one of the frames, which all follow each other."""
+        usual = np.clip(np.percentile(self._openness, 70), LEAST_USUAL, MOST_USUAL) if self._openness else LEAST_USUAL
+        closed = [bool(sight.run) and sight.openness < CLOSED_SHARE * usual for sight in sights]
+        away = [abs(i - due) for i, sight in enumerate(sights) if closed[i] or not sight.run]
+        blend = min([RAMP + 1, *away]) / (RAMP + 1)  # part of the way to the nearest frame that is left alone
         sight = sights[due]
-        near = [
-            (abs(other - due), sights[other]) for other in range(max(due - RAMP, 0), min(due + RAMP + 1, len(sights)))
-        ]
-        alone = [away for away, other in near if not other.run or self._is_closed(other)]
-        blend = min([1.0, *(away / (RAMP + 1) for away in alone)])
-        eyes = self._eyes(sight) if sight.run else None
-        return FollowedFrame(sight.frame, eyes, bool(sight.run) and self._is_closed(sight), blend)
-
-    def _is_closed(self, sight: _Sight) -> bool:
-        usual = np.clip(np.percentile(self._openness, 70), LEAST_USUAL, MOST_USUAL)
-        return sight.openness < CLOSED_SHARE * usual
+        return FollowedFrame(sight.frame, self._eyes(sight) if sight.run else None, closed[due], blend)
 
     def _keep(self, sight: _Sight, eyes: np.ndarray | None) -> None:
         if eyes is not None:
             self._finds.append(_Find(sight.run, sight.number, move(inverse(sight.to_frame), eyes)))
 
     def _eyes(self, sight: _Sight) -> np.ndarray:
-        """The eyes (2, 2) in this frame by all that was found in its run, what was found long before or after less."""
+        """The eyes (2, 2) in this frame by what was found in its run, what was long before counting less."""
         finds = [find for find in self._finds if find.run == sight.run]
+        finds = [find for find in finds if sight.number - find.number < RECENT] or finds[-1:]
         places = np.stack([find.eyes for find in finds])  # (K, 2, 2)
         after = np.array([find.number - sight.number for find in finds])
-        weights = np.exp(-abs(after) / FADE) * np.clip(1 - after / (AHEAD + 1), 0, 1)  # none comes in with a jump
+        weights = np.exp(-abs(after) / FADE)
+        weights *= np.clip(1 - after / (AHEAD + 1), 0, 1) * np.clip(1 + after / RECENT, 0, 1)  # none comes with a jump
         median = np.median(places, axis=0)
         off_px = np.linalg.norm(places - median, axis=-1).max(axis=-1)
         weights[off_px > OFF * np.linalg.norm(median[1] - median[0])] *= 1e-6
