@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vaegaze"
 ORDER = [
     {"strict_yaml"},
     {"config_tree"},
-    {"command"},
+    {"command", "outputs"},
     {"config_flags"},
     {"config"},
     {"data", "device", "mixed_precision"},
@@ -28,7 +28,7 @@ ORDER = [
     {"reporting", "run_folder", "report"},
     {"benchmark_report"},
     {"redirect_config", "redirect_video"},
-    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect", "prepare"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one

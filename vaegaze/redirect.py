@@ -25,9 +25,10 @@ from vaegaze.data.pictures import as_image, rgb_over_white
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.device import find_device
 from vaegaze.drawing import draw_gazes
-from vaegaze.files import atomic_path, probe_folder
+from vaegaze.files import atomic_path
 from vaegaze.frames import REFERENCE_POOL, choose_references
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
+from vaegaze.outputs import refuse_output
 from vaegaze.redirect_config import RedirectConfig, RedirectParams, with_camera_in_angles
 from vaegaze.redirect_video import redirect_video
 from vaegaze.sheets import picture_sheet
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 @path_given_by("--hdf_path")
 def run(params: RedirectParams, *, overwrite: bool) -> None:
     output = Path(params.output)
-    refuse_output(output, params, overwrite=overwrite)
+    read = {f"--{name}": getattr(params, name) for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path")}
+    refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
     for note in checkpoint.notes:
         print(note)
@@ -79,22 +81,6 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     write_sweep(
         output, params, gazes, close_ups(photo, drawn, *(CELL_PX if params.sweep == "grid" else FRAME_PX)), photo
     )
-
-
-def refuse_output(output: Path, params: RedirectParams, *, overwrite: bool) -> None:
-    """UserError where something is there that was not to be replaced, above all what is read."""
-    for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path"):
-        path = getattr(params, name)
-        if path is not None and output.exists() and Path(path).exists() and output.samefile(path):
-            raise UserError(f"--output: {output} is what --{name} gives; it is never written to: give another name")
-    if output.is_dir():
-        raise UserError(f"--output: {output} is a folder; give the path of a file")
-    if output.exists() and not overwrite:
-        raise UserError(f"--output: {output} exists; give --overwrite to replace it, or another name")
-    try:
-        probe_folder(output.parent)
-    except OSError as error:
-        raise UserError(f"--output: cannot write to {output.parent} ({error.strerror}); give another place") from error
 
 
 def load_subject(params: RedirectParams, size_px: int) -> Photo:

@@ -37,6 +37,14 @@ USUAL_MIDDLE, MIDDLE_OFF = np.array([0.5, 0.37]), 0.12
 MAX_SLOPE = 0.27  # of the line through both eyes: 15°; heads turned farther are hardly seen as faces
 
 
+class EyesNotFound(UserError):
+    """Of one picture; `kind` says why in few words, the same for all pictures of which it is true."""
+
+    def __init__(self, name: str, kind: str, seen: str, way_on: str):
+        super().__init__(f"{name} {seen}; {way_on}")
+        self.kind, self.seen = kind, seen
+
+
 @dataclass(frozen=True)
 class _Face:
     left: float  # of the face's square, in pixels of the photo
@@ -49,18 +57,21 @@ def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.nda
     """The centres (2, 2) = x, y of two eyes in a photo (H, W, 3) uint8, the picture's left one first.
 
     Faces with eyes are numbered from left to right, from 1; `face` says which, and is needed where there are several.
-    UserError, about the photo of this `name`, when OpenCV is missing, when there is no such face, and when no two eyes
-    can be seen in it.
+    EyesNotFound, about the photo of this `name`, when there is no such face, and when no two eyes can be seen in it;
+    UserError when OpenCV is missing.
     """
     with_eyes, seen = _faces_with_eyes(picture)
     if not with_eyes:
-        raise UserError(f"{name} {_what_was_seen(seen)}; give --mask, or another photo")
+        kind = "no two open eyes" if seen else "no face"
+        raise EyesNotFound(name, kind, _what_was_seen(seen), "give --mask, or another photo")
     if len(with_eyes) > 1 and face is None:
         places = [f"{i} at {_point(each.eyes.mean(axis=0))}" for i, each in enumerate(with_eyes, 1)]
-        raise UserError(f"{name} shows {len(with_eyes)} faces, {', '.join(places)}; say which with --face N")
+        seen_faces = f"shows {len(with_eyes)} faces, {', '.join(places)}"
+        raise EyesNotFound(name, "several faces", seen_faces, "say which with --face N")
     if face is not None and face > len(with_eyes):
         shown = f"{len(with_eyes)} face{'s' if len(with_eyes) > 1 else ''}"
-        raise UserError(f"{name} shows {shown} with eyes, no face {face}; give --face 1 to {len(with_eyes)}")
+        seen_faces = f"shows {shown} with eyes, no face {face}"
+        raise EyesNotFound(name, f"no face {face}", seen_faces, f"give --face 1 to {len(with_eyes)}")
     return with_eyes[(face or 1) - 1].eyes
 
 
