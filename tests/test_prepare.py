@@ -368,6 +368,8 @@ def test_a_talk_with_a_blink(run, tmp_path):
         (["/etc/passwd,0,0"], ["line 2", "/etc/passwd lies outside"]),
         (["link.png,0,0"], ["line 2", "link.png lies outside"]),
         (["sub,0,0"], ["line 2", "sub is not in"]),
+        (["loop.png,0,0"], ["line 2", "loop.png is not in"]),
+        (["a\0.png,0,0"], ["line 2"]),
         ([f"{'a' * 3000},0,0"], ["line 2", "is not in"]),
         (["\x1b[31m.png,0,0"], ["line 2", r"\x1b[31m.png is not in"]),
         (["a.png,north,0"], ["line 2", "pitch_deg is north", "degrees"]),
@@ -377,6 +379,7 @@ def test_lines_that_name_no_frame(run, face, tmp_path, lines, words):
     face.save(tmp_path / "secret.png")
     (tmp_path / "frames" / "sub").mkdir(parents=True)
     (tmp_path / "frames" / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "frames" / "loop.png").symlink_to("loop.png")
     refused(run({"a.png": face}, lines, ok=False), str(tmp_path / "labels.csv"), *words)
     assert not (tmp_path / "me.h5").exists() and not (tmp_path / "me.frames.csv").exists()
 

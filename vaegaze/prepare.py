@@ -117,7 +117,7 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
         refuse_output(path, "--output", overwrite=overwrite, inputs=read)
     labels = read_labels(params.labels)
     print(plain(f"{params.labels}: {len(labels)} frames"))
-    if Path(params.frames).is_dir() and (others := unlabelled_pictures(Path(params.frames), labels)):
+    if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
         print(plain(f"⚠️ {others} more pictures in {params.frames} are in no line of it"))
     if not any(label.head.any() for label in labels):
         print(f"every head is taken as facing the camera: {' and '.join(HEAD)} are 0 or not there")
@@ -215,8 +215,8 @@ def report_text(fates: Sequence[Fate]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
     for fate in sorted(fates, key=lambda fate: fate.label.line):
-        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, fate.why_not.detail)
-        writer.writerow([fate.label.line, fate.label.frame, "" if fate.row is None else fate.row, *reason])
+        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, plain(fate.why_not.detail))
+        writer.writerow([fate.label.line, plain(fate.label.frame), "" if fate.row is None else fate.row, *reason])
     return text.getvalue()
 
 

@@ -38,30 +38,32 @@ def labelled_frames(
     raise UserError(f"--frames: {frames} {what}; give a folder of pictures, or a video")
 
 
-def unlabelled_pictures(folder: Path, labels: Sequence[FrameLabel]) -> int:
-    """How many pictures lie in the folder of which no label speaks."""
-    named = {(folder / label.frame).resolve() for label in labels}
-    return sum(
-        path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and path.resolve() not in named
-        for path in folder.iterdir()
-    )
+def unlabelled_pictures(folder: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> int:
+    """How many pictures lie in the folder of which no label speaks. UserError as `labelled_frames`."""
+    labelled, pictures = _pictures(Path(folder), labels, csv_path), Path(folder).iterdir()
+    return sum(path.suffix.lower() in PICTURE_SUFFIXES and path.resolve() not in labelled for path in pictures)
 
 
 def _of_folder(
     folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path
 ) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+    for path, label in _pictures(folder, labels, csv_path).items():
+        try:
+            yield label, read_picture(path, "--frames").rgb()
+        except UserError as error:
+            yield label, Unusable("unreadable", str(error))
+
+
+def _pictures(folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> dict[Path, FrameLabel]:
+    """Where each label's picture lies, none of which is read yet."""
     paths: dict[Path, FrameLabel] = {}
-    for label in labels:  # all of them before the first is read
+    for label in labels:
         where = f"{csv_path}, line {label.line}"
         path = _inside(folder, label.frame, where)
         if path in paths:
             raise UserError(f"{where}: {label.frame} stands in line {paths[path].line} already; leave out one")
         paths[path] = label
-    for path, label in paths.items():
-        try:
-            yield label, read_picture(path, "--frames").rgb()
-        except UserError as error:
-            yield label, Unusable("unreadable", str(error))
+    return paths
 
 
 def _inside(folder: Path, name: str, where: str) -> Path:
