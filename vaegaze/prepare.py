@@ -23,6 +23,7 @@ import numpy as np
 from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option, plain
+from vaegaze.data.blinks import CLOSED_BELOW, eye_openness
 from vaegaze.data.eyes import EyesNotFound, find_eyes
 from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
 from vaegaze.data.geometry import canvas_camera, eye_circles, rolled
@@ -57,6 +58,9 @@ class PrepareParams:
     face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
     min_sharpness: float = option(
         MIN_SHARPNESS, low=0, help="frames whose eyes are less sharp are left out; 0 keeps them all"
+    )
+    min_openness: float = option(
+        CLOSED_BELOW, low=0, help="frames whose eyes are less open, as in a blink, are left out; 0 keeps them all"
     )
 
 
@@ -189,6 +193,11 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
     sharp = sharpness(drawn, eye_circles(head, camera))
     if sharp < params.min_sharpness:
         raise Unusable("blurred", f"sharpness {sharp:.4f}; expected --min_sharpness {params.min_sharpness:g} or more")
+    openness = eye_openness(picture, eyes).mean()
+    if openness < params.min_openness:
+        raise Unusable(
+            "eyes closed", f"openness {openness:.2f}; expected --min_openness {params.min_openness:g} or more"
+        )
     return Sample(drawn, parsing, gaze, head)
 
 
