@@ -208,9 +208,10 @@ def test_each_is_told_with_its_reason(run, face, tmp_path):
     names = [*list(pictures)[:-1], "text.png"]
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "text.png").write_text("no picture")
+    (tmp_path / "frames" / "loop.png").symlink_to("loop.png")
     lines = [f"{name},0,0,0,{70 if name == 'aside.png' else 0}" for name in names]
     outcome = run(pictures, lines, columns=HEADS)
-    assert "kept 1 of 8 frames" in outcome.out and "1 more pictures" in outcome.out
+    assert "kept 1 of 8 frames" in outcome.out and "2 more pictures" in outcome.out
     reasons = {row["file_or_time"]: row["left_out"] for row in report(tmp_path)}
     assert reasons == {
         "good.png": "",

@@ -122,9 +122,8 @@ def _label(line: int, cells: dict[str, str], where: str) -> FrameLabel:
         raise UserError(f"{where}: {DISTANCE} is {distance:g}; expected {least}")
     eyes = np.array([x, y, math.sqrt(distance**2 - x**2 - y**2)])
     if (point - eyes) @ eyes >= 0:
-        raise UserError(
-            f"{where}: the point ({', '.join(f'{v:g}' for v in point)}) mm lies behind the eyes; see --help"
-        )
+        place = ", ".join(f"{value:g}" for value in point)
+        raise UserError(f"{where}: the point ({place}) mm lies behind the eyes; expected one on the camera's side")
     return FrameLabel(line, cells[FRAME], gaze_at(point, eyes), head)
 
 

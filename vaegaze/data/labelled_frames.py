@@ -1,5 +1,6 @@
 """Somebody's own frames, one after the other, each with its label: the pictures of a folder, or a video's frames."""
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,8 +41,9 @@ def labelled_frames(
 
 def unlabelled_pictures(folder: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> int:
     """How many pictures lie in the folder of which no label speaks. UserError as `labelled_frames`."""
-    labelled, pictures = _pictures(Path(folder), labels, csv_path), Path(folder).iterdir()
-    return sum(path.suffix.lower() in PICTURE_SUFFIXES and path.resolve() not in labelled for path in pictures)
+    labelled = {str(path) for path in _pictures(Path(folder), labels, csv_path)}
+    pictures = [path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    return sum(os.path.realpath(path) not in labelled for path in pictures)  # which takes links in a circle
 
 
 def _of_folder(
