@@ -214,7 +214,6 @@ def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch)
             drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
     off = [differences(*pair) for pair in zip(*drawn.values())]
     assert 0 < np.max(off) <= 8 and np.max([each[each > 0].mean() for each in off]) < 2
-    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
 def test_a_shift_of_part_of_a_pixel_shows_only_so_much(talking):

@@ -22,13 +22,10 @@ def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folde
     if precision != "bf16":
         yield
         return
-    layers = (layer for module in modules if module is not None for layer in module.modules())
-    layers = (layer for layer in layers if isinstance(layer, CONVERTED_BY_AUTOCAST))
-    weights = (parameter for layer in layers for parameter in layer.parameters() if not parameter.requires_grad)
     converted = []
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
-            for parameter in dict.fromkeys(weights):
+            for parameter in frozen_weights(modules):
                 file.write(parameter.data.cpu().contiguous().numpy())
                 converted.append(parameter)
                 parameter.data = in_bf16(parameter.data)
@@ -38,6 +35,14 @@ def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folde
             for parameter in converted:
                 values = torch.from_numpy(np.fromfile(file, np.float32, parameter.numel()))
                 parameter.data = values.view(parameter.shape).to(parameter.device)
+
+
+def frozen_weights(modules: Iterable[nn.Module | None]) -> list[nn.Parameter]:
+    """Those that autocast converts, each once."""
+    layers = (layer for module in modules if module is not None for layer in module.modules())
+    layers = (layer for layer in layers if isinstance(layer, CONVERTED_BY_AUTOCAST))
+    weights = (parameter for layer in layers for parameter in layer.parameters() if not parameter.requires_grad)
+    return list(dict.fromkeys(weights))
 
 
 def in_bf16(weights: Tensor) -> Tensor:
