@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from vaegaze.evaluation import all_finite, draw, measure
 from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.frames import choose_references, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss
+from vaegaze.mixed_precision import frozen_weights_in
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.strategies import STRATEGIES, Selection, freeze_all_but
@@ -200,23 +202,25 @@ def train(
     model: VAEGaze, samples: Samples, settings: OneshotParams, device: torch.device, precision: str
 ) -> tuple[Selection, list[float]]:
     """What was trained, and the seconds of each step."""
-    selection, steps = prepare_training(model, samples, settings, device, precision)
-    reset_peak_memory(device)
-    return selection, [seconds for _, seconds in timed(steps, device)]
+    with prepared_training(model, samples, settings, device, precision) as (selection, steps):
+        reset_peak_memory(device)
+        return selection, [seconds for _, seconds in timed(steps, device)]
 
 
-def prepare_training(
+@contextmanager
+def prepared_training(
     model: VAEGaze, samples: Samples, settings: OneshotParams, device: torch.device, precision: str
-) -> tuple[Selection, Iterator[Step]]:
+) -> Iterator[tuple[Selection, Iterator[Step]]]:
     """As a fine-tuning run does it."""
     selection = freeze_all_but(model, settings.finetune_strategy)
     if settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     loss = Loss(LossParams(vgg_weights="random"), seed=SEED, device=device)
     frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
-    frames, _ = precompute(model, frames, loss, precision=precision, memory_mb=settings.cache_memory_mb)
     optimizer = make_optimizer(model, settings)
-    return selection, training_steps(model, optimizer, frames, loss, settings, precision=precision)
+    with frozen_weights_in(precision, (model, loss.vgg), None):
+        frames, _ = precompute(model, frames, loss, precision=precision, memory_mb=settings.cache_memory_mb)
+        yield selection, training_steps(model, optimizer, frames, loss, settings, precision=precision)
 
 
 def timed(steps: Iterable[Step], device: torch.device) -> Iterator[tuple[Step, float]]:
@@ -259,12 +263,12 @@ def measure_curve(params: GpuParams, device: torch.device, precision: str) -> Cu
     held_out = prepare_frames(model, held_out_samples, choose_references(train_samples), device)
     before = measure(draw(model, held_out), held_out)
     settings = OneshotParams(num_steps=params.curve_steps, seed=SEED)
-    _, steps = prepare_training(model, train_samples, settings, device, precision)
     losses, seconds = [], []
     try:
-        for step, step_seconds in timed(steps, device):
-            losses.append(step.total.item())
-            seconds.append(step_seconds)
+        with prepared_training(model, train_samples, settings, device, precision) as (_, steps):
+            for step, step_seconds in timed(steps, device):
+                losses.append(step.total.item())
+                seconds.append(step_seconds)
     except TrainingDiverged as error:
         raise UserError(f"{device} {precision}: {error}") from error
     after = measure(draw(model, held_out), held_out)

@@ -211,6 +211,7 @@ def our_steps(setting: Setting) -> Iterator:
     from vaegaze.device import find_device
     from vaegaze.frames import precompute, prepare_training_frames
     from vaegaze.losses import Loss
+    from vaegaze.mixed_precision import frozen_weights_in
     from vaegaze.models.checkpoint import load_checkpoint
     from vaegaze.strategies import freeze_all_but
     from vaegaze.training import make_optimizer, training_steps
@@ -223,10 +224,11 @@ def our_steps(setting: Setting) -> Iterator:
     loss = Loss(LossParams(vgg_weights="random"), seed=0, device=device)
     optimizer = make_optimizer(model, params)
     frames = prepare_training_frames(model, samples, device, mirror=False)
-    frames, _ = precompute(model, frames, loss, precision=setting.precision, memory_mb=params.cache_memory_mb)
-    yield optimizer
-    for step in training_steps(model, optimizer, frames, loss, params, precision=setting.precision):
-        yield step.total
+    with frozen_weights_in(setting.precision, (model, loss.vgg), setting.folder):
+        frames, _ = precompute(model, frames, loss, precision=setting.precision, memory_mb=params.cache_memory_mb)
+        yield optimizer
+        for step in training_steps(model, optimizer, frames, loss, params, precision=setting.precision):
+            yield step.total
 
 
 def peer_steps(setting: Setting) -> Iterator:

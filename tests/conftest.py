@@ -111,6 +111,14 @@ def finished(world, tmp_path_factory):
     return make_finished(world, tmp_path_factory.mktemp("finished"))
 
 
+@pytest.fixture(scope="session")
+def talking():
+    """The rendered video. To be looked at only."""
+    from rendered_video import rendered_video
+
+    return rendered_video()
+
+
 @pytest.fixture
 def no_opencv(monkeypatch):
     """As if it were not installed."""

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import make_tiny_model
 
-from benchmarks import person_loading, rendering, step_time
+from benchmarks import person_loading, rendering, step_time, video_roundtrip
 from vaegaze.models.checkpoint import save_checkpoint
 
 
@@ -37,3 +37,13 @@ def test_a_step_beside_the_peers(strategy, tmp_path, capsys):
     assert numbers["ratio"] == pytest.approx(numbers["peer_sec_per_step"] / numbers["ours_sec_per_step"])
     assert 0 < numbers["ours_tflop"] < numbers["peer_tflop"], "what is computed once is not counted again"
     assert numbers["ours_peak_memory_mb"] > 0 and numbers["optimizer_mb"] > 0 and numbers["sec_to_first_step"] > 0
+
+
+@pytest.mark.slow
+def test_a_video_and_back(tmp_path, capsys):
+    """Prepared, fine-tuned for a few steps, and redirected: the eyes look at the camera, as far as one can tell."""
+    assert video_roundtrip.main(["--seconds", "1.2", "--num_steps", "30", "--folder", str(tmp_path)]) == 0
+    numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert numbers["closed_left_out"] == numbers["closed"] > 0
+    assert numbers["open_left_out"] <= 0.1 * numbers["open"]
+    assert numbers["after_deg"] < numbers["before_deg"] / 2

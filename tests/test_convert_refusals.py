@@ -217,7 +217,7 @@ def test_flags_that_do_not_go_together(flags, words, capsys):
 
 def test_places_that_cannot_be_written_to(files, run_convert, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    for place, words in ((tmp_path / "file" / "x.pth", "cannot write to"), (tmp_path, "exists")):
+    for place, words in ((tmp_path / "file" / "x.pth", "cannot write to"), (tmp_path, "is a folder")):
         assert_one_line(run_convert(*flags_of(files), "--output", place, ok=False), words)
 
 

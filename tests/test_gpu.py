@@ -93,8 +93,8 @@ def test_a_run_from_start_to_end(world, tmp_path, cuda):
     assert f"💻 Device: cuda, precision: {precision}" in outcome.out.splitlines()
     assert (summary["device"], summary["precision"]) == ("cuda", precision)
     assert summary["peak_memory_of"] == "tensors on the GPU while training"
-    total = summary["parameters"]["total"] * 4 / 2**20
-    assert total < summary["peak_memory_mb"] < torch.cuda.get_device_properties(cuda).total_memory / 2**20
+    halved = summary["parameters"]["total"] * 2 / 2**20  # while training, frozen weights are there in bf16 alone
+    assert halved < summary["peak_memory_mb"] < torch.cuda.get_device_properties(cuda).total_memory / 2**20
     assert summary["after"]["eye_l1"] < 0.8 * summary["before"]["eye_l1"]
     assert summary["after"]["outside_mask"] == 0
 

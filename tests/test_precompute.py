@@ -1,16 +1,16 @@
 """What no trainable parameter touches is computed once, and nothing else changes by it."""
 
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from conftest import make_tiny_model
 
-from vaegaze import training
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.frames import precompute, prepare_training_frames
 from vaegaze.losses import Loss
-from vaegaze.mixed_precision import bf16_copies
+from vaegaze.mixed_precision import frozen_weights_in
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 from vaegaze.training import make_optimizer, training_steps
 
@@ -29,17 +29,26 @@ def train(samples, loss, strategy, *, memory_mb, precision="fp32", batch_size=1,
     freeze_all_but(model, strategy, gaze_mlp)
     params = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=batch_size, seed=3)
     frames, said = prepare_training_frames(model, samples, CPU, mirror=True), []
-    if memory_mb:
-        frames, said = precompute(model, frames, loss, precision=precision, memory_mb=memory_mb)
-    if seen is not None:
-        parts = {"encoder": model.vae.encoder, "down": model.unet.down_blocks[0], "mlp": model.gaze_mlp}
-        parts |= {"output": model.unet.conv_out, "decoder": model.vae.decoder, "vgg": loss.vgg.features[0]}
-        hooks = [part.register_forward_hook(lambda *_, name=name: seen.update([name])) for name, part in parts.items()]
-    steps = list(training_steps(model, make_optimizer(model, params), frames, loss, params, precision=precision))
-    if seen is not None:
-        for hook in hooks:
-            hook.remove()
+    with frozen_weights_in(precision, (model, loss.vgg), None):
+        if memory_mb:
+            frames, said = precompute(model, frames, loss, precision=precision, memory_mb=memory_mb)
+        with watched(model, loss, seen):
+            steps = list(
+                training_steps(model, make_optimizer(model, params), frames, loss, params, precision=precision)
+            )
     return model.state_dict(), [step.total.item() for step in steps], said
+
+
+@contextmanager
+def watched(model, loss, seen: Counter | None):
+    """Counts the forward passes of these parts."""
+    parts = {"encoder": model.vae.encoder, "down": model.unet.down_blocks[0], "mlp": model.gaze_mlp}
+    parts |= {"output": model.unet.conv_out, "decoder": model.vae.decoder, "vgg": loss.vgg.features[0]}
+    counted = parts.items() if seen is not None else ()
+    hooks = [part.register_forward_hook(lambda *_, name=name: seen.update([name])) for name, part in counted]
+    yield
+    for hook in hooks:
+        hook.remove()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -103,40 +112,54 @@ def test_other_gazes_have_other_features(rendered_samples, loss):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_frozen_weights_in_bf16_change_nothing_and_are_never_seen_outside(
-    strategy, rendered_samples, loss, monkeypatch
-):
-    model = make_tiny_model()
+def test_frozen_weights_in_bf16_compute_as_autocast_does_and_come_back(strategy, rendered_samples, loss, tmp_path):
+    model, plain = make_tiny_model(), make_tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    freeze_all_but(model, strategy)
     params = OneshotParams(num_steps=3, learning_rate=1e-3)
     frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
-    kinds, totals = Counter(), []
-    with monkeypatch.context() as patched:
-        seen = model.vae.decoder.conv_in.register_forward_pre_hook(lambda layer, _: kinds.update([layer.weight.dtype]))
-        for step in training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16"):
-            assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
-            totals.append(step.total.item())
-        seen.remove()
-        assert kinds == {torch.bfloat16: 3}
-        plain = make_tiny_model()
-        freeze_all_but(plain, strategy)
-        for copy in bf16_copies([plain, loss.vgg]):
-            patched.setattr(copy.parameter, "data", copy.low.float())  # what autocast makes of them is that copy
-        patched.setattr(training, "bf16_copies", lambda modules: [])
-        steps = training_steps(plain, make_optimizer(plain, params), frames, loss, params, precision="bf16")
-        assert totals == [step.total.item() for step in steps]
+    seen = Counter()
+
+    def train(model):
+        freeze_all_but(model, strategy)
+        steps = training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16")
+        return [step.total.item() for step in steps]
+
+    freeze_all_but(model, strategy)
+    with frozen_weights_in("bf16", (model, loss.vgg, None), tmp_path):
+        for name, parameter in model.named_parameters():
+            seen[parameter.requires_grad, parameter.dtype] += 1
+            if not parameter.requires_grad:  # what autocast makes of these values is exactly them
+                plain.get_parameter(name).data = parameter.data.float()
+        vgg = [parameter.data.float() for parameter in loss.vgg.parameters()]
+        totals = train(model)
+        assert {parameter.dtype for parameter in loss.vgg.parameters()} == {torch.bfloat16}
+    assert set(seen) <= {(True, torch.float32), (False, torch.bfloat16), (False, torch.float32)}
+    assert seen[False, torch.bfloat16] > 30, "all but what normalises"
     for name, parameter in model.named_parameters():
-        expected = plain.get_parameter(name) if parameter.requires_grad else before[name]
-        assert torch.equal(parameter, expected), name
+        assert parameter.dtype == torch.float32 and parameter.is_contiguous()
+        assert parameter.requires_grad or torch.equal(parameter, before[name]), name
+
+    own = [parameter.data for parameter in loss.vgg.parameters()]
+    for parameter, rounded in zip(loss.vgg.parameters(), vgg):
+        parameter.data = rounded
+    assert train(plain) == totals
+    for parameter, values in zip(loss.vgg.parameters(), own):
+        parameter.data = values
+    for name, parameter in model.named_parameters():
+        assert not parameter.requires_grad or torch.equal(parameter, plain.get_parameter(name)), name
 
 
-def test_an_error_within_a_step_leaves_the_weights_in_float32(rendered_samples, loss):
+def test_weights_come_back_however_it_ends(loss, tmp_path):
     model = make_tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     freeze_all_but(model, "selective")
-    params = OneshotParams(num_steps=1)
-    frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
-    model.vae.decoder.conv_out.register_forward_hook(lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        next(training_steps(model, make_optimizer(model, params), frames, loss, params, precision="bf16"))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    with pytest.raises(KeyboardInterrupt), frozen_weights_in("bf16", (model,), tmp_path):
+        raise KeyboardInterrupt
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not list(tmp_path.iterdir())
+
+    with open("/dev/full", "wb", buffering=0) as full, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tempfile.TemporaryFile", lambda **_: nullcontext(full))
+        with pytest.raises(OSError, match="No space left"), frozen_weights_in("bf16", (model,), tmp_path):
+            raise AssertionError("never reached")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

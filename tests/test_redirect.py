@@ -15,11 +15,11 @@ from vaegaze.animations import CAPTION_PX, captioned, write_animation
 from vaegaze.data import hdf5
 from vaegaze.data.photo import load_photo
 from vaegaze.data.synthetic import write_hdf5
+from vaegaze.drawing import draw_gazes
 from vaegaze.evaluation import draw, paste
 from vaegaze.frames import choose_references, prepare_frames, references_of
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
-from vaegaze.redirect import draw_gazes
 from vaegaze.sweeps import MAX_LISTED, sweep_gazes
 
 DOCS = Path(__file__).parents[1] / "docs" / "images"
@@ -420,7 +420,7 @@ HDF = ("--hdf_path", "a.h5", "--person_id", "b", "--index", 0)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((*LOOK, *OUT), ["--image PATH, or --hdf_path"]),
+        ((*LOOK, *OUT), ["--image PATH, --video PATH, or --hdf_path"]),
         ((*SOURCE, *OUT), ["redirect_params.gaze", "needed; or give --sweep"]),
         ((*SOURCE, *LOOK), ["redirect_params.output", "give --output PATH"]),
         ((*SOURCE, *HDF[:2], *LOOK, *OUT), ["--image", "has no use with --hdf_path"]),

@@ -21,13 +21,14 @@ ORDER = [
     {"models"},
     {"strategies"},
     {"losses"},
-    {"frames"},
+    {"frames", "drawing"},
     {"pretraining_batches"},
     {"training", "pretraining"},
     {"evaluation"},
     {"reporting", "run_folder", "report"},
     {"benchmark_report"},
-    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect"},
+    {"redirect_config", "redirect_video"},
+    {"oneshot", "pretrain", "train_estimator", "evaluate", "benchmark", "inspect", "convert", "redirect", "prepare"},
 ]
 ANYWHERE = {"files", "progress"}
 APART = {"pretraining_batches", "pretraining", "pretrain", "train_estimator"}  # commands beside the main one

@@ -31,6 +31,7 @@ from vaegaze.evaluation import Drawing, Estimator, all_finite, draw, evaluate, r
 from vaegaze.files import atomic_path, write_text
 from vaegaze.frames import Frames, choose_references, precompute, prepare_frames, prepare_training_frames
 from vaegaze.losses import Loss, mean_over
+from vaegaze.mixed_precision import frozen_weights_in
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import load_estimator
@@ -254,15 +255,16 @@ def measure_cell(
         frames = prepare_training_frames(model, train, person.device, mirror=params.mirror)
         optimizer = make_optimizer(model, settings)
         loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
-        loss = Loss(loss_params, seed=0, device=person.device)  # of its own: training exchanges frozen weights
-        memory_mb = settings.cache_memory_mb
-        frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
-        try:
-            for step in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
-                stop.check()
-                step.refuse_bad()
-        except TrainingDiverged as error:
-            raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
+        loss = Loss(loss_params, seed=0, device=person.device)  # of its own: its weights are exchanged, too
+        with frozen_weights_in(params.precision, (model, loss.vgg), params.work_dir):
+            memory_mb = settings.cache_memory_mb
+            frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
+            try:
+                for step in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
+                    stop.check()
+                    step.refuse_bad()
+            except TrainingDiverged as error:
+                raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
     seconds = time.perf_counter() - started
     drawing = model
     if task.strategy == AUTOENCODER:

@@ -13,6 +13,7 @@ from vaegaze.config_tree import ConfigError, Resolved, UserError, describe, opti
 
 __all__ = [
     "DEMO_HDF_PATH",
+    "INSTALL_VISION",
     "VISION_HINT",
     "Command",
     "Config",
@@ -28,7 +29,8 @@ __all__ = [
 ]
 
 
-VISION_HINT = "pip install -r requirements-vision.txt, with which the eyes are found"
+INSTALL_VISION = "pip install -r requirements-vision.txt"
+VISION_HINT = f"{INSTALL_VISION}, with which the eyes are found"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
 
 

@@ -19,13 +19,14 @@ import torch
 from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option, plain, show
-from vaegaze.files import probe_folder, write_text
+from vaegaze.files import write_text
 from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers_options import covered_by_autoencoder, covered_by_unet
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 from vaegaze.models.upstream import PARTS, UNTOLD, WORDS, config_of, keywords_of
 from vaegaze.models.upstream_files import DROPS_REFERENCE, OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
+from vaegaze.outputs import refuse_output
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
 
@@ -96,9 +97,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(params: ConvertParams, *, overwrite: bool) -> None:
     folder = Path(params.to_diffusers) if params.to_diffusers is not None else None
-    targets = [Path(params.output)] if params.output is not None else []
-    targets += diffusers_files(folder) if folder is not None else []
-    refuse_targets(targets, overwrite=overwrite)
+    if params.output is not None:
+        refuse_output(Path(params.output), "--output", overwrite=overwrite)
+    for path in diffusers_files(folder) if folder is not None else []:
+        refuse_output(path, "--to_diffusers", overwrite=overwrite)
     if folder is not None:
         require_safetensors(f"writing {folder}")
 
@@ -118,19 +120,6 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
         if reference is not None:
             print(f"   the person's reference frame is not among them; it stays in {params.checkpoint}")
-
-
-def refuse_targets(targets: list[Path], *, overwrite: bool) -> None:
-    """UserError for files that are there, and for folders that cannot be written to."""
-    for path in targets:
-        if path.exists() and not overwrite:
-            raise UserError(f"{path} exists; give --overwrite to replace it, or another place")
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; give the path of a file")
-        try:
-            probe_folder(path.parent)
-        except OSError as error:
-            raise UserError(f"cannot write to {path.parent} ({error.strerror}); give another place") from error
 
 
 # ------------------------------------------------------------------------------------------------ from published files

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaegaze.config_tree import plain
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.device import MB, autocast
 from vaegaze.losses import Loss
-from vaegaze.mixed_precision import bf16_copies, swapped_in
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference
 
@@ -143,10 +142,9 @@ def precompute(
     """
     said, left = [], memory_mb * MB
 
-    def keep(what: str, layers: list[nn.Module], compute: Callable[[Frames], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def keep(what: str, compute: Callable[[Frames], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         nonlocal left
-        copies = bf16_copies(layers) if precision == "bf16" else []
-        with swapped_in(copies), autocast(frames.target.device.type, precision):
+        with autocast(frames.target.device.type, precision):
             first = compute(frames.take(slice(1)))
             size = len(frames) * sum(tensor.nbytes for tensor in first)
             if size > left:
@@ -163,11 +161,10 @@ def precompute(
     if not any(parameter.requires_grad for parameter in model.trunk_parameters()):
         kept = keep(
             "the UNet's trunk",
-            [model.unet, model.gaze_mlp],
             lambda one: (model.trunk(one.masked_latents, one.reference_latents, one.head, one.gaze),),
         )
         frames = replace(frames, features=kept[0] if kept else None)
     if loss.vgg is not None:
-        wanted = keep("VGG19 on the targets", [loss.vgg], lambda one: loss.wanted(one.target, one.valid))
+        wanted = keep("VGG19 on the targets", lambda one: loss.wanted(one.target, one.valid))
         frames = replace(frames, wanted=wanted)
     return frames, said

@@ -1,44 +1,54 @@
-"""Frozen weights in bf16 while a step computes: autocast would convert them anew at every step, to the same values."""
+"""Frozen weights in bf16 while a model trains: autocast would convert them anew at every step."""
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 CONVERTED_BY_AUTOCAST = (nn.Conv2d, nn.Linear)
 
 
-class Copy(NamedTuple):
-    parameter: nn.Parameter
-    full: Tensor  # float32: what is saved, and what is measured with
-    low: Tensor  # bfloat16
+@contextmanager
+def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folder: str | Path | None) -> Iterator[None]:
+    """In `bf16`, till the end of the block, the modules' frozen weights are in that; what trains stays float32.
+
+    Their float32 values wait in a temporary file in `folder` (None: the system's), where they take no memory, and come
+    back as they were, however the block ends. OSError when the disk is full.
+    """
+    if precision != "bf16":
+        yield
+        return
+    converted = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            for parameter in frozen_weights(modules):
+                file.write(parameter.data.cpu().contiguous().numpy())
+                converted.append(parameter)
+                parameter.data = in_bf16(parameter.data)
+            yield
+        finally:
+            file.seek(0)
+            for parameter in converted:
+                values = torch.from_numpy(np.fromfile(file, np.float32, parameter.numel()))
+                parameter.data = values.view(parameter.shape).to(parameter.device)
 
 
-def bf16_copies(modules: Iterable[nn.Module]) -> list[Copy]:
-    """Of the frozen weights that autocast converts, in these modules."""
-    layers = (layer for module in modules for layer in module.modules() if isinstance(layer, CONVERTED_BY_AUTOCAST))
-    frozen = (parameter for layer in layers for parameter in layer.parameters() if not parameter.requires_grad)
-    return [Copy(parameter, parameter.data, _low(parameter.data)) for parameter in frozen]
+def frozen_weights(modules: Iterable[nn.Module | None]) -> list[nn.Parameter]:
+    """Those that autocast converts, each once."""
+    layers = (layer for module in modules if module is not None for layer in module.modules())
+    layers = (layer for layer in layers if isinstance(layer, CONVERTED_BY_AUTOCAST))
+    weights = (parameter for layer in layers for parameter in layer.parameters() if not parameter.requires_grad)
+    return list(dict.fromkeys(weights))
 
 
-def _low(tensor: Tensor) -> Tensor:
-    """In bfloat16; kernels with the channels last, which is how convolutions in that precision are fastest.
+def in_bf16(weights: Tensor) -> Tensor:
+    """Kernels with the channels last, too, which is how convolutions in bf16 are fastest.
 
     Each convolution hands its layout on to what follows.
     """
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-    return tensor.to(torch.bfloat16, memory_format=layout)
-
-
-@contextmanager
-def swapped_in(copies: list[Copy]) -> Iterator[None]:
-    """The copies stand for the weights till the end of the block, however it ends: forward and backward go in one."""
-    try:
-        for copy in copies:
-            copy.parameter.data = copy.low
-        yield
-    finally:
-        for copy in copies:
-            copy.parameter.data = copy.full
+    layout = torch.channels_last if weights.dim() == 4 else torch.contiguous_format
+    return weights.to(torch.bfloat16, memory_format=layout)

@@ -14,11 +14,19 @@ from tqdm import tqdm
 from vaegaze.config import Command, UserError, describe, to_yaml
 from vaegaze.config_tree import Resolved, explained, plain
 from vaegaze.data import photo
-from vaegaze.device import peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
+from vaegaze.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
 from vaegaze.evaluation import all_finite, draw, evaluate, measure_baselines, paste, redirect
 from vaegaze.files import write_text
-from vaegaze.frames import choose_references, fine_tuned_on, precompute, prepare_frames, prepare_training_frames
+from vaegaze.frames import (
+    Frames,
+    choose_references,
+    fine_tuned_on,
+    precompute,
+    prepare_frames,
+    prepare_training_frames,
+)
 from vaegaze.losses import Loss
+from vaegaze.mixed_precision import frozen_weights_in
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import (
     Base,
@@ -142,11 +150,8 @@ class Run:
         self.trained_before = set(base.info.get("trained_indices", ())) if before else set()  # samples of this person
         self.references = choose_references(person.train)
         self.device = device = torch.device(self.params.device)
-        frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
-        self.training_frames, self.computed_once = precompute(
-            self.model, frames, loss, precision=self.params.precision, memory_mb=self.params.cache_memory_mb
-        )
-        self.frames = frames.take(slice(len(person.train)))  # those that are no mirror image
+        self.training_frames = prepare_training_frames(self.model, person.train, device, mirror=self.params.mirror)
+        self.frames = self.training_frames.take(slice(len(person.train)))  # those that are no mirror image
         self.held_out, self.judged, self.judged_samples = self.frames.take(slice(0)), self.frames, person.train
         if len(person.held_out):
             self.held_out = prepare_frames(self.model, person.held_out, self.references, device)
@@ -169,8 +174,6 @@ class Run:
             print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
         if self.seen_by_base:
             print(f"⚠️ The base model was trained on {self.seen_by_base} of the held-out frames: their numbers flatter")
-        for what in self.computed_once:
-            print(f"⚡ {what}")
         if self.progress.before:
             return
         print(f"📏 Measuring the base model on {self.judged_words}")
@@ -195,6 +198,21 @@ class Run:
         return len(self.trained_before & set(self.person.held_out.indices.tolist()))
 
     def train(self) -> None:
+        """The remaining steps; meanwhile frozen weights are in the precision that is computed in."""
+        modules = (self.model, self.loss.vgg)
+        with frozen_weights_in(self.params.precision, modules, self.folder.path):
+            frames, computed_once = precompute(
+                self.model,
+                self.training_frames,
+                self.loss,
+                precision=self.params.precision,
+                memory_mb=self.params.cache_memory_mb,
+            )
+            for what in computed_once:
+                print(f"⚡ {what}")
+            self.train_on(frames)
+
+    def train_on(self, frames: Frames) -> None:
         params, progress = self.params, self.progress
         bar = progress_bar("training", params.num_steps, initial=progress.step)
         started = time.perf_counter() - progress.seconds
@@ -202,7 +220,7 @@ class Run:
         steps = training_steps(
             self.model,
             self.optimizer,
-            self.training_frames,
+            frames,
             self.loss,
             params,
             precision=params.precision,
@@ -216,17 +234,18 @@ class Run:
 
                 last = step.number == params.num_steps
                 to_log = last or step.number % params.log_every == 0
-                to_look = last or step.number % params.eval_every == 0
-                to_draw = last or (params.sample_every and step.number % params.sample_every == 0)
+                to_look = not last and step.number % params.eval_every == 0  # after the last one, see `finish`
+                to_draw = not last and params.sample_every and step.number % params.sample_every == 0
                 to_save = last or (params.checkpoint_every and step.number % params.checkpoint_every == 0)
                 if to_log or to_look or to_draw:
                     step.refuse_bad()
                 if to_log:
                     self.log(bar)
-                if to_look:
-                    self.look()
-                if to_draw:
-                    self.draw_samples()
+                with autocast(self.device.type, params.precision):
+                    if to_look:
+                        self.look()
+                    if to_draw:
+                        self.draw_samples()
                 bar.update()
                 if to_save or self.stop.received is not None:
                     step.refuse_bad()
@@ -246,6 +265,8 @@ class Run:
 
     def finish(self) -> None:
         """Measure, draw, and write the result; the model comes last, since it marks the run as finished."""
+        self.look()
+        self.draw_samples()
         after, drawn = self.measure()
         if not all_finite(after):  # by the very last update; the steps before it were checked
             raise UserError(f"the last step made the model's pictures infinite or NaN; {self.anew}")

@@ -8,14 +8,15 @@ from tqdm import tqdm
 LINE_INTERVAL_SEC = 5.0
 
 
-def progress_bar(description: str, total: int, initial: int = 0) -> tqdm:
-    """A tqdm bar with time left, on stderr."""
+def progress_bar(description: str, total: int | None, initial: int = 0, unit: str = "it") -> tqdm:
+    """A tqdm bar on stderr, with time left where the total is known."""
     if sys.stderr.isatty():
-        return tqdm(total=total, initial=initial, desc=description, dynamic_ncols=True)
+        return tqdm(total=total, initial=initial, desc=description, unit=unit, dynamic_ncols=True)
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
+        unit=unit,
         mininterval=LINE_INTERVAL_SEC,
         maxinterval=LINE_INTERVAL_SEC,
         ncols=80,

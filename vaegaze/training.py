@@ -11,7 +11,6 @@ from vaegaze.config import OneshotParams
 from vaegaze.device import autocast
 from vaegaze.frames import Frames
 from vaegaze.losses import Loss
-from vaegaze.mixed_precision import bf16_copies, swapped_in
 from vaegaze.models import VAEGaze
 
 ADAM_BETAS = (0.9, 0.999)
@@ -67,13 +66,13 @@ def training_steps(
     precision: str,
     first_step: int = 0,
 ) -> Iterator[Step]:
-    """Train until `params.num_steps`, yielding after each step; no bad update is made, see `Step.refuse_bad`."""
+    """Train until `params.num_steps`, yielding after each step; no bad update is made, see `Step.refuse_bad`.
+
+    In bf16 frozen weights may be float32, which autocast converts at every step, or see `frozen_weights_in`.
+    """
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
-    drawing = [model.unet, model.gaze_mlp] if frames.features is None else []
-    computing = [*drawing, model.vae.post_quant_conv, model.vae.decoder, *([loss.vgg] if loss.vgg else [])]
-    copies = bf16_copies(computing) if precision == "bf16" else []
     numbers = range(first_step, params.num_steps)
     rows = [batch_rows(step, len(frames), params.batch_size, params.seed) for step in numbers]
     rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
@@ -82,19 +81,18 @@ def training_steps(
         # the batch
         batch = frames.take(batch_of)
 
-        with swapped_in(copies):
-            # forward: whatever was not computed once for all steps
-            with autocast(device.type, precision):
-                features = batch.features
-                if features is None:
-                    features = model.trunk(batch.masked_latents, batch.reference_latents, batch.head, batch.gaze)
-                result = model.decode(model.output(features, batch.masked_latents))
-                terms = loss.terms(result.float(), batch.target, batch.eye_masks, batch.valid, batch.wanted)
-                total = loss.total(terms)
+        # forward: whatever was not computed once for all steps
+        with autocast(device.type, precision):
+            features = batch.features
+            if features is None:
+                features = model.trunk(batch.masked_latents, batch.reference_latents, batch.head, batch.gaze)
+            result = model.decode(model.output(features, batch.masked_latents))
+            terms = loss.terms(result.float(), batch.target, batch.eye_masks, batch.valid, batch.wanted)
+            total = loss.total(terms)
 
-            # backward
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
+        # backward
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(trainable, params.max_grad_norm)
 
         # update, unless this step or one before it was bad; decided on the device, for which nobody waits here

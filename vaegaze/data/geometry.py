@@ -73,6 +73,18 @@ def pitch_yaw(vector: np.ndarray) -> np.ndarray:
     return np.stack([np.arcsin(-y), np.arctan2(-x, -z)], axis=-1)
 
 
+def gaze_at(point_mm: np.ndarray, eyes_mm: np.ndarray) -> np.ndarray:
+    """The gaze (2,) = pitch, yaw of eyes (3,) that look at a point (3,), both in the axes of a camera at (0, 0, 0).
+
+    It is as the normalised camera has it, which is turned to look at the eyes, without roll: eyes that look into the
+    camera have (0, 0), wherever in the picture they are. The eyes must not lie straight above or below the camera.
+    """
+    z_axis = np.asarray(eyes_mm) / np.linalg.norm(eyes_mm)
+    x_axis = np.array([z_axis[2], 0.0, -z_axis[0]]) / np.hypot(z_axis[0], z_axis[2])
+    turn = np.stack([x_axis, np.cross(z_axis, x_axis), z_axis])  # camera → normalised camera
+    return pitch_yaw(turn @ (np.asarray(point_mm, dtype=np.float64) - eyes_mm))
+
+
 def rolled(direction: np.ndarray, roll_rad: float) -> np.ndarray:
     """The (pitch, yaw) (..., 2) that a direction has once its picture is turned by `roll_rad`, from x towards y.
 

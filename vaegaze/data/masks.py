@@ -25,6 +25,18 @@ def draw_squares(circles: np.ndarray, size_px: int, factor: float = SQUARE_FACTO
     return mask
 
 
+def pose_parsing(head: np.ndarray, size_px: int) -> np.ndarray:
+    """A face parsing (S, S) uint8 of a head at (pitch, yaw) on the canvas: discs through the eye corners, labels 1, 2.
+
+    `circles_from_parsing` finds these circles again, to within half a pixel.
+    """
+    ys, xs = np.mgrid[:size_px, :size_px] + 0.5
+    parsing = np.zeros((size_px, size_px), dtype=np.uint8)
+    for labels, (x, y, radius) in zip(EYE_LABELS, eye_circles(head, canvas_camera(size_px))):
+        parsing[np.hypot(xs - x, ys - y) <= radius] = labels[0]
+    return parsing
+
+
 def pose_mask(head: np.ndarray, size_px: int, factor: float = SQUARE_FACTOR) -> np.ndarray:
     """(S, S) bool: both eyes of a head at (pitch, yaw) on the canvas; the squares' circles pass the eye corners."""
     return draw_squares(eye_circles(head, canvas_camera(size_px)), size_px, factor)

@@ -48,6 +48,11 @@ def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points) @ transform[:, :2].T + transform[:, 2]
 
 
+def chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One transform (2, 3) in place of two."""
+    return np.column_stack([second[:, :2] @ first[:, :2], move(second, first[:, 2])])
+
+
 def inverse(transform: np.ndarray) -> np.ndarray:
     linear = np.linalg.inv(transform[:, :2])
     return np.concatenate([linear, -linear @ transform[:, 2:]], axis=1)

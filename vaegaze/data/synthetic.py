@@ -28,6 +28,7 @@ from vaegaze.data.renderer.persons import (
     random_recording,
     random_scene,
 )  # fmt: skip
+from vaegaze.data.upstream_file import create_frames
 from vaegaze.files import atomic_path
 from vaegaze.outputs import refuse_output
 from vaegaze.progress import progress_bar
@@ -116,9 +117,7 @@ def _sample_count(samples, split: str, seed: int, number: int) -> int:
 
 def _write_person(group: h5py.Group, number: int, count: int, size: int, seed: int, split: str, bar: tqdm) -> None:
     group.attrs.update(split=split, seed=seed, number=number)  # what `redrawing` needs
-    shape = (size, size)
-    pixels = group.create_dataset("pixels", (count, *shape, 3), "u1", chunks=(1, *shape, 3), compression="lzf")
-    parsing = group.create_dataset("face_parsing", (count, *shape), "u1", chunks=(1, *shape), compression="lzf")
+    pixels, parsing = create_frames(group, count, size)
     label_rows = group.create_dataset("labels", (count, 8), "f4")
     person = person_from_seed(seed, number, split)
     for sample in range(count):

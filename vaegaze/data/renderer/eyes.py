@@ -94,7 +94,12 @@ def _lids(person: Person, scene: Scene, view: View, rays: np.ndarray, side: int,
         skewed = np.clip(along - person.lid_peak * (1 - along * along), -1, 1)
         upper = upper_mm * (1 - np.abs(skewed) ** 2.3) ** 0.85 * (1 - 0.35 * person.epicanthus * inner_half)
         skewed = np.clip(along - 0.18 * (1 - along * along), -1, 1)
-        return upper, -lower_mm * (1 - np.abs(skewed) ** 2.2)
+        lower = -lower_mm * (1 - np.abs(skewed) ** 2.2)
+        if scene.blink:  # the upper lid comes down most of the way; closed, they overlap by a pixel
+            meeting = 0.7 * lower
+            upper = upper + scene.blink * (meeting - view.pixel_mm / 2 - upper)
+            lower = lower + scene.blink * (meeting + view.pixel_mm / 2 - lower)
+        return upper, lower
 
     clipped = np.clip(along, -1, 1)
     upper, lower = margins(clipped)
@@ -103,7 +108,7 @@ def _lids(person: Person, scene: Scene, view: View, rays: np.ndarray, side: int,
     above = (height - upper) / np.sqrt(1 + slope_upper**2)
     below = (lower - height) / np.sqrt(1 + slope_lower**2)
     opening = inside(np.minimum(-above, -below), view.pixel_mm) * inside((1 - np.abs(along)) * half_mm, view.pixel_mm)
-    crease_mm = person.crease_mm and max(person.crease_mm - 0.45 * iris_up_mm, 1.2)
+    crease_mm = person.crease_mm and max(person.crease_mm - 0.45 * iris_up_mm, 1.2) + 0.8 * scene.blink * upper_mm
     return _Lids(along, height - upper, lower - height, opening, crease_mm, view.pixel_mm)
 
 

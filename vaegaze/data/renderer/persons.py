@@ -87,6 +87,7 @@ class Scene:
     target_mm: float = 600.0  # how far away that is
     pupil_mm: float = 1.9  # radius
     lid_opening: float = 1.0  # 1 natural..4 wider than any lid: the whole iris shows
+    blink: float = 0.0  # 0 none..1 the lids are closed
     smile: float = 0.0  # -0.5..1
     light: tuple[float, float] = (0.5, 0.4)  # where the key light stands, as a direction from the face
     light_size: float = 0.5  # 0 a bare bulb..1 a window

@@ -1,0 +1,145 @@
+"""The whole way from a video and a table of gazes to the same video looking into the camera, and whether it does.
+
+    python -m benchmarks.video_roundtrip
+
+Renders a person who looks about, moves and blinks twice, and runs the real commands on that in a temporary folder:
+prepare, fine-tune, redirect. The gaze estimator then says how far the eyes are from looking into the camera: in the
+video as it is, redirected with the base model, and with the fine-tuned one. The last line is one JSON object.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaegaze.data.geometry import rolled
+from vaegaze.data.photo import align
+from vaegaze.data.placement import draw, roll_of
+from vaegaze.data.video import open_video, write_video
+from vaegaze.evaluation import angular_error_deg
+from vaegaze.models import to_unit_range
+from vaegaze.models.estimator import CANVAS_PX, load_estimator
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
+
+from rendered_video import RenderedVideo, rendered_video  # noqa: E402  the tests', too
+
+BASE = ROOT / "checkpoints" / "pretrained_model.pth"
+ESTIMATOR = ROOT / "checkpoints" / "gaze_estimator" / "gaze_estimator.pth"
+OPEN, CLOSED = (
+    0.9,
+    0.4,
+)  # openness of an eye that is judged, at least; and of one that prepare should leave out, at most
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of the video (default: %(default)s)")
+    parser.add_argument("--num_steps", type=int, default=150, help="of fine-tuning (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where everything is left; without it nothing is")
+    given = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = go_round(folder, rendered_video(seconds=given.seconds), given.num_steps)
+    print(json.dumps(numbers))
+    return 0
+
+
+def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
+    """Everything, in this folder; returns what was measured."""
+    talk, labels, data = folder / "talk.mp4", folder / "labels.csv", folder / "me.h5"
+    write_inputs(talk, labels, true)
+    prepared = run("-m", "vaegaze.prepare", "--frames", talk, "--labels", labels, "--person_id", "me", "--output", data)
+    train = next(line for line in prepared.splitlines() if line.startswith("train: python "))
+    proposed = shlex.split(train.removeprefix("train: python "))
+    run(*proposed, "--num_steps", num_steps, "--device", "cpu", "--save_dir", folder)
+
+    numbers = {"frames": len(true.frames)} | left_out(folder / "me.frames.csv", true)
+    numbers["before_deg"], numbers["estimator_deg"] = judge(talk, true)
+    for name, checkpoint in (("base_deg", BASE), ("after_deg", folder / "me" / "finetuned_model.pth")):
+        result = folder / f"{name.removesuffix('_deg')}.mp4"
+        look = ("--video", talk, "--gaze", "camera", "--output", result)
+        run("-m", "vaegaze.redirect", "--checkpoint", checkpoint, *look, "--device", "cpu")
+        numbers[name], _ = judge(result, true)
+    rows = {
+        "the video as it is": numbers["before_deg"],
+        "redirected by the base model": numbers["base_deg"],
+        f"fine-tuned for {num_steps} steps": numbers["after_deg"],
+        "the estimator's own error on the video": numbers["estimator_deg"],
+    }
+    print(f"\n{numbers['kept']} of {numbers['frames']} frames kept; mean angle to the camera, by the estimator\n")
+    for what, degrees in rows.items():
+        print(f"  {what:<40}{degrees:>6.2f}°")
+    return numbers
+
+
+def write_inputs(talk: Path, labels: Path, true: RenderedVideo) -> None:
+    """The video, and a table with a line for each frame, those of the blinks among them."""
+    height, width = true.frames.shape[1:3]
+    with write_video(talk, width, height, true.frames_per_sec) as writer:
+        for frame in true.frames:
+            writer.write(frame)
+        writer.finish(whole=True)
+    angles = np.degrees(np.hstack([true.gaze, true.head]))
+    with open(labels, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file_or_time", "pitch_deg", "yaw_deg", "head_pitch_deg", "head_yaw_deg"])
+        for number, row in enumerate(angles):
+            table.writerow([f"{number / true.frames_per_sec:.3f}", *(f"{angle:.3f}" for angle in row)])
+
+
+def run(*arguments) -> str:
+    """A command as a user types it; what it prints is shown, and returned."""
+    command = [sys.executable, *map(str, arguments)]
+    print(f"$ {shlex.join(['python', *command[1:]])}", flush=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def left_out(report: Path, true: RenderedVideo) -> dict:
+    """How many frames were kept, and how many of the closed and of the open eyes were left out."""
+    with open(report, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kept = np.array([row["row"] != "" for row in rows])
+    closed, opened = true.openness <= CLOSED, true.openness >= OPEN
+    return {
+        "kept": int(kept.sum()),
+        "closed": int(closed.sum()),
+        "closed_left_out": int((closed & ~kept).sum()),
+        "open": int(opened.sum()),
+        "open_left_out": int((opened & ~kept).sum()),
+    }
+
+
+def judge(path: Path, true: RenderedVideo) -> tuple[float, float]:
+    """Mean angles in degrees, over the frames with open eyes, of what the estimator reads off a video: to the camera,
+    and to where the rendered eyes look. Where the eyes and how the heads are is taken from the truth."""
+    estimator = load_estimator(ESTIMATOR).model
+    with open_video(path, "--video") as video:
+        frames = [frame.pixels for frame in video]
+    if len(frames) != len(true.frames):
+        raise SystemExit(f"{path} has {len(frames)} frames, not {len(true.frames)}")
+    seen, looked = [], []
+    for frame, eyes, head, gaze, openness in zip(frames, true.eyes, true.head, true.gaze, true.openness):
+        if openness >= OPEN:
+            to_canvas = align(eyes, head, CANVAS_PX)
+            seen.append(draw(frame, to_canvas, CANVAS_PX, CANVAS_PX)[0])
+            looked.append(rolled(gaze, roll_of(to_canvas)))
+    with torch.no_grad():
+        read = torch.cat([estimator(few) for few in to_unit_range(np.stack(seen)).split(16)])
+    to_camera = angular_error_deg(read, torch.zeros_like(read)).mean().item()
+    return to_camera, angular_error_deg(read, torch.from_numpy(np.stack(looked)).float()).mean().item()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Somebody's own frames, one after the other, each with its label: the pictures of a folder, or a video's frames."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vaegaze.config import UserError
+from vaegaze.data.frame_labels import FRAME, FrameLabel
+from vaegaze.data.pictures import read_picture
+from vaegaze.data.video import Frame, VideoReader, open_video
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
+SECONDS_OFF = 1.0  # how far a video's stated length is believed
+
+
+class Unusable(Exception):
+    """Of one frame: why it cannot be used, in few words that are the same for all such frames; and in detail."""
+
+    def __init__(self, kind: str, detail: str):
+        super().__init__(detail)
+        self.kind, self.detail = kind, detail
+
+
+def labelled_frames(
+    frames: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path
+) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+    """Each label once, with its picture (H, W, 3) uint8: a folder's in the labels' order, a video's in order of time.
+
+    UserError, which names the line in the CSV file, where a label has no frame, or another label has the same.
+    """
+    if Path(frames).is_dir():
+        return _of_folder(Path(frames), labels, csv_path)
+    if Path(frames).is_file():
+        return _of_video(Path(frames), labels, csv_path)
+    what = "is no plain file" if Path(frames).exists() else "does not exist"
+    raise UserError(f"--frames: {frames} {what}; give a folder of pictures, or a video")
+
+
+def unlabelled_pictures(folder: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> int:
+    """How many pictures lie in the folder of which no label speaks. UserError as `labelled_frames`."""
+    labelled = {str(path) for path in _pictures(Path(folder), labels, csv_path)}
+    pictures = [path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    return sum(os.path.realpath(path) not in labelled for path in pictures)  # which takes links in a circle
+
+
+def _of_folder(
+    folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path
+) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+    for path, label in _pictures(folder, labels, csv_path).items():
+        try:
+            yield label, read_picture(path, "--frames").rgb()
+        except UserError as error:
+            yield label, Unusable("unreadable", str(error))
+
+
+def _pictures(folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> dict[Path, FrameLabel]:
+    """Where each label's picture lies, none of which is read yet."""
+    paths: dict[Path, FrameLabel] = {}
+    for label in labels:
+        where = f"{csv_path}, line {label.line}"
+        path = _inside(folder, label.frame, where)
+        if path in paths:
+            raise UserError(f"{where}: {label.frame} stands in line {paths[path].line} already; leave out one")
+        paths[path] = label
+    return paths
+
+
+def _inside(folder: Path, name: str, where: str) -> Path:
+    """The picture of this name, which must not lead out of the folder, not by a link either."""
+    try:
+        path = (folder / name).resolve()
+        is_inside, is_file = path.is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a NUL, a name that is too long, links in a circle
+        is_inside, is_file = True, False
+    if not is_inside:
+        raise UserError(f"{where}: {name} lies outside {folder}; expected the name of a picture in there")
+    if not is_file:
+        raise UserError(f"{where}: {name} is not in {folder}; expected the name of a picture in there")
+    return path
+
+
+def _of_video(
+    path: Path, labels: Sequence[FrameLabel], csv_path: str | Path
+) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+    """Of each time the frame that is nearest to it."""
+    wanted = deque(
+        sorted(((_seconds(label, f"{csv_path}, line {label.line}"), label) for label in labels), key=_by_time)
+    )
+
+    def beyond(time_sec: float, label: FrameLabel, end_sec: float) -> UserError:
+        return UserError(f"{csv_path}, line {label.line}: {label.frame} s is beyond the end of {path}, {end_sec:.2f} s")
+
+    with open_video(path, "--frames") as video:
+        if video.frame_count is not None:
+            stated_sec = video.frame_count / video.frames_per_sec
+            if wanted[-1][0] > stated_sec + SECONDS_OFF:  # said before the work, not after it
+                raise beyond(*wanted[-1], stated_sec)
+        for frame, until_sec in _with_ends(video):
+            taken_by: FrameLabel | None = None
+            while wanted[0][0] <= until_sec:
+                _, label = wanted.popleft()
+                if taken_by is not None:
+                    raise UserError(
+                        f"{csv_path}, line {label.line}: {label.frame} s is the same frame of the video as "
+                        f"{taken_by.frame} s in line {taken_by.line}; leave out one"
+                    )
+                yield label, frame.pixels
+                taken_by = label
+                if not wanted:
+                    return
+        raise beyond(*wanted[0], until_sec)
+
+
+def _with_ends(video: VideoReader) -> Iterator[tuple[Frame, float]]:
+    """Each frame, and until when it is the nearest one, in seconds; the last one until it is over."""
+    before = None
+    for frame in video:
+        if before is not None:
+            yield before, (before.time_sec + frame.time_sec) / 2
+        before = frame
+    yield before, before.time_sec + 1 / video.frames_per_sec
+
+
+def _by_time(timed: tuple[float, FrameLabel]) -> tuple[float, int]:
+    return timed[0], timed[1].line
+
+
+def _seconds(label: FrameLabel, where: str) -> float:
+    try:
+        seconds = float(label.frame)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"{where}: {FRAME} is {label.frame}; expected a time in the video, in seconds from its start")
+    return seconds
