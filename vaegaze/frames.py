@@ -52,7 +52,7 @@ class Frames:
 PREPARED = tuple(field.name for field in fields(Frames) if field.default is MISSING)
 
 REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose a reference from
-ELSEWHERE = 1  # of 255: how far the same frame may be off that another machine has rendered or read
+SAME_FRAME_TOLERANCE = 1  # of 255: how far the same frame may be off that another machine has rendered or read
 
 
 def choose_references(samples: Samples) -> list[Reference]:
@@ -92,7 +92,7 @@ def _is_trained_frame(reference: Reference, checkpoint: Checkpoint, path: str | 
     total = hdf5.sample_count(path, person_id)
     rows = [row for row in checkpoint.info.get("trained_indices", ()) if 0 <= row < total]
     images = hdf5.read_person(path, person_id, rows, checkpoint.model.image_size).samples.images if rows else ()
-    return any(np.abs(image.astype(int) - reference.image).max() <= ELSEWHERE for image in images)
+    return any(np.abs(image.astype(int) - reference.image).max() <= SAME_FRAME_TOLERANCE for image in images)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from vaegaze.evaluation import METRICS
 from vaegaze.files import atomic_path
 
 ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
-SECOND = ("lpips", "outside_mask", "gaze_error_to_target_deg")
+SECOND_LINE = ("lpips", "outside_mask", "gaze_error_to_target_deg")
 COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
 
 
@@ -72,7 +72,7 @@ def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
 
 def second_line(numbers: dict, prefix: str) -> list[str]:
     """What has no room in the table, in a line, under the names of the numbers."""
-    names = [name for name in SECOND if prefix + name in numbers]
+    names = [name for name in SECOND_LINE if prefix + name in numbers]
     return ["  ".join(f"{name} {_cell(numbers[prefix + name], name)}" for name in names)] if names else []
 
 
