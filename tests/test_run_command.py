@@ -34,6 +34,7 @@ def raises(error):
         (OSError(13, "Permission denied", "out.pth"), 2, "error: out.pth: Permission denied"),
         (OSError("unable to read\nTraceback: …"), 2, "error: unable to read"),
         (TimeoutError(), 2, "error: TimeoutError"),
+        (BrokenPipeError(32, "Broken pipe", "out.fifo"), 2, "error: out.fifo: Broken pipe"),
         (MemoryError(), 2, "error: out of memory; give less"),
         (RuntimeError(CPU_ALLOCATOR), 2, "error: out of memory; give less"),
         (torch.OutOfMemoryError("CUDA, too.\nmore"), 2, "error: out of GPU memory (CUDA, too.); give less"),

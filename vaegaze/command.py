@@ -40,10 +40,11 @@ def run_command(work: Callable[[], int | None], way_on: str = "", less_memory: s
             raise
         print(joined("stopped by SIGTERM", way_on), file=sys.stderr)
         return SIGTERM_CODE
-    except BrokenPipeError:  # whoever read the output, head say, has seen enough: no fault, and nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed
-        return BROKEN_PIPE_CODE
     except (UserError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            # Whoever read the output, head say, has seen enough: no fault, and nobody to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed
+            return BROKEN_PIPE_CODE
         message = in_words(error, less_memory)
         if message is None:
             raise

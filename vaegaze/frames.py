@@ -133,12 +133,18 @@ def prepare_training_frames(model: VAEGaze, samples: Samples, device: torch.devi
 
 @torch.no_grad()
 def precompute(
-    model: VAEGaze, frames: Frames, loss: Loss, *, precision: str, memory_mb: int
+    model: VAEGaze,
+    frames: Frames,
+    loss: Loss,
+    *,
+    precision: str,
+    memory_mb: int,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Frames, list[str]]:
     """Add to the frames what no trainable parameter touches, as far as `memory_mb` reach; and say in words what.
 
     The UNet's trunk comes first, then VGG19 on the targets. Computed as the steps would, in their precision, but frame
-    by frame, so that the result does not depend on their number.
+    by frame, so that the result does not depend on their number; `check` is called before each.
     """
     said, left = [], memory_mb * MB
 
@@ -152,6 +158,7 @@ def precompute(
                 return ()
             kept = tuple(torch.empty_like(tensor.expand(len(frames), *tensor.shape[1:])) for tensor in first)
             for i in range(len(frames)):
+                check()
                 for whole, part in zip(kept, compute(frames.take(slice(i, i + 1))) if i else first):
                     whole[i] = part[0]
         left -= size

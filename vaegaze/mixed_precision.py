@@ -17,22 +17,23 @@ def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folde
     """In `bf16`, till the end of the block, the modules' frozen weights are in that; what trains stays float32.
 
     Their float32 values wait in a temporary file in `folder` (None: the system's), where they take no memory, and come
-    back as they were, however the block ends. OSError when the disk is full.
+    back as they were, however the block ends. OSError where the disk is too full for them.
     """
     if precision != "bf16":
         yield
         return
-    converted = []
+    weights = frozen_weights(modules)
     with tempfile.TemporaryFile(dir=folder) as file:
+        for parameter in weights:
+            file.write(parameter.data.cpu().contiguous().numpy())
+        file.flush()  # a full disk is told here, where nothing has changed yet
         try:
-            for parameter in frozen_weights(modules):
-                file.write(parameter.data.cpu().contiguous().numpy())
-                converted.append(parameter)
+            for parameter in weights:
                 parameter.data = in_bf16(parameter.data)
             yield
         finally:
             file.seek(0)
-            for parameter in converted:
+            for parameter in weights:
                 values = torch.from_numpy(np.fromfile(file, np.float32, parameter.numel()))
                 parameter.data = values.view(parameter.shape).to(parameter.device)
 

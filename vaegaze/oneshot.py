@@ -199,6 +199,8 @@ class Run:
 
     def train(self) -> None:
         """The remaining steps; meanwhile frozen weights are in the precision that is computed in."""
+        if self.progress.step == self.params.num_steps:  # stopped after the last step
+            return
         modules = (self.model, self.loss.vgg)
         with frozen_weights_in(self.params.precision, modules, self.folder.path):
             frames, computed_once = precompute(
@@ -207,6 +209,7 @@ class Run:
                 self.loss,
                 precision=self.params.precision,
                 memory_mb=self.params.cache_memory_mb,
+                check=self.stop.check,
             )
             for what in computed_once:
                 print(f"⚡ {what}")
