@@ -11,8 +11,8 @@ import pytest
 from command_runs import ROOT, Outcome, assert_one_line, command, files_in
 from conftest import process_restored
 from PIL import Image, ImageFilter
-from rendered_video import BLINKS_SEC, rendered_video
 
+from benchmarks.rendered_video import BLINKS_SEC, rendered_video
 from vaegaze import inspect, prepare
 from vaegaze.config import UserError
 from vaegaze.data import hdf5, labelled_frames, synthetic
