@@ -4,7 +4,8 @@
 
 Renders a person who looks about, moves and blinks twice, and runs the real commands on that in a temporary folder:
 prepare, fine-tune, redirect. The gaze estimator then says how far the eyes are from looking into the camera: in the
-video as it is, redirected with the base model, and with the fine-tuned one. The last line is one JSON object.
+video as it is, redirected with the base model, and with the fine-tuned one. Then the same of every sixth frame as a
+photo that is told how its head is turned, as a redirected video is not. The last line is one JSON object.
 """
 
 import argparse
@@ -14,30 +15,29 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
+from benchmarks.rendered_video import RenderedVideo, rendered_video
 from vaegaze.data.geometry import rolled
-from vaegaze.data.photo import align
+from vaegaze.data.photo import align, load_photo, paste
 from vaegaze.data.placement import draw, roll_of
 from vaegaze.data.video import open_video, write_video
+from vaegaze.drawing import draw_gazes
 from vaegaze.evaluation import angular_error_deg
 from vaegaze.models import to_unit_range
+from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import CANVAS_PX, load_estimator
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests"))
-
-from rendered_video import RenderedVideo, rendered_video  # noqa: E402  the tests', too
-
 BASE = ROOT / "checkpoints" / "pretrained_model.pth"
 ESTIMATOR = ROOT / "checkpoints" / "gaze_estimator" / "gaze_estimator.pth"
-OPEN, CLOSED = (
-    0.9,
-    0.4,
-)  # openness of an eye that is judged, at least; and of one that prepare should leave out, at most
+OPEN, CLOSED = 0.9, 0.4  # openness of an eye that is judged, at least; of one that prepare should leave out, at most
+PHOTO_EVERY = 6  # frames
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,16 +64,20 @@ def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
     run(*proposed, "--num_steps", num_steps, "--device", "cpu", "--save_dir", folder)
 
     numbers = {"frames": len(true.frames)} | left_out(folder / "me.frames.csv", true)
-    numbers["before_deg"], numbers["estimator_deg"] = judge(talk, true)
-    for name, checkpoint in (("base_deg", BASE), ("after_deg", folder / "me" / "finetuned_model.pth")):
-        result = folder / f"{name.removesuffix('_deg')}.mp4"
+    numbers["before_deg"], numbers["estimator_deg"] = judge(frames_of(talk), true)
+    some = true.take([n for n in range(0, len(true.frames), PHOTO_EVERY) if true.openness[n] >= OPEN])
+    for name, checkpoint in (("base", BASE), ("after", folder / "me" / "finetuned_model.pth")):
+        result = folder / f"{name}.mp4"
         look = ("--video", talk, "--gaze", "camera", "--output", result)
         run("-m", "vaegaze.redirect", "--checkpoint", checkpoint, *look, "--device", "cpu")
-        numbers[name], _ = judge(result, true)
+        numbers[f"{name}_deg"], _ = judge(frames_of(result), true)
+        numbers[f"{name}_photos_deg"], _ = judge(redirected_photos(folder / "photo.png", some, checkpoint), some)
     rows = {
         "the video as it is": numbers["before_deg"],
         "redirected by the base model": numbers["base_deg"],
+        "  as photos that are told the head": numbers["base_photos_deg"],
         f"fine-tuned for {num_steps} steps": numbers["after_deg"],
+        "  as photos, too": numbers["after_photos_deg"],
         "the estimator's own error on the video": numbers["estimator_deg"],
     }
     print(f"\n{numbers['kept']} of {numbers['frames']} frames kept; mean angle to the camera, by the estimator\n")
@@ -121,14 +125,27 @@ def left_out(report: Path, true: RenderedVideo) -> dict:
     }
 
 
-def judge(path: Path, true: RenderedVideo) -> tuple[float, float]:
-    """Mean angles in degrees, over the frames with open eyes, of what the estimator reads off a video: to the camera,
+def frames_of(path: Path) -> list[np.ndarray]:
+    with open_video(path, "--video") as video:
+        return [frame.pixels for frame in video]
+
+
+def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list[np.ndarray]:
+    """Each frame into the camera, as `vaegaze.redirect --image --head` does it; they lie at `path` in between."""
+    loaded, redirected = load_checkpoint(checkpoint), []
+    for frame, head in zip(true.frames, true.head):
+        Image.fromarray(frame).save(path)
+        photo = load_photo(path, None, (0, 0), head, loaded.model.image_size)
+        redirected.append(paste(photo, draw_gazes(loaded.model, photo, loaded.reference, np.zeros((1, 2)))[0]))
+    return redirected
+
+
+def judge(frames: Sequence[np.ndarray], true: RenderedVideo) -> tuple[float, float]:
+    """Mean angles in degrees, over the frames with open eyes, of what the estimator reads off them: to the camera,
     and to where the rendered eyes look. Where the eyes and how the heads are is taken from the truth."""
     estimator = load_estimator(ESTIMATOR).model
-    with open_video(path, "--video") as video:
-        frames = [frame.pixels for frame in video]
     if len(frames) != len(true.frames):
-        raise SystemExit(f"{path} has {len(frames)} frames, not {len(true.frames)}")
+        raise SystemExit(f"the video has {len(frames)} frames, not {len(true.frames)}")
     seen, looked = [], []
     for frame, eyes, head, gaze, openness in zip(frames, true.eyes, true.head, true.gaze, true.openness):
         if openness >= OPEN:

@@ -114,7 +114,7 @@ def finished(world, tmp_path_factory):
 @pytest.fixture(scope="session")
 def talking():
     """The rendered video. To be looked at only."""
-    from rendered_video import rendered_video
+    from benchmarks.rendered_video import rendered_video
 
     return rendered_video()
 

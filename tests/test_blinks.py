@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from command_runs import ROOT
 from PIL import Image
-from rendered_video import BLINK_OPENNESS, BLINKS_SEC, FRAMES_PER_SEC
 
+from benchmarks.rendered_video import BLINK_OPENNESS, BLINKS_SEC, FRAMES_PER_SEC
 from vaegaze.data.blinks import CLOSED_BELOW, eye_openness
 from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera
 from vaegaze.data.synthetic import person_from_seed, render, scene_from_seed

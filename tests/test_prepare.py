@@ -3,6 +3,7 @@
 import csv
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,10 +12,10 @@ import pytest
 from command_runs import ROOT, Outcome, assert_one_line, command, files_in
 from conftest import process_restored
 from PIL import Image, ImageFilter
-from rendered_video import BLINKS_SEC, rendered_video
 
+from benchmarks.rendered_video import BLINKS_SEC, rendered_video
 from vaegaze import inspect, prepare
-from vaegaze.config import UserError
+from vaegaze.config import UserError, parse_command
 from vaegaze.data import hdf5, labelled_frames, synthetic
 from vaegaze.data.frame_labels import FrameLabel
 from vaegaze.data.geometry import canvas_camera, eye_circles, rolled
@@ -69,10 +70,16 @@ def run(tmp_path, capsys):
     return run
 
 
-def refused(outcome: Outcome, *words: str) -> None:
+def refused_after_work(outcome: Outcome, *words: str) -> None:
     """One line at the end, and nothing but progress before it."""
     lines = [line for line in outcome.err.splitlines(keepends=True) if not line.startswith("preparing")]
     assert_one_line(Outcome(outcome.code, outcome.out, "".join(lines)), *words)
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    """One line, and not a word about any frame before it."""
+    assert_one_line(outcome, *words)
+    assert outcome.out == ""
 
 
 def read(path: Path, person_id: str = "me", size_px: int = 128) -> hdf5.PersonData:
@@ -169,6 +176,17 @@ def test_the_proposed_commands_work(run, face, world, tmp_path):
     assert (tmp_path / "runs" / "me" / "finetuned_model.pth").is_file()
 
 
+def test_the_proposed_commands_take_names_that_begin_as_flags_do(run, face, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = run({"a.png": face}, ["a.png,0,0"], "--output", "./-me.h5", "--person_id=-me").out.splitlines()
+    look, train = (next(shlex.split(line) for line in out if line.startswith(start)) for start in ("look:", "train:"))
+    with process_restored():
+        assert inspect.main([*look[4:], "--output", "sheet.png"]) == 0
+    flags = [str(ROOT / word) if word.startswith("configs/") else word for word in train[3:]]
+    params = parse_command(flags).config.oneshot_params.gazecapture_params
+    assert params.person_id == "-me" and Path(params.hdf_path) == Path("-me.h5")
+
+
 def test_it_is_the_same_each_time(run, face, tmp_path):
     run({"a.png": face}, ["a.png,1,2"])
     first = [(tmp_path / name).read_bytes() for name in ("me.h5", "me.frames.csv")]
@@ -183,10 +201,10 @@ def test_frames_are_read_one_by_one(face, tmp_path, monkeypatch):
         labels.append(FrameLabel(len(labels) + 2, f"{name}.png", np.zeros(2), np.zeros(2)))
     original = labelled_frames.read_picture
     monkeypatch.setattr(labelled_frames, "read_picture", lambda path, key: read.append(path) or original(path, key))
-    frames = labelled_frames.labelled_frames(tmp_path, labels, "labels.csv")
-    for count in (1, 2, 3):
-        next(frames)
-        assert len(read) == count
+    with labelled_frames.labelled_frames(tmp_path, labels, "labels.csv") as frames:
+        for count in (1, 2, 3):
+            next(frames)
+            assert len(read) == count
 
 
 # --- Frames that cannot be used ---------------------------------------------------------------------------------------
@@ -203,15 +221,17 @@ def test_each_is_told_with_its_reason(run, face, tmp_path):
         "blurred.png": face.filter(ImageFilter.GaussianBlur(3)),
         "far.png": face.resize((80, 68), Image.Resampling.BICUBIC),
         "aside.png": face,
+        "cut.png": face.crop((61, 0, *face.size)),
         "extra.png": face,
     }
     names = [*list(pictures)[:-1], "text.png"]
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "text.png").write_text("no picture")
     (tmp_path / "frames" / "loop.png").symlink_to("loop.png")
-    lines = [f"{name},0,0,0,{70 if name == 'aside.png' else 0}" for name in names]
+    head_yaw_deg = {"aside.png": 70, "cut.png": -58}
+    lines = [f"{name},0,0,0,{head_yaw_deg.get(name, 0)}" for name in names]
     outcome = run(pictures, lines, columns=HEADS)
-    assert "kept 1 of 8 frames" in outcome.out and "2 more pictures" in outcome.out
+    assert "kept 1 of 9 frames" in outcome.out and "2 more pictures" in outcome.out
     reasons = {row["file_or_time"]: row["left_out"] for row in report(tmp_path)}
     assert reasons == {
         "good.png": "",
@@ -221,13 +241,23 @@ def test_each_is_told_with_its_reason(run, face, tmp_path):
         "blurred.png": "blurred",
         "far.png": "face too small",
         "aside.png": "head turned away",
+        "cut.png": "eyes cut off",
         "text.png": "unreadable",
     }
-    docs = (ROOT / "docs" / "prepare.md").read_text(encoding="utf-8")
     for name, reason in reasons.items():
-        assert not reason or (f"1  {reason}: {name}" in outcome.out and f"`{reason}`" in docs)
+        assert not reason or f"1  {reason}: {name}" in outcome.out
     assert len(read(tmp_path / "me.h5").samples) == 1
-    assert next(row["line"] for row in report(tmp_path) if row["file_or_time"] == "text.png") == "9"
+    assert next(row["line"] for row in report(tmp_path) if row["file_or_time"] == "text.png") == "10"
+
+    (tmp_path / "labels.csv").write_text(f"{ANGLES}\ngood.png,0,0\n")
+    (tmp_path / "me.h5").unlink()
+    for flags, reason in ((("--face", 2), "no face 2"), (("--min_openness", 9), "eyes closed")):
+        run(None, None, *flags, ok=False)
+        assert report(tmp_path)[0]["left_out"] == reason
+    docs = (ROOT / "docs" / "prepare.md").read_text(encoding="utf-8")
+    table = docs.partition("| reason | |\n|---|---|\n")[2].partition("\n\n")[0]
+    told = {*reasons.values(), "no face N", "eyes closed"} - {""}
+    assert {line.split("`")[1] for line in table.splitlines()} == told
 
 
 def test_of_several_faces_one_is_said(run, face, tmp_path):
@@ -247,9 +277,24 @@ def test_many_are_named_in_part(run, face, tmp_path):
 
 def test_where_none_is_left(run, tmp_path):
     outcome = run({"wall.png": Image.new("RGB", (60, 60), "grey")}, ["wall.png,0,0"], ok=False)
-    refused(outcome, "none of the 1 frames can be used", "me.frames.csv")
+    refused_after_work(outcome, "none of the 1 frames can be used", "me.frames.csv", "no data file was written")
     assert "kept 0 of 1 frames" in outcome.out and report(tmp_path)[0]["left_out"] == "no face"
     assert files_in(tmp_path) == {"frames/wall.png", "labels.csv", "me.frames.csv"}
+
+
+def test_after_none_was_left_it_can_be_tried_again(run, face, tmp_path):
+    run({"a.png": Image.new("RGB", (60, 60), "grey")}, ["a.png,0,0"], ok=False)
+    run({"a.png": face}, None)
+    assert report(tmp_path)[0]["row"] == "0"
+
+
+def test_where_none_is_left_an_older_file_stays_with_its_report(run, face, tmp_path):
+    run({"a.png": face}, ["a.png,0,0"])
+    before = [(tmp_path / name).read_bytes() for name in ("me.h5", "me.frames.csv")]
+    outcome = run({"a.png": Image.new("RGB", (60, 60), "grey")}, None, "--overwrite", ok=False)
+    refused_after_work(outcome, "none of the 1 frames can be used", "me.h5 stays as it was")
+    assert "1  no face: a.png" in outcome.out
+    assert [(tmp_path / name).read_bytes() for name in ("me.h5", "me.frames.csv")] == before
 
 
 def test_the_least_sharpness_can_be_said(run, face, tmp_path):
@@ -298,8 +343,8 @@ def label_at(time, line=2) -> FrameLabel:
 def frames_at(video: Path, *times) -> list[tuple[str, int]]:
     """The times in the order in which they came, with the number of each one's frame."""
     labels = [label_at(time, line) for line, time in enumerate(times, 2)]
-    found = labelled_frames.labelled_frames(video, labels, "labels.csv")
-    return [(label.frame, round((picture.mean() - 10) / 30)) for label, picture in found]
+    with labelled_frames.labelled_frames(video, labels, "labels.csv") as found:
+        return [(label.frame, round((picture.mean() - 10) / 30)) for label, picture in found]
 
 
 def test_the_frame_that_is_nearest(stripes):
@@ -326,12 +371,23 @@ def test_times_that_are_none(stripes, times, words):
         frames_at(stripes, *times)
 
 
-def test_what_is_no_video(run, tmp_path):
-    (tmp_path / "talk.mp4").write_text("no video")
-    refused(run(None, ["0,0,0"], "--frames", tmp_path / "talk.mp4", ok=False), "--frames", "talk.mp4")
-    (tmp_path / "talk.mp4").write_bytes(b"")
-    refused(run(None, None, "--frames", tmp_path / "talk.mp4", ok=False), "--frames", "talk.mp4")
+@pytest.mark.parametrize("line", ["0,0,0", "a.png,0,0"])
+def test_what_is_no_video(run, tmp_path, line):
+    talk = tmp_path / "talk.mp4"
+    talk.write_text("no video")
+    refused(run(None, [line], "--frames", talk, ok=False), "--frames", "talk.mp4 cannot be read as a video")
+    talk.write_bytes(b"")
+    refused(run(None, None, "--frames", talk, ok=False), "--frames", "talk.mp4 is empty")
     assert not (tmp_path / "me.h5").exists()
+
+
+def test_a_time_far_beyond_the_end_is_said_before_the_work(run, stripes):
+    refused(run(None, ["0,0,0", "3600,0,0"], "--frames", stripes, ok=False), "line 3: 3600 s is beyond the end")
+
+
+def test_without_pyav_it_is_said_how_to_get_it(run, stripes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    refused(run(None, ["0,0,0"], "--frames", stripes, ok=False), "PyAV", "requirements-vision.txt")
 
 
 def test_a_talk_with_a_blink(run, tmp_path):
@@ -400,14 +456,14 @@ def test_frames_that_are_not_there(run, tmp_path):
 
 
 def test_nothing_is_replaced_unasked(run, face, tmp_path):
-    for name in ("me.h5", "me.frames.csv"):
-        (tmp_path / name).write_text("mine")
-        refused(run({"a.png": face}, ["a.png,0,0"], ok=False), f"{name} exists", "--overwrite")
-        assert (tmp_path / name).read_text() == "mine"
-        (tmp_path / name).unlink()
-    run(None, None)
-    assert_one_line(run(None, None, ok=False), "me.h5 exists", "--overwrite")
-    assert_one_line(run(None, None, "--output", tmp_path / "a.h5" / "b.h5", "--labels", "x", ok=False), "--labels")
+    run({"a.png": face}, ["a.png,0,0"])
+    (tmp_path / "me.h5").write_text("mine")
+    before = (tmp_path / "me.frames.csv").read_bytes()
+    refused(run(None, None, ok=False), "me.h5 exists", "--overwrite")
+    assert (tmp_path / "me.h5").read_text() == "mine" and (tmp_path / "me.frames.csv").read_bytes() == before
+    refused(run(None, None, "--output", tmp_path / "a.h5" / "b.h5", "--labels", "x", ok=False), "--labels")
+    os.link(tmp_path / "labels.csv", tmp_path / "labels.frames.csv")
+    refused(run(None, None, "--output", tmp_path / "labels.h5", ok=False), "what --labels gives")
     os.link(tmp_path / "labels.csv", tmp_path / "labels.h5")
     refused(run(None, None, "--output", tmp_path / "labels.h5", "--overwrite", ok=False), "what --labels gives")
 
@@ -425,4 +481,6 @@ def test_half_a_file_is_none(run, face, tmp_path, monkeypatch, interruption):
 
 
 def test_without_opencv_it_is_said_how_to_get_it(run, face, no_opencv):
-    refused(run({"a.png": face}, ["a.png,0,0"], ok=False), "OpenCV", "requirements-vision.txt")
+    outcome = run({"a.png": face}, ["a.png,0,0"], ok=False)
+    refused(outcome, "OpenCV", "requirements-vision.txt")
+    assert "--mask" not in outcome.err

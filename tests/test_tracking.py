@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from command_runs import ROOT
 from PIL import Image
-from rendered_video import BLINKS_SEC, FRAMES_PER_SEC
 
+from benchmarks.rendered_video import BLINKS_SEC, FRAMES_PER_SEC
 from vaegaze.config import UserError
 from vaegaze.data.eyes import eyes_about
 from vaegaze.data.tracking import AHEAD, RAMP, follow_eyes, movement

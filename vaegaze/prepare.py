@@ -12,8 +12,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, option, plain
 from vaegaze.data.blinks import CLOSED_BELOW, eye_openness
-from vaegaze.data.eyes import EyesNotFound, find_eyes
+from vaegaze.data.eyes import EyesNotFound, find_eyes, opencv
 from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
 from vaegaze.data.geometry import canvas_camera, eye_circles, rolled
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
@@ -117,50 +116,53 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     output = Path(params.output)
     report = output.with_suffix(REPORT_SUFFIX)
     read = {"--frames": params.frames, "--labels": params.labels}
-    for path in (output, report):
-        refuse_output(path, "--output", overwrite=overwrite, inputs=read)
+    refuse_output(output, "--output", overwrite=overwrite, inputs=read)
+    refuse_output(report, "--output", overwrite=True, inputs=read)  # it goes with the data file, or tells why none is
+    opencv(instead="")  # needed for every frame
     labels = read_labels(params.labels)
-    print(plain(f"{params.labels}: {len(labels)} frames"))
-    if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
-        print(plain(f"⚠️ {others} more pictures in {params.frames} are in no line of it"))
-    if not any(label.head.any() for label in labels):
-        print(f"every head is taken as facing the camera: {' and '.join(HEAD)} are 0 or not there")
-
-    with atomic_path(output) as temporary:
-        fates = write_person(temporary, params, labels)
-        write_text(report, report_text(fates))
+    with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
+        print(plain(f"{params.labels}: {len(labels)} frames"))
+        if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
+            print(plain(f"⚠️ {others} more pictures in {params.frames} are in no line of it"))
+        if not any(label.head.any() for label in labels):
+            print(f"every head is taken as facing the camera: {' and '.join(HEAD)} are 0 or not there")
+        fates = write_person(temporary, params, frames, len(labels))
         print("\n".join(map(plain, summary(fates))))
-        kept = sum(fate.row is not None for fate in fates)
+        kept, replaces = sum(fate.row is not None for fate in fates), output.exists()
+        if kept or not replaces:  # else the report there is that of the data file, which stays
+            write_text(report, report_text(fates))
         if not kept:
-            raise UserError(f"none of the {len(fates)} frames can be used: see {report}; no data file was written")
+            outcome = f"{output} stays as it was" if replaces else f"see {report}; no data file was written"
+            raise UserError(f"none of the {len(fates)} frames can be used: {outcome}")
     print(plain(f"✅ {output}: {kept} frames of {params.person_id}, {params.size} × {params.size} px"))
     print(plain(f"   {report}: what became of each frame"))
-    print(f"look:  python -m vaegaze.inspect {shlex.quote(str(output))}")
+    print(f"look:  python -m vaegaze.inspect {shlex.quote(typed_path(output))}")
     print(f"train: {training_command(output, params.person_id, kept)}")
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------
 
 
-def write_person(path: Path, params: PrepareParams, labels: Sequence[FrameLabel]) -> list[Fate]:
-    """The person's usable frames as an HDF5 file in the upstream layout; what became of each, as they came."""
+def write_person(
+    path: Path, params: PrepareParams, frames: Iterable[tuple[FrameLabel, np.ndarray | Unusable]], count: int
+) -> list[Fate]:
+    """The usable ones of `count` frames as an HDF5 file in the upstream layout; what became of each, as they came."""
     fates, angles = [], []
-    with h5py.File(path, "w") as file, progress_bar("preparing", len(labels)) as bar:
+    with h5py.File(path, "w") as file, progress_bar("preparing", count) as bar:
         group = file.create_group(params.person_id)
-        pixels, parsing = create_frames(group, len(labels), params.size)
-        with closing(labelled_frames(params.frames, labels, params.labels)) as frames:
-            for label, picture in frames:
-                try:
-                    if isinstance(picture, Unusable):
-                        raise picture
-                    sample = prepare_frame(picture, label, params)
-                    row = len(angles)
-                    pixels[row], parsing[row] = sample.pixels, sample.face_parsing
-                    angles.append([*sample.gaze, *sample.head])
-                    fates.append(Fate(label, row))
-                except Unusable as reason:
-                    fates.append(Fate(label, None, reason))
-                bar.update()
+        pixels, parsing = create_frames(group, count, params.size)
+        for label, picture in frames:
+            try:
+                if isinstance(picture, Unusable):
+                    raise picture
+                sample = prepare_frame(picture, label, params)
+                row = len(angles)
+                pixels[row], parsing[row] = sample.pixels, sample.face_parsing
+                angles.append([*sample.gaze, *sample.head])
+                fates.append(Fate(label, row))
+            except Unusable as reason:
+                fates.append(Fate(label, None, reason))
+            bar.update()
         for dataset in (pixels, parsing):
             dataset.resize(len(angles), axis=0)
         group.create_dataset("labels", data=np.array(angles, dtype="f4").reshape(-1, 4))
@@ -232,9 +234,16 @@ def report_text(fates: Sequence[Fate]) -> str:
 def training_command(output: Path, person_id: str, kept: int) -> str:
     """Fine-tuning on so many frames, some of them held out."""
     held_out = math.ceil(HELD_OUT_SHARE * kept) if kept > 1 else 0
-    flags = ["--config", "configs/finetune/finetune_gazecapture.yaml", "--use_gazecapture", "--hdf_path", str(output)]
-    flags += ["--person_id", person_id, "--num_samples", str(min(TRAINED_ON, kept - held_out))]
+    flags = ["--config", "configs/finetune/finetune_gazecapture.yaml", "--use_gazecapture"]
+    flags += ["--hdf_path", typed_path(output)]
+    flags += [f"--person_id={person_id}"] if person_id.startswith("-") else ["--person_id", person_id]
+    flags += ["--num_samples", str(min(TRAINED_ON, kept - held_out))]
     return f"python oneshot_training.py {shlex.join(flags)}"
+
+
+def typed_path(path: Path) -> str:
+    """As it would be typed: never taken for a flag."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +25,23 @@ class Unusable(Exception):
         self.kind, self.detail = kind, detail
 
 
+@contextmanager
 def labelled_frames(
     frames: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path
-) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+) -> Iterator[Iterator[tuple[FrameLabel, np.ndarray | Unusable]]]:
     """Each label once, with its picture (H, W, 3) uint8: a folder's in the labels' order, a video's in order of time.
 
-    UserError, which names the line in the CSV file, where a label has no frame, or another label has the same.
+    UserError, which names the line in the CSV file, where a label has no frame, or another label has the same: at once,
+    as far as that is seen before a video's frames are gone through.
     """
     if Path(frames).is_dir():
-        return _of_folder(Path(frames), labels, csv_path)
-    if Path(frames).is_file():
-        return _of_video(Path(frames), labels, csv_path)
-    what = "is no plain file" if Path(frames).exists() else "does not exist"
-    raise UserError(f"--frames: {frames} {what}; give a folder of pictures, or a video")
+        yield _of_folder(_pictures(Path(frames), labels, csv_path))
+    elif Path(frames).is_file():
+        with open_video(frames, "--frames") as video:
+            yield _of_video(video, _timed(labels, csv_path, video), csv_path)
+    else:
+        what = "is no plain file" if Path(frames).exists() else "does not exist"
+        raise UserError(f"--frames: {frames} {what}; give a folder of pictures, or a video")
 
 
 def unlabelled_pictures(folder: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> int:
@@ -46,10 +51,8 @@ def unlabelled_pictures(folder: str | Path, labels: Sequence[FrameLabel], csv_pa
     return sum(os.path.realpath(path) not in labelled for path in pictures)  # which takes links in a circle
 
 
-def _of_folder(
-    folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path
-) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
-    for path, label in _pictures(folder, labels, csv_path).items():
+def _of_folder(pictures: dict[Path, FrameLabel]) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+    for path, label in pictures.items():
         try:
             yield label, read_picture(path, "--frames").rgb()
         except UserError as error:
@@ -83,35 +86,24 @@ def _inside(folder: Path, name: str, where: str) -> Path:
 
 
 def _of_video(
-    path: Path, labels: Sequence[FrameLabel], csv_path: str | Path
-) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
+    video: VideoReader, timed: Sequence[tuple[float, FrameLabel]], csv_path: str | Path
+) -> Iterator[tuple[FrameLabel, np.ndarray]]:
     """Of each time the frame that is nearest to it."""
-    wanted = deque(
-        sorted(((_seconds(label, f"{csv_path}, line {label.line}"), label) for label in labels), key=_by_time)
-    )
-
-    def beyond(time_sec: float, label: FrameLabel, end_sec: float) -> UserError:
-        return UserError(f"{csv_path}, line {label.line}: {label.frame} s is beyond the end of {path}, {end_sec:.2f} s")
-
-    with open_video(path, "--frames") as video:
-        if video.frame_count is not None:
-            stated_sec = video.frame_count / video.frames_per_sec
-            if wanted[-1][0] > stated_sec + SECONDS_OFF:  # said before the work, not after it
-                raise beyond(*wanted[-1], stated_sec)
-        for frame, until_sec in _with_ends(video):
-            taken_by: FrameLabel | None = None
-            while wanted[0][0] <= until_sec:
-                _, label = wanted.popleft()
-                if taken_by is not None:
-                    raise UserError(
-                        f"{csv_path}, line {label.line}: {label.frame} s is the same frame of the video as "
-                        f"{taken_by.frame} s in line {taken_by.line}; leave out one"
-                    )
-                yield label, frame.pixels
-                taken_by = label
-                if not wanted:
-                    return
-        raise beyond(*wanted[0], until_sec)
+    wanted = deque(timed)
+    for frame, until_sec in _with_ends(video):
+        taken_by: FrameLabel | None = None
+        while wanted[0][0] <= until_sec:
+            _, label = wanted.popleft()
+            if taken_by is not None:
+                raise UserError(
+                    f"{csv_path}, line {label.line}: {label.frame} s is the same frame of the video as "
+                    f"{taken_by.frame} s in line {taken_by.line}; leave out one"
+                )
+            yield label, frame.pixels
+            taken_by = label
+            if not wanted:
+                return
+    raise _beyond(wanted[0][1], csv_path, video, until_sec)
 
 
 def _with_ends(video: VideoReader) -> Iterator[tuple[Frame, float]]:
@@ -124,8 +116,20 @@ def _with_ends(video: VideoReader) -> Iterator[tuple[Frame, float]]:
     yield before, before.time_sec + 1 / video.frames_per_sec
 
 
-def _by_time(timed: tuple[float, FrameLabel]) -> tuple[float, int]:
-    return timed[0], timed[1].line
+def _timed(labels: Sequence[FrameLabel], csv_path: str | Path, video: VideoReader) -> list[tuple[float, FrameLabel]]:
+    """The labels with their times in seconds, in order of time; none far beyond the end that the video states."""
+    timed = [(_seconds(label, f"{csv_path}, line {label.line}"), label) for label in labels]
+    timed.sort(key=lambda each: (each[0], each[1].line))
+    if video.frame_count is not None:
+        stated_sec = video.frame_count / video.frames_per_sec
+        if timed[-1][0] > stated_sec + SECONDS_OFF:  # said before the work, not after it
+            raise _beyond(timed[-1][1], csv_path, video, stated_sec)
+    return timed
+
+
+def _beyond(label: FrameLabel, csv_path: str | Path, video: VideoReader, end_sec: float) -> UserError:
+    where = f"{csv_path}, line {label.line}"
+    return UserError(f"{where}: {label.frame} s is beyond the end of {video.path}, {end_sec:.2f} s")
 
 
 def _seconds(label: FrameLabel, where: str) -> float:

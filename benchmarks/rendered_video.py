@@ -26,6 +26,11 @@ class RenderedVideo:
     openness: np.ndarray  # (N,) 1 open..0 closed
     frames_per_sec: float = FRAMES_PER_SEC
 
+    def take(self, rows) -> "RenderedVideo":
+        """Some of the frames, with what is true of them."""
+        arrays = (self.frames, self.gaze, self.head, self.eyes, self.openness)
+        return RenderedVideo(*(array[rows] for array in arrays), self.frames_per_sec)
+
 
 def rendered_video(
     width_px: int = 480, height_px: int = 360, face_px: int = 256, seconds: float = 3.0, number: int = 2
