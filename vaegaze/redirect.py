@@ -90,8 +90,8 @@ def load_subject(params: RedirectParams, size_px: int) -> Photo:
         height, width = photo.mask.shape
         found = "found" if params.mask is None else "by the mask"
         print(plain(f"{params.image}: {width}×{height} px, eyes {found} {eyes_text(photo)}"))
-        if photo.ignored_specks:
-            print(f"⚠️ Ignored {photo.ignored_specks} specks of the mask")
+        for note in photo.notes:
+            print(note)
         return photo
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     if params.index >= total:

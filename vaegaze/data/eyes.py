@@ -226,7 +226,7 @@ def _what_was_seen(faces: list[_Face]) -> str:
         return "shows no face that is upright and seen from the front"
     largest = max(faces, key=lambda face: face.width)
     place = _point((largest.left + largest.width / 2, largest.top + largest.width / 2))
-    return f"shows a face at {place}, but not two open eyes in it (closed, covered, or turned away?)"
+    return f"shows a face at {place}, but not two open eyes in it (closed, covered, askew, or turned away?)"
 
 
 def _point(point) -> str:
