@@ -22,6 +22,7 @@ from vaegaze.data.tracking import FollowedFrame
 from vaegaze.data.video import Frame, VideoWriter
 from vaegaze.drawing import encode_reference
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.progress import STOPPING
 from vaegaze.redirect_config import with_camera_in_angles
 
 av, cv2 = pytest.importorskip("av"), pytest.importorskip("cv2")
@@ -46,14 +47,14 @@ def talk(talking, tmp_path_factory):
 
 
 @pytest.fixture
-def run(base, capsys):
+def run(base, capfd):
     """The command on the tiny model; returns how it ended."""
 
     def run(*flags, ok=True):
         with process_restored():
             torch.set_num_threads(1)
             code = redirect.main(["--checkpoint", str(base), "--device", "cpu", *map(str, flags)])
-        captured = capsys.readouterr()
+        captured = capfd.readouterr()
         outcome = Outcome(code, captured.out, captured.err)
         assert (code == 0) is ok, outcome
         return outcome
@@ -142,7 +143,7 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
     monkeypatch.setattr(redirect_video, "redraw", interrupted)
     output = tmp_path / "out.mp4"
     outcome = run("--video", talk, *LOOK, "--output", output, ok=False)
-    assert outcome.code == 128 + signum
+    assert outcome.code == 128 + signum and STOPPING in outcome.err
     assert f"stopped by {signum.name}; {output} holds the first 16 frames" in outcome.err
     assert len(read(output)[0]) == 16 and 0.5 < sound_of(output)[-1][0] < 0.7
     assert files_in(tmp_path) == {"out.mp4"}
