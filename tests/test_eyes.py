@@ -82,6 +82,8 @@ def test_of_several_faces_one_is_said(face):
     with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3; give --face 1 to 2"):
         find_eyes(twice, "me.jpg", face=3)
     assert off(find_eyes(picture, "me.jpg", face=1), expected) < NEAR_PX
+    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
+        find_eyes(picture, "me.jpg", face=2)
 
 
 def test_eyes_that_cannot_be_seen(face):
