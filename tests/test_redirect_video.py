@@ -262,7 +262,8 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         ((*VIDEO, *LOOK, "--output", "out.gif"), ["out.gif does not fit --video", ".mp4, .mov or .mkv"]),
         ((*VIDEO, *OUT), ["redirect_params.gaze", "needed"]),
         (("--image", "a.png", *LOOK, "--compare", "--output", "a.png"), ["--compare", "it is for videos"]),
-        ((*VIDEO, "--gaze", "camara", *OUT), ["--gaze"]),
+        ((*VIDEO, "--gaze", "kamera", *OUT), ["--gaze: got 'kamera'", "PITCH YAW in radians, or the word camera"]),
+        ((*VIDEO, "--gaze=kamera", *OUT), ["--gaze: got 'kamera'", "or the word camera"]),
     ],
 )
 def test_what_is_wrong_is_one_line(run, flags, words, tmp_path, monkeypatch):
@@ -307,4 +308,9 @@ def test_without_the_packages_it_is_said_how_to_get_them(run, talk, tmp_path, mo
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
     assert outcome.code == 2 and "pip install -r requirements-vision.txt" in outcome.err
-    assert "--mask" not in outcome.err and not files_in(tmp_path)
+    assert "--mask" not in outcome.err and "photo" not in outcome.err and not files_in(tmp_path)
+
+
+def test_without_opencv_no_model_is_loaded_first(run, tmp_path, no_opencv):
+    flags = ("--checkpoint", tmp_path / "none.pth", *VIDEO, *LOOK, "--output", tmp_path / "out.mp4")
+    assert_one_line(run(*flags, ok=False), "finding the eyes in a picture needs OpenCV: pip install")
