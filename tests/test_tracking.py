@@ -9,7 +9,7 @@ from rendered_video import BLINKS_SEC, FRAMES_PER_SEC
 from vaegaze.config import UserError
 from vaegaze.data import eyes as eyes_module
 from vaegaze.data.eyes import eyes_about
-from vaegaze.data.tracking import AHEAD, FIND_AGAIN_EVERY, RAMP, WAIT_FOR_FACE, follow_eyes, movement
+from vaegaze.data.tracking import AHEAD, FIND_AGAIN_EVERY, RAMP, WAIT_FOR_FACE_SEC, follow_eyes, movement
 from vaegaze.data.video import Frame
 
 pytest.importorskip("cv2")
@@ -106,13 +106,13 @@ def test_the_face_that_was_said_may_come_a_little_later(talking):
     assert np.linalg.norm(np.stack(eyes[FIND_AGAIN_EVERY:]) - there[FIND_AGAIN_EVERY:], axis=-1).mean() < NEAR_PX
 
 
-@pytest.mark.parametrize("count", [7, WAIT_FOR_FACE + 2 * AHEAD])
+@pytest.mark.parametrize("count", [7, 45])
 def test_a_face_that_never_comes(talking, count):
     given = []
     frames = (given.append(each) or each for each in video(talking.frames[:count]))
     with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
         list(follow_eyes(frames, "talk.mp4", face=2))
-    assert len(given) <= WAIT_FOR_FACE + FIND_AGAIN_EVERY
+    assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + FIND_AGAIN_EVERY
 
 
 def test_a_face_is_searched_for_now_and_then_and_once(talking, monkeypatch):

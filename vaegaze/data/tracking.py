@@ -19,7 +19,7 @@ from vaegaze.data.video import Frame
 
 AHEAD = 10  # frames that are looked ahead
 FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames, while the eyes are followed, and while they are not
-WAIT_FOR_FACE = 25  # frames from the first face on, in which that of the number that was said may still come
+WAIT_FOR_FACE_SEC = 1.0  # from the first face on, in which that of the number that was said may still come
 LOST_AFTER = 50  # frames in which they were not found once
 FADE, RECENT = 25, 75  # frames, in which the weight of what was found falls to a third, and to nothing
 OFF = 0.12  # distances of the eyes; what was found farther from the median is not believed
@@ -95,8 +95,8 @@ class _Follower:
         self._finds: deque[_Find] = deque(maxlen=4 * FADE)
         self._openness: deque[float] = deque(maxlen=MEMORY)
         self._runs = 0
-        self._first_refused = 0  # number of the frame
         self.refusal: EyesNotFound | None = None  # as long as the frames have shown too few faces
+        self._refused_since_sec = math.inf
 
     def look_at(self, frame: Frame) -> _Sight:
         last = self._last
@@ -154,9 +154,8 @@ class _Follower:
         try:
             eyes = eyes_of(faces, f"{self._name} at {sight.frame.time_sec:.2f} s", self._face)
         except EyesNotFound as error:
-            if self.refusal is None:
-                self._first_refused = sight.number
-            if self._face is None or sight.number - self._first_refused >= WAIT_FOR_FACE:
+            self._refused_since_sec = min(self._refused_since_sec, sight.frame.time_sec)
+            if self._face is None or sight.frame.time_sec - self._refused_since_sec >= WAIT_FOR_FACE_SEC:
                 raise
             self.refusal = error
             return None
