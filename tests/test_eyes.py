@@ -82,6 +82,8 @@ def test_of_several_faces_one_is_said(face):
     with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3; give --face 1 to 2"):
         find_eyes(twice, "me.jpg", face=3)
     assert off(find_eyes(picture, "me.jpg", face=1), expected) < NEAR_PX
+    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
+        find_eyes(picture, "me.jpg", face=2)
 
 
 def test_eyes_that_cannot_be_seen(face):
@@ -91,7 +93,7 @@ def test_eyes_that_cannot_be_seen(face):
         for x, y in expected[covered].round().astype(int):
             hidden[y - 14 : y + 14, x - 16 : x + 16] = hidden[y + 27 : y + 28, x - 16 : x + 16]
         with pytest.raises(
-            UserError, match=r"me\.jpg shows a face at \(\d+, \d+\), but not two open eyes.*--mask"
+            UserError, match=r"me\.jpg shows a face at \(\d+, \d+\), but not two open eyes in it .*askew.*--mask"
         ) as error:
             find_eyes(hidden, "me.jpg")
         assert "\n" not in str(error.value)
@@ -171,13 +173,22 @@ def test_a_turned_heads_mask_is_narrower():
     assert (turned.eye_masks != frontal.eye_masks).any()
 
 
+def test_fine_tuning_on_closed_eyes_warns(world, talking, tmp_path):
+    pytest.importorskip("cv2")
+    Image.fromarray(talking.frames[24]).save(tmp_path / "me.png")
+    config = ("--config", ROOT / "configs" / "finetune" / "finetune_photo.yaml", "--mask", "auto", "--gaze", 0, 0)
+    outcome = command(*world.photo_flags, *config, "--image", tmp_path / "me.png", "--dry_run", "--save_dir", tmp_path)
+    assert outcome.code == 0, outcome
+    assert "⚠️ The eyes look closed: if they are, give a photo with open eyes\n" in outcome.out
+
+
 def test_fine_tuning_on_a_photo_without_a_mask(world, tmp_path):
     pytest.importorskip("cv2")
     config = ("--config", ROOT / "configs" / "finetune" / "finetune_photo.yaml", "--mask", "auto")
     photo = (*config, "--image", PHOTO, "--gaze", 0, 0, "--num_steps", 2)
     outcome = command(*world.photo_flags, *photo, "--save_dir", tmp_path)
     assert outcome.code == 0, outcome
-    assert "👁️ Eyes found at (203, 101) and at (248, 103)" in outcome.out
+    assert "👁️ Eyes found at (203, 101) and at (248, 103)" in outcome.out and "closed" not in outcome.out
     changed = (
         np.asarray(Image.open(tmp_path / "astronaut" / "photo_result.png")) != np.asarray(Image.open(PHOTO))
     ).any(-1)

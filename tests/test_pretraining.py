@@ -31,6 +31,7 @@ from vaegaze.pretraining import (
     pretraining_steps,
 )
 from vaegaze.pretraining_batches import render_batch
+from vaegaze.progress import STOPPING
 
 STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
 PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
@@ -318,7 +319,7 @@ def test_a_signal_to_the_whole_group_saves(command, tmp_path):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 143 and b"Traceback" not in err, err
+    assert process.returncode == 143 and b"Traceback" not in err and err.count(STOPPING.encode()) == 1, err
     assert (tmp_path / "run" / "resume.pth").exists()
 
 

@@ -355,7 +355,7 @@ def test_the_angles_stand_below(run, photo, tmp_path):
     for frame, plain, caption in zip(
         frames_of(tmp_path / "out.apng"),
         frames_of(tmp_path / "plain.apng"),
-        ("pitch +0.30, yaw -0.40", "pitch +0.00, yaw +0.00"),
+        ("pitch +0.30, yaw -0.40 rad", "pitch +0.00, yaw +0.00 rad"),
     ):
         assert frame.shape == (320 + CAPTION_PX, 320, 3)
         assert (frame == captioned(plain, caption)).all() and (frame[320:] < 128).any()

@@ -29,6 +29,7 @@ from conftest import SIZE_PX, make_tiny_model
 from vaegaze import oneshot
 from vaegaze.data.synthetic import write_hdf5
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.progress import STOPPING
 
 # --- A run that is there already --------------------------------------------------------------------------------------
 
@@ -347,6 +348,7 @@ def test_a_process_is_interrupted_and_resumed(signum, code, world, tmp_path):
     process.send_signal(signum)
     _, err = process.communicate(timeout=300)
     assert process.returncode == code and b"Traceback" not in err, err
+    assert err.count(STOPPING.encode()) == 1
     assert (folder / "resume.pth").exists() and not (folder / "finetuned_model.pth").exists()
 
     assert command(*flags, "--save_dir", tmp_path / "a", "--resume").code == 0

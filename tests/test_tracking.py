@@ -7,8 +7,9 @@ from PIL import Image
 
 from benchmarks.rendered_video import BLINKS_SEC, FRAMES_PER_SEC
 from vaegaze.config import UserError
+from vaegaze.data import eyes as eyes_module
 from vaegaze.data.eyes import eyes_about
-from vaegaze.data.tracking import AHEAD, RAMP, follow_eyes, movement
+from vaegaze.data.tracking import AHEAD, FIND_AGAIN_EVERY, RAMP, WAIT_FOR_FACE_SEC, follow_eyes, movement
 from vaegaze.data.video import Frame
 
 pytest.importorskip("cv2")
@@ -91,8 +92,36 @@ def test_of_two_faces_one_is_said_and_kept(talking):
     left, right = (np.stack([each.eyes for each in follow(both, face=face)]) for face in (1, 2))
     assert np.linalg.norm(left - (talking.eyes[:12] - (60, 0)), axis=-1).mean() < NEAR_PX
     assert np.linalg.norm(right - (talking.eyes[30:42] + np.array([width - 180, 0])), axis=-1).mean() < NEAR_PX
-    with pytest.raises(UserError, match="no face 3"):
+    with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3; give --face 1 to 2"):
         follow(both, face=3)
+
+
+def test_the_face_that_was_said_may_come_a_little_later(talking):
+    width = talking.frames.shape[2]
+    both = np.concatenate([talking.frames[:12], talking.frames[30:42]], axis=2)
+    both[:2, :, width:] = 128
+    eyes = [each.eyes for each in follow(both, face=2)]
+    assert all(each is None for each in eyes[:FIND_AGAIN_EVERY])
+    there = talking.eyes[30:42] + np.array([width, 0])
+    assert np.linalg.norm(np.stack(eyes[FIND_AGAIN_EVERY:]) - there[FIND_AGAIN_EVERY:], axis=-1).mean() < NEAR_PX
+
+
+@pytest.mark.parametrize("count", [7, 45])
+def test_a_face_that_never_comes(talking, count):
+    given = []
+    frames = (given.append(each) or each for each in video(talking.frames[:count]))
+    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
+        list(follow_eyes(frames, "talk.mp4", face=2))
+    assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + FIND_AGAIN_EVERY
+
+
+def test_a_face_is_searched_for_now_and_then_and_once(talking, monkeypatch):
+    searched, search = [], eyes_module._faces_with_eyes
+    monkeypatch.setattr(eyes_module, "_faces_with_eyes", lambda picture: searched.append(picture) or search(picture))
+    frames = talking.frames[:12].copy()
+    frames[: 2 * FIND_AGAIN_EVERY] = 128
+    assert [each.eyes is not None for each in follow(frames)] == [False] * 6 + [True] * 6
+    assert len(searched) == 3
 
 
 @pytest.mark.parametrize("eye_distance_px", [45, 180])

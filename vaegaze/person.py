@@ -102,8 +102,8 @@ def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
     if given.mask_path is None:
         print(f"👁️ Eyes found {eyes_text(picture)}")
     print(f"✅ Aligned {width}×{height} px by its eyes: turned by {np.degrees(picture.roll_rad):.1f}°")
-    if picture.ignored_specks:
-        print(f"⚠️ Ignored {picture.ignored_specks} specks of the mask")
+    for note in picture.notes:
+        print(note)
     info = {
         "person_id": Path(given.image).stem,
         "seed": params.seed,

@@ -1,11 +1,14 @@
 """Long work in sight: a bar in a terminal, a line every few seconds elsewhere; and a clean stop on a signal."""
 
+import os
 import signal
 import sys
+from contextlib import suppress
 
 from tqdm import tqdm
 
 LINE_INTERVAL_SEC = 5.0
+STOPPING = "stopping after what is under way; Ctrl-C from now on ends it at once, and saves nothing more\n"
 
 
 def progress_bar(description: str, total: int | None, initial: int = 0, unit: str = "it") -> tqdm:
@@ -46,7 +49,7 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM only set a flag, which every long loop looks at; a second Ctrl-C ends the program at once."""
+    """Ctrl-C and SIGTERM only set a flag, which every long loop looks at, and say so; a second Ctrl-C ends it."""
 
     def __init__(self):
         self.received: int | None = None
@@ -54,6 +57,10 @@ class StopSignals:
             signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, frame) -> None:
+        if self.received is None:
+            line = "\n" * sys.stderr.isatty() + STOPPING  # below the bar
+            with suppress(OSError):  # nobody may read it any more
+                os.write(2, line.encode())  # print may be what was interrupted, and does not bear that
         self.received = signum
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -20,6 +20,7 @@ from vaegaze.command import run_command
 from vaegaze.config_flags import FlagParser, read_command
 from vaegaze.config_tree import UserError, plain
 from vaegaze.data import hdf5
+from vaegaze.data.eyes import opencv
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
 from vaegaze.data.pictures import as_image, rgb_over_white
 from vaegaze.data.safe_hdf5 import path_given_by
@@ -54,6 +55,8 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     output = Path(params.output)
     read = {f"--{name}": getattr(params, name) for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path")}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
+    if params.video is not None:
+        opencv(instead="")  # a mask is of no use there
     checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
     for note in checkpoint.notes:
         print(note)
@@ -90,8 +93,8 @@ def load_subject(params: RedirectParams, size_px: int) -> Photo:
         height, width = photo.mask.shape
         found = "found" if params.mask is None else "by the mask"
         print(plain(f"{params.image}: {width}×{height} px, eyes {found} {eyes_text(photo)}"))
-        if photo.ignored_specks:
-            print(f"⚠️ Ignored {photo.ignored_specks} specks of the mask")
+        for note in photo.notes:
+            print(note)
         return photo
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     if params.index >= total:
@@ -138,16 +141,16 @@ def write_sweep(
     height, width = frames[0].shape[:2]
     profile = photo.colour_profile if photo.original.shape[-1] >= 3 else None  # these pictures are RGB
     if params.sweep == "grid":
-        columns, count = [f"yaw {yaw:+.2f}" for yaw in GRID_YAWS_RAD], len(GRID_YAWS_RAD)
+        columns, count = [f"yaw {yaw:+.2f} rad" for yaw in GRID_YAWS_RAD], len(GRID_YAWS_RAD)
         rows = [
-            (f"pitch\n{pitch:+.2f}", frames[row * count : (row + 1) * count])
+            (f"pitch\n{pitch:+.2f} rad", frames[row * count : (row + 1) * count])
             for row, pitch in enumerate(GRID_PITCHES_RAD)
         ]
         write_picture(output, Image.fromarray(picture_sheet(columns, rows)), profile)
         print(f"✅ {output}: {len(frames)} gazes, {width}×{height} px each")
         return
     if params.label:
-        captions = [f"pitch {pitch:+.2f}, yaw {yaw:+.2f}" for pitch, yaw in gazes.round(2) + 0.0]  # −0 + 0 is 0
+        captions = [f"pitch {pitch:+.2f}, yaw {yaw:+.2f} rad" for pitch, yaw in gazes.round(2) + 0.0]  # −0 + 0 is 0
         frames = [captioned(frame, caption) for frame, caption in zip(frames, captions)]
     each_ms = frame_ms(params.sweep)
     write_animation(output, frames, each_ms, profile)

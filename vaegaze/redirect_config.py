@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaegaze import animations
-from vaegaze.config_tree import option
+from vaegaze.config_tree import UserError, option
 from vaegaze.data import video
 from vaegaze.sweeps import SWEEPS, sweep_gazes
 
@@ -137,13 +137,16 @@ class RedirectConfig:
 
 
 def with_camera_in_angles(argv: Sequence[str]) -> list[str]:
-    """The command line with `--gaze camera` written as `--gaze 0 0`."""
+    """The command line with `--gaze camera` written as `--gaze 0 0`. UserError for another word."""
     words: list[str] = []
     for word in argv:
         if word == f"--gaze={INTO_CAMERA}":
             words += ["--gaze", "0", "0"]
         elif word == INTO_CAMERA and words[-1:] == ["--gaze"]:
             words += ["0", "0"]
+        elif word.startswith("--gaze=") or (word.isalpha() and words[-1:] == ["--gaze"]):
+            got = word.removeprefix("--gaze=")
+            raise UserError(f"--gaze: got {got!r}; expected PITCH YAW in radians, or the word {INTO_CAMERA}")
         else:
             words.append(word)
     return words

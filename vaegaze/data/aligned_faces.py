@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaegaze.data.geometry import canvas_camera, eye_circles, rolled
-from vaegaze.data.masks import FEATHER_OF_CANVAS, SQUARE_FACTOR, pose_mask
+from vaegaze.data.geometry import rolled
+from vaegaze.data.masks import FEATHER_OF_CANVAS, pose_mask, pose_squares_in_photo
 from vaegaze.data.photo import AROUND_FACE, align
 from vaegaze.data.placement import draw, inverse, move, roll_of, scale_of
 
@@ -48,18 +48,10 @@ def paste_eyes(frame: np.ndarray, face: AlignedFace, drawn: np.ndarray, blend: f
     Pixels outside the eyes' squares are the frame's; inside the drawing comes in over a soft edge.
     """
     pasted, size_px = frame.copy(), len(drawn)
-    for x, y, radius in eye_circles(face.head, canvas_camera(size_px)):
-        half = SQUARE_FACTOR * radius
-        corners = move(inverse(face.to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
-        left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
-        right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int), frame.shape[1::-1])
-        if left >= right or top >= bottom:
-            continue
-        ys, xs = np.mgrid[top:bottom, left:right] + 0.5
-        off = abs(move(face.to_canvas, np.stack([xs, ys], axis=-1)) - (x, y)).max(axis=-1)  # canvas pixels
-        alpha = blend * np.clip((half - off) / (FEATHER_OF_CANVAS * size_px), 0, 1)[..., None]
-        to_window = inverse(face.to_canvas) - np.array([[0, 0, left], [0, 0, top]])
-        above, _ = draw(drawn, to_window, bottom - top, right - left)
-        below = frame[top:bottom, left:right]
-        pasted[top:bottom, left:right] = np.rint(below + alpha * (above.astype(np.float32) - below))
+    for window, depth in pose_squares_in_photo(frame.shape[:2], face.to_canvas, face.head, size_px):
+        alpha = blend * np.clip(depth / (FEATHER_OF_CANVAS * size_px), 0, 1)[..., None]
+        to_window = inverse(face.to_canvas) - np.array([[0, 0, window[1].start], [0, 0, window[0].start]])
+        above, _ = draw(drawn, to_window, *depth.shape)
+        below = frame[window]
+        pasted[window] = np.rint(below + alpha * (above.astype(np.float32) - below))
     return pasted

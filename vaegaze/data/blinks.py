@@ -10,9 +10,7 @@ EYE_DISTANCE_PX = 100  # in the view in which they are looked at; an eye is 42 p
 WIDTH_PX, HEIGHT_PX = 34, 20  # of the window about an eye's centre: within its corners, hardly more than the iris high
 MARGIN_PX = 3  # about the windows, for the blur
 BLUR_PX = 0.7
-CLOSED_BELOW = (
-    0.52  # 97 % of rendered open eyes, whoever they are and wherever they look, lie above, of shut ones below
-)
+CLOSED_BELOW = 0.52  # 97 % of rendered open eyes, whoever's and wherever they look, lie above, of shut ones below
 
 
 def eye_openness(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:

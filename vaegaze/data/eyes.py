@@ -64,20 +64,26 @@ def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.nda
     if not with_eyes:
         kind = "no two open eyes" if seen else "no face"
         raise EyesNotFound(name, kind, _what_was_seen(seen), "give --mask, or another photo")
-    if len(with_eyes) > 1 and face is None:
-        places = [f"{i} at {_point(each.eyes.mean(axis=0))}" for i, each in enumerate(with_eyes, 1)]
-        seen_faces = f"shows {len(with_eyes)} faces, {', '.join(places)}"
-        raise EyesNotFound(name, "several faces", seen_faces, "say which with --face N")
-    if face is not None and face > len(with_eyes):
-        shown = f"{len(with_eyes)} face{'s' if len(with_eyes) > 1 else ''}"
-        seen_faces = f"shows {shown} with eyes, no face {face}"
-        raise EyesNotFound(name, f"no face {face}", seen_faces, f"give --face 1 to {len(with_eyes)}")
-    return with_eyes[(face or 1) - 1].eyes
+    return eyes_of([each.eyes for each in with_eyes], name, face)
 
 
 def eyes_in(picture: np.ndarray) -> list[np.ndarray]:
     """The eyes (2, 2) of every face with eyes in a picture (H, W, 3) uint8, from left to right."""
     return [face.eyes for face in _faces_with_eyes(picture)[0]]
+
+
+def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
+    """The one among at least one pair of eyes (2, 2) that `find_eyes` takes, which says what is refused."""
+    if len(faces) > 1 and face is None:
+        places = [f"{i} at {_point(eyes.mean(axis=0))}" for i, eyes in enumerate(faces, 1)]
+        seen = f"shows {len(faces)} faces, {', '.join(places)}"
+        raise EyesNotFound(name, "several faces", seen, "say which with --face N")
+    if face is not None and face > len(faces):
+        shown, way_on = f"{len(faces)} faces", f"give --face 1 to {len(faces)}"
+        if len(faces) == 1:
+            shown, way_on = "1 face", "leave out --face"
+        raise EyesNotFound(name, f"no face {face}", f"shows {shown} with eyes, no face {face}", way_on)
+    return faces[(face or 1) - 1]
 
 
 def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
@@ -140,7 +146,7 @@ def opencv(instead: str = "give --mask PATH, or "):
 
         cascades = Path(cv2.data.haarcascades)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"finding the eyes in a photo needs OpenCV: {instead}{VISION_HINT}") from error
+        raise UserError(f"finding the eyes in a picture needs OpenCV: {instead}{VISION_HINT}") from error
     missing = [name for name in (*FACE_CASCADES, *EYE_CASCADES) if not (cascades / name).is_file()]
     if missing or not hasattr(cv2, "CascadeClassifier"):
         raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: {instead}{VISION_HINT}")
@@ -226,7 +232,7 @@ def _what_was_seen(faces: list[_Face]) -> str:
         return "shows no face that is upright and seen from the front"
     largest = max(faces, key=lambda face: face.width)
     place = _point((largest.left + largest.width / 2, largest.top + largest.width / 2))
-    return f"shows a face at {place}, but not two open eyes in it (closed, covered, or turned away?)"
+    return f"shows a face at {place}, but not two open eyes in it (closed, covered, askew, or turned away?)"
 
 
 def _point(point) -> str:

@@ -1,6 +1,7 @@
 """Eye masks: from a face parsing, from the head pose, and the soft edge with which a drawing is pasted."""
 
 import math
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -45,16 +46,27 @@ def pose_mask(head: np.ndarray, size_px: int, factor: float = SQUARE_FACTOR) -> 
 def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, size_px: int) -> np.ndarray:
     """(H, W) bool: the squares of `pose_mask` as they lie in a photo of this shape, which `to_canvas` aligns."""
     mask = np.zeros(shape, dtype=bool)
+    for window, depth in pose_squares_in_photo(shape, to_canvas, head, size_px):
+        mask[window] |= depth >= 0
+    return mask
+
+
+def pose_squares_in_photo(
+    shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, size_px: int
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Each of these squares that the photo shows: the rows and columns about it, and how deep in it their pixels lie.
+
+    The depth (h, w) is in pixels of the canvas, 0 on the square's edge and negative outside.
+    """
     for x, y, radius in eye_circles(head, canvas_camera(size_px)):
         half = SQUARE_FACTOR * radius
         corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
         left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
-        right, bottom = np.maximum(np.ceil(corners.max(axis=0)).astype(int), 0)
-        window = mask[top:bottom, left:right]  # a photo may have a hundred million pixels
-        ys, xs = np.mgrid[: window.shape[0], : window.shape[1]] + 0.5
-        on_canvas = move(to_canvas, np.stack([xs + left, ys + top], axis=-1))
-        window |= (abs(on_canvas - (x, y)) <= half).all(axis=-1)
-    return mask
+        right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int), shape[::-1])
+        if left < right and top < bottom:
+            ys, xs = np.mgrid[top:bottom, left:right] + 0.5  # a photo may have a hundred million pixels
+            off = abs(move(to_canvas, np.stack([xs, ys], axis=-1)) - (x, y)).max(axis=-1)
+            yield (slice(top, bottom), slice(left, right)), half - off
 
 
 def eye_mask(

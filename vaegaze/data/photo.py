@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vaegaze.config import UserError
+from vaegaze.data.blinks import CLOSED_BELOW, eye_openness
 from vaegaze.data.blobs import find_blobs, without_specks
 from vaegaze.data.eyes import find_eyes
 from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, rolled
@@ -36,7 +37,15 @@ class Photo:
     gaze: np.ndarray  # (2,) float32 pitch, yaw in radians as seen in the upright picture
     head: np.ndarray  # (2,) float32 the same
     ignored_specks: int = 0  # stray parts that were dropped from the mask
+    eyes_closed: bool = False  # as far as can be seen, of eyes that were found
     colour_profile: bytes | None = None  # ICC
+
+    @property
+    def notes(self) -> list[str]:
+        """A line about each thing that its user should know."""
+        specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
+        closed = ["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if self.eyes_closed else []
+        return specks + closed
 
     @property
     def roll_rad(self) -> float:
@@ -74,7 +83,8 @@ def load_photo(
     """
     picture = read_picture(image_path, "--image")
     rgb = picture.rgb()
-    gaze, head, specks = np.asarray(gaze, dtype=np.float32), np.asarray(head, dtype=np.float32), 0
+    gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray(head, dtype=np.float32)
+    specks, eyes_closed = 0, False
     if mask_path:
         mask = threshold(read_grey(mask_path, "--mask"))
         if mask.shape != rgb.shape[:2]:
@@ -86,6 +96,7 @@ def load_photo(
         to_canvas = align(eyes, head, size_px)
     else:
         eyes = find_eyes(rgb, f"--image: {image_path}", face)
+        eyes_closed = bool(eye_openness(rgb, eyes).mean() < CLOSED_BELOW)
         to_canvas = align(eyes, head, size_px)
         mask = pose_mask_in_photo(rgb.shape[:2], to_canvas, rolled(head, roll_of(to_canvas)), size_px)
     roll_rad = roll_of(to_canvas)
@@ -103,7 +114,9 @@ def load_photo(
         head=rolled(head, roll_rad).astype(np.float32)[None],
         indices=np.zeros(1, dtype=np.int64),
     )
-    return Photo(samples, rgb, picture.pixels, mask, eyes, to_canvas, gaze, head, specks, picture.colour_profile)
+    return Photo(
+        samples, rgb, picture.pixels, mask, eyes, to_canvas, gaze, head, specks, eyes_closed, picture.colour_profile
+    )
 
 
 def photo_of_frame(samples: Samples) -> Photo:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vaegaze.data.blinks import eye_openness
-from vaegaze.data.eyes import around, eyes_about, eyes_in, find_eyes, opencv
+from vaegaze.data.eyes import EyesNotFound, around, eyes_about, eyes_in, eyes_of, opencv
 from vaegaze.data.placement import chain, inverse, move, scale_of, similarity
 from vaegaze.data.video import Frame
 
 AHEAD = 10  # frames that are looked ahead
-FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames, while the eyes are followed, and while they are lost
+FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames, while the eyes are followed, and while they are not
+WAIT_FOR_FACE_SEC = 1.0  # from the first face on, in which that of the number that was said may still come
 LOST_AFTER = 50  # frames in which they were not found once
 FADE, RECENT = 25, 75  # frames, in which the weight of what was found falls to a third, and to nothing
 OFF = 0.12  # distances of the eyes; what was found farther from the median is not believed
@@ -49,16 +50,17 @@ class FollowedFrame:
 def follow_eyes(frames: Iterable[Frame], name: str, face: int | None = None) -> Iterator[FollowedFrame]:
     """The frames, all of one size, each with the eyes of one person. AHEAD frames are held back, and a few more kept.
 
-    It is the `face` of this number in the first frame that shows one; later on the one that is nearest. UserError,
+    It is the `face` of this number in the first frame that shows as many; later on the one that is nearest. UserError,
     about the video of this `name`, as from `find_eyes`, but not where there is no face.
     """
-    opencv(instead="")  # a mask is of no use here
     follower = _Follower(name, face)
     sights: deque[_Sight] = deque(maxlen=RAMP + 1 + AHEAD)  # the one that is due, those before it and those after
     for frame in frames:
         sights.append(follower.look_at(frame))
         if len(sights) > AHEAD:
             yield follower.settle(sights, len(sights) - 1 - AHEAD)
+    if follower.refusal is not None:
+        raise follower.refusal
     for due in range(max(len(sights) - AHEAD, 0), len(sights)):
         yield follower.settle(sights, due)
 
@@ -93,6 +95,8 @@ class _Follower:
         self._finds: deque[_Find] = deque(maxlen=4 * FADE)
         self._openness: deque[float] = deque(maxlen=MEMORY)
         self._runs = 0
+        self.refusal: EyesNotFound | None = None  # as long as the frames have shown too few faces
+        self._refused_since_sec = math.inf
 
     def look_at(self, frame: Frame) -> _Sight:
         last = self._last
@@ -103,8 +107,8 @@ class _Follower:
                 sight.run, sight.to_frame = last.run, chain(last.to_frame, motion)
         if sight.run and sight.number % FIND_EVERY == 0:
             self._keep(sight, eyes_about(frame.pixels, self._eyes(sight)))
-        elif not sight.run and (self._runs == 0 or sight.number % FIND_AGAIN_EVERY == 0):
-            eyes = self._find_face(frame)
+        elif not sight.run and sight.number % FIND_AGAIN_EVERY == 0:
+            eyes = self._find_face(sight)
             if eyes is not None:
                 self._runs += 1
                 sight.run, sight.to_frame = self._runs, np.eye(2, 3)
@@ -141,13 +145,22 @@ class _Follower:
         weights[off_px > OFF * np.linalg.norm(median[1] - median[0])] *= 1e-6
         return move(sight.to_frame, np.average(places, axis=0, weights=weights + 1e-12))
 
-    def _find_face(self, frame: Frame) -> np.ndarray | None:
-        faces = eyes_in(frame.pixels)
+    def _find_face(self, sight: _Sight) -> np.ndarray | None:
+        faces = eyes_in(sight.frame.pixels)
         if not faces:
             return None
-        if self._last_eyes is None:
-            return find_eyes(frame.pixels, f"{self._name} at {frame.time_sec:.2f} s", self._face)
-        return min(faces, key=lambda eyes: np.linalg.norm(eyes - self._last_eyes))
+        if self._last_eyes is not None:
+            return min(faces, key=lambda eyes: np.linalg.norm(eyes - self._last_eyes))
+        try:
+            eyes = eyes_of(faces, f"{self._name} at {sight.frame.time_sec:.2f} s", self._face)
+        except EyesNotFound as error:
+            self._refused_since_sec = min(self._refused_since_sec, sight.frame.time_sec)
+            if self._face is None or sight.frame.time_sec - self._refused_since_sec >= WAIT_FOR_FACE_SEC:
+                raise
+            self.refusal = error
+            return None
+        self.refusal = None
+        return eyes
 
 
 def movement(before: np.ndarray, after: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
