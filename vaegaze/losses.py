@@ -99,7 +99,26 @@ class VGGLoss(nn.Module):
 
     def forward(self, result: Tensor, wanted: Sequence[Tensor]) -> Tensor:
         """`wanted`: the taps of the pictures that the results are to be like."""
-        return sum(F.l1_loss(got, want) for got, want in zip(self.taps(result), wanted))
+        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), wanted))
+
+
+class MeanL1(torch.autograd.Function):
+    """Mean |got − want| of features (B, C, H, W).
+
+    As autograd does it, the gradient is spread over the features before it meets their signs, which loses their layout:
+    all that follows is then slow where the channels come last. Autocast would make copies in float32, too.
+    """
+
+    @staticmethod
+    def forward(ctx, got: Tensor, want: Tensor) -> Tensor:
+        difference = got - want
+        ctx.save_for_backward(difference)
+        return difference.abs().sum(dtype=torch.float32) / difference.numel()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return difference.sgn().mul_(grad / difference.numel()), None
 
 
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
