@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vaegaze.models.layers import Conv2d, GroupNorm
+
 FEW_WEIGHTS = 2**20  # of an attention: so few are faster as plain products than in a fused kernel, forward and back
 LARGE_PICTURE = 32 * 32  # pixels
 MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
@@ -47,12 +49,12 @@ class ResnetBlock2D(GradientCheckpointingLayer):
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, eps: float, time_channels: int = 0):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps=eps)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm1 = GroupNorm(groups, in_channels, eps=eps)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
         if time_channels:
             self.time_emb_proj = nn.Linear(time_channels, out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.norm2 = GroupNorm(groups, out_channels, eps=eps)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, time_embedding: Tensor | None = None) -> Tensor:
@@ -87,15 +89,18 @@ class Upsample2D(GradientCheckpointingLayer):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, 2 H, 2 W)."""
         if x.shape[-2:].numel() < LARGE_PICTURE:
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        mirrored = F.pad(self.conv.weight.flip(-1, -2), (1, 1, 1, 1))
-        kernel = F.avg_pool2d(mirrored, 2, stride=1, divisor_override=1)  # (C, C, 4, 4): sums of neighbouring weights
-        return F.conv_transpose2d(x, kernel.transpose(0, 1), self.conv.bias, stride=2, padding=1)
+        weight = self.conv.weight
+        last = weight.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        mirrored = weight.transpose(0, 1).contiguous(memory_format=layout).flip(-1, -2)
+        sums = F.avg_pool2d(F.pad(mirrored, (1, 1, 1, 1)), 2, stride=1, divisor_override=1)  # (C, C, 4, 4)
+        return F.conv_transpose2d(x, sums, self.conv.bias, stride=2, padding=1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -133,7 +138,7 @@ class SpatialAttention(GradientCheckpointingLayer, Attention):
 
     def __init__(self, channels: int, *, groups: int, eps: float):
         super().__init__(channels, heads=1, bias=True)
-        self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.group_norm = GroupNorm(groups, channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
@@ -186,7 +191,7 @@ class Transformer2DModel(GradientCheckpointingLayer):
 
     def __init__(self, channels: int, *, heads: int, context_channels: int, groups: int):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             [BasicTransformerBlock(channels, heads=heads, context_channels=context_channels)]
