@@ -5,7 +5,16 @@ import pytest
 import torch
 from conftest import make_tiny_model
 
-from vaegaze.models import AutoencoderKL, GazeMLP, UNet2DConditionModel, VAEGaze, blocks, to_pixels, to_unit_range
+from vaegaze.models import (
+    AutoencoderKL,
+    GazeMLP,
+    UNet2DConditionModel,
+    VAEGaze,
+    blocks,
+    layers,
+    to_pixels,
+    to_unit_range,
+)
 from vaegaze.models.blocks import FEW_WEIGHTS, LARGE_PICTURE, Upsample2D, attend
 from vaegaze.models.masking import fill_eyes
 
@@ -51,6 +60,67 @@ def test_few_and_many_attention_weights_come_to_the_same(tokens, monkeypatch):
     result = attend(query, key, value)
     monkeypatch.setattr(blocks, "FEW_WEIGHTS", 0 if tokens == 2 else 2**30)
     torch.testing.assert_close(result, attend(query, key, value), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_small_picture_and_a_large_kernel_are_a_product(layout, trained, monkeypatch):
+    layer = layers.Conv2d(6, 5, 3, padding=1).double().to(memory_format=layout)
+    x = random_like(2, 6, 4, 7).requires_grad_()
+    inputs = (x, *layer.parameters()) if trained else (x,)
+    expected = layer(x)
+    monkeypatch.setattr(layers, "LARGE_KERNEL", layer.weight.numel())
+    result = layer(x)
+    assert "Convolution" in expected.grad_fn.name() and "Convolution" not in result.grad_fn.name()
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
+    factors = random_like(*expected.shape, seed=1)
+    for got, wanted in zip(*(torch.autograd.grad((each * factors).sum(), inputs) for each in (result, expected))):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+    large = random_like(1, 6, 8, 9)
+    assert torch.equal(layer(large), torch.nn.Conv2d.forward(layer, large))
+
+
+@pytest.mark.parametrize("mean", [0, 5])
+def test_frozen_group_norm_has_the_gradient_of_pytorchs(mean):
+    layer = layers.GroupNorm(2, 6).requires_grad_(False)
+    layer.weight.copy_(random_like(6).float()), layer.bias.copy_(random_like(6, seed=1).float())
+
+    def as_computed(values):
+        return values.to(torch.bfloat16, memory_format=torch.channels_last)
+
+    # The gradient has parts that are the same everywhere, and along x: what normalising takes away.
+    x, factors = random_like(2, 6, 64, 80) + mean, random_like(2, 6, 64, 80, seed=3)
+    x = as_computed(x).requires_grad_()
+    factors = as_computed(factors + x.detach().double() - mean + 1)
+    result = layer(x)
+    assert result.grad_fn.name() == "FrozenGroupNormBackward" and result.dtype == torch.bfloat16
+    (got,) = torch.autograd.grad(result, x, factors)
+    (native,) = torch.autograd.grad(torch.nn.GroupNorm.forward(layer, x), x, factors)
+    exact = x.detach().double().requires_grad_()
+    (wanted,) = torch.autograd.grad(torch.nn.GroupNorm.forward(layer.double(), exact), exact, factors.double())
+
+    def off(gradient):
+        return float((gradient - wanted).norm() / wanted.norm())
+
+    assert torch.equal(result, torch.nn.GroupNorm.forward(layer.float(), x))
+    assert off(native) < 2**-9 and off(got) < 2**-7, "rounded once, and three times"
+    assert got.stride() == x.stride()
+
+
+def test_group_norm_that_trains_or_is_small_or_float32_is_pytorchs():
+    def backward_of(layer, *shape, dtype=torch.bfloat16, layout=torch.channels_last):
+        return layer(torch.zeros(shape).to(dtype, memory_format=layout).requires_grad_()).grad_fn.name()
+
+    frozen, trained = (layers.GroupNorm(2, 32 - 2).requires_grad_(on) for on in (False, True))
+    assert backward_of(frozen, 1, 30, 64, 64) == "FrozenGroupNormBackward"
+    names = {
+        backward_of(trained, 1, 30, 64, 64),
+        backward_of(frozen, 1, 30, 64, 63),
+        backward_of(frozen, 1, 30, 64, 64, dtype=torch.float32),
+        backward_of(frozen, 1, 30, 64, 64, layout=torch.contiguous_format),
+        backward_of(layers.GroupNorm(2, 32).requires_grad_(False), 1, 32, 64, 64),
+    }
+    assert names == {"NativeGroupNormBackward0"}
 
 
 # --- gaze tokens ------------------------------------------------------------------------------------------------------

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import pytest
 import torch
 from conftest import make_tiny_model
+from torch import nn
 
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.frames import precompute, prepare_training_frames
 from vaegaze.losses import Loss
-from vaegaze.mixed_precision import frozen_weights, frozen_weights_in
+from vaegaze.mixed_precision import frozen_weights, frozen_weights_in, in_bf16
+from vaegaze.packed_convolutions import packed_convolutions
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 from vaegaze.training import make_optimizer, training_steps
 
@@ -169,3 +171,33 @@ def test_weights_come_back_however_it_ends(loss, tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("side", [1, 5, 32, 33])
+def test_packed_kernels_change_nothing_to_the_bit(side):
+    layer = nn.Conv2d(24, 40, 3, padding=1).requires_grad_(False)
+    for parameter in layer.parameters():
+        parameter.data = in_bf16(parameter.data)
+    values = torch.randn(2, 24, side, side, generator=torch.Generator().manual_seed(0))
+    x = values.to(torch.bfloat16, memory_format=torch.channels_last).requires_grad_()
+    expected = layer(x)
+    with packed_convolutions([layer]):
+        result = layer(x)
+    assert (result.grad_fn.name() == "PackedConvolutionBackward") == (side <= 32), "packed where it helps"
+    assert torch.equal(result, expected) and result.stride() == expected.stride()
+    factors = torch.randn(expected.shape).to(torch.bfloat16)
+    (got,), (wanted,) = (torch.autograd.grad(each, x, factors) for each in (result, expected))
+    assert torch.equal(got, wanted)
+
+
+def test_only_what_is_frozen_and_plain_is_packed(loss):
+    model = make_tiny_model()
+    freeze_all_but(model, "selective")
+    with pytest.raises(KeyboardInterrupt), packed_convolutions([model, loss.vgg]):
+        packed = {layer for part in (model, loss.vgg) for layer in part.modules() if "forward" in vars(layer)}
+        raise KeyboardInterrupt
+    assert packed >= {layer for layer in loss.vgg.features if isinstance(layer, nn.Conv2d)}
+    assert packed >= {model.unet.mid_block.resnets[0].conv1, model.vae.decoder.conv_in}
+    others = {model.unet.conv_out, model.vae.post_quant_conv, model.unet.down_blocks[0].downsamplers[0].conv}
+    assert not packed & others, "what trains, what is 1 × 1, what skips pixels"
+    assert not any("forward" in vars(layer) for part in (model, loss.vgg) for layer in part.modules())

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaegaze.packed_convolutions import packed_convolutions
+
 CONVERTED_BY_AUTOCAST = (nn.Conv2d, nn.Linear)
 
 
@@ -16,12 +18,15 @@ CONVERTED_BY_AUTOCAST = (nn.Conv2d, nn.Linear)
 def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folder: str | Path | None) -> Iterator[None]:
     """In `bf16`, till the end of the block, the modules' frozen weights are in that; what trains stays float32.
 
+    Frozen convolutions compute with packed kernels, see `packed_convolutions`.
+
     Their float32 values wait in a temporary file in `folder` (None: the system's), where they take no memory, and come
     back as they were, however the block ends. OSError where the disk is too full for them.
     """
     if precision != "bf16":
         yield
         return
+    modules = [module for module in modules if module is not None]
     weights = frozen_weights(modules)
     with tempfile.TemporaryFile(dir=folder) as file:
         for parameter in weights:
@@ -30,7 +35,8 @@ def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folde
         try:
             for parameter in weights:
                 parameter.data = in_bf16(parameter.data)
-            yield
+            with packed_convolutions(modules):
+                yield
         finally:
             file.seek(0)
             for parameter in weights:
@@ -38,9 +44,9 @@ def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folde
                 parameter.data = values.view(parameter.shape).to(parameter.device)
 
 
-def frozen_weights(modules: Iterable[nn.Module | None]) -> list[nn.Parameter]:
+def frozen_weights(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     """Those that autocast converts, each once."""
-    layers = (layer for module in modules if module is not None for layer in module.modules())
+    layers = (layer for module in modules for layer in module.modules())
     layers = (layer for layer in layers if isinstance(layer, CONVERTED_BY_AUTOCAST))
     weights = (parameter for layer in layers for parameter in layer.parameters() if not parameter.requires_grad)
     return list(dict.fromkeys(weights))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SMALL_PICTURE = 8 * 8  # pixels
-LARGE_KERNEL = 2**22  # weights: a layer of the full-size model, none of the small one or of VGG19
+LARGE_KERNEL = 3 * 2**20  # weights: more than VGG19's largest has
 FEW_CHANNELS = 16  # in a group: fewer than PyTorch's backward pass needs to compute with vectors, channels last
 LARGE_PICTURE = 64 * 64  # pixels
 
@@ -16,7 +16,7 @@ LARGE_PICTURE = 64 * 64  # pixels
 class Conv2d(nn.Conv2d):
     """A convolution of a small picture with a large kernel is one product of matrices.
 
-    oneDNN spends many times what the product takes on bringing such a kernel, or its gradient, into a layout of its own.
+    oneDNN takes many times as long, to bring such a kernel, or its gradient, into an order of its own.
     """
 
     def forward(self, x: Tensor) -> Tensor:
