@@ -35,7 +35,7 @@ def test_bf16_ends_where_float32_does(tmp_path):
     ends = []
     for precision in ("fp32", "bf16"):
         run_example(
-            *("--config", "configs/finetune/finetune_gazecapture.yaml", "--person_id", "person_001", "--vgg_loss", "0"),
+            *("--config", "configs/finetune/finetune_gazecapture.yaml", "--person_id", "person_001"),
             *("--num_steps", "60", "--precision", precision, "--save_dir", str(tmp_path / precision)),
             *("--num_eval_samples", "12", "--estimator", "none"),
         )

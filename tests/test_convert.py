@@ -7,7 +7,7 @@ import sys
 import diffusers
 import pytest
 import torch
-from command_runs import assert_one_line, command, files_in
+from command_runs import assert_one_line, command, contents_of, files_in
 from conftest import make_tiny_model
 from published_weights import SIZE_PX, TOKEN, UNET, assert_same, flags_of, prefixed, with_random_weights
 
@@ -402,6 +402,18 @@ def test_nothing_is_replaced_unasked(files, run_convert, tmp_path):
     run_convert(*back, "--overwrite")
     run_convert(*flags_of(files), "--overwrite")
     assert (tmp_path / "full.pth").read_bytes() == before
+
+
+def test_what_is_read_is_never_written_to(files, run_convert, tmp_path):
+    run_convert(*flags_of(files))
+    whole = tmp_path / "full.pth"
+    before = contents_of(tmp_path)
+    again = run_convert("--checkpoint", whole, "--output", whole, "--overwrite", ok=False)
+    assert_one_line(again, f"--output: {whole} is what --checkpoint gives")
+    for part in ("--vae", "--unet", "--gaze_mlp"):
+        outcome = run_convert(*flags_of(files | {"--output": files[part]}), "--overwrite", ok=False)
+        assert_one_line(outcome, f"is what {part} gives")
+    assert contents_of(tmp_path) == before
 
 
 def test_without_the_safetensors_package(published, files, run_convert, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from vaegaze.models import (
     to_pixels,
     to_unit_range,
 )
-from vaegaze.models.blocks import FEW_WEIGHTS, LARGE_PICTURE, Upsample2D, attend
+from vaegaze.models.blocks import DOUBLED_IN_ONE_FROM, FEW_WEIGHTS, Upsample2D, attend
 from vaegaze.models.masking import fill_eyes
 
 
@@ -48,7 +48,7 @@ def test_a_large_picture_is_doubled_and_convolved_in_one(side):
     expected = layer.conv(repeated)
     result = layer(x)
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
-    assert (side * (side + 4) >= LARGE_PICTURE) == (side == 32), "both forms are tried"
+    assert (side * (side + 4) >= DOUBLED_IN_ONE_FROM) == (side == 32), "both forms are tried"
     inputs, factors = (x, layer.conv.weight, layer.conv.bias), random_like(*expected.shape, seed=1)
     for got, wanted in zip(*(torch.autograd.grad((each * factors).sum(), inputs) for each in (result, expected))):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
@@ -65,7 +65,7 @@ def test_few_and_many_attention_weights_come_to_the_same(tokens, monkeypatch):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_small_picture_and_a_large_kernel_are_a_product(layout, trained, monkeypatch):
-    layer = layers.Conv2d(6, 5, 3, padding=1).double().to(memory_format=layout)
+    layer = layers.Conv3x3(6, 5).double().to(memory_format=layout)
     x = random_like(2, 6, 4, 7).requires_grad_()
     inputs = (x, *layer.parameters()) if trained else (x,)
     expected = layer(x)
@@ -78,6 +78,21 @@ def test_a_small_picture_and_a_large_kernel_are_a_product(layout, trained, monke
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
     large = random_like(1, 6, 8, 9)
     assert torch.equal(layer(large), torch.nn.Conv2d.forward(layer, large))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_under_autocast_the_product_has_the_type_and_order_of_the_convolution(frozen, monkeypatch):
+    layer = layers.Conv3x3(6, 5).requires_grad_(not frozen)
+    layer.weight.data, layer.bias.data = (random_like(*each.shape).float() for each in (layer.weight, layer.bias))
+    if frozen:
+        layer.to(torch.bfloat16, memory_format=torch.channels_last)
+    x = random_like(2, 6, 4, 7).to(torch.bfloat16, memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = layer(x)
+        monkeypatch.setattr(layers, "LARGE_KERNEL", 1)
+        result = layer(x)
+    assert result.dtype == expected.dtype == torch.bfloat16 and result.stride() == expected.stride()
+    torch.testing.assert_close(result, expected, rtol=2**-7, atol=2**-5)
 
 
 @pytest.mark.parametrize("mean", [0, 5])
@@ -111,10 +126,13 @@ def test_group_norm_that_trains_or_is_small_or_float32_is_pytorchs():
     def backward_of(layer, *shape, dtype=torch.bfloat16, layout=torch.channels_last):
         return layer(torch.zeros(shape).to(dtype, memory_format=layout).requires_grad_()).grad_fn.name()
 
-    frozen, trained = (layers.GroupNorm(2, 32 - 2).requires_grad_(on) for on in (False, True))
+    frozen, trained = (layers.GroupNorm(2, 30).requires_grad_(on) for on in (False, True))
+    one_trained = layers.GroupNorm(2, 30)
+    one_trained.weight.requires_grad_(False)
     assert backward_of(frozen, 1, 30, 64, 64) == "FrozenGroupNormBackward"
     names = {
         backward_of(trained, 1, 30, 64, 64),
+        backward_of(one_trained, 1, 30, 64, 64),
         backward_of(frozen, 1, 30, 64, 63),
         backward_of(frozen, 1, 30, 64, 64, dtype=torch.float32),
         backward_of(frozen, 1, 30, 64, 64, layout=torch.contiguous_format),

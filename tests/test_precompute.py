@@ -9,16 +9,24 @@ import torch
 from conftest import make_tiny_model
 from torch import nn
 
+from vaegaze import packed_convolutions as packing
 from vaegaze.config import LossParams, OneshotParams
 from vaegaze.frames import precompute, prepare_training_frames
 from vaegaze.losses import Loss
 from vaegaze.mixed_precision import frozen_weights, frozen_weights_in, in_bf16
+from vaegaze.models import layers
 from vaegaze.packed_convolutions import packed_convolutions
 from vaegaze.strategies import STRATEGIES, freeze_all_but
 from vaegaze.training import make_optimizer, training_steps
 
 CPU = torch.device("cpu")
 PLENTY_MB = 2048
+
+
+@pytest.fixture(autouse=True)
+def norm_by_hand(monkeypatch):
+    """Also on the tiny model's small pictures, frozen group norms are computed as on large ones."""
+    monkeypatch.setattr(layers, "NORM_BY_HAND_FROM", 64)
 
 
 @pytest.fixture(scope="module")
@@ -173,23 +181,33 @@ def test_weights_come_back_however_it_ends(loss, tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+NATIVE = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no native bf16")
+
+
+@NATIVE
+@pytest.mark.parametrize(("inputs", "outputs"), [(24, 40), (512, 512), (3, 64)])
 @pytest.mark.parametrize("side", [1, 5, 32, 33])
-def test_packed_kernels_change_nothing_to_the_bit(side):
-    layer = nn.Conv2d(24, 40, 3, padding=1).requires_grad_(False)
-    for parameter in layer.parameters():
-        parameter.data = in_bf16(parameter.data)
-    values = torch.randn(2, 24, side, side, generator=torch.Generator().manual_seed(0))
-    x = values.to(torch.bfloat16, memory_format=torch.channels_last).requires_grad_()
+def test_packed_kernels_change_nothing_to_the_bit(side, inputs, outputs):
+    def drawn(*shape, seed):
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return in_bf16(values)
+
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1).requires_grad_(False)
+    layer.weight.data, layer.bias.data = drawn(outputs, inputs, 3, 3, seed=0), drawn(outputs, seed=1)
+    x, factors = drawn(2, inputs, side, side, seed=2).requires_grad_(), drawn(2, outputs, side, side, seed=3)
     expected = layer(x)
     with packed_convolutions([layer]):
-        result = layer(x)
+        unrounded = layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = layer(x)
     assert (result.grad_fn.name() == "PackedConvolutionBackward") == (side <= 32), "packed where it helps"
+    assert "Packed" not in unrounded.grad_fn.name(), "only under autocast"
     assert torch.equal(result, expected) and result.stride() == expected.stride()
-    factors = torch.randn(expected.shape).to(torch.bfloat16)
     (got,), (wanted,) = (torch.autograd.grad(each, x, factors) for each in (result, expected))
     assert torch.equal(got, wanted)
 
 
+@NATIVE
 def test_only_what_is_frozen_and_plain_is_packed(loss):
     model = make_tiny_model()
     freeze_all_but(model, "selective")
@@ -201,3 +219,11 @@ def test_only_what_is_frozen_and_plain_is_packed(loss):
     others = {model.unet.conv_out, model.vae.post_quant_conv, model.unet.down_blocks[0].downsamplers[0].conv}
     assert not packed & others, "what trains, what is 1 × 1, what skips pixels"
     assert not any("forward" in vars(layer) for part in (model, loss.vgg) for layer in part.modules())
+
+
+def test_without_pytorchs_operations_or_bf16_of_the_processor_nothing_is_packed(loss, monkeypatch):
+    for owner, name in ((packing, "OPERATIONS"), (torch.cpu, "_is_avx512_bf16_supported")):
+        monkeypatch.setattr(owner, name, ("_not_there",) if name == "OPERATIONS" else lambda: False)
+        with packed_convolutions([loss.vgg]):
+            assert not any("forward" in vars(layer) for layer in loss.vgg.modules())
+        monkeypatch.undo()

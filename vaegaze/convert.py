@@ -97,10 +97,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(params: ConvertParams, *, overwrite: bool) -> None:
     folder = Path(params.to_diffusers) if params.to_diffusers is not None else None
+    read = {f"--{name}": getattr(params, name) for name in ("vae", "unet", "gaze_mlp", "checkpoint", "base")}
     if params.output is not None:
-        refuse_output(Path(params.output), "--output", overwrite=overwrite)
+        refuse_output(Path(params.output), "--output", overwrite=overwrite, inputs=read)
     for path in diffusers_files(folder) if folder is not None else []:
-        refuse_output(path, "--to_diffusers", overwrite=overwrite)
+        refuse_output(path, "--to_diffusers", overwrite=overwrite, inputs=read)
     if folder is not None:
         require_safetensors(f"writing {folder}")
 

@@ -2,7 +2,7 @@
 
 Given them in PyTorch's, it brings them into that order at every call. Of a small picture this takes longer than the
 convolution itself. PyTorch's compiler packs in the same way, by the same operations, but needs a C++ compiler and
-minutes. Results are the same to the bit.
+minutes. What is computed is the same to the bit.
 """
 
 import functools
@@ -12,19 +12,21 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from vaegaze.models.layers import LARGE_KERNEL
 
-SMALL_PICTURE = (32, 32)  # pixels: in what is larger the order of a kernel makes little difference
+PACKED_UP_TO = (32, 32)  # pixels: in a larger picture the order of a kernel makes little difference
 # They are no public part of PyTorch. Where another version lacks them, all is computed without, only slower.
-OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight")
+OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight", "_is_mkldnn_bf16_supported")
 
 
 @contextmanager
 def packed_convolutions(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Till the end of the block, in bf16 on a CPU, the modules' frozen convolutions have packed kernels.
+    """Till the end of the block, on a CPU that computes bf16 natively, the modules' frozen convolutions are `packed`.
 
-    Their weights are channels-last bf16. They are two more copies, but only of what is called with small pictures.
+    Their weights have to be bf16 by then. The packed kernels are up to two more copies of what is called with small
+    pictures. Meanwhile no layer is to be copied, or packed again.
     """
     layers = {layer for module in modules for layer in module.modules() if isinstance(layer, nn.Conv2d)}
     layers = [layer for layer in layers if _is_packable(layer)]
@@ -38,36 +40,44 @@ def packed_convolutions(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _is_packable(layer: nn.Conv2d) -> bool:
-    """Only one whose gradient is a convolution as well, and whose kernel is not too large for two more copies.
+    """Only one whose gradient is a convolution of the same kind, and whose kernel is not too large for two more copies.
 
-    Those of 1 x 1 are best packed differently for each size of a picture, and in a wrong order are very slow.
+    Those of 1 × 1 are best packed differently for each size of a picture, and in a wrong order are very slow.
     """
     frozen = not any(parameter.requires_grad for parameter in layer.parameters())
-    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.kernel_size == (3, 3)
-    here = layer.weight.device.type == "cpu" and all(hasattr(torch.ops.mkldnn, name) for name in OPERATIONS)
+    sides = (layer.kernel_size, layer.padding, layer.stride, layer.dilation)
+    plain = sides == ((3, 3), (1, 1), (1, 1), (1, 1)) and layer.groups == 1 and layer.padding_mode == "zeros"
+    here = layer.weight.device.type == "cpu" and _is_native()
     return frozen and plain and here and layer.weight.numel() < LARGE_KERNEL
 
 
-def packed(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    """Its forward pass in bf16; packs the kernel when it is first called with a small picture."""
-    padding = list(layer.padding)
-    padding_back = [side - 1 - before for side, before in zip(layer.kernel_size, padding)]
+def _is_native() -> bool:
+    """Elsewhere oneDNN cannot pack in bf16, or computes otherwise with what is packed."""
+    there = torch.cpu._is_avx512_bf16_supported() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATIONS)
+    return there and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
-    def pack(kernel: Tensor, padding: list[int]) -> Tensor:
+
+def packed(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    """Its forward pass under autocast; packs a kernel when it is first needed for a small picture."""
+
+    def pack(kernel: Tensor) -> Tensor:
         kernel = kernel.contiguous(memory_format=torch.channels_last)
-        picture = [1, kernel.shape[1], *SMALL_PICTURE]
-        return torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, [1, 1], [1, 1], 1, picture)
+        picture = [1, kernel.shape[1], *PACKED_UP_TO]
+        return torch.ops.mkldnn._reorder_convolution_weight(kernel, [1, 1], [1, 1], [1, 1], 1, picture)
 
     @functools.cache
-    def kernels() -> tuple[Tensor, Tensor]:
-        kernel = layer.weight.data
-        return pack(kernel, padding), pack(kernel.transpose(0, 1).flip(-1, -2), padding_back)
+    def kernel() -> Tensor:
+        return pack(layer.weight.data)
+
+    @functools.cache
+    def kernel_back() -> Tensor:
+        return pack(layer.weight.data.transpose(0, 1).flip(-1, -2))
 
     def forward(x: Tensor) -> Tensor:
-        if x.shape[-2:].numel() > math.prod(SMALL_PICTURE):
+        if x.shape[-2:].numel() > math.prod(PACKED_UP_TO) or not torch.is_autocast_enabled("cpu"):
             return type(layer).forward(layer, x)
         x = x.to(torch.bfloat16, memory_format=torch.channels_last)
-        return PackedConvolution.apply(x, layer.bias, *kernels(), padding, padding_back)
+        return PackedConvolution.apply(x, layer.bias, kernel(), kernel_back)
 
     return forward
 
@@ -76,16 +86,16 @@ class PackedConvolution(torch.autograd.Function):
     """The gradient of x is a convolution, too: with the kernel transposed and turned by half a circle."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bias: Tensor | None, kernel: Tensor, kernel_back: Tensor, padding, padding_back):
-        ctx.back = kernel_back, padding_back
-        return _convolve(x, kernel, bias, padding)
+    def forward(ctx, x: Tensor, bias: Tensor | None, kernel: Tensor, kernel_back: Callable[[], Tensor]) -> Tensor:
+        ctx.kernel_back = kernel_back
+        return _convolve(x, kernel, bias)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        kernel, padding = ctx.back
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad = grad.contiguous(memory_format=torch.channels_last)
-        return _convolve(grad, kernel, None, padding), None, None, None, None, None
+        return _convolve(grad, ctx.kernel_back(), None), None, None, None
 
 
-def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, padding: list[int]) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, kernel, bias, padding, [1, 1], [1, 1], 1, "none", [], "")
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(x, kernel, bias, [1, 1], [1, 1], [1, 1], 1, "none", [], "")

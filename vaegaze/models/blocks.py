@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vaegaze.models.layers import Conv2d, GroupNorm
+from vaegaze.models.layers import Conv3x3, GroupNorm
 
 FEW_WEIGHTS = 2**20  # of an attention: so few are faster as plain products than in a fused kernel, forward and back
-LARGE_PICTURE = 32 * 32  # pixels
+DOUBLED_IN_ONE_FROM = 32 * 32  # pixels
 MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
 
 
@@ -50,11 +50,11 @@ class ResnetBlock2D(GradientCheckpointingLayer):
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, eps: float, time_channels: int = 0):
         super().__init__()
         self.norm1 = GroupNorm(groups, in_channels, eps=eps)
-        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv3x3(in_channels, out_channels)
         if time_channels:
             self.time_emb_proj = nn.Linear(time_channels, out_channels)
         self.norm2 = GroupNorm(groups, out_channels, eps=eps)
-        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = Conv3x3(out_channels, out_channels)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, time_embedding: Tensor | None = None) -> Tensor:
@@ -89,11 +89,11 @@ class Upsample2D(GradientCheckpointingLayer):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, 2 H, 2 W)."""
-        if x.shape[-2:].numel() < LARGE_PICTURE:
+        if x.shape[-2:].numel() < DOUBLED_IN_ONE_FROM:
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         weight = self.conv.weight
         last = weight.is_contiguous(memory_format=torch.channels_last)

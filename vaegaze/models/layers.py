@@ -1,35 +1,40 @@
-"""PyTorch's layers, computed otherwise where its own form is slow on a CPU. Parameters and results are the same.
+"""PyTorch's layers, computed otherwise where its own form is slow on a CPU. The same parameters, the same formulas.
 
 Shapes in comments: B pictures, C channels, H × W pixels.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-SMALL_PICTURE = 8 * 8  # pixels
-LARGE_KERNEL = 3 * 2**20  # weights: more than VGG19's largest has
+PRODUCT_UP_TO = 8 * 8  # pixels
+LARGE_KERNEL = 3 * 2**20  # weights; smaller ones are packed instead where they are frozen, see packed_convolutions
+NORM_BY_HAND_FROM = 64 * 64  # pixels
 FEW_CHANNELS = 16  # in a group: fewer than PyTorch's backward pass needs to compute with vectors, channels last
-LARGE_PICTURE = 64 * 64  # pixels
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution of a small picture with a large kernel is one product of matrices.
+class Conv3x3(nn.Conv2d):
+    """A convolution that keeps the picture's size; a small picture and a large kernel are multiplied as matrices.
 
     oneDNN takes many times as long, to bring such a kernel, or its gradient, into an order of its own.
     """
 
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) → (B, C_out, H', W')."""
-        pixels, weights = x.shape[-2:].numel(), self.weight.numel()
-        if pixels > SMALL_PICTURE or weights < LARGE_KERNEL or x.device.type != "cpu" or self.stride != (1, 1):
+        """(B, C_in, H, W) → (B, C_out, H, W)."""
+        size, kernel = x.shape[-2:], self.weight  # (C_out, C_in, 3, 3)
+        if size.numel() > PRODUCT_UP_TO or kernel.numel() < LARGE_KERNEL or x.device.type != "cpu":
             return super().forward(x)
-        kernel = self.weight  # (C_out, C_in, k, k)
-        patches = F.unfold(x, self.kernel_size, padding=self.padding).unflatten(1, (self.in_channels, -1))
-        if kernel.is_contiguous(memory_format=torch.channels_last):
-            kernel, patches = kernel.permute(0, 2, 3, 1), patches.transpose(1, 2)  # whose order costs no copy
-        product = kernel.flatten(1) @ patches.flatten(1, 2) + self.bias[:, None]  # (B, C_out, HW)
-        return product.view(len(x), -1, *x.shape[-2:])
+        last = kernel.is_contiguous(memory_format=torch.channels_last)
+        patches = F.unfold(x, 3, padding=1).unflatten(1, (self.in_channels, 9))  # (B, C_in, 9, HW)
+        if last:  # the order that costs no copy of the kernel
+            kernel, patches = kernel.permute(0, 2, 3, 1), patches.transpose(1, 2)
+        product = F.linear(patches.flatten(1, 2).transpose(1, 2), kernel.flatten(1), self.bias)  # (B, HW, C_out)
+        result = product.transpose(1, 2).unflatten(2, size)
+        return result if last or x.is_contiguous(memory_format=torch.channels_last) else result.contiguous()
 
 
 class GroupNorm(nn.GroupNorm):
@@ -37,9 +42,10 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), normalised."""
-        slow = x.shape[1] < FEW_CHANNELS * self.num_groups and x.shape[-2:].numel() >= LARGE_PICTURE
+        slow = x.shape[1] < FEW_CHANNELS * self.num_groups and x.shape[-2:].numel() >= NORM_BY_HAND_FROM
         last = x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.bfloat16
-        if slow and last and x.device.type == "cpu" and not self.weight.requires_grad:
+        frozen = not any(parameter.requires_grad for parameter in self.parameters())
+        if slow and last and frozen and x.device.type == "cpu":
             return FrozenGroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         return super().forward(x)
 
@@ -49,7 +55,7 @@ class FrozenGroupNorm(torch.autograd.Function):
 
     With x̂ = (x − mean) / std over a group's n values, y = γ x̂ + β and g the gradient of y, that of x is
     (γ g − mean(γ g) − x̂ mean(γ g x̂)) / std (Wu and He 2018, arXiv:1803.08494, differentiated). Written as
-    a g + b x + c with a of each channel and b, c of each group. The sums are float32's, what is summed is rounded.
+    a g + b x + c with a of each channel and b, c of each group. Products, sums of rows, a, b and c are rounded to bf16.
     """
 
     @staticmethod
@@ -60,6 +66,7 @@ class FrozenGroupNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors  # mean, rstd: (B, G)
         groups, size, n = mean.shape[1], x.shape[1] // mean.shape[1], x[0].numel() // mean.shape[1]
