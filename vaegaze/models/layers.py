@@ -29,7 +29,8 @@ class Conv3x3(nn.Conv2d):
         if size.numel() > PRODUCT_UP_TO or kernel.numel() < LARGE_KERNEL or x.device.type != "cpu":
             return super().forward(x)
         last = kernel.is_contiguous(memory_format=torch.channels_last)
-        patches = F.unfold(x, 3, padding=1).unflatten(1, (self.in_channels, 9))  # (B, C_in, 9, HW)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # in which the gradient's nine parts are summed
+        patches = F.unfold(wide, 3, padding=1).unflatten(1, (self.in_channels, 9))  # (B, C_in, 9, HW)
         if last:  # the order that costs no copy of the kernel
             kernel, patches = kernel.permute(0, 2, 3, 1), patches.transpose(1, 2)
         product = F.linear(patches.flatten(1, 2).transpose(1, 2), kernel.flatten(1), self.bias)  # (B, HW, C_out)
