@@ -209,6 +209,7 @@ def profile(steps: Iterator, device) -> dict[str, float]:
             continue  # a kernel, which its operation's time has in it
         name, above = event.name, event
         while above := above.cpu_parent:
+            # Not where it stands elsewhere in the name: the engine adds gradients up under a node's name as well.
             name = above.name if above.name.startswith(MADE_OF_OTHERS) else name
         kinds = (kind for kind, parts in KINDS.items() if any(part in name for part in parts))
         microseconds = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total

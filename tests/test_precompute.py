@@ -181,6 +181,7 @@ def test_weights_come_back_however_it_ends(loss, tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+# The processor alone may excuse a test: where PyTorch has lost what packing needs, they are to fail.
 NATIVE = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no native bf16")
 
 

@@ -18,10 +18,9 @@ CONVERTED_BY_AUTOCAST = (nn.Conv2d, nn.Linear)
 def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folder: str | Path | None) -> Iterator[None]:
     """In `bf16`, till the end of the block, the modules' frozen weights are in that; what trains stays float32.
 
-    Frozen convolutions compute with packed kernels, see `packed_convolutions`.
-
     Their float32 values wait in a temporary file in `folder` (None: the system's), where they take no memory, and come
-    back as they were, however the block ends. OSError where the disk is too full for them.
+    back as they were, however the block ends. OSError where the disk is too full for them. Convolutions among what is
+    frozen compute with packed kernels meanwhile, see `packed_convolutions`.
     """
     if precision != "bf16":
         yield
