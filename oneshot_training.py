@@ -1,30 +1,9 @@
 #!/usr/bin/env python
-"""Fine-tune a gaze-redirecting face model on one person; see README.md and --help."""
+"""Fine-tune a gaze-redirecting face model on one person: the same as `vaegaze train`. See README.md and --help."""
 
-import logging
 import sys
 
-from vaegaze.command import run_command
-from vaegaze.config import parse_command
-
-
-def main(argv: list[str] | None = None) -> int:
-    def work() -> None:
-        command = parse_command(argv)
-        if command.debug:
-            logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-            logging.getLogger("matplotlib").setLevel(logging.INFO)  # it tells of every font
-
-        from vaegaze import oneshot  # with torch, which --help and mistakes need not wait for
-
-        oneshot.run(command)
-
-    less_memory = (
-        "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "
-        "cache_memory_mb: 0"
-    )
-    return run_command(work, less_memory=less_memory)
-
+from vaegaze.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

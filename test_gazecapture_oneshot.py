@@ -1,189 +1,32 @@
 #!/usr/bin/env python
-"""Check a set-up: four checks of the data that `oneshot_training.py` would train on.
-
-    python test_gazecapture_oneshot.py                    the rendered demo file, made on first use
-    python test_gazecapture_oneshot.py --config FILE      the HDF5 file and settings of a YAML file
-    python test_gazecapture_oneshot.py --hdf_path FILE    an HDF5 file
-
---person_id and --num_samples are those of `oneshot_training.py`.
-
-Exit code 0: all passed; 1: a check failed; 2: the input cannot be used. Runs under pytest as well.
-"""
+"""Check a set-up: the same as `vaegaze check`, see --help. Under pytest the same checks run on the demo file."""
 
 import sys
-from pathlib import Path
 
-import numpy as np
-
-from vaegaze.command import run_command
-from vaegaze.config import DEMO_HDF_PATH, Config, GazeCaptureParams, OneshotParams, UserError
-from vaegaze.config_flags import FlagParser
-from vaegaze.config_tree import resolve
-from vaegaze.data import hdf5, synthetic
-from vaegaze.data.persons import named
-from vaegaze.data.safe_hdf5 import path_given_by
-from vaegaze.data.selection import choose_person, choose_samples
-
-CANVAS_PX = 128
-SEEDS = 20  # how many are tried, to see who else is drawn
-
-
-class CheckFailed(AssertionError):
-    """What a check expected and what it saw instead."""
-
-
-def expect(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise CheckFailed(otherwise)
-
-
-def check_random_person_selection(params: OneshotParams) -> str:
-    """The same seed draws the same person, who has enough samples."""
-    given, seed = params.gazecapture_params, params.seed
-    counts = hdf5.person_counts(given.hdf_path)
-    person = choose_person(counts, given.num_samples, seed)
-    again = choose_person(dict(reversed(counts.items())), given.num_samples, seed)
-    expect(person == again, f"seed {seed} drew {person}, then {again}")
-    expect(counts[person] >= given.num_samples, f"{person} has {counts[person]} of {given.num_samples} samples")
-    others = {choose_person(counts, given.num_samples, other) for other in range(SEEDS)}
-    drawn = f"seed {seed} draws {person} ({counts[person]} samples), {SEEDS} seeds draw {len(others)}"
-    return f"{len(counts)} persons; {drawn}"
-
-
-def check_specific_person_selection(params: OneshotParams) -> str:
-    """The person is found by id, and training and held-out samples are apart."""
-    person, train, held_out = _choose(params)
-    total = hdf5.sample_count(params.gazecapture_params.hdf_path, person)
-    expect(len(train) == min(total, params.gazecapture_params.num_samples), f"{len(train)} samples chosen of {total}")
-    expect(not set(train) & set(held_out), f"held out, too: samples {sorted(set(train) & set(held_out))}")
-    return f"{person}: {total} samples, {len(train)} to train on, {len(held_out)} held out"
-
-
-def check_data_consistency(params: OneshotParams) -> str:
-    """Labels are finite and in range, eye masks are not empty, and two reads agree."""
-    data, again = _read(params), _read(params)
-    for name, first, second in zip(vars(data.samples), vars(data.samples).values(), vars(again.samples).values()):
-        expect(np.array_equal(first, second), f"two reads of {data.person_id} disagree in {name}")
-    for name in ("gaze", "head"):
-        angles = getattr(data.samples, name)
-        expect(np.isfinite(angles).all(), f"{name} of {data.person_id} holds NaN or infinity")
-        expect((abs(angles) <= np.pi / 2).all(), f"{name} reaches {abs(angles).max():.2f} rad, more than π/2")
-    empty = data.samples.indices[~data.samples.eye_masks.any(axis=(1, 2))].tolist()
-    expect(not empty, f"the eye masks of samples {empty} are empty")
-    low, high = (np.degrees(edge(data.samples.gaze, axis=0)).round() for edge in (np.min, np.max))
-    return (
-        f"{data.person_id}: layout {data.layout}, masks from {data.mask_source}, "
-        f"gaze pitch {low[0]:.0f}..{high[0]:.0f}°, yaw {low[1]:.0f}..{high[1]:.0f}°"
-    )
-
-
-def check_batch_generation(params: OneshotParams) -> str:
-    """Batches have the right shapes, types and ranges, and no sample comes twice within an epoch."""
-    import torch
-
-    from vaegaze.models import to_unit_range
-    from vaegaze.training import batch_rows
-
-    _, train, _ = _choose(params)
-    samples = _read(params).samples.take(slice(len(train)))
-    batch_size = min(params.batch_size, len(samples))
-    steps = len(samples) // batch_size
-    epoch = [batch_rows(step, len(samples), batch_size, params.seed) for step in range(steps)]
-    rows = [row for batch in epoch for row in batch]
-    expect(len(rows) == len(set(rows)), "a sample comes twice within an epoch")
-    wanted = (batch_size, 3, CANVAS_PX, CANVAS_PX)
-    for batch in epoch:
-        images = to_unit_range(samples.images[batch])
-        expect(images.shape == wanted, f"images of shape {tuple(images.shape)}, expected {wanted}")
-        expect(images.dtype == torch.float32, f"images of type {images.dtype}")
-        expect(images.min() >= -1 and images.max() <= 1, f"pixels from {images.min():.2f} to {images.max():.2f}")
-        expect(samples.gaze[batch].shape == (batch_size, 2), f"gaze of shape {samples.gaze[batch].shape}")
-        expect(samples.eye_masks[batch].dtype == bool, f"masks of type {samples.eye_masks.dtype}")
-    return f"{steps} batches of {batch_size} × 3 × {CANVAS_PX} × {CANVAS_PX} in [−1, 1], no sample twice"
-
-
-def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
-    """Person, training rows and held-out rows, as a run with these settings chooses them."""
-    given = params.gazecapture_params
-    person = given.person_id
-    if person is None:
-        person = choose_person(hdf5.person_counts(given.hdf_path), given.num_samples, params.seed)
-    total = hdf5.sample_count(given.hdf_path, person)
-    return person, *choose_samples(total, given.num_samples, given.num_eval_samples, params.seed)
-
-
-def _read(params: OneshotParams) -> hdf5.PersonData:
-    person, train, held_out = _choose(params)
-    given = params.gazecapture_params
-    return hdf5.read_person(given.hdf_path, person, [*train, *held_out], CANVAS_PX, given.mask_path)
-
-
-CHECKS = {
-    "random person selection": check_random_person_selection,
-    "specific person selection": check_specific_person_selection,
-    "data consistency": check_data_consistency,
-    "batch generation": check_batch_generation,
-}
+from vaegaze.commands import check
+from vaegaze.config.finetune import DEMO_HDF_PATH, GazeCaptureParams, OneshotParams
+from vaegaze.renderer import data_set
 
 
 def demo_params() -> OneshotParams:
-    return OneshotParams(gazecapture_params=GazeCaptureParams(hdf_path=str(synthetic.demo_file(DEMO_HDF_PATH))))
+    return OneshotParams(gazecapture_params=GazeCaptureParams(hdf_path=str(data_set.demo_file(DEMO_HDF_PATH))))
 
 
 def test_random_person_selection():
-    check_random_person_selection(demo_params())
+    check.check_random_person_selection(demo_params())
 
 
 def test_specific_person_selection():
-    check_specific_person_selection(demo_params())
+    check.check_specific_person_selection(demo_params())
 
 
 def test_data_consistency():
-    check_data_consistency(demo_params())
+    check.check_data_consistency(demo_params())
 
 
 def test_batch_generation():
-    check_batch_generation(demo_params())
-
-
-def read_arguments(argv: list[str] | None) -> OneshotParams:
-    parser = FlagParser(description="Check the data that oneshot_training.py would train on.")
-    parser.add_argument("--config", metavar="FILE", help="YAML file whose HDF5 file and settings are checked")
-    parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file, or a folder of them, one person each")
-    parser.add_argument("--person_id", metavar="ID", help="whose samples are looked at")
-    parser.add_argument("--num_samples", metavar="N", help="images to train on")
-    given, unknown = parser.read(argv)
-    config = given.pop("config")
-    flags = {name: value for name, value in given.items() if value is not None}
-    if config is None:
-        flags.setdefault("hdf_path", DEMO_HDF_PATH)
-    params = resolve(Config, config, flags, unknown).config.oneshot_params
-    if params.gazecapture_params.hdf_path is None:
-        raise UserError(f"{config} names no HDF5 file; give --hdf_path PATH")
-    if Path(params.gazecapture_params.hdf_path) == Path(DEMO_HDF_PATH):
-        synthetic.demo_file(DEMO_HDF_PATH)
-    return params
-
-
-def main(argv: list[str] | None = None) -> int:
-    return run_command(lambda: run_checks(read_arguments(argv)), less_memory="give fewer --num_samples")
-
-
-@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
-def run_checks(params: OneshotParams) -> int:
-    """Run all, and print what each saw; 1 when one has failed, else 0."""
-    hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for what is no such file
-    print(f"📁 {named(params.gazecapture_params.hdf_path)}")
-    failed = 0
-    for name, check in CHECKS.items():
-        try:
-            print(f"✅ {name}: {check(params)}")
-        except (CheckFailed, UserError) as error:
-            failed += 1
-            print(f"❌ {name}: {error}")
-    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
-    return 1 if failed else 0
+    check.check_batch_generation(demo_params())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(check.main())

@@ -22,24 +22,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaegaze.benchmark_report import table
-from vaegaze.command import run_command
-from vaegaze.config import LossParams, OneshotParams, UserError
-from vaegaze.config_flags import FlagParser, read_command
-from vaegaze.config_tree import option
-from vaegaze.data import synthetic
-from vaegaze.data.masks import pose_mask
+from vaegaze.commands.running import run_command
+from vaegaze.config.finetune import LossParams, OneshotParams
+from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.config.tree import option
 from vaegaze.data.samples import Samples
-from vaegaze.device import find_device, find_precision, peak_memory_mb, peak_memory_of, reset_peak_memory
-from vaegaze.evaluation import all_finite, draw, measure
+from vaegaze.errors import UserError
+from vaegaze.evaluation.metrics import all_finite, draw, measure
 from vaegaze.files import atomic_path, probe_folder, write_text
-from vaegaze.frames import choose_references, precompute, prepare_frames, prepare_training_frames
-from vaegaze.losses import Loss
-from vaegaze.mixed_precision import frozen_weights_in
+from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.strategies import STRATEGIES, Selection, freeze_all_but
-from vaegaze.training import Step, TrainingDiverged, make_optimizer, training_steps
+from vaegaze.models.cpu.mixed_precision import frozen_weights_in
+from vaegaze.models.device import find_device, find_precision, peak_memory_mb, peak_memory_of, reset_peak_memory
+from vaegaze.renderer import data_set as synthetic
+from vaegaze.report.benchmark import table
+from vaegaze.training.frames import choose_references, precompute, prepare_frames, prepare_training_frames
+from vaegaze.training.loop import Step, TrainingDiverged, make_optimizer, training_steps
+from vaegaze.training.losses import Loss
+from vaegaze.training.strategies import STRATEGIES, Selection, freeze_all_but
 
 SMALL = "./checkpoints/pretrained_model.pth"
 CONFIGS = {
@@ -123,7 +124,7 @@ class Curve:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = FlagParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     return run_command(
-        lambda: run(read_command(parser, GpuConfig, argv)[0].config.gpu_params), way_on="nothing was written"
+        lambda: run(read_command(parser, GpuConfig, argv)[0].config.gpu_params), hint="nothing was written"
     )
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaegaze.data import hdf5, synthetic
+from vaegaze.data import hdf5
 from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.renderer import data_set as synthetic
 
 PERSONS, SIZE_PX = 1474, 256  # GazeCapture's
 RENDERED = 24  # different pictures, repeated: the time to unpack a picture depends on what it shows

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, rolled
-from vaegaze.data.placement import inverse, move
-from vaegaze.data.synthetic import person_from_seed, render, scene_from_seed
+from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera, rolled
+from vaegaze.geometry.transforms import inverse, move
+from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 
 FRAMES_PER_SEC = 25
 BLINKS_SEC = (0.9, 2.1)  # when the lids are shut

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from vaegaze.data import synthetic
+from vaegaze.renderer import data_set as synthetic
 
 SEED = 0
 PROCESSES = (1, 2)

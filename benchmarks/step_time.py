@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaegaze.command import run_command
-from vaegaze.config_tree import UserError
-from vaegaze.strategies import STRATEGIES
+from vaegaze.commands.running import run_command
+from vaegaze.errors import UserError
+from vaegaze.training.strategies import STRATEGIES
 
 ROUNDS, STEPS, WARM_UP = 3, 5, 2
 PERSON, SAMPLES = "person_001", 8
@@ -97,7 +97,7 @@ def measure_alone(given: argparse.Namespace) -> None:
 def measure_all(given: argparse.Namespace) -> None:
     import torch
 
-    from vaegaze.device import find_device, find_precision
+    from vaegaze.models.device import find_device, find_precision
 
     device = find_device(given.device)
     precision = find_precision(given.precision, device)
@@ -113,9 +113,9 @@ def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: in
     """The weights and the person that all processes read."""
     import torch
 
-    from vaegaze.data import synthetic
     from vaegaze.models import VAEGaze
     from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+    from vaegaze.renderer import data_set as synthetic
 
     if preset == "tiny":
         model = load_checkpoint(checkpoint_path).model
@@ -149,7 +149,7 @@ def measure(setting: Setting, started: float) -> dict:
     """Train, and say how long each step took and how much memory was needed."""
     import torch
 
-    from vaegaze.device import peak_memory_mb
+    from vaegaze.models.device import peak_memory_mb
 
     if setting.threads:
         torch.set_num_threads(setting.threads)
@@ -221,15 +221,15 @@ def our_steps(setting: Setting) -> Iterator:
     """First the optimiser, then the loss of each step of the project's loop."""
     import torch
 
-    from vaegaze.config import LossParams, OneshotParams
+    from vaegaze.config.finetune import LossParams, OneshotParams
     from vaegaze.data import hdf5
-    from vaegaze.device import find_device
-    from vaegaze.frames import precompute, prepare_training_frames
-    from vaegaze.losses import Loss
-    from vaegaze.mixed_precision import frozen_weights_in
     from vaegaze.models.checkpoint import load_checkpoint
-    from vaegaze.strategies import freeze_all_but
-    from vaegaze.training import make_optimizer, training_steps
+    from vaegaze.models.cpu.mixed_precision import frozen_weights_in
+    from vaegaze.models.device import find_device
+    from vaegaze.training.frames import precompute, prepare_training_frames
+    from vaegaze.training.loop import make_optimizer, training_steps
+    from vaegaze.training.losses import Loss
+    from vaegaze.training.strategies import freeze_all_but
 
     device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
     model = load_checkpoint(setting.base).model.to(device)
@@ -253,15 +253,15 @@ def peer_steps(setting: Setting) -> Iterator:
     import torch
     from torch import nn
 
-    from vaegaze.config import LossParams, OneshotParams
+    from vaegaze.config.finetune import LossParams, OneshotParams
     from vaegaze.data import hdf5
-    from vaegaze.losses import load_vgg, masked_mean_l1
     from vaegaze.models import GazeMLP, to_unit_range
-    from vaegaze.models.diffusers_options import covered_by_autoencoder, covered_by_unet
+    from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
+    from vaegaze.models.diffusers.parts import keywords_of
     from vaegaze.models.masking import fill_eyes, paint_eyes
-    from vaegaze.models.upstream import keywords_of
-    from vaegaze.strategies import freeze_all_but
-    from vaegaze.training import ADAM_BETAS, batch_rows
+    from vaegaze.training.loop import ADAM_BETAS, batch_rows
+    from vaegaze.training.losses import load_vgg, masked_mean_l1
+    from vaegaze.training.strategies import freeze_all_but
 
     class Model(nn.Module):
         def __init__(self, config: dict):

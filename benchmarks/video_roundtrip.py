@@ -23,15 +23,16 @@ import torch
 from PIL import Image
 
 from benchmarks.rendered_video import RenderedVideo, rendered_video
-from vaegaze.data.geometry import rolled
-from vaegaze.data.photo import align, load_photo, paste
-from vaegaze.data.placement import draw, roll_of
-from vaegaze.data.video import open_video, write_video
-from vaegaze.drawing import draw_gazes
-from vaegaze.evaluation import angular_error_deg
+from vaegaze.data.photo import load_photo, paste
+from vaegaze.evaluation.metrics import angular_error_deg
+from vaegaze.geometry.alignment import align
+from vaegaze.geometry.camera import rolled
+from vaegaze.geometry.transforms import draw, roll_of
+from vaegaze.images.video import open_video, write_video
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import CANVAS_PX, load_estimator
+from vaegaze.redirecting.drawing import draw_gazes
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "checkpoints" / "pretrained_model.pth"
@@ -58,7 +59,9 @@ def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
     """Everything, in this folder; returns what was measured."""
     talk, labels, data = folder / "talk.mp4", folder / "labels.csv", folder / "me.h5"
     write_inputs(talk, labels, true)
-    prepared = run("-m", "vaegaze.prepare", "--frames", talk, "--labels", labels, "--person_id", "me", "--output", data)
+    prepared = run(
+        "-m", "vaegaze", "prepare", "--frames", talk, "--labels", labels, "--person_id", "me", "--output", data
+    )
     train = next(line for line in prepared.splitlines() if line.startswith("train: python "))
     proposed = shlex.split(train.removeprefix("train: python "))
     run(*proposed, "--num_steps", num_steps, "--device", "cpu", "--save_dir", folder)
@@ -69,7 +72,7 @@ def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
     for name, checkpoint in (("base", BASE), ("after", folder / "me" / "finetuned_model.pth")):
         result = folder / f"{name}.mp4"
         look = ("--video", talk, "--gaze", "camera", "--output", result)
-        run("-m", "vaegaze.redirect", "--checkpoint", checkpoint, *look, "--device", "cpu")
+        run("-m", "vaegaze", "redirect", "--checkpoint", checkpoint, *look, "--device", "cpu")
         numbers[f"{name}_deg"], _ = judge(frames_of(result), true)
         numbers[f"{name}_photos_deg"], _ = judge(redirected_photos(folder / "photo.png", some, checkpoint), some)
     rows = {

@@ -13,8 +13,8 @@ import torch
 from conftest import SIZE_PX, make_tiny_model, process_restored
 
 import oneshot_training
-from vaegaze.data import synthetic
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.renderer import data_set as synthetic
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004

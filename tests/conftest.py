@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from vaegaze.data import masks, synthetic
 from vaegaze.data.samples import Samples
+from vaegaze.geometry import eye_regions as masks
 from vaegaze.models import VAEGaze
+from vaegaze.renderer import data_set as synthetic
 
 SIZE_PX = 32
 TINY_CONFIG = {
@@ -161,7 +162,7 @@ def run_convert(capsys, tmp_path):
     """The command, which writes to full.pth unless it is told otherwise; returns how it ended."""
     from command_runs import Outcome
 
-    from vaegaze import convert
+    from vaegaze.commands import convert
 
     def run(*flags, ok=True):
         flags = [*flags] if "--checkpoint" in flags else ["--output", tmp_path / "full.pth", *flags]

@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from vaegaze.data import geometry, synthetic
-from vaegaze.data.synthetic import Person, Scene, eye_gazes, render
+from vaegaze.geometry import camera as geometry
+from vaegaze.renderer import data_set as synthetic
+from vaegaze.renderer.data_set import Person, Scene, eye_gazes, render
 
 PHOTO_PX = 384
 CAMERA_ROLL = np.array([[np.cos(0.2), -np.sin(0.2), 0], [np.sin(0.2), np.cos(0.2), 0], [0, 0, 1]])  # normalised away

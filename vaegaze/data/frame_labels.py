@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegaze.config import UserError
-from vaegaze.data.geometry import gaze_at
 from vaegaze.data.safe_hdf5 import MAX_SAMPLES
+from vaegaze.errors import UserError
+from vaegaze.geometry.camera import gaze_at
 
 FRAME = "file_or_time"
 GAZE, HEAD = ("pitch_deg", "yaw_deg"), ("head_pitch_deg", "head_yaw_deg")

@@ -8,16 +8,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaegaze.config import UserError
 from vaegaze.data import persons
 from vaegaze.data.layouts import Angles, Layout, detect, image_keys, known_keys
-from vaegaze.data.masks import eye_mask, threshold
 from vaegaze.data.persons import SUFFIX, opened_person
-from vaegaze.data.pictures import read_grey
-from vaegaze.data.placement import draw, place
-from vaegaze.data.redrawing import RenderedPerson
 from vaegaze.data.safe_hdf5 import plain_attributes, safe_datasets, written_rows
 from vaegaze.data.samples import Samples
+from vaegaze.errors import UserError
+from vaegaze.geometry.alignment import place
+from vaegaze.geometry.eye_regions import eye_mask, threshold
+from vaegaze.geometry.transforms import draw
+from vaegaze.images.pictures import read_grey
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class PersonData:
     layout: str  # name of the row in `layouts`
     mask_source: str  # such as "face_parsing (2 of 30 samples: head pose)"
     mask_by_pose: np.ndarray  # (N,) bool: whether the head pose had to place one eye's mask or both
-    rendered: RenderedPerson | None  # which one, if it is one of ours
+    frame_px: int  # height of the frames in the file
+    attributes: dict[str, int | str]  # of the person's group, those that name a rendered person
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read_person(
         mask_keys = layout.mask_keys(datasets)
         picture = _mask_picture(mask_path, frame_hw, size_px) if mask_path and not mask_keys else None
 
-        rendered = RenderedPerson.told_by(plain_attributes(group, ("split", "seed", "number")), frame_hw[0])
+        attributes = plain_attributes(group, ("split", "seed", "number"))
 
         read, by_pose = {}, set()
         for row in sorted(set(map(int, rows))):  # one by one: h5py's fancy indexing takes fifteen times as long
@@ -145,7 +146,7 @@ def read_person(
     mask_by_pose = np.array([int(row) in by_pose for row in rows])
     mask_source = _mask_source(mask_keys, mask_path, mask_by_pose.sum(), len(rows))
     log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
-    return PersonData(person_id, samples, layout.name, mask_source, mask_by_pose, rendered)
+    return PersonData(person_id, samples, layout.name, mask_source, mask_by_pose, frame_hw[0], attributes)
 
 
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegaze.config import UserError
 from vaegaze.data.frame_labels import FRAME, FrameLabel
-from vaegaze.data.pictures import read_picture
-from vaegaze.data.video import Frame, VideoReader, open_video
+from vaegaze.errors import UserError
+from vaegaze.images.pictures import read_picture
+from vaegaze.images.video import Frame, VideoReader, open_video
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
 SECONDS_OFF = 1.0  # how far a video's stated length is believed

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vaegaze.config import UserError
-from vaegaze.data.geometry import (
+from vaegaze.errors import UserError
+from vaegaze.geometry.camera import (
     BETWEEN_EYES_MM,
     FACE_CENTRE_MM,
     FACE_ORIGIN_MM,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import h5py
 
-from vaegaze.config import UserError
 from vaegaze.data.layouts import LAYOUTS, image_keys
 from vaegaze.data.safe_hdf5 import (
     MAX_SAMPLES,
@@ -20,6 +19,7 @@ from vaegaze.data.safe_hdf5 import (
     safe_group,
     written_rows,
 )
+from vaegaze.errors import UserError
 
 log = logging.getLogger(__name__)
 

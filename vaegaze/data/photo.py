@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vaegaze.config import UserError
-from vaegaze.data.blinks import CLOSED_BELOW, eye_openness
-from vaegaze.data.blobs import find_blobs, without_specks
-from vaegaze.data.eyes import find_eyes
-from vaegaze.data.geometry import EYE_CENTRES_MM, canvas_camera, rolled
-from vaegaze.data.masks import FEATHER_OF_CANVAS, draw_mask, inward_alpha, pose_mask_in_photo, threshold
-from vaegaze.data.pictures import read_grey, read_picture
-from vaegaze.data.placement import draw, inverse, move, roll_of, scale_of, similarity
 from vaegaze.data.samples import Samples
+from vaegaze.errors import UserError
+from vaegaze.faces.cascades import find_eyes
+from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
+from vaegaze.geometry.alignment import AROUND_FACE, align
+from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera, rolled
+from vaegaze.geometry.eye_regions import FEATHER_OF_CANVAS, draw_mask, inward_alpha, pose_mask_in_photo, threshold
+from vaegaze.geometry.transforms import draw, inverse, move, roll_of, scale_of
+from vaegaze.images.blobs import find_blobs, without_specks
+from vaegaze.images.pictures import read_grey, read_picture
 
 log = logging.getLogger(__name__)
 
 SPECK_OF_LARGEST = 0.01  # parts of the mask below this share of the largest are stray pixels, not eyes
-AROUND_FACE = 1.6  # side of the window around a face / side of the canvas, which hardly holds the face
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,6 @@ def photo_of_frame(samples: Samples) -> Photo:
 def eyes_text(photo: Photo) -> str:
     """Where the eyes are, in words."""
     return " and ".join(f"at ({x:.0f}, {y:.0f})" for x, y in photo.eyes)
-
-
-def align(eyes: np.ndarray, head: np.ndarray, size_px: int) -> np.ndarray:
-    """The similarity (2, 3), photo → canvas, that brings eye centres (2, 2) to where this head's eyes lie there.
-
-    The head's pose on the canvas depends a little on the roll, which depends on where its eyes lie: a few rounds
-    settle both.
-    """
-    roll_rad = 0.0
-    for _ in range(10):
-        target = canvas_camera(size_px).project(EYE_CENTRES_MM, rolled(head, roll_rad))
-        to_canvas = similarity(eyes, target)
-        roll_rad = roll_of(to_canvas)
-    return to_canvas
 
 
 def paste(photo: Photo, drawn: np.ndarray) -> np.ndarray:

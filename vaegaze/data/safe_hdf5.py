@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaegaze.config import UserError
+from vaegaze.errors import UserError
 
 MAX_SAMPLES = 1_000_000  # of one person; GazeCapture's largest has about 2,700
 MAX_ROW_BYTES = 64 * 2**20  # one sample

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from vaegaze.config import UserError
-from vaegaze.data.geometry import MIRROR
+from vaegaze.errors import UserError
+from vaegaze.geometry.camera import MIRROR
 
 
 @dataclass(frozen=True)

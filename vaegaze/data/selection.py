@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from vaegaze.config import UserError
+from vaegaze.errors import UserError
 
 # Each kind of draw has its own stream, so that changing one leaves the others as they were.
 _PERSON_STREAM, _SAMPLE_STREAM = 0, 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegaze.models.blocks import Downsample2D, ModelMixin, ResnetBlock2D, SpatialAttention, Upsample2D
-from vaegaze.models.diffusers_options import covered_by_autoencoder, refuse_uncountable, refuse_uncovered
+from vaegaze.models.diffusers.options import covered_by_autoencoder, refuse_uncountable, refuse_uncovered
 from vaegaze.models.layers import GroupNorm
 
 NORM_EPS = 1e-6

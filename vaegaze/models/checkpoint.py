@@ -28,8 +28,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaegaze.config import UserError
-from vaegaze.config_tree import plain, show
+from vaegaze.config.tree import show
+from vaegaze.errors import UserError, plain
+from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, UPSTREAMS, with_configs
+from vaegaze.models.diffusers.parts import (
+    CONFIG_ERRORS,
+    PARTS,
+    UNTOLD,
+    WORDS,
+    Contents,
+    config_of,
+    find_parts,
+    keywords_of,
+)
 from vaegaze.models.tensor_files import (
     first_line,
     in_plain_order,
@@ -41,8 +52,6 @@ from vaegaze.models.tensor_files import (
     state_of,
     with_own_memory,
 )
-from vaegaze.models.upstream import CONFIG_ERRORS, PARTS, UNTOLD, WORDS, Contents, config_of, find_parts, keywords_of
-from vaegaze.models.upstream_files import DROPS_REFERENCE, FORMAT, UPSTREAMS, with_configs
 from vaegaze.models.vaegaze import VAEGaze
 
 log = logging.getLogger(__name__)
@@ -159,7 +168,7 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
     if missing:
         raise UserError(
             f"{path} holds a {' and a '.join(WORDS[part] for part in parts)}, but no {' and no '.join(missing)}; put "
-            "the parts together with python -m vaegaze.convert"
+            "the parts together with vaegaze convert"
         )
     source = with_configs(Path(path), contents, PARTS)
     configs = {part: config_of(str(path), part, parts[part], source.configs.get(part)) for part in PARTS}
@@ -175,9 +184,7 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
         if key not in source.configs.get(part, {})
     ]
     said += [f"as published: {', '.join(assumed)}"] if assumed else []
-    ema = (
-        f"python -m vaegaze.convert --vae {shlex.quote(str(path))} --unet {shlex.quote(str(path))} --ema --output PATH"
-    )
+    ema = f"vaegaze convert --vae {shlex.quote(str(path))} --unet {shlex.quote(str(path))} --ema --output PATH"
     choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part, ema)]
     info = {DROPS_REFERENCE: True} if source.drops_reference else {}
     return Checkpoint(model, info, None, notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))

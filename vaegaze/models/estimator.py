@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from vaegaze.config import UserError
+from vaegaze.errors import UserError
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 
 FORMAT = "vaegaze-estimator-2"

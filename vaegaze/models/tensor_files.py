@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vaegaze.config import UserError
-from vaegaze.config_tree import plain
+from vaegaze.errors import UserError, plain
 from vaegaze.files import atomic_path
 
 SHOWN_NAMES = 3  # of the tensors that do not fit

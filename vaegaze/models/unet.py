@@ -16,7 +16,7 @@ from vaegaze.models.blocks import (
     Upsample2D,
     sinusoidal_embedding,
 )
-from vaegaze.models.diffusers_options import covered_by_unet, refuse_uncountable, refuse_uncovered
+from vaegaze.models.diffusers.options import covered_by_unet, refuse_uncountable, refuse_uncovered
 from vaegaze.models.layers import GroupNorm
 
 

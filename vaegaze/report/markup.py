@@ -3,7 +3,7 @@
 import html
 from typing import Any
 
-from vaegaze.config_tree import plain
+from vaegaze.errors import plain
 
 EMPTY = {"br", "img", "link", "meta", "source"}  # elements that have no end tag
 

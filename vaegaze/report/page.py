@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaegaze.config_tree import Setting, show
+from vaegaze.config.tree import Setting, show
 from vaegaze.report.chart import line_chart
 from vaegaze.report.markup import Html, element, table, together
 from vaegaze.report.numbers import numbers, shown, verdict, written

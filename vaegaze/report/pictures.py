@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vaegaze.data.pictures import rgb_over_white
-from vaegaze.data.redrawing import RenderedPerson
 from vaegaze.data.samples import Samples
-from vaegaze.evaluation import draw, paste
-from vaegaze.frames import Frames
+from vaegaze.evaluation.metrics import draw, paste
+from vaegaze.images.pictures import rgb_over_white
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.sweeps import frame_ms, sweep_gazes
+from vaegaze.redirecting.sweeps import frame_ms, sweep_gazes
+from vaegaze.renderer.redrawing import RenderedPerson
+from vaegaze.training.frames import Frames
 
 FIRST, WORST = 4, 4  # frames that are shown in rows: the first ones, and those drawn worst
 COLUMNS = ("target", "before", "after", "after, pasted")

@@ -1,0 +1,317 @@
+"""vaegaze redirect --video: a rendered person's video looks elsewhere, blinks and all else as they were."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+from command_runs import ROOT, Outcome, assert_one_line, files_in
+from conftest import make_tiny_model, process_restored
+from PIL import Image
+from test_video import read, sound_of, with_sound
+
+from vaegaze.commands import redirect
+from vaegaze.commands.progress import STOPPING
+from vaegaze.commands.redirect_settings import with_camera_in_angles
+from vaegaze.faces.alignment import align_face, paste_eyes
+from vaegaze.faces.tracking import FollowedFrame
+from vaegaze.geometry.alignment import align
+from vaegaze.geometry.camera import canvas_camera, eye_circles
+from vaegaze.geometry.eye_regions import SQUARE_FACTOR
+from vaegaze.geometry.transforms import move
+from vaegaze.images.video import Frame, VideoWriter
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.redirecting import video as redirect_video
+from vaegaze.redirecting.drawing import encode_reference
+
+av, cv2 = pytest.importorskip("av"), pytest.importorskip("cv2")
+
+CLIP = slice(12, 36)  # with the first blink
+LOOK = ("--gaze", 0.2, 0.3)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "base.pth"
+    save_checkpoint(path, make_tiny_model(), {"drops_reference": True})
+    return path
+
+
+@pytest.fixture(scope="module")
+def talk(talking, tmp_path_factory):
+    """A second of the rendered video, with a tone."""
+    path = tmp_path_factory.mktemp("talk") / "talk.mp4"
+    with_sound(path, talking.frames[CLIP])
+    return path
+
+
+@pytest.fixture
+def run(base, capfd):
+    """The command on the tiny model; returns how it ended."""
+
+    def run(*flags, ok=True):
+        with process_restored():
+            torch.set_num_threads(1)
+            code = redirect.main(["--checkpoint", str(base), "--device", "cpu", *map(str, flags)])
+        captured = capfd.readouterr()
+        outcome = Outcome(code, captured.out, captured.err)
+        assert (code == 0) is ok, outcome
+        return outcome
+
+    return run
+
+
+def differences(one, other) -> np.ndarray:
+    return abs(one.astype(int) - other).max(axis=-1)
+
+
+def squares(shape, eyes, size_px=32) -> np.ndarray:
+    """(H, W) bool: the pixels whose centres lie in the eyes' squares of a frontal head."""
+    ys, xs = np.mgrid[: shape[0], : shape[1]] + 0.5
+    on_canvas = move(align(eyes, np.zeros(2), size_px), np.stack([xs, ys], axis=-1))
+    circles = eye_circles((0, 0), canvas_camera(size_px))
+    return np.any([abs(on_canvas - (x, y)).max(axis=-1) <= SQUARE_FACTOR * radius for x, y, radius in circles], axis=0)
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_video_looks_elsewhere_and_all_but_open_eyes_stays(run, talk, talking, tmp_path, suffix):
+    output = tmp_path / f"out{suffix}"
+    outcome = run("--video", talk, *LOOK, "--output", output)
+    assert "about 24 frames of 480×360 px, 25 a second" in outcome.out
+    assert "24 frames, " in outcome.out and "19 redrawn, 5 left alone (blinks 5, no face 0)" in outcome.out
+    assert "redrawing" in outcome.err and "frames/s" in outcome.err
+    (before, times), (after, new_times) = read(talk), read(output)
+    assert after.shape == before.shape
+    np.testing.assert_allclose(np.diff(new_times), np.diff(times), atol=2e-3)
+    for frame, result, eyes, openness in zip(before, after, talking.eyes[CLIP], talking.openness[CLIP]):
+        inside, changed = squares(frame.shape, eyes), differences(frame, result)
+        assert changed[~inside].mean() < 2, "but for encoding once more"
+        assert changed[inside].mean() < 4 if openness < 0.5 else changed[inside].mean() > 6
+    assert [packet for _, packet in sound_of(talk)] == [packet for _, packet in sound_of(output)]
+    assert files_in(tmp_path) == {output.name}
+
+
+def test_side_by_side(run, talk, tmp_path):
+    run("--video", talk, "--gaze", "camera", "--output", tmp_path / "a.mp4", "--compare")
+    both, before = read(tmp_path / "a.mp4")[0], read(talk)[0]
+    assert both.shape == (24, 360, 960, 3)
+    assert (
+        abs(both[:, :, :480].astype(int) - before).mean()
+        < 2
+        < abs(both[:, :, :480].astype(int) - both[:, :, 480:]).max()
+    )
+
+
+def test_a_photo_with_closed_eyes_is_drawn_but_it_is_said(run, talking, tmp_path):
+    for number, closed in ((0, False), (24, True)):
+        Image.fromarray(talking.frames[number]).save(tmp_path / "me.png")
+        outcome = run("--image", tmp_path / "me.png", *LOOK, "--output", tmp_path / f"{number}.png")
+        assert ("⚠️ The eyes look closed: if they are, give a photo with open eyes\n" in outcome.out) is closed
+
+
+def test_the_word_camera_is_two_angles(run, tmp_path):
+    for written in (["--gaze", "camera"], ["--gaze=camera"]):
+        assert with_camera_in_angles(["--label", *written, "--face", "2"]) == [
+            "--label",
+            "--gaze",
+            "0",
+            "0",
+            "--face",
+            "2",
+        ]
+    assert with_camera_in_angles(["--output", "camera"]) == ["--output", "camera"]
+    picture = ROOT / "docs" / "images" / "astronaut.png"
+    for name, words in (("a", ["camera"]), ("b", [0, 0])):
+        run("--image", picture, "--gaze", *words, "--output", tmp_path / f"{name}.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypatch, signum):
+    redraw, calls = redirect_video.redraw, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signum)
+        return redraw(*args)
+
+    monkeypatch.setattr(redirect_video, "redraw", interrupted)
+    output = tmp_path / "out.mp4"
+    outcome = run("--video", talk, *LOOK, "--output", output, ok=False)
+    assert outcome.code == 128 + signum and STOPPING in outcome.err
+    assert f"stopped by {signum.name}; {output} holds the first 16 frames" in outcome.err
+    assert len(read(output)[0]) == 16 and 0.5 < sound_of(output)[-1][0] < 0.7
+    assert files_in(tmp_path) == {"out.mp4"}
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_half_a_video_is_none(run, talk, tmp_path, monkeypatch, interruption):
+    write, calls = VideoWriter.write, []
+
+    def fail(self, *args):
+        calls.append(args)
+        if len(calls) == 5:
+            raise interruption
+        write(self, *args)
+
+    monkeypatch.setattr(VideoWriter, "write", fail)
+    outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
+    stopped = interruption is KeyboardInterrupt
+    assert outcome.code == (130 if stopped else 2)
+    assert ("stopped; nothing was written" if stopped else "No space left") in outcome.err
+    assert not files_in(tmp_path)
+
+
+def test_a_sound_that_stays_behind_is_said(run, talking, tmp_path):
+    with_sound(tmp_path / "talk.avi", talking.frames[:4], codec="pcm_mulaw")
+    outcome = run("--video", tmp_path / "talk.avi", *LOOK, "--output", tmp_path / "out.mp4")
+    assert "⚠️ .mp4 cannot hold its sound" in outcome.out and ".mkv" in outcome.out
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
+
+
+# --- One batch --------------------------------------------------------------------------------------------------------
+
+
+def followed(talking, numbers, **changes) -> list[FollowedFrame]:
+    values = {"closed": False, "blend": 1.0} | changes
+    return [FollowedFrame(Frame(talking.frames[i], i / 25), talking.eyes[i], **values) for i in numbers]
+
+
+def redrawn(few):
+    model = make_tiny_model()
+    with torch.no_grad():
+        return redirect_video.redraw(model, few, encode_reference(model, None), np.array([0.2, 0.3]), np.zeros(2))
+
+
+def test_pixels_outside_the_eyes_are_the_frames(talking):
+    few = followed(talking, range(0, 15, 5))
+    for each, result in zip(few, redrawn(few)):
+        inside, changed = squares(result.shape, each.eyes), differences(each.frame.pixels, result) > 0
+        assert not changed[~inside].any() and changed[inside].mean() > 0.6
+    again = [redrawn([each])[0] for each in few]
+    assert max(differences(*pair).max() for pair in zip(again, redrawn(few))) <= 1, "alone or in company"
+
+
+def test_what_is_left_alone_is_the_frame_itself(talking):
+    closed, lost = followed(talking, [21], closed=True, blend=0.0), followed(talking, [3], blend=0.0)
+    lost = [FollowedFrame(lost[0].frame, None, False, 0.0)]
+    few = [*closed, *followed(talking, [8]), *lost]
+    results = redrawn(few)
+    assert [result is each.frame.pixels for each, result in zip(few, results)] == [True, False, True]
+    assert all(result is each.frame.pixels for each, result in zip(closed + lost, redrawn(closed + lost)))
+
+
+def test_beside_a_blink_half_of_the_drawing_shows(talking):
+    whole, half = (redrawn(followed(talking, [8], blend=blend))[0].astype(int) for blend in (1.0, 0.5))
+    assert abs(half - (whole + talking.frames[8]) / 2).max() <= 1
+
+
+def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch):
+    model = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth").model
+    few, drawn = followed(talking, [0, 40]), {}
+    for precision in ("fp32", "bf16"):
+        monkeypatch.setattr(redirect_video, "find_precision", lambda *_, chosen=precision: chosen)
+        with redirect_video.low_precision(model), torch.no_grad():
+            referred = encode_reference(model, None)
+            drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
+    off = [differences(*pair) for pair in zip(*drawn.values())]
+    assert 0 < np.max(off) <= 4 and np.max([each[each > 0].mean() for each in off]) < 2
+
+
+def test_a_shift_of_part_of_a_pixel_shows_only_so_much(talking):
+    """Eyes that move by a twentieth of a pixel must not let the squares' edges jump by a whole one."""
+    drawn = np.full((32, 32, 3), 255, np.uint8)
+    frame, eyes = np.zeros_like(talking.frames[0]), talking.eyes[0]
+    pasted = [paste_eyes(frame, align_face(frame, eyes + shift, np.zeros(2), 32), drawn) for shift in (0, 0.05)]
+    assert 0 < differences(*pasted).max() < 12
+
+
+def test_eyes_at_the_edge_of_the_frame(talking):
+    frame, eyes = talking.frames[0], talking.eyes[0]
+    left, right = eyes.astype(int)
+    for window in (np.s_[left[1] - 3 :], np.s_[:, left[0] :], np.s_[: left[1] + 2, : right[0]]):
+        part = np.ascontiguousarray(frame[window])
+        corner = np.array(
+            [window[1].start or 0 if isinstance(window, tuple) else 0, 0 if isinstance(window, tuple) else window.start]
+        )
+        few = [FollowedFrame(Frame(part, 0.0), eyes - corner, False, 1.0)]
+        (result,) = redrawn(few)
+        assert result.shape == part.shape and (result != part).any()
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((*VIDEO, *LOOK, *OUT), ["--video: talk.mp4 does not exist"]),
+        ((*VIDEO, "--sweep", "circle", *OUT), ["--sweep", "has no use with --video", "give --gaze"]),
+        ((*VIDEO, *LOOK, "--mask", "m.png", *OUT), ["--mask", "found in every frame"]),
+        ((*VIDEO, *LOOK, "--label", *OUT), ["--label", "has no use with --video"]),
+        ((*VIDEO, *LOOK, "--index", 3, *OUT), ["--index", "has no use with --video"]),
+        ((*VIDEO, "--image", "a.png", *LOOK, *OUT), ["--image", "has no use with --video; leave out one"]),
+        ((*VIDEO, *LOOK, "--output", "out.gif"), ["out.gif does not fit --video", ".mp4, .mov or .mkv"]),
+        ((*VIDEO, *OUT), ["redirect_params.gaze", "needed"]),
+        (("--image", "a.png", *LOOK, "--compare", "--output", "a.png"), ["--compare", "it is for videos"]),
+        ((*VIDEO, "--gaze", "kamera", *OUT), ["--gaze: got 'kamera'", "PITCH YAW in radians, or the word camera"]),
+        ((*VIDEO, "--gaze=kamera", *OUT), ["--gaze: got 'kamera'", "or the word camera"]),
+    ],
+)
+def test_what_is_wrong_is_one_line(run, flags, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(run(*flags, ok=False), *words)
+    assert not files_in(tmp_path)
+
+
+def test_videos_that_are_none(run, talk, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video" * 1000)
+    (tmp_path / "cut.mp4").write_bytes(talk.read_bytes()[:2000])
+    Image.new("1", (30_000, 10)).save(tmp_path / "wide.png")
+    given = files_in(tmp_path)
+    for name, words in (
+        ("empty.mp4", "is empty"),
+        ("text.mp4", "cannot be read as a video"),
+        ("cut.mp4", "give an undamaged"),
+        ("wide.png", "cannot be read as a video"),
+    ):
+        refused = run("--video", tmp_path / name, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
+        assert_one_line(refused, name, words)
+    assert files_in(tmp_path) == given
+
+
+def test_a_video_without_a_face(run, tmp_path):
+    with_sound(tmp_path / "wall.mp4", np.full((12, 96, 128, 3), 100, np.uint8))
+    outcome = run("--video", tmp_path / "wall.mp4", *LOOK, "--output", tmp_path / "out.mp4", ok=False)
+    assert outcome.code == 2 and "shows no face" in outcome.err and "none of its 12 frames" in outcome.err
+    assert files_in(tmp_path) == {"wall.mp4"}
+
+
+def test_the_video_itself_is_never_written_to(run, talk):
+    before = talk.read_bytes()
+    refused = run("--video", talk, *LOOK, "--output", talk, "--overwrite", ok=False)
+    assert_one_line(refused, "what --video gives; it is never written to")
+    assert talk.read_bytes() == before
+
+
+@pytest.mark.parametrize("missing", ["av", "cv2"])
+def test_without_the_packages_it_is_said_how_to_get_them(run, talk, tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
+    assert outcome.code == 2 and "pip install -r requirements-vision.txt" in outcome.err
+    assert "--mask" not in outcome.err and "photo" not in outcome.err and not files_in(tmp_path)
+
+
+def test_without_opencv_no_model_is_loaded_first(run, tmp_path, no_opencv):
+    flags = ("--checkpoint", tmp_path / "none.pth", *VIDEO, *LOOK, "--output", tmp_path / "out.mp4")
+    assert_one_line(run(*flags, ok=False), "finding the eyes in a picture needs OpenCV: pip install")

@@ -1,0 +1,385 @@
+"""oneshot_training.py where a run is there already: finished, interrupted, killed, and gone on with."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+
+import h5py
+import pytest
+import torch
+from command_runs import (
+    BASE_INFO,
+    FILES,
+    PERSON,
+    RUN,
+    STEPS,
+    assert_one_line,
+    assert_same_weights,
+    command,
+    contents_of,
+    files_in,
+    records_in,
+    start_process,
+    train_rows,
+)
+from conftest import SIZE_PX, make_tiny_model
+
+from vaegaze.commands.progress import STOPPING
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.renderer.data_set import write_hdf5
+from vaegaze.runs import oneshot
+
+# --- A run that is there already --------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_never_overwritten_unasked(finished):
+    flags, _, folder = finished
+    before = contents_of(folder)
+    assert_one_line(command(*flags), str(folder), "finished", "--overwrite", "--save_dir")
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and outcome.out.count("already finished") == 1 and outcome.err == ""
+    outcome = command(*flags, "--resume", "--seed", 1, "--l1_loss", 3)
+    assert_one_line(outcome, "oneshot_params.seed was 0, now 1", "loss_params.l1_loss was 1.0, now 3.0")
+    assert_one_line(command(*flags, "--resume", "--overwrite"), "--overwrite", "--resume")
+    assert contents_of(folder) == before
+
+
+def test_a_finished_run_goes_on_from_its_own_config(finished):
+    _, _, folder = finished
+    assert command("--config", folder / "config.yaml", "--resume").code == 0
+
+
+def test_a_run_finished_on_a_gpu_is_finished_on_a_machine_without_one(finished, tmp_path):
+    flags, _, folder = finished
+    shutil.copytree(folder, tmp_path / PERSON)
+    config = tmp_path / PERSON / "config.yaml"
+    config.write_text(config.read_text().replace('device: "cpu"', 'device: "cuda:7"'))
+    outcome = command(*flags, "--save_dir", tmp_path, "--device", "auto", "--resume")
+    assert outcome.code == 0 and "already finished" in outcome.out
+
+
+def test_overwrite_leaves_nothing_of_the_earlier_run(finished, world, tmp_path):
+    _, _, folder = finished
+    shutil.copytree(folder, tmp_path / PERSON)
+    (tmp_path / PERSON / "notes.txt").write_text("the user's own")
+    flags = (*world.flags, *RUN, "--num_steps", 2, "--sample_every", 5, "--save_dir", tmp_path, "--overwrite")
+    assert command(*flags).code == 0
+    samples = {"samples/step_000000.png", "samples/step_000002.png"}
+    assert files_in(tmp_path / PERSON) == FILES | samples | {"notes.txt"}
+    assert json.loads((tmp_path / PERSON / "summary.json").read_text())["steps"] == 2
+
+
+def test_overwrite_never_deletes_its_own_base_model(finished, world, tmp_path):
+    _, _, folder = finished
+    shutil.copytree(folder, tmp_path / PERSON)
+    base = tmp_path / PERSON / "finetuned_model.pth"
+    outcome = command(*world.flags, *RUN, "--checkpoint_path", base, "--save_dir", tmp_path, "--overwrite")
+    assert_one_line(outcome, str(tmp_path / PERSON), "--save_dir")
+    assert base.read_bytes() == (folder / "finetuned_model.pth").read_bytes()
+
+
+def test_a_signal_during_set_up_leaves_the_earlier_run_alone(finished, world, tmp_path, monkeypatch):
+    _, _, folder = finished
+    shutil.copytree(folder, tmp_path / PERSON)
+    load_person = oneshot.load_person
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+        return load_person(*args)
+
+    monkeypatch.setattr(oneshot, "load_person", interrupted)
+    assert command(*world.flags, *RUN, "--save_dir", tmp_path, "--overwrite").code == 130
+    assert contents_of(tmp_path / PERSON) == contents_of(folder)
+
+
+def test_held_out_frames_that_the_base_was_trained_on_are_told(finished, world, tmp_path):
+    _, _, folder = finished
+    base = folder / "finetuned_model.pth"
+    flags = (
+        *world.flags,
+        *RUN,
+        "--num_steps",
+        1,
+        "--checkpoint_path",
+        base,
+        "--num_samples",
+        4,
+        "--save_dir",
+        tmp_path,
+    )
+    outcome = command(*flags)
+    assert outcome.code == 0 and "⚠️ The base model was trained on" in outcome.out
+    assert json.loads((tmp_path / PERSON / "summary.json").read_text())["held_out_but_seen_by_base"] > 0
+
+    write_hdf5(tmp_path / "other.h5", 2, SIZE_PX, seed=1, samples=12)
+    outcome = command(*flags, "--hdf_path", tmp_path / "other.h5", "--overwrite")
+    assert outcome.code == 0 and f"⚠️ The model was fine-tuned on another {PERSON}" in outcome.out
+    assert json.loads((tmp_path / PERSON / "summary.json").read_text())["held_out_but_seen_by_base"] == 0
+    info = load_checkpoint(tmp_path / PERSON / "finetuned_model.pth").info
+    assert info["trained_indices"] == train_rows(tmp_path / PERSON)
+
+
+# --- Interrupted and resumed ------------------------------------------------------------------------------------------
+
+
+def signal_at_step(monkeypatch, number: int, signum: int) -> None:
+    training_steps = oneshot.training_steps
+
+    def steps(*args, **kwargs):
+        for step in training_steps(*args, **kwargs):
+            if step.number == number:
+                signal.raise_signal(signum)
+            yield step
+
+    monkeypatch.setattr(oneshot, "training_steps", steps)
+
+
+@pytest.mark.parametrize(
+    ("number", "signum", "code"),
+    [(7, signal.SIGINT, 130), (20, signal.SIGTERM, 143), (STEPS, signal.SIGINT, 130)],
+    ids=["between log steps", "at a log step", "at the last step"],
+)
+def test_resumed_equals_uninterrupted(number, signum, code, finished, tmp_path, monkeypatch):
+    flags, _, folder = finished
+    flags = (*flags, "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, number, signum)
+        outcome = command(*flags)
+    left = files_in(tmp_path / PERSON)
+    assert outcome.code == code and "Traceback" not in outcome.err
+    assert outcome.err.endswith(f"stopped by {signal.Signals(signum).name}; go on with --resume\n")
+    assert "resume.pth" in left and not left & {"finetuned_model.pth", "summary.json"}
+    assert_one_line(command(*flags), "interrupted", "--resume", "--overwrite")
+
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and f"▶️ Going on after step {number}" in outcome.out
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", folder / "finetuned_model.pth")
+    assert records_in(tmp_path / PERSON) == records_in(folder)
+    assert files_in(tmp_path / PERSON) == files_in(folder)
+    summary, other = (json.loads((path / "summary.json").read_text()) for path in (tmp_path / PERSON, folder))
+    measured = {"seconds": 0, "sec_per_step": 0, "peak_memory_mb": 0}
+    assert summary | measured == other | measured
+
+
+def test_resumed_with_another_number_of_threads(finished, tmp_path, monkeypatch):
+    """The CPU rounds otherwise then: the run goes on with those that it began with."""
+    flags, _, _ = finished
+    flags = (*flags, "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 5, signal.SIGTERM)
+        assert command(*flags).code == 143
+    start, threads = oneshot.Run.start, []
+
+    def counted(run):
+        threads.append(torch.get_num_threads())
+        start(run)
+
+    monkeypatch.setattr(oneshot.Run, "start", counted)
+    command(*flags, "--resume", threads=2)
+    assert threads == [1]
+
+
+def test_two_interruptions_and_a_signal_while_pictures_are_drawn(finished, tmp_path, monkeypatch):
+    """Nothing that was computed is lost, and no line is missing or twice."""
+    flags, _, folder = finished
+    flags = (*flags, "--save_dir", tmp_path, "--checkpoint_every", 0)
+    draw_samples = oneshot.Run.draw_samples
+
+    def drawn(run):
+        if run.progress.step == 20:
+            signal.raise_signal(signal.SIGINT)
+        draw_samples(run)
+
+    monkeypatch.setattr(oneshot.Run, "draw_samples", drawn)
+    signal_at_step(monkeypatch, 3, signal.SIGTERM)
+    assert command(*flags).code == 143
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 130 and "after step 3" in outcome.out
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and "after step 20" in outcome.out
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", folder / "finetuned_model.pth")
+    assert records_in(tmp_path / PERSON) == records_in(folder)
+
+
+def signal_while_measuring(monkeypatch, nth: int) -> None:
+    measure, calls = oneshot.Run.measure, []
+
+    def measured(run):
+        calls.append(run)
+        if len(calls) == nth:
+            signal.raise_signal(signal.SIGINT)
+        return measure(run)
+
+    monkeypatch.setattr(oneshot.Run, "measure", measured)
+
+
+def test_interrupted_before_the_first_step(finished, tmp_path, monkeypatch):
+    flags, _, _ = finished
+    flags = (*flags, "--save_dir", tmp_path, "--num_steps", 2)
+    with monkeypatch.context() as patched:
+        signal_while_measuring(patched, 1)
+        outcome = command(*flags)
+    assert outcome.code == 130 and "nothing was trained" in outcome.err and "--resume" not in outcome.err
+    assert files_in(tmp_path / PERSON) == {"config.yaml", "person_info.json"}
+    assert_one_line(command(*flags, "--resume"), "no interrupted run", "without --resume")
+    assert command(*flags).code == 0
+
+
+def test_interrupted_while_the_result_is_measured(finished, tmp_path, monkeypatch):
+    flags, _, folder = finished
+    flags = (*flags, "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_while_measuring(patched, 2)
+        outcome = command(*flags)
+    assert outcome.code == 130 and outcome.err.endswith("go on with --resume\n")
+    assert not (tmp_path / PERSON / "finetuned_model.pth").exists()
+    assert command(*flags, "--resume").code == 0
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", folder / "finetuned_model.pth")
+    assert files_in(tmp_path / PERSON) == files_in(folder)
+
+
+def test_a_second_ctrl_c_ends_it_at_once(finished, tmp_path, monkeypatch):
+    flags, _, _ = finished
+
+    def pressed_twice(run):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(oneshot.Run, "measure", pressed_twice)
+    outcome = command(*flags, "--save_dir", tmp_path)
+    assert outcome.code == 130 and "Traceback" not in outcome.err
+
+
+@pytest.fixture
+def interrupted(finished, tmp_path, monkeypatch):
+    """The flags of a run that was stopped at step 5."""
+    flags = (*finished[0], "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 5, signal.SIGTERM)
+        assert command(*flags).code == 143
+    return flags
+
+
+def test_resume_with_anything_changed_is_an_error(interrupted, world, tmp_path):
+    folder = tmp_path / PERSON
+    before = contents_of(folder)
+    outcome = command(*interrupted, "--resume", "--learning_rate", 1e-3, "--finetune_strategy", "full")
+    assert_one_line(outcome, "learning_rate was 0.01, now 0.001", "finetune_strategy was 'selective', now 'full'")
+    outcome = command(*interrupted, "--resume", "--num_samples", 9)
+    assert_one_line(outcome, "num_samples was 8, now 9")
+
+    # the same paths, other contents
+    stored = world.hdf_path.read_bytes(), world.base.read_bytes()
+    try:
+        with h5py.File(world.hdf_path, "r+") as file:
+            pixels = file[PERSON]["pixels"][train_rows(folder)[0]]
+            file[PERSON]["pixels"][train_rows(folder)[0]] = 255 - pixels
+        assert_one_line(command(*interrupted, "--resume"), "other data", "--overwrite")
+        world.hdf_path.write_bytes(stored[0])
+        save_checkpoint(world.base, make_tiny_model(seed=1), BASE_INFO)
+        assert_one_line(command(*interrupted, "--resume"), "another base model", "--overwrite")
+    finally:
+        world.hdf_path.write_bytes(stored[0])
+        world.base.write_bytes(stored[1])
+    assert contents_of(folder) == before
+
+
+def test_a_finished_run_notices_other_data(finished, world):
+    flags, _, _ = finished
+    stored = world.base.read_bytes()
+    try:
+        save_checkpoint(world.base, make_tiny_model(seed=1), BASE_INFO)
+        assert_one_line(command(*flags, "--resume"), "another base model", "--overwrite")
+    finally:
+        world.base.write_bytes(stored)
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and "already finished" in outcome.out
+
+
+def test_the_precision_that_auto_came_to_is_kept(finished, tmp_path, monkeypatch):
+    flags = (*finished[0], "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+        signal_at_step(patched, 5, signal.SIGTERM)
+        assert command(*flags).code == 143
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and "precision: bf16" in outcome.out, outcome
+    assert json.loads((tmp_path / PERSON / "summary.json").read_text())["precision"] == "bf16"
+
+
+def test_a_run_that_was_out_of_memory_may_go_on_with_gradient_checkpointing(interrupted, finished, tmp_path):
+    assert command(*interrupted, "--resume", "--gradient_checkpointing").code == 0
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", finished[2] / "finetuned_model.pth")
+
+
+def test_a_resume_file_of_an_older_version(interrupted, tmp_path):
+    path = tmp_path / PERSON / "resume.pth"
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"format": "vaegaze-resume-1"}, path)
+    assert_one_line(command(*interrupted, "--resume"), "resume.pth", "--overwrite")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", "cut", "foreign"])
+def test_a_damaged_resume_file(content, interrupted, tmp_path):
+    path = tmp_path / PERSON / "resume.pth"
+    if content == "foreign":
+        torch.save({"format": "something else"}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:-1000] if content == "cut" else content)
+    assert_one_line(command(*interrupted, "--resume"), "resume.pth", "--overwrite")
+
+
+def test_overwrite_starts_an_interrupted_run_anew(interrupted, tmp_path):
+    assert command(*interrupted, "--num_steps", 1, "--overwrite").code == 0
+    assert files_in(tmp_path / PERSON) == FILES | {"samples/step_000000.png", "samples/step_000001.png"}
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_process_is_interrupted_and_resumed(signum, code, world, tmp_path):
+    steps = 150
+    flags = (*world.flags, "--person_id", "person_003", "--num_samples", 4, "--num_steps", steps, "--log_every", 7)
+    process = start_process(*flags, "--save_dir", tmp_path / "a", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    folder = tmp_path / "a" / "person_003"
+    while process.poll() is None and not (folder / "metrics.jsonl").exists():  # the base model has been measured
+        time.sleep(0.02)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == code and b"Traceback" not in err, err
+    assert err.count(STOPPING.encode()) == 1
+    assert (folder / "resume.pth").exists() and not (folder / "finetuned_model.pth").exists()
+
+    assert command(*flags, "--save_dir", tmp_path / "a", "--resume").code == 0
+    assert command(*flags, "--save_dir", tmp_path / "b").code == 0
+    assert_same_weights(folder / "finetuned_model.pth", tmp_path / "b/person_003/finetuned_model.pth")
+    assert records_in(folder) == records_in(tmp_path / "b/person_003")
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_it_writes(finished, tmp_path):
+    """Its second resume file is half written when it dies: the first one is whole, and the run goes on from it."""
+    flags, _, folder = finished
+    script = """
+import os, signal, sys
+import torch
+import oneshot_training
+save, calls = torch.save, []
+def half(content, file):
+    save(content, file)
+    calls.append(file)
+    if len(calls) == 2:
+        file.truncate(file.tell() // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save = half
+sys.exit(oneshot_training.main())
+"""
+    flags = (*flags, "--save_dir", tmp_path)
+    process = start_process(*flags, script=script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.wait(timeout=300) == -signal.SIGKILL
+    assert not (tmp_path / PERSON / "finetuned_model.pth").exists()
+    outcome = command(*flags, "--resume")
+    assert outcome.code == 0 and "after step 12" in outcome.out
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", folder / "finetuned_model.pth")
+    assert records_in(tmp_path / PERSON) == records_in(folder)

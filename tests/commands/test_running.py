@@ -1,0 +1,76 @@
+"""How commands end: exit codes, and one line about what went wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import process_restored
+
+from vaegaze.commands.running import run_command
+from vaegaze.errors import Interrupted, UserError
+
+CPU_ALLOCATOR = "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: …"
+
+
+def ends(work) -> int:
+    with process_restored():
+        return run_command(work, hint="go on", less_memory="give less")
+
+
+def raises(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("seed: -1, but 0 or more is asked for"), 2, "error: seed: -1, but 0 or more is asked for"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device"),
+        (OSError(13, "Permission denied", "out.pth"), 2, "error: out.pth: Permission denied"),
+        (OSError("unable to read\nTraceback: …"), 2, "error: unable to read"),
+        (TimeoutError(), 2, "error: TimeoutError"),
+        (BrokenPipeError(32, "Broken pipe", "out.fifo"), 2, "error: out.fifo: Broken pipe"),
+        (MemoryError(), 2, "error: out of memory; give less"),
+        (RuntimeError(CPU_ALLOCATOR), 2, "error: out of memory; give less"),
+        (torch.OutOfMemoryError("CUDA, too.\nmore"), 2, "error: out of GPU memory (CUDA, too.); give less"),
+        (KeyboardInterrupt(), 130, "stopped; go on"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; go on"),
+    ],
+)
+def test_one_line_and_a_code(capsys, error, code, line):
+    assert ends(lambda: raises(error)) == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_sigterm_ends_it_with_a_line(capsys):
+    def work():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    assert ends(work) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM; go on\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    script = (
+        "import sys; from vaegaze.commands.running import run_command; "
+        "sys.exit(run_command(lambda: print('x' * 10**7)))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.read(1) == b"x"
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_the_code_of_the_work_itself(capsys):
+    assert ends(lambda: None) == 0 and ends(lambda: 1) == 1
+    assert not any(capsys.readouterr())
+
+
+def test_faults_of_the_program_are_not_hidden():
+    with pytest.raises(RuntimeError, match="mat1"):
+        ends(lambda: raises(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))

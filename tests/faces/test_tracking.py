@@ -1,0 +1,143 @@
+"""The eyes through a video: near the truth, without trembling, also where faces go and come, and there are several."""
+
+import numpy as np
+import pytest
+from command_runs import ROOT
+from PIL import Image
+
+from benchmarks.rendered_video import BLINKS_SEC, FRAMES_PER_SEC
+from vaegaze.errors import UserError
+from vaegaze.faces import cascades as eyes_module
+from vaegaze.faces.cascades import eyes_about
+from vaegaze.faces.tracking import AHEAD, FIND_AGAIN_EVERY, RAMP, WAIT_FOR_FACE_SEC, follow_eyes, movement
+from vaegaze.images.video import Frame
+
+pytest.importorskip("cv2")
+
+NEAR_PX = 5.0  # of eyes 90 px apart
+TREMBLE_PX = 1 / 3  # that the found eyes may move otherwise than the true ones, from frame to frame
+
+
+def video(frames):
+    return (Frame(frame, number / FRAMES_PER_SEC) for number, frame in enumerate(frames))
+
+
+def follow(frames, **options):
+    return list(follow_eyes(video(frames), "talk.mp4", **options))
+
+
+def shifts(found, true) -> np.ndarray:
+    """How far each found eye moves otherwise than the true one from one frame to the next, in pixels."""
+    return np.linalg.norm(np.diff(found, axis=0) - np.diff(true, axis=0), axis=-1)
+
+
+@pytest.fixture(scope="module")
+def followed(talking):
+    return follow(talking.frames)
+
+
+def test_the_eyes_do_not_tremble(talking, followed):
+    found = np.stack([each.eyes for each in followed])
+    assert shifts(found, talking.eyes).mean() < TREMBLE_PX
+    assert np.linalg.norm(found - talking.eyes, axis=-1).mean() < NEAR_PX
+    seen = [(eyes_about(frame, eyes), eyes) for frame, eyes in zip(talking.frames[:16], talking.eyes)]
+    alone = shifts(*(np.stack(each) for each in zip(*[pair for pair in seen if pair[0] is not None])))
+    assert alone.mean() > 2 * TREMBLE_PX, "what is found in each frame alone does"
+
+
+def test_blinks_are_left_alone_and_nothing_else(talking, followed):
+    assert [each.closed for each in followed] == (talking.openness < 0.5).tolist()
+    for each, openness in zip(followed, talking.openness):
+        assert each.blend == 0 if openness < 0.5 else each.blend > 0
+    blends = np.array([each.blend for each in followed])
+    assert abs(np.diff(blends)).max() < 0.5, "no flicker"
+    first = round(BLINKS_SEC[0] * FRAMES_PER_SEC)
+    assert (blends[: first - 2 - RAMP] == 1).all() and blends[-1] == 1
+
+
+def test_frames_come_in_order_and_few_are_held_back(talking):
+    given = []
+
+    def frames():
+        for each in video(talking.frames[:20]):
+            given.append(each)
+            yield each
+
+    for number, each in enumerate(follow_eyes(frames(), "talk.mp4")):
+        assert each.frame is given[number] and len(given) <= number + 1 + AHEAD
+    assert number == 19
+
+
+def test_a_face_that_vanishes_for_a_while(talking):
+    frames = talking.frames[:48].copy()
+    frames[:3] = frames[24:33] = 128
+    followed = follow(frames)
+    seen = np.array([each.eyes is not None for each in followed])
+    assert not seen[:3].any() and seen[3:24].all() and not seen[24:33].any() and seen[36:].all()
+    assert all(each.blend == 0 for each in np.array(followed)[~seen])
+    found = np.stack([each.eyes for each in followed if each.eyes is not None])
+    assert np.linalg.norm(found - talking.eyes[:48][seen], axis=-1).mean() < NEAR_PX
+
+
+def test_no_face_at_all(talking):
+    followed = follow(np.full_like(talking.frames[:15], 90))
+    assert len(followed) == 15 and all(each.eyes is None and not each.closed for each in followed)
+
+
+def test_of_two_faces_one_is_said_and_kept(talking):
+    width = talking.frames.shape[2]
+    both = np.concatenate([talking.frames[:12, :, 60:-60], talking.frames[30:42, :, 60:-60]], axis=2)
+    with pytest.raises(UserError, match=r"^talk\.mp4 at 0\.00 s shows 2 faces.*--face N$"):
+        follow(both)
+    left, right = (np.stack([each.eyes for each in follow(both, face=face)]) for face in (1, 2))
+    assert np.linalg.norm(left - (talking.eyes[:12] - (60, 0)), axis=-1).mean() < NEAR_PX
+    assert np.linalg.norm(right - (talking.eyes[30:42] + np.array([width - 180, 0])), axis=-1).mean() < NEAR_PX
+    with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3; give --face 1 to 2"):
+        follow(both, face=3)
+
+
+def test_the_face_that_was_said_may_come_a_little_later(talking):
+    width = talking.frames.shape[2]
+    both = np.concatenate([talking.frames[:12], talking.frames[30:42]], axis=2)
+    both[:2, :, width:] = 128
+    eyes = [each.eyes for each in follow(both, face=2)]
+    assert all(each is None for each in eyes[:FIND_AGAIN_EVERY])
+    there = talking.eyes[30:42] + np.array([width, 0])
+    assert np.linalg.norm(np.stack(eyes[FIND_AGAIN_EVERY:]) - there[FIND_AGAIN_EVERY:], axis=-1).mean() < NEAR_PX
+
+
+@pytest.mark.parametrize("count", [7, 45])
+def test_a_face_that_never_comes(talking, count):
+    given = []
+    frames = (given.append(each) or each for each in video(talking.frames[:count]))
+    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
+        list(follow_eyes(frames, "talk.mp4", face=2))
+    assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + FIND_AGAIN_EVERY
+
+
+def test_a_face_is_searched_for_now_and_then_and_once(talking, monkeypatch):
+    searched, search = [], eyes_module._faces_with_eyes
+    monkeypatch.setattr(eyes_module, "_faces_with_eyes", lambda picture: searched.append(picture) or search(picture))
+    frames = talking.frames[:12].copy()
+    frames[: 2 * FIND_AGAIN_EVERY] = 128
+    assert [each.eyes is not None for each in follow(frames)] == [False] * 6 + [True] * 6
+    assert len(searched) == 3
+
+
+@pytest.mark.parametrize("eye_distance_px", [45, 180])
+def test_a_movement_is_met_to_a_fraction_of_a_pixel(eye_distance_px):
+    picture = Image.open(ROOT / "docs" / "images" / "astronaut.png")
+    factor = eye_distance_px / 44.6
+    picture = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
+    eyes = np.array([[203.0, 101.0], [247.5, 103.5]]) * factor
+    cos, sin = 1.01 * np.cos(0.02), 1.01 * np.sin(0.02)
+    there = np.array([[cos, sin, 3.3], [-sin, cos, 5.7]])  # target → source, as Pillow has it
+    moved = picture.transform(picture.size, Image.Transform.AFFINE, there.ravel().tolist(), Image.Resampling.BICUBIC)
+    motion = movement(np.asarray(picture), np.asarray(moved), eyes)
+    expected = np.linalg.solve(there[:, :2], (eyes - there[:, 2]).T).T
+    assert np.linalg.norm(eyes @ motion[:, :2].T + motion[:, 2] - expected, axis=1).max() < 0.004 * eye_distance_px
+
+
+def test_a_cut_is_no_movement(talking):
+    other = np.asarray(Image.open(ROOT / "docs" / "images" / "astronaut.png").resize((480, 360)))
+    assert movement(talking.frames[0], other, talking.eyes[0]) is None

@@ -1,0 +1,263 @@
+"""Videos: frame by frame, upright, with their times; written with the sound as it was; and whatever is no video."""
+
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaegaze.errors import UserError
+from vaegaze.images import video
+from vaegaze.images.video import open_video, write_video
+
+av = pytest.importorskip("av")
+
+WIDTH, HEIGHT, RATE = 96, 64, 25
+
+
+def pictures(count=10, width=WIDTH, height=HEIGHT) -> np.ndarray:
+    """(count, H, W, 3) uint8: a bright square that moves over a coloured slope."""
+    ys, xs = np.mgrid[:height, :width]
+    frames = np.repeat(np.stack([xs, 2 * ys, 150 - xs], axis=-1)[None], count, axis=0).clip(0, 255).astype(np.uint8)
+    for number, frame in enumerate(frames):
+        frame[8:24, 8 + 4 * number : 24 + 4 * number] = (220, 180, 60)
+    return frames
+
+
+def write(path, frames, **options):
+    """A video without sound, its frames RATE a second."""
+    with write_video(path, frames.shape[2], frames.shape[1], RATE, **options) as writer:
+        for frame in frames:
+            writer.write(frame)
+        writer.finish(whole=True)
+
+
+def with_sound(path, frames, codec="aac", seconds=None):
+    """The same and a tone, which lasts as long."""
+    with av.open(str(path), "w") as container:
+        picture, sound = container.add_stream("libx264", rate=RATE), container.add_stream(codec, rate=16_000)
+        picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        for frame in frames:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(picture.encode())
+        seconds = seconds or len(frames) / RATE
+        tone = np.sin(np.arange(round(seconds * 16_000)) * 0.2)
+        kind = "fltp" if codec == "aac" else "s16"
+        tone = tone.astype(np.float32) if kind == "fltp" else (20_000 * tone).astype(np.int16)
+        for start in range(0, len(tone), 1024):
+            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format=kind, layout="mono")
+            frame.sample_rate, frame.pts = 16_000, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+
+
+def copy(source, target, whole=True, most=1000):
+    """Frame by frame, as `redirect` does."""
+    with open_video(source, "--video") as reader, write_video(target, WIDTH, HEIGHT, RATE, like=reader) as writer:
+        for frame, _ in zip(reader, range(most)):
+            writer.write(frame.pixels, frame.time_sec)
+        writer.finish(whole=whole)
+
+
+def read(path) -> tuple[np.ndarray, list[float]]:
+    with open_video(path, "--video") as reader:
+        frames = list(reader)
+    return np.stack([frame.pixels for frame in frames]), [frame.time_sec for frame in frames]
+
+
+def sound_of(path) -> list[tuple[Fraction, bytes]]:
+    with av.open(str(path)) as container:
+        return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
+
+
+def first_time(path) -> float:
+    """Of the first frame, by the file's own clock; Matroska's begins with the sound's first packet."""
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0)).time
+
+
+def assert_refused(path, *words):
+    with pytest.raises(UserError) as error, open_video(path, "--video") as reader:
+        for _ in reader:
+            pass
+    assert "\n" not in str(error.value)
+    for word in ("--video", str(path), *words):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", video.SUFFIXES)
+def test_frames_come_back_with_their_times(tmp_path, suffix):
+    frames = pictures()
+    write(tmp_path / f"a{suffix}", frames)
+    with open_video(tmp_path / f"a{suffix}", "--video") as reader:
+        assert (reader.width_px, reader.height_px, reader.frames_per_sec) == (WIDTH, HEIGHT, RATE)
+        assert reader.frame_count == len(frames)
+    shown, times = read(tmp_path / f"a{suffix}")
+    assert shown.shape == frames.shape and abs(shown.astype(int) - frames).mean() < 4
+    np.testing.assert_allclose(times, np.arange(len(frames)) / RATE, atol=1e-3)
+
+
+def test_colours_survive_any_number_of_times(tmp_path):
+    frames = pictures(2)
+    write(tmp_path / "0.mp4", frames)
+    for number in range(3):
+        copy(tmp_path / f"{number}.mp4", tmp_path / f"{number + 1}.mp4")
+    drift = read(tmp_path / "3.mp4")[0].astype(int) - frames
+    assert abs(drift.mean(axis=(0, 1, 2))).max() < 2
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_turned_phone(tmp_path, degrees):
+    """The file says by how much, against the clock, the picture is to be turned."""
+    frames = pictures(3)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.set_display_rotation(degrees)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    upright = np.rot90(frames, degrees // 90, axes=(1, 2))
+    shown, _ = read(tmp_path / "a.mp4")
+    assert shown.shape == upright.shape and abs(shown.astype(int) - upright).mean() < 5
+
+
+def test_the_sound_goes_along_unchanged_and_in_time(tmp_path):
+    with_sound(tmp_path / "a.mp4", pictures(30))
+    for suffix in video.SUFFIXES:
+        copy(tmp_path / "a.mp4", tmp_path / f"b{suffix}")
+        before, after = sound_of(tmp_path / "a.mp4"), sound_of(tmp_path / f"b{suffix}")
+        assert [packet for _, packet in before] == [packet for _, packet in after] and len(before) > 15
+        late = {round(float(b[0] - a[0]), 2) for a, b in zip(before, after)}
+        assert len(late) == 1 and abs(late.pop() - first_time(tmp_path / f"b{suffix}")) < 0.01
+
+
+def test_of_a_part_only_its_sound_is_kept(tmp_path):
+    with_sound(tmp_path / "a.mp4", pictures(50))
+    copy(tmp_path / "a.mp4", tmp_path / "b.mp4", whole=False, most=10)
+    assert len(read(tmp_path / "b.mp4")[0]) == 10
+    assert 0.3 < sound_of(tmp_path / "b.mp4")[-1][0] < 0.5
+
+
+@pytest.mark.parametrize(("codec", "fits"), [("aac", True), ("pcm_mulaw", False)])
+def test_a_sound_that_the_container_does_not_take(tmp_path, codec, fits):
+    with_sound(tmp_path / "a.avi", pictures(), codec=codec)
+    with open_video(tmp_path / "a.avi", "--video") as reader:
+        assert video.can_hold_sound("b.mp4", reader) is fits
+    copy(tmp_path / "a.avi", tmp_path / "b.mp4")
+    assert len(read(tmp_path / "b.mp4")[0]) == 10
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert len(container.streams.audio) == fits
+
+
+def test_times_that_vary_are_kept(tmp_path):
+    times = [0, 0.04, 0.2, 0.24, 0.8]
+    with write_video(tmp_path / "a.mkv", WIDTH, HEIGHT, RATE) as writer:
+        for frame, time_sec in zip(pictures(), times):
+            writer.write(frame, time_sec)
+        writer.finish(whole=True)
+    np.testing.assert_allclose(read(tmp_path / "a.mkv")[1], times, atol=1e-3)
+
+
+def test_an_odd_side_gets_a_pixel_more(tmp_path):
+    write(tmp_path / "a.mp4", pictures(2, 95, 63))
+    shown, _ = read(tmp_path / "a.mp4")
+    assert shown.shape == (2, 64, 96, 3) and abs(shown[:, :63, :95].astype(int) - pictures(2, 95, 63)).mean() < 4
+
+
+def test_frames_are_read_as_they_are_asked_for(tmp_path):
+    write(tmp_path / "a.mp4", pictures(40))
+    with open_video(tmp_path / "a.mp4", "--video") as reader:
+        decoded = []
+        frames = iter(reader)
+        decoded.extend(next(frames).time_sec for _ in range(3))
+        packets_left = sum(1 for _ in reader._container.demux(video=0))
+    assert packets_left > 15, "memory holds no more than the decoder's own few"
+
+
+def test_a_broadcast_begins_anywhere(tmp_path):
+    with av.open(str(tmp_path / "a.ts"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"g": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for frame in np.random.default_rng(0).integers(0, 256, (30, HEIGHT, WIDTH, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    whole = (tmp_path / "a.ts").read_bytes()
+    tables = whole[: 3 * 188]  # which say where the picture track is
+    (tmp_path / "b.ts").write_bytes(tables + whole[len(whole) // 4 // 188 * 188 :])
+    frames, times = read(tmp_path / "b.ts")
+    assert 15 <= len(frames) < 30 and (np.diff(times) > 0).all()
+
+
+def test_half_a_video_is_none(tmp_path):
+    with pytest.raises(RuntimeError), write_video(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
+        writer.write(pictures()[0])
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_video(tmp_path):
+    assert_refused(tmp_path / "no.mp4", "does not exist")
+    assert_refused(tmp_path, "is a folder")
+    (tmp_path / "empty.mp4").touch()
+    assert_refused(tmp_path / "empty.mp4", "is empty")
+    (tmp_path / "text.mp4").write_text("no video\n" * 500)
+    assert_refused(tmp_path / "text.mp4", "cannot be read as a video")
+    Image.new("RGB", (64, 48)).save(tmp_path / "picture.png")
+    assert_refused(tmp_path / "picture.png", "cannot be read as a video")
+
+
+def test_a_playlist_is_no_video(tmp_path):
+    """It would have other files read, or addresses."""
+    write(tmp_path / "a.ts.mkv", pictures(2))
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\na.ts.mkv\n#EXT-X-ENDLIST\n")
+    (tmp_path / "concat.mp4").write_text("ffconcat version 1.0\nfile a.ts.mkv\n")
+    for name in ("list.mp4", "concat.mp4"):
+        assert_refused(tmp_path / name, "cannot be read as a video")
+
+
+def test_sound_alone(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert_refused(tmp_path / "a.mp4", "no picture track")
+
+
+@pytest.mark.parametrize("suffix", video.SUFFIXES)
+def test_a_video_that_is_cut_off(tmp_path, suffix):
+    frames = np.random.default_rng(0).integers(0, 256, (60, HEIGHT, WIDTH, 3), np.uint8)
+    write(tmp_path / f"whole{suffix}", frames)
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    for share in (0.01, 0.5):
+        (tmp_path / f"cut{suffix}").write_bytes(whole[: int(share * len(whole))])
+        assert_refused(tmp_path / f"cut{suffix}", "give an undamaged")
+
+
+def test_a_video_that_is_damaged(tmp_path):
+    write(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 256, (60, HEIGHT, WIDTH, 3), np.uint8))
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 20_000] = bytes(20_000)
+    (tmp_path / "a.mp4").write_bytes(data)
+    assert_refused(tmp_path / "a.mp4", "damaged or cut off", "after")
+
+
+def test_frames_that_are_too_large(tmp_path, monkeypatch):
+    write(tmp_path / "a.mp4", pictures(2))
+    monkeypatch.setattr(video, "MAX_SIDE_PX", 95)
+    assert_refused(tmp_path / "a.mp4", "96×64 pixels", "make it smaller")
+
+
+def test_without_pyav_it_is_said_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with (
+        pytest.raises(UserError, match=r"^videos need PyAV: pip install -r requirements-vision\.txt$"),
+        open_video(tmp_path / "a.mp4", "--video"),
+    ):
+        pass

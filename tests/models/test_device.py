@@ -1,0 +1,47 @@
+"""Where a run computes, and the memory that it takes. See also test_gpu.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaegaze.models.device import find_precision, peak_memory_mb, peak_memory_of
+
+ROOT = Path(__file__).parents[2]
+
+CPU = torch.device("cpu")
+
+
+PEAKS = """
+import numpy as np, torch
+from vaegaze.models.device import MB, peak_memory_mb, reset_peak_memory
+cpu = torch.device("cpu")
+before = peak_memory_mb(cpu)
+taken = np.ones(int(before * MB / 8) + 8_000_000)  # 64 MB more than there ever were, each page written
+after, taken_mb = peak_memory_mb(cpu), taken.nbytes / MB
+del taken
+reset_peak_memory(cpu)
+print(before, taken_mb, after, peak_memory_mb(cpu))
+"""
+
+
+def test_the_peak_of_a_process_holds_what_was_allocated():
+    told = subprocess.run([sys.executable, "-c", PEAKS], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    before, taken, after, at_the_end = map(float, told.split())
+    assert after >= taken > before > 50
+    assert at_the_end >= after, "it never falls"
+    assert peak_memory_of(CPU) == "the whole process"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_bf16_where_the_processor_computes_it(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert find_precision("auto", "cpu") == ("bf16" if native else "fp32")
+    assert [find_precision(name, "cpu") for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+def test_where_the_system_does_not_say_there_is_no_peak(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_memory_mb(CPU) is None

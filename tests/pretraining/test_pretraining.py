@@ -1,0 +1,506 @@
+"""Pre-training: batches by number, the tiny run as a command, interrupted and resumed, and what it refuses."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from command_runs import ROOT
+from conftest import SIZE_PX, TINY_CONFIG, make_tiny_model, process_restored
+from PIL import Image
+from torch import distributed
+
+from vaegaze.commands import pretrain
+from vaegaze.commands.progress import STOPPING
+from vaegaze.config.tree import resolve
+from vaegaze.errors import UserError
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.pretraining import loop as pretraining
+from vaegaze.pretraining.batches import render_batch
+from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, learning_rate_factor, pretraining_steps
+from vaegaze.renderer import data_set as synthetic
+
+STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
+PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
+BATCHES = {"vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "held_out": 8}
+SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50}
+CPU = torch.device("cpu")
+PARAMS = PretrainParams(**SMALL)
+
+
+@pytest.fixture
+def command(tmp_path):
+    return command_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The checkpoint of a run of the command that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert command_in(folder)() == 0
+    return load_checkpoint(folder / "run" / "model.pth")
+
+
+def command_in(tmp_path):
+    """Runs the command on the tiny model in a folder of its own; keywords are settings."""
+
+    def run(*flags, folder="run", **settings):
+        params = {
+            "save_dir": str(tmp_path / folder),
+            "output": str(tmp_path / folder / "model.pth"),
+            **SMALL,
+            **settings,
+        }
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
+        with process_restored():
+            return pretrain.main(["--config", str(path), *flags])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    model, progress = make_tiny_model(), Progress()
+    steps = [
+        (phase.name, loss)
+        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+    ]
+    return model, progress, steps
+
+
+def assert_same_model(model, other):
+    assert model.config == other.config and model.vae.scaling_factor == other.vae.scaling_factor
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def without_seconds(records):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_a_function_of_their_numbers():
+    first, again, other = (render_batch("train", [0, 1, step], SIZE_PX, 3, PARAMS.rendering()) for step in (5, 5, 6))
+    for field in fields(first):
+        assert torch.equal(getattr(first, field.name), getattr(again, field.name)), field.name
+    assert not torch.equal(first.target, other.target)
+
+
+def test_batches_hold_two_frames_of_each_person():
+    batch = render_batch("train", [0, 1, 2], SIZE_PX, 6, PARAMS.rendering())
+    for pictures in (batch.target, batch.reference):
+        assert pictures.shape == (6, 3, SIZE_PX, SIZE_PX) and pictures.abs().max() <= 1
+        assert pictures.std(dim=(1, 2, 3)).min() > 0.1
+    for eye_masks in (batch.eye_masks, batch.reference_eye_masks):
+        assert eye_masks.shape == (6, 1, SIZE_PX, SIZE_PX) and set(eye_masks.unique().tolist()) == {0.0, 1.0}
+        assert eye_masks.sum(dim=(1, 2, 3)).min() > 30
+    assert all(not torch.equal(a, b) for a, b in zip(batch.target, batch.reference))
+    for angles in (batch.gaze, batch.head):
+        assert angles.shape == (6, 2) and angles.dtype == torch.float32 and 0 < angles.abs().max() < 1.5
+
+    # the target's gaze is the label of the picture: the frame can be found again by it
+    numbers = np.random.default_rng([0, 1, 2]).integers(PARAMS.persons, size=6)
+    scenes = [synthetic.scene_from_seed(0, int(numbers[0]), i, "train") for i in range(PARAMS.samples_per_person)]
+    (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, batch.gaze[0], atol=1e-6)]
+    image = synthetic.render(synthetic.person_from_seed(0, int(numbers[0]), "train"), scene, SIZE_PX).image
+    assert np.array_equal(np.rint((batch.target[0].permute(1, 2, 0).numpy() + 1) * 127.5), image)
+
+
+def test_some_persons_look_like_photographs():
+    """All pictures of a person alike: what the reference says of the skin still holds for the target."""
+    settings = [replace(PARAMS.rendering(share), drop_reference=0) for share in (0.0, 1.0)]
+    plain, other = (render_batch("train", [0, 1, 2], SIZE_PX, 1, each, 2) for each in settings)
+    for field in fields(plain):
+        same = torch.equal(getattr(plain, field.name), getattr(other, field.name))
+        assert same == (field.name not in ("target", "reference")), field.name
+    means = [batch.mean(dim=(2, 3)) for batch in (plain.target, other.target, plain.reference, other.reference)]
+    assert torch.allclose(means[1][0] - means[0][0], means[3][0] - means[2][0], atol=0.1)
+
+
+def test_the_band_holds_the_eyes():
+    for step in range(5):
+        batch = render_batch("train", [0, 1, step], 128, 2, PARAMS.rendering())
+        band = batch.eye_band()
+        assert band.target.shape == (2, 3, 64, 128)
+        assert band.eye_masks.sum() == batch.eye_masks.sum() and torch.equal(band.gaze, batch.gaze)
+
+
+def test_workers_render_the_same(uninterrupted):
+    params = replace(PARAMS, workers=2)
+    model, progress = make_tiny_model(), Progress()
+    losses = [loss for _, loss in pretraining_steps(model, params, progress, held_out_batches(params, SIZE_PX, CPU))]
+    assert losses == [loss for _, loss in uninterrupted[2]]
+
+
+def test_the_reference_is_dropped_as_often_as_asked():
+    keep = render_batch("train", [0, 0, 0], 16, 100, PARAMS.rendering()).keep_reference
+    assert keep.shape == (100, 1, 1, 1) and 0.55 < keep.mean() < 0.85
+    for share, kept in ((0.0, 1.0), (1.0, 0.0)):
+        params = PretrainParams(drop_reference=share)
+        assert render_batch("train", [0, 0, 0], 16, 4, params.rendering()).keep_reference.unique().tolist() == [kept]
+
+
+def test_splits_show_different_persons():
+    persons = {repr(synthetic.person_from_seed(0, i, split)) for split in synthetic.SPLITS for i in range(40)}
+    assert len(synthetic.SPLITS) == 4 and len(persons) == 160
+    train, val = (render_batch(split, [0, 0, 0], SIZE_PX, 2, PARAMS.rendering()) for split in ("train", "val"))
+    assert not torch.equal(train.target, val.target)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate_warms_up_and_falls():
+    factors = [learning_rate_factor(step, 100) for step in range(100)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and max(factors) == pytest.approx(1.0)
+    assert (np.diff(factors[5:]) < 0).all() and 0.009 < factors[-1] < 0.02
+    assert 0 < learning_rate_factor(0, 1) <= 1
+
+
+def test_each_phase_trains_its_own_parts():
+    model, progress = make_tiny_model(), Progress()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    seen = []
+    for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU)):
+        seen.append(phase.name)
+        assert math.isfinite(loss) and loss > 0
+        now = model.state_dict()
+        moved = {name.split(".")[0] for name, tensor in now.items() if not torch.equal(tensor, before[name])}
+        assert moved == ({"vae"} if phase.name == "autoencoder" else {"unet", "gaze_mlp"})
+        before = {name: tensor.clone() for name, tensor in now.items()}
+    assert seen == [PHASES[0]] * 3 + [PHASES[1]] * 2 + [PHASES[2]] * 2
+    assert [(record["phase"], record["step"]) for record in progress.records] == [
+        (PHASES[0], 2), (PHASES[0], 3), (PHASES[1], 2), (PHASES[2], 2),
+    ]  # fmt: skip
+    assert all(5 < record["held_out_eye_psnr"] < 40 for record in progress.records)
+
+
+@torch.no_grad()
+def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
+    model, _, _ = uninterrupted
+    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8, PARAMS.rendering())
+    assert model.encode(held_out.target).std().item() == pytest.approx(1.0, rel=1e-4)
+    assert model.config["vae"]["scaling_factor"] == model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 5, 7])
+def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, uninterrupted, tmp_path):
+    """Also where one phase ends and the next has not begun."""
+    model, progress = make_tiny_model(), Progress()
+    steps = pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+    seen = [(phase.name, loss) for _, (phase, loss) in zip(range(stop_after), steps)]
+    pretrain.save_state(tmp_path, model, progress)
+
+    config = resolve(pretrain.PretrainConfig, None, SMALL).config
+    (tmp_path / "config.yaml").write_text(pretrain.to_yaml(config), encoding="utf-8")
+    model = make_tiny_model(seed=5)
+    progress = pretrain.load_state(tmp_path, config, model)
+    seen += [
+        (phase.name, loss)
+        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+    ]
+
+    assert seen == uninterrupted[2]
+    assert_same_model(model, uninterrupted[0])
+    assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_end_to_end(command, tmp_path, capsys):
+    assert command() == 0
+    run_dir = tmp_path / "run"
+    assert sorted(path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*") if path.is_file()) == [
+        *("best.pth", "config.yaml", "curves.png", "metrics.jsonl", "model.md", "model.pth", "resume.pth"),
+        *(f"samples/step_{step:06d}.png" for step in (2, 3, 5, 7)),
+    ]
+    for picture in run_dir.rglob("*.png"):
+        assert min(Image.open(picture).size) > 300
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["phase"] for record in records] == [PHASES[0]] * 2 + [PHASES[1], PHASES[2]]
+
+    loaded = load_checkpoint(run_dir / "model.pth")
+    assert loaded.info["records"] == records and "rendered" in loaded.info["trained_on"]
+    assert loaded.info["drops_reference"] is True and loaded.reference is None
+    assert loaded.model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
+    stored = torch.load(run_dir / "model.pth", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    card = (run_dir / "model.md").read_text()
+    assert all(f"{record['held_out_eye_psnr']:.2f} dB" in card for record in records[1:])
+    assert f"- **Made by** `vaegaze pretrain --config {tmp_path / 'tiny.yaml'}`" in card
+    assert "docs/benchmark.md" in card
+
+    resolved = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert resolved["pretrain_params"]["pixel_steps"] == 2 and resolved["model_params"]["image_size"] == SIZE_PX
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    output = capsys.readouterr()
+    assert f"{parameters:,} parameters" in output.out and str(run_dir / "model.pth") in output.out
+    assert f"Settings: {tmp_path / 'tiny.yaml'}," in output.out
+    assert "Traceback" not in output.err and "\r" not in output.err, "plain lines where there is no terminal"
+
+
+def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monkeypatch):
+    """Here those of step 2, since step 4 is made to look worse."""
+    errors = iter([(20.0, 0.1)] * 4 + [(25.0, 0.05), (24.0, 0.06)])  # two of the VAE and one when it is settled, …
+    states = []
+
+    def measured(model, redraw, batches):
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return next(errors)
+
+    monkeypatch.setattr(pretraining, "eye_errors", measured)
+    assert command(pixel_steps=4) == 0
+    shipped = load_checkpoint(tmp_path / "run" / "model.pth").model.state_dict()
+    for name, tensor in shipped.items():
+        assert torch.equal(tensor, states[4][name].half().float()), name
+    assert not torch.equal(states[4]["unet.conv_out.weight"], states[5]["unet.conv_out.weight"])
+    assert "| 4 × 1 persons × 2 gazes | 25.00 dB |" in (tmp_path / "run" / "model.md").read_text()
+
+
+def test_two_processes_train_on_twice_the_persons(command, tmp_path):
+    """Under torchrun: one process writes and prints, and the persons of the other change the model as well."""
+    assert command("--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9") == 0  # writes the settings, too
+    script = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "vaegaze", "pretrain"]
+    flags = ["--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9", f"--save_dir={tmp_path / 'two'}"]
+    flags += [f"--config={tmp_path / 'tiny.yaml'}", f"--output={tmp_path / 'two' / 'model.pth'}"]
+    done = subprocess.run(
+        [sys.executable, *script, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Pre-training") == 1 and done.stdout.count("✅") == 1
+
+    alone, together = (load_checkpoint(tmp_path / run / "model.pth") for run in ("run", "two"))
+    first, last = (records[0]["held_out_eye_l1"] for records in (alone.info["records"], together.info["records"]))
+    assert first != last, "the second process saw others"
+
+
+@torch.no_grad()
+def test_the_mean_gradient_of_several_processes(monkeypatch):
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1, 3))]
+    for parameter in parameters:
+        parameter.grad = torch.arange(float(parameter.numel())).reshape(parameter.shape)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
+    monkeypatch.setattr(distributed, "all_reduce", lambda tensor: tensor.add_(8))
+    pretraining.average_gradients(parameters)
+    assert parameters[0].grad.tolist() == [2.0, 2.25] and parameters[1].grad.tolist() == [[2.0, 2.25, 2.5]]
+
+
+def test_a_signal_to_the_whole_group_saves(command, tmp_path):
+    """As `timeout` sends it: the processes that render ahead must not die of it before the state is saved."""
+    assert command(folder="other", vae_steps=1, vae_band_steps=0, min_vae_eye_psnr=90) == 2  # writes the settings
+    flags = [f"--config={tmp_path / 'tiny.yaml'}", f"--save_dir={tmp_path / 'run'}", "--workers=2", "--vae_steps=4000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaegaze", "pretrain", *flags, f"--output={tmp_path / 'run' / 'model.pth'}"],
+        **{"cwd": ROOT, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "start_new_session": True},
+    )
+    while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143 and b"Traceback" not in err and err.count(STOPPING.encode()) == 1, err
+    assert (tmp_path / "run" / "resume.pth").exists()
+
+
+def test_a_plain_terminal(tmp_path, command):
+    assert command(folder="other") == 0
+    flags = [f"--config={tmp_path / 'tiny.yaml'}", f"--save_dir={tmp_path}", f"--output={tmp_path / 'model.pth'}"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "vaegaze", "pretrain", *flags], cwd=ROOT, capture_output=True, env=env)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+
+
+class Trigger(io.StringIO):
+    """A stream that sends the process a signal when a text is written to it for the first time."""
+
+    def __init__(self, text, signum):
+        super().__init__()
+        self.text, self.signum = text, signum
+
+    def write(self, text):
+        if self.text is not None and self.text in text:
+            self.text = None
+            signal.raise_signal(self.signum)
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    ("signum", "exit_code", "stream", "text"),
+    [
+        (signal.SIGINT, 130, "stderr", "autoencoder:"),
+        (signal.SIGTERM, 143, "stderr", "UNet on pixels:"),
+        (signal.SIGINT, 130, "stdout", '"phase": "UNet on latents"'),
+    ],
+)
+def test_signals_and_resume(signum, exit_code, stream, text, command, tmp_path, monkeypatch, finished):
+    with monkeypatch.context() as patched:
+        trigger = Trigger(text, signum)
+        patched.setattr(sys, stream, trigger)
+        assert command(folder="cut") == exit_code
+        assert trigger.text is None
+    assert not (tmp_path / "cut" / "model.pth").exists() and (tmp_path / "cut" / "resume.pth").exists()
+
+    assert command("--resume", folder="cut") == 0
+    resumed = load_checkpoint(tmp_path / "cut" / "model.pth")
+    assert_same_model(resumed.model, finished.model)
+    assert without_seconds(resumed.info["records"]) == without_seconds(finished.info["records"])
+
+
+def test_another_seed_gives_another_model(command, tmp_path, finished):
+    assert command("--seed=1") == 0
+    other = load_checkpoint(tmp_path / "run" / "model.pth").model
+    assert not torch.equal(other.unet.conv_in.weight, finished.model.unet.conv_in.weight)
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+def error_line(capsys):
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_weak_autoencoder_ends_the_run(command, tmp_path, capsys):
+    assert command(min_vae_eye_psnr=90) == 2
+    text = error_line(capsys)
+    assert "90" in text and "min_vae_eye_psnr" in text and "vae_steps (3)" in text
+    assert not (tmp_path / "run" / "model.pth").exists()
+    assert command("--resume", min_vae_eye_psnr=90) == 2, "resuming does not get around it"
+    assert "min_vae_eye_psnr" in error_line(capsys)
+
+
+def test_an_existing_output_is_kept(command, tmp_path, capsys):
+    output = tmp_path / "run" / "model.pth"
+    output.parent.mkdir()
+    output.write_text("dear")
+    assert command() == 2
+    assert "--overwrite" in error_line(capsys) and output.read_text() == "dear"
+    assert [file.name for file in output.parent.iterdir()] == ["model.pth"]
+    assert command("--overwrite") == 0
+    load_checkpoint(output)
+
+
+def test_resuming_an_overwriting_run_needs_no_second_overwrite(command, tmp_path, monkeypatch):
+    output = tmp_path / "run" / "model.pth"
+    output.parent.mkdir()
+    output.write_text("old")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGINT))
+        assert command("--overwrite") == 130
+    assert output.read_text() == "old"
+    assert command("--resume") == 0
+    load_checkpoint(output)
+
+
+def test_resuming_towards_another_output(command, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGINT))
+        assert command() == 130
+    (tmp_path / "other.pth").write_text("dear")
+    assert command("--resume", f"--output={tmp_path / 'other.pth'}") == 2, "no part of what was agreed"
+    assert "--overwrite" in error_line(capsys) and (tmp_path / "other.pth").read_text() == "dear"
+    assert command("--resume", f"--output={tmp_path / 'new' / 'model.pth'}") == 0
+    load_checkpoint(tmp_path / "new" / "model.pth")
+    assert not (tmp_path / "run" / "model.pth").exists()
+
+
+@pytest.mark.parametrize(("place", "words"), [("file/model.pth", "cannot write to"), ("folder", "is a folder")])
+def test_an_output_that_cannot_be_written_is_refused_at_once(place, words, command, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    assert command(output=str(tmp_path / place)) == 2
+    assert words in error_line(capsys) and not (tmp_path / "run").exists()
+
+
+def test_overwriting_leaves_no_state_of_the_earlier_run(command, tmp_path):
+    assert command() == 0
+    assert (tmp_path / "run" / "resume.pth").exists()
+
+    def killed(*args):
+        assert not (tmp_path / "run" / "resume.pth").exists()
+        raise UserError("killed")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pretrain, "pretraining_steps", killed)
+        assert command("--overwrite", "--seed=1") == 2
+
+
+def test_an_interrupted_run_is_neither_lost_nor_mixed_up(command, tmp_path, capsys):
+    assert command("--resume") == 2
+    assert "no interrupted run" in error_line(capsys)
+    assert command(min_vae_eye_psnr=90) == 2  # leaves its state
+    state = (tmp_path / "run" / "resume.pth").read_bytes()
+    capsys.readouterr()
+    assert command() == 2
+    assert "--resume" in error_line(capsys)
+    assert command("--resume", min_vae_eye_psnr=0) == 2, "another config"
+    assert "this very config" in error_line(capsys)
+    assert (tmp_path / "run" / "resume.pth").read_bytes() == state
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, 5])
+def test_a_damaged_resume_file(content, command, tmp_path, capsys):
+    assert command(min_vae_eye_psnr=90) == 2  # leaves its state
+    torch.save(content, tmp_path / "run" / "resume.pth")
+    capsys.readouterr()
+    assert command("--resume", min_vae_eye_psnr=90) == 2
+    assert "resume.pth is damaged" in error_line(capsys)
+
+
+def test_every_shipped_file_describes_a_model():
+    paths = sorted((ROOT / "configs" / "pretrain").rglob("*.yaml"))
+    assert paths
+    for path in paths:
+        model = pretrain.build_model(resolve(pretrain.PretrainConfig, str(path)).config.model_params)
+        assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 15e6, "in half precision"
+
+
+def test_without_a_file_it_is_the_shipped_one(monkeypatch, capsys):
+    """Also in --help: no default of the classes is shown that would not hold."""
+    monkeypatch.chdir(ROOT)
+    seen = []
+    monkeypatch.setattr(pretrain, "run", lambda config, path, **switches: seen.append((config, path)))
+    with process_restored():
+        assert pretrain.main(["--seed", "7"]) == 0
+    recipe = "./configs/pretrain/tiny.yaml"
+    assert seen == [(resolve(pretrain.PretrainConfig, recipe, {"seed": "7"}).config, recipe)]
+    with process_restored(), pytest.raises(SystemExit):
+        pretrain.main(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {recipe})" in words and "default: 5000)" in words and "default: 2800)" not in words
+
+
+def test_the_shipped_model_is_of_the_shipped_file():
+    model = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth").model
+    settings = resolve(pretrain.PretrainConfig, str(ROOT / "configs" / "pretrain" / "tiny.yaml")).config
+    config = pretrain.build_model(settings.model_params).config
+    config["vae"]["scaling_factor"] = model.vae.scaling_factor  # measured
+    assert model.config == config
+
+
+def test_model_params_that_describe_no_model(tmp_path, capsys):
+    path = tmp_path / "wrong.yaml"
+    params = {"save_dir": str(tmp_path / "run"), "output": str(tmp_path / "model.pth")}
+    model = {**TINY_CONFIG, "unet": {"block_out_chanels": [8]}}
+    path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": model}))
+    with process_restored():
+        assert pretrain.main(["--config", str(path)]) == 2
+    assert "block_out_chanels" in error_line(capsys)

@@ -1,0 +1,355 @@
+"""report.html: what it tells, that it tells nothing else than the other files, and that it needs nothing beside it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from command_runs import PERSON, ROOT, STEPS, assert_same_weights, command, train_rows
+from PIL import Image
+from test_command import PHOTO
+from test_resume import signal_at_step
+
+from vaegaze.config.finetune import Config
+from vaegaze.config.tree import settings_of
+from vaegaze.report.chart import line_chart, ticks
+from vaegaze.report.markup import EMPTY, element
+from vaegaze.report.page import duration
+
+SECTIONS = ["pictures", "worst-frames", "gaze-sweep", "numbers", "curves", "person", "what-was-trained", "settings",
+            "run", "run-it-again"]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """A page taken apart: elements with their attributes, text, code, tables; ill-formed is an error."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements, self.open, self.sections = [], [], []
+        self.text, self.code, self.rows = "", "", []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.elements.append((tag, attributes))
+        if tag not in EMPTY:
+            self.open.append(tag)
+        if tag == "section":
+            self.sections.append(attributes["id"])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> within {self.open}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+        if "code" in self.open:
+            self.code += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def values(self, *names: str) -> set[str]:
+        return {value for _, attributes in self.elements for name, value in attributes.items() if name in names}
+
+
+def page_in(folder) -> Page:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.sections == SECTIONS
+    assert_needs_nothing_else(text, page)
+    return page
+
+
+def assert_needs_nothing_else(text: str, page: Page) -> None:
+    assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
+    assert all(value.startswith("data:") for value in page.values("src", "srcset"))
+    assert all(value.startswith(("data:", "#")) for value in page.values("href"))
+    assert {value[1:] for value in page.values("href") if value.startswith("#")} <= page.values("id")
+    assert not {tag for tag, _ in page.elements} & {"script", "iframe", "object", "embed", "form"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert "//" not in re.sub(r'"data:[^"]*"', "", text) and "url(" not in text and "@import" not in text
+    assert all(attributes["alt"] for attributes in page.all("img"))
+
+
+def summary_in(folder) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def report(finished):
+    return page_in(finished[2])
+
+
+# --- What it tells ----------------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_the_summary(report, finished):
+    summary = summary_in(finished[2])
+    told = [float(attributes["value"]) for attributes in report.all("data")]
+    tables = [summary["before"], summary["after"], *summary["baselines"].values()]
+    assert {value for numbers in tables for value in numbers.values() if value is not None} == set(told)
+    rows = {row[0]: row[1:] for row in report.rows}
+    for name in ("l1", "eye_l1", "eye_psnr", "ssim"):
+        (row,) = (cells for title, *cells in report.rows if title.startswith(name) and len(cells) == 5)
+        digits = 2 if name == "eye_psnr" else 4
+        before, after, change, *baselines = row
+        assert (before, after) == tuple(f"{summary[when][name]:.{digits}f}" for when in ("before", "after"))
+        assert change.endswith("better") and baselines == [
+            f"{numbers[name]:.{digits}f}" for numbers in summary["baselines"].values()
+        ]
+    assert rows["steps"] == [str(STEPS)] and rows["device"] == ["cpu"] and rows["strategy"] == ["selective"]
+    assert rows["torch version"] == [summary["versions"]["torch"]] and rows["seconds"] == [str(summary["seconds"])]
+    assert "On 4 held-out frames, the L1 of the eyes fell from" in report.text
+    assert "Against 32 true pictures" in report.text
+
+
+def test_what_was_trained(report, finished):
+    parameters = summary_in(finished[2])["parameters"]
+    start = report.rows.index(["block", "trained", "of", "share"])
+    end = next(i for i, row in enumerate(report.rows) if row[0] == "all")
+    blocks = {row[0]: [int(cell.replace(",", "")) for cell in row[1:3]] for row in report.rows[start + 1 : end + 1]}
+    assert blocks.pop("all") == [parameters["trainable"], parameters["total"]]
+    assert [sum(counts) for counts in zip(*blocks.values())] == [parameters["trainable"], parameters["total"]]
+    assert {"vae", "gaze_mlp", "unet.conv_in", "unet.time_embedding", "unet.down_blocks.0", "unet.mid_block",
+            "unet.up_blocks.1", "unet.conv_norm_out", "unet.conv_out"} <= blocks.keys()  # fmt: skip
+    trained, total = blocks["unet.up_blocks.1"]
+    assert trained == total and blocks["vae"][0] == blocks["unet.conv_in"][0] == 0
+
+
+def test_every_setting_and_where_it_is_from(report, finished):
+    rows = [row for row in report.rows if len(row) == 4]
+    for setting in settings_of(Config).values():
+        assert any(row[0] == setting.name and row[3] == setting.rules["help"] for row in rows), setting.key
+    told = {row[0]: row[1:3] for row in rows}
+    assert told["num_steps"] == [str(STEPS), "--num_steps"] and told["batch_size"] == ["1", "default"]
+    chosen = summary_in(finished[2])["precision"]
+    assert told["precision"] == [f"'{chosen}'", "chosen by auto"]
+    assert told["person_id"] == [f"'{PERSON}'", "--person_id"]
+
+
+def test_the_person(report, finished):
+    rows = {row[0]: row[1:] for row in report.rows}
+    assert rows["person"] == [f"{PERSON}, as asked for"] and rows["trained on"] == ["8 of 12 samples; seed 0"]
+    assert rows["held out"] == ["4 of the others"] and rows["layout"] == ["upstream; eye masks: face_parsing"]
+    assert ", ".join(map(str, train_rows(finished[2]))) in report.text
+
+
+def test_the_pictures(report):
+    alts = [attributes["alt"] for attributes in report.all("img")]
+    assert sum(alt.startswith("target, sample ") for alt in alts) == 4  # all that are held out
+    assert "All frames stand above. The worst is sample" in report.text
+    errors = [float(found) for found in re.findall(r"eye L1 [\d.]+ → ([\d.]+)", report.text)]
+    (worst,) = re.findall(r"The worst is sample \d+: eye L1 ([\d.]+\d)", report.text)
+    assert float(worst) == max(errors)
+    drawn = [[attributes["src"] for attributes in report.all("img") if attributes["alt"].startswith(name)]
+             for name in ("target, ", "before, ", "after, sample", "after, pasted, ")]  # fmt: skip
+    assert len({uri for uris in drawn for uri in uris}) == 16, "no two of them are the same"
+
+
+def test_the_frame_errors_are_those_of_the_summary(report, finished):
+    summary = summary_in(finished[2])
+    found = np.array(re.findall(r"eye L1 ([\d.]+) → ([\d.]+)", report.text), dtype=float)
+    assert found.mean(axis=0) == pytest.approx([summary[when]["eye_l1"] for when in ("before", "after")], abs=1e-3)
+
+
+def test_the_curves(report, finished):
+    charts = report.all("svg")
+    assert [chart["aria-label"].partition(":")[0] for chart in charts] == [
+        "the loss",
+        "L1 over the picture",
+        "L1 over the eye masks",
+    ]
+    lines = [attributes["points"].split() for attributes in report.all("polyline")]
+    assert [len(line) for line in lines] == [3, 2] * 3
+
+
+def test_ticks_are_round_and_reach_the_end():
+    assert ticks(0.37) == [0, 0.1, 0.2, 0.3, 0.4] and ticks(150) == [0, 50, 100, 150] and ticks(1) == ticks(0.999)
+    assert ticks(0) == [0, 1] and ticks(3e-7)[-1] >= 3e-7
+    drawn = str(line_chart("a line of one point", "step", {"training": [(1, 0.5)], "held out": []}))
+    assert "<circle" in drawn and drawn.count("<polyline") == 2
+
+
+def test_durations_read_well():
+    assert [duration(seconds) for seconds in (0.26, 59.4, 61, 7265)] == ["0.3 s", "59.4 s", "1 min 1 s", "2 h 1 min"]
+
+
+def test_whatever_is_in_an_element_is_escaped():
+    assert element("p", "a < b", element("b", "&"), title='"') == '<p title="&quot;">a &lt; b<b>&amp;</b></p>'
+    assert element("img", alt="\x1b\udcff") == '<img alt="\\x1b\\udcff">'
+
+
+# --- Every kind of run ------------------------------------------------------------------------------------------------
+
+
+def test_a_hostile_id_without_a_reference(world, tmp_path):
+    """And a long path, and more held-out frames than are shown."""
+    hostile = '"><script>alert(1)&amp;$x Zoë 漢'
+    with h5py.File(world.hdf_path) as source, h5py.File(tmp_path / "odd.h5", "w") as file:
+        source.copy("person_002", file, name=hostile)
+    save_dir = tmp_path / ("a long path " * 12)
+    flags = ("--hdf_path", tmp_path / "odd.h5", "--num_samples", 1, "--num_steps", 1, "--save_dir", save_dir)
+    assert command(*world.flags, *flags).code == 0
+    (folder,) = save_dir.iterdir()
+    page = page_in(folder)
+    assert '"><script>alert(1)&amp;$x Zoë 漢, drawn by the seed' in page.text
+    assert "No reference frame" in page.text and "the 4 with the largest L1 of the eyes" in page.text
+    alts = [attributes["alt"] for attributes in page.all("img")]
+    assert sum(alt.startswith("target, sample ") for alt in alts) == 8
+    columns = [row for row in page.rows if row[0] == "number"]
+    assert columns[0] == ["number", "before", "after", "change", "mean eye patch", "reference eyes"]
+    assert next(row for row in page.rows if row[0].startswith("eye_l1"))[5] == "–"
+
+
+def test_a_photo(world, tmp_path):
+    flags = (*world.photo_flags, *PHOTO, "--num_steps", 2, "--save_dir", tmp_path)
+    assert command(*flags).code == 0
+    page = page_in(tmp_path / "astronaut")
+    assert "these are the training frames themselves" in page.text and "The only frame stands above" in page.text
+    assert {"the photo as it was", "with the eyes drawn in"} <= {attributes["alt"] for attributes in page.all("img")}
+    assert "on the right what the renderer draws" not in page.text and "Told to look elsewhere" not in page.text
+    assert ["gaze", "pitch +0.0°, yaw +0.0°"] in page.rows
+
+
+def test_nothing_held_out_and_somebody_who_was_not_rendered(world, tmp_path):
+    with h5py.File(world.hdf_path) as source, h5py.File(tmp_path / "other.h5", "w") as file:
+        source.copy("person_004", file, name="somebody")
+        file["somebody"].attrs.clear()
+    flags = ("--hdf_path", tmp_path / "other.h5", "--person_id", "somebody", "--num_steps", 1, "--save_dir", tmp_path)
+    assert command(*world.flags, *flags).code == 0
+    page = page_in(tmp_path / "somebody")
+    assert "none: the training frames stand for them" in page.text and "renderer" not in page.text
+    assert "held out: a few frames" not in page.text, "the curve has no such line"
+
+
+# --- The run behind it ------------------------------------------------------------------------------------------------
+
+
+def without_measurements(folder) -> str:
+    text = (folder / "report.html").read_text(encoding="utf-8").replace(str(folder.parent), "SAVE_DIR")
+    summary = summary_in(folder)
+    for value in (summary["seconds"], summary["sec_per_step"], summary["peak_memory_mb"]):
+        text = text.replace(f"<td>{value}</td>", "<td>measured</td>")
+    text = text.replace(duration(summary["seconds"]), "time")
+    return text.replace("stored by the earlier run", "chosen by auto")
+
+
+def test_a_resumed_run_tells_the_same(finished, tmp_path, monkeypatch):
+    """The base's drawings among it, though no base was drawn with after the interruption."""
+    flags, _, folder = finished
+    flags = (*flags, "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 7, signal.SIGTERM)
+        assert command(*flags).code == 143
+    assert not (tmp_path / PERSON / "report.html").exists()
+    assert command(*flags, "--resume").code == 0
+    assert "stored by the earlier run" in (tmp_path / PERSON / "report.html").read_text(encoding="utf-8")
+    assert without_measurements(tmp_path / PERSON) == without_measurements(folder)
+
+
+def test_the_command_does_the_run_again(finished, tmp_path):
+    """As it is printed, in a shell, from the settings that the run's folder holds."""
+    _, _, folder = finished
+    save_dir = tmp_path / "it's a copy"
+    flags = [str(save_dir) if flag == folder.parent else flag for flag in finished[0]]
+    assert command(*flags).code == 0
+    again = save_dir / PERSON
+    shutil.rmtree(again / "samples")
+    words = page_in(again).code
+    assert words.startswith("OMP_NUM_THREADS=1 python ") and words.endswith(" --overwrite")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    environment.pop("OMP_NUM_THREADS", None)
+    subprocess.run(["sh", "-c", words], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
+    assert (again / "samples").exists()
+    assert_same_weights(again / "finetuned_model.pth", folder / "finetuned_model.pth")
+
+
+def test_the_page_is_small(finished):
+    assert (finished[2] / "report.html").stat().st_size < 400_000  # pictures of 32 px
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+FRAME = """<!DOCTYPE html><body style="margin:0"><iframe src="report.html" width="360" height="4000" onload="
+  const page = this.contentDocument.documentElement;
+  document.title = page.scrollWidth + ' of ' + page.clientWidth + ' px'"></iframe></body>"""
+
+
+class Shelf(SimpleHTTPRequestHandler):
+    """A folder's files, and the paths that were asked for."""
+
+    def log_message(self, form, *arguments):
+        self.server.asked.append(self.path)
+
+
+@pytest.fixture
+def served(finished, tmp_path):
+    """The report's address, beside other pages; and what a browser has asked for."""
+    shutil.copy(finished[2] / "report.html", tmp_path)
+    (tmp_path / "phone.html").write_text(FRAME)
+    (tmp_path / "loud.html").write_text('<link rel="icon" href="data:,"><img src="none.png"><script>none()</script>')
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Shelf, directory=tmp_path))
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", server.asked
+    server.shutdown()
+    server.server_close()
+
+
+def browse(tmp_path, address: str, *options: str) -> subprocess.CompletedProcess:
+    always = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking",
+              "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}")  # fmt: skip
+    done = subprocess.run([CHROMIUM, *always, *options, address], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize(("dark", "range_of_grey"), [((), (150, 255)), (("--force-dark-mode",), (0, 100))])
+def test_a_browser_shows_it_in_silence(dark, range_of_grey, served, tmp_path):
+    """Light and dark: no message on its console, no request, and something to be seen."""
+    (address, asked), shot = served, tmp_path / "page.png"
+    done = browse(tmp_path, f"{address}/report.html", *dark, "--window-size=1000,3000", f"--screenshot={shot}")
+    assert "CONSOLE" not in done.stderr and asked == ["/report.html"]
+    with Image.open(shot) as picture:
+        assert range_of_grey[0] < np.median(picture.convert("L")) < range_of_grey[1]
+        assert len(picture.convert("RGB").getcolors(10**7)) > 1000, "faces are to be seen"
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_on_a_phone_only_tables_scroll_sideways(served, tmp_path):
+    done = browse(tmp_path, f"{served[0]}/phone.html", "--dump-dom")
+    assert "<title>360 of 360 px</title>" in done.stdout
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_loud_page_would_be_heard(served, tmp_path):
+    done = browse(tmp_path, f"{served[0]}/loud.html", "--dump-dom")
+    assert "CONSOLE" in done.stderr and "/none.png" in served[1]

@@ -1,0 +1,40 @@
+"""The command line: `vaegaze COMMAND`, or `python -m vaegaze COMMAND`."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "train": "fine-tune a model on one person",
+    "check": "check a set-up before training",
+    "redirect": "make a photo, a video or a data set's frame look elsewhere",
+    "evaluate": "measure a model on one person's frames",
+    "prepare": "make a data file from your own frames and labels",
+    "inspect": "see how a data file is read",
+    "pretrain": "train a base model",
+    "benchmark": "measure what k images of a person buy",
+    "convert": "bring published weights in, or a model's weights out",
+    "render": "render a data set of procedural persons",
+    "train_estimator": "train the gaze estimator that judges pictures",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: vaegaze COMMAND [flags]\n")
+        print("\n".join(f"  {name:16} {text}" for name, text in COMMANDS.items()))
+        print("\n`vaegaze COMMAND --help` lists a command's flags.")
+        return 0
+    name, *flags = argv
+    if name not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {close[0]}?" if close else "`vaegaze` alone lists the commands"
+        print(f"error: {name!r} is no command; {hint}", file=sys.stderr)
+        return 2
+    return import_module(f"vaegaze.commands.{name}").main(flags)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

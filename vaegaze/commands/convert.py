@@ -1,0 +1,246 @@
+"""Bring published weights into one checkpoint, and a checkpoint's weights back to diffusers.
+
+    vaegaze convert --vae PATH --unet PATH --gaze_mlp PATH --output checkpoints/full.pth
+    vaegaze convert --checkpoint checkpoints/full.pth --to_diffusers DIR
+
+PATH is a folder as diffusers writes it, or a file: `.safetensors`, `.bin` or `.pth`.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.running import run_command
+from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.config.tree import option, show
+from vaegaze.errors import UserError, plain
+from vaegaze.files import write_text
+from vaegaze.models import GazeMLP, VAEGaze
+from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
+from vaegaze.models.diffusers.files import DROPS_REFERENCE, OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
+from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
+from vaegaze.models.diffusers.parts import PARTS, UNTOLD, WORDS, config_of, keywords_of
+from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
+
+WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
+
+
+@dataclass(frozen=True)
+class ConvertParams:
+    """What is read, and what is written"""
+
+    vae: str | None = option(None, help="the autoencoder: folder or file", metavar="PATH")
+    unet: str | None = option(None, help="the UNet: folder or file", metavar="PATH")
+    gaze_mlp: str | None = option(None, help="the gaze MLP, where the UNet's file does not hold it", metavar="PATH")
+    new_gaze_mlp: bool = option(False, help="start with a new gaze MLP, drawn by the seed")
+    ema: bool = option(False, help="where a file holds trained weights and their average (EMA): take the average")
+    # None: as the UNet's source states it, else as in upstream's model
+    image_size: int | None = option(None, low=1, help="side of the pictures that the model is for, px")
+    residual: bool | None = option(None, help="the UNet's output is added to the masked latents")
+    fill_eyes: bool | None = option(None, help="masked eyes are filled with the colours around them, instead of black")
+    seed: int = option(0, low=0, high=2**32 - 1, help="draws the new gaze MLP")
+    checkpoint: str | None = option(None, help="in place of vae and unet: a whole model, or an adapter", metavar="PATH")
+    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
+    output: str | None = option(None, help="the checkpoint to write", metavar="PATH")
+    to_diffusers: str | None = option(None, help="folder for the parts of the checkpoint", metavar="DIR")
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """The settings of one conversion."""
+
+    convert_params: ConvertParams = ConvertParams()
+
+    def problems(self, origins):
+        """What does not go together; see `config_tree.resolve`."""
+        params = self.convert_params
+        if params.checkpoint is None and params.to_diffusers is not None and params.vae is params.unet is None:
+            yield ("convert_params.checkpoint",), "needed with --to_diffusers; give --checkpoint PATH"
+        elif params.checkpoint is None:
+            for name in ("vae", "unet", "output"):
+                if getattr(params, name) is None:
+                    yield (f"convert_params.{name}",), f"needed; give --{name} PATH, or a whole model with --checkpoint"
+            for name in ("to_diffusers", "base"):
+                if getattr(params, name) is not None:
+                    yield (f"convert_params.{name}",), "has no use without --checkpoint"
+            if params.new_gaze_mlp and params.gaze_mlp is not None:
+                yield ("convert_params.new_gaze_mlp",), "has no use with --gaze_mlp; leave out one of them"
+        else:
+            for name in (field.name for field in fields(params) if field.name not in WITH_CHECKPOINT):
+                if origins[f"convert_params.{name}"] != "default":
+                    yield (f"convert_params.{name}",), "has no use with --checkpoint, which holds it; leave out one"
+            if params.output is None and params.to_diffusers is None:
+                yield ("convert_params.to_diffusers",), "needed with --checkpoint; give --to_diffusers DIR, or --output"
+            elif params.output is not None and params.to_diffusers is not None:
+                output, files = Path(params.output).resolve(), diffusers_files(Path(params.to_diffusers).resolve())
+                if any(output in (file, *file.parents) for file in files):
+                    keys = ("convert_params.output", "convert_params.to_diffusers")
+                    yield keys, f"{params.output} is where --to_diffusers writes to; give another name"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = FlagParser(prog="vaegaze convert", description=__doc__.splitlines()[0])
+    parser.add_argument("--overwrite", action="store_true", help="replace what was written before")
+
+    def work() -> None:
+        resolved, switches = read_command(parser, ConvertConfig, argv)
+        run(resolved.config.convert_params, **switches)
+
+    return run_command(work, less_memory="the whole model must fit into memory")
+
+
+def run(params: ConvertParams, *, overwrite: bool) -> None:
+    folder = Path(params.to_diffusers) if params.to_diffusers is not None else None
+    read = {f"--{name}": getattr(params, name) for name in ("vae", "unet", "gaze_mlp", "checkpoint", "base")}
+    if params.output is not None:
+        refuse_output(Path(params.output), "--output", overwrite=overwrite, inputs=read)
+    for path in diffusers_files(folder) if folder is not None else []:
+        refuse_output(path, "--to_diffusers", overwrite=overwrite, inputs=read)
+    if folder is not None:
+        require_safetensors(f"writing {folder}")
+
+    if params.checkpoint is None:
+        model, info = put_together(params)
+        reference = None
+    else:
+        checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+        for note in checkpoint.notes:
+            print(note)
+        model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
+    if params.output is not None:
+        save_checkpoint(params.output, model, info, reference)
+        total = sum(parameter.numel() for parameter in model.parameters())
+        print(f"✅ {params.output}: {model.image_size} px, {total:,} parameters")
+    if folder is not None:
+        write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
+        if reference is not None:
+            print(f"   the person's reference frame is not among them; it stays in {params.checkpoint}")
+
+
+# ------------------------------------------------------------------------------------------------ from published files
+
+
+def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
+    """The model of these files, and what is known of its making. Prints what each part and each value is from."""
+    paths = {part: getattr(params, part) for part in PARTS if getattr(params, part) is not None}
+    sources = {part: open_source(path, [part], ema=params.ema) for part, path in paths.items()}
+    sources.setdefault("gaze_mlp", sources["unet"])
+    if params.ema and not any(source.contents.ema for source in sources.values()):
+        raise UserError("ema: none of the files holds averaged weights (EMA); leave out --ema")
+    if params.new_gaze_mlp:
+        del sources["gaze_mlp"]
+    elif "gaze_mlp" not in sources["gaze_mlp"].contents.parts and params.gaze_mlp is None:
+        raise UserError(
+            f"{params.unet} holds no gaze MLP; give --gaze_mlp PATH, or --new_gaze_mlp to start with an untrained one"
+        )
+
+    shape, where_from = settle_shape(params, sources["unet"])
+    parts, configs = {}, {}
+    for part, source in sources.items():
+        if part not in source.contents.parts:
+            raise UserError(f"{source.file} holds {source.contents.words}, but no {WORDS[part]}; see --{part}")
+        parts[part] = source.contents.parts[part]
+        configs[part] = config_of(str(source.file), part, parts[part], source.configs.get(part))
+        print(describe(part, source, configs[part]))
+    info = {
+        "trained_on": "data that its files do not name",
+        "converted_from": {part: str(source.file) for part, source in sources.items()},
+    }
+    if sources["unet"].drops_reference:
+        info[DROPS_REFERENCE] = True
+    if params.new_gaze_mlp:
+        gaze_mlp = new_gaze_mlp(configs["unet"]["cross_attention_dim"], params.seed)
+        parts["gaze_mlp"], configs["gaze_mlp"] = state_of(gaze_mlp), {"num_out": configs["unet"]["cross_attention_dim"]}
+        info["trained_on"] += f"; its gaze MLP on nothing (drawn by seed {params.seed})"
+        print(f"gaze_mlp: new, drawn by seed {params.seed}; it must be trained before it tells gazes apart")
+    print(where_from)
+    return assemble(f"{params.vae} and {params.unet}", shape | configs, parts), info
+
+
+def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], str]:
+    """What belongs to the model as a whole, and in words where each value is from.
+
+    It is the UNet's to state, which was trained for it. UserError for flags that say otherwise.
+    """
+    typed = {key: getattr(params, key) for key in UPSTREAMS if getattr(params, key) is not None}
+    wrong = {key: stated for key, stated in unet.own.items() if key in typed and typed[key] != stated}
+    if wrong:
+        said = ", ".join(f"{key} {show(stated)} (given: {show(typed[key])})" for key, stated in wrong.items())
+        flags = ", ".join(f"--{key}" for key in wrong)
+        raise UserError(f"{unet.file} is of a model with {said}, as {unet.stated_in['own']} says; leave out {flags}")
+    groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": UPSTREAMS}
+    shape, lines = {}, ["model:"]
+    for place, values in groups.items():
+        new = {key: value for key, value in values.items() if key not in shape}
+        shape |= new
+        lines += [f"  from {place}: {', '.join(f'{key} {show(value)}' for key, value in new.items())}"] if new else []
+    return shape, "\n".join(map(plain, lines))
+
+
+def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
+    """Where a part is from, and where each value of its config is."""
+    state, stated, place = source.contents.parts[part], source.configs.get(part, {}), source.stated_in.get(part, "")
+    dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
+    numbers = sum(tensor.numel() for tensor in state.values())
+    lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
+    lines += [f"  {choice}" for choice in source.contents.choices(part)]
+    lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
+    from_shapes = "from the tensors' shapes"
+    by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
+    groups = {f"from {place}": [], from_shapes: [], by_default: []}
+    for key, value in config.items():
+        told = f"from {place}" if key in stated else by_default if key in UNTOLD[part] else from_shapes
+        groups[told].append(f"{key} {show(value)}")
+    lines += [f"  {told}: {', '.join(values)}" for told, values in groups.items() if values]
+    return "\n".join(map(plain, lines))
+
+
+def new_gaze_mlp(num_out: int, seed: int) -> GazeMLP:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        gaze_mlp = GazeMLP(num_out=num_out)
+        gaze_mlp.initialise()
+    return gaze_mlp
+
+
+# --------------------------------------------------------------------------------------------------- back to diffusers
+
+
+def diffusers_files(folder: Path) -> list[Path]:
+    parts = [folder / part / name for part in ("vae", "unet") for name in (WEIGHTS, "config.json")]
+    return [*parts, folder / "unet" / OWN_FILE, folder / "gaze_mlp.safetensors"]
+
+
+def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> None:
+    """Folders that diffusers' `from_pretrained` opens, and the gaze MLP as a file beside them."""
+    latents_px = model.image_size >> (len(model.vae.encoder.down_blocks) - 1)
+    for part, module, covered, sample_size in (
+        ("vae", model.vae, covered_by_autoencoder(len(model.vae.encoder.down_blocks)), model.image_size),
+        ("unet", model.unet, covered_by_unet(len(model.unet.down_blocks)), latents_px),
+    ):
+        own = {key: model.config[part].get(key, default) for key, default in keywords_of(part).items()}
+        config = {"_class_name": PARTS[part].__name__, **own, **covered, "sample_size": sample_size}
+        save_safetensors(folder / part / WEIGHTS, state_of(module))
+        write_text(folder / part / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
+    own = {**{key: getattr(model, key) for key in UPSTREAMS}, DROPS_REFERENCE: drops_reference}
+    write_text(folder / "unet" / OWN_FILE, json.dumps(own, indent=2) + "\n")
+    save_safetensors(folder / "gaze_mlp.safetensors", state_of(model.gaze_mlp))
+
+    flags = ["--vae", folder / "vae", "--unet", folder / "unet", "--gaze_mlp", folder / "gaze_mlp.safetensors"]
+    print(f"✅ {folder / 'vae'} and {folder / 'unet'} for diffusers, {folder / 'gaze_mlp.safetensors'}")
+    if model.residual:
+        print("   residual: the UNet's output is to be added to the masked latents")
+    if model.fill_eyes:
+        print("   fill_eyes: masked eyes are to be filled with the colours around them, not painted black")
+    print(f"   back again: vaegaze convert {shlex.join(map(str, flags))} --output PATH")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

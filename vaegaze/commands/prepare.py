@@ -1,0 +1,251 @@
+"""A data file of one person from their own frames: a folder of pictures or a video, and a CSV of where they look.
+
+    vaegaze prepare --frames FOLDER --labels labels.csv --person_id me --output me.h5
+    vaegaze prepare --frames session.mp4 --labels labels.csv --person_id me --output me.h5
+
+The CSV's columns are file_or_time, pitch_deg, yaw_deg, or file_or_time, point_x_mm, point_y_mm, distance_mm; more in
+docs/prepare.md. Every frame that cannot be used is told, with the reason, in a report beside the file.
+"""
+
+import csv
+import io
+import math
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.progress import progress_bar
+from vaegaze.commands.running import run_command
+from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.config.tree import option
+from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
+from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
+from vaegaze.data.upstream_file import create_frames
+from vaegaze.errors import UserError, plain
+from vaegaze.faces.cascades import EyesNotFound, find_eyes, opencv
+from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
+from vaegaze.files import atomic_path, write_text
+from vaegaze.geometry.alignment import align
+from vaegaze.geometry.camera import canvas_camera, eye_circles, rolled
+from vaegaze.geometry.eye_regions import pose_parsing
+from vaegaze.geometry.transforms import draw, roll_of, scale_of
+from vaegaze.images.sharpness import MIN_SHARPNESS, sharpness
+
+MAX_HEAD_RAD = math.radians(60)  # beyond, the eyes lie too close to each other in the picture to align it by them
+MAX_ENLARGEMENT = 2.5  # of a frame, on the canvas
+TRAINED_ON, HELD_OUT_SHARE = 30, 0.25  # of the kept frames, in the command that is proposed
+NAMED = 5  # frames that are named for each reason; the report names all
+REPORT_SUFFIX = ".frames.csv"
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    """Whose frames these are, where the person looks in each, and what is made of them"""
+
+    frames: str | None = option(None, help="a folder of pictures, or a video", metavar="PATH")
+    labels: str | None = option(None, help="the CSV file that says where the person looks", metavar="CSV")
+    person_id: str | None = option(None, help="what the person is called in the data file", metavar="ID")
+    output: str | None = option(None, help="the data file to write (HDF5)", metavar="PATH")
+    size: int = option(
+        128, low=32, high=1024, unit="px", help="side of the pictures in there; the model's, best of all"
+    )
+    face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
+    min_sharpness: float = option(
+        MIN_SHARPNESS, low=0, help="frames whose eyes are less sharp are left out; 0 keeps them all"
+    )
+    min_openness: float = option(
+        CLOSED_BELOW, low=0, help="frames whose eyes are less open, as in a blink, are left out; 0 keeps them all"
+    )
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """The settings of one data file."""
+
+    prepare_params: PrepareParams = PrepareParams()
+
+    def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What is missing or cannot be; see `config_tree.resolve`."""
+        params = self.prepare_params
+        for name, value in (("frames", "PATH"), ("labels", "CSV"), ("person_id", "ID"), ("output", "PATH")):
+            if getattr(params, name) is None:
+                yield (f"prepare_params.{name}",), f"needed; give --{name} {value}"
+        person_id = params.person_id
+        if person_id is not None and ("/" in person_id or person_id == "." or not person_id.isprintable()):
+            yield ("prepare_params.person_id",), f"got {person_id!r}; expected a name without / and control characters"
+        if params.output is not None and Path(params.output).suffix.lower() not in (".h5", ".hdf5"):
+            yield ("prepare_params.output",), f"{params.output} is no name of a data file; give one that ends in .h5"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame on the canvas, in the upstream layout."""
+
+    pixels: np.ndarray  # (S, S, 3) uint8 RGB
+    face_parsing: np.ndarray  # (S, S) uint8
+    gaze: np.ndarray  # (2,) pitch, yaw in radians
+    head: np.ndarray  # (2,) the same
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of one frame."""
+
+    label: FrameLabel
+    row: int | None  # in the data file
+    why_not: Unusable | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = FlagParser(prog="vaegaze prepare", description=__doc__.splitlines()[0])
+    parser.add_argument("--overwrite", action="store_true", help="replace what was written before")
+
+    def work() -> None:
+        resolved, switches = read_command(parser, PrepareConfig, argv)
+        run(resolved.config.prepare_params, **switches)
+
+    return run_command(work, hint="no data file was written", less_memory="give smaller pictures")
+
+
+def run(params: PrepareParams, *, overwrite: bool) -> None:
+    output = Path(params.output)
+    report = output.with_suffix(REPORT_SUFFIX)
+    read = {"--frames": params.frames, "--labels": params.labels}
+    refuse_output(output, "--output", overwrite=overwrite, inputs=read)
+    refuse_output(report, "--output", overwrite=True, inputs=read)  # it goes with the data file, or tells why none is
+    opencv(instead="")  # needed for every frame
+    labels = read_labels(params.labels)
+    with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
+        print(plain(f"{params.labels}: {len(labels)} frames"))
+        if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
+            print(plain(f"⚠️ {others} more pictures in {params.frames} are in no line of it"))
+        if not any(label.head.any() for label in labels):
+            print(f"every head is taken as facing the camera: {' and '.join(HEAD)} are 0 or not there")
+        fates = write_person(temporary, params, frames, len(labels))
+        print("\n".join(map(plain, summary(fates))))
+        kept, replaces = sum(fate.row is not None for fate in fates), output.exists()
+        if kept or not replaces:  # else the report there is that of the data file, which stays
+            write_text(report, report_text(fates))
+        if not kept:
+            outcome = f"{output} stays as it was" if replaces else f"see {report}; no data file was written"
+            raise UserError(f"none of the {len(fates)} frames can be used: {outcome}")
+    print(plain(f"✅ {output}: {kept} frames of {params.person_id}, {params.size} × {params.size} px"))
+    print(plain(f"   {report}: what became of each frame"))
+    print(f"look:  python -m vaegaze inspect {shlex.quote(typed_path(output))}")
+    print(f"train: {training_command(output, params.person_id, kept)}")
+
+
+# --- Frames -----------------------------------------------------------------------------------------------------------
+
+
+def write_person(
+    path: Path, params: PrepareParams, frames: Iterable[tuple[FrameLabel, np.ndarray | Unusable]], count: int
+) -> list[Fate]:
+    """The usable ones of `count` frames as an HDF5 file in the upstream layout; what became of each, as they came."""
+    fates, angles = [], []
+    with h5py.File(path, "w") as file, progress_bar("preparing", count) as bar:
+        group = file.create_group(params.person_id)
+        pixels, parsing = create_frames(group, count, params.size)
+        for label, picture in frames:
+            try:
+                if isinstance(picture, Unusable):
+                    raise picture
+                sample = prepare_frame(picture, label, params)
+                row = len(angles)
+                pixels[row], parsing[row] = sample.pixels, sample.face_parsing
+                angles.append([*sample.gaze, *sample.head])
+                fates.append(Fate(label, row))
+            except Unusable as reason:
+                fates.append(Fate(label, None, reason))
+            bar.update()
+        for dataset in (pixels, parsing):
+            dataset.resize(len(angles), axis=0)
+        group.create_dataset("labels", data=np.array(angles, dtype="f4").reshape(-1, 4))
+    return fates
+
+
+def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams) -> Sample:
+    """A picture (H, W, 3) uint8 brought onto the canvas by its eyes, its angles turned along. Else Unusable."""
+    if abs(label.head).max() > MAX_HEAD_RAD:
+        raise Unusable("head turned away", f"the head is turned by more than {math.degrees(MAX_HEAD_RAD):.0f}°")
+    try:
+        eyes = find_eyes(picture, label.frame, params.face)
+    except EyesNotFound as error:
+        raise Unusable(error.kind, error.seen) from error
+    to_canvas = align(eyes, label.head, params.size)
+    roll_rad = roll_of(to_canvas)
+    gaze, head = rolled(label.gaze, roll_rad), rolled(label.head, roll_rad)
+
+    camera = canvas_camera(params.size)
+    enlargement = scale_of(to_canvas)
+    if enlargement > MAX_ENLARGEMENT:
+        apart = np.linalg.norm(eyes[1] - eyes[0])
+        least = apart * enlargement / MAX_ENLARGEMENT
+        detail = f"the eyes are {apart:.0f} px apart; expected {least:.0f} or more for --size {params.size}"
+        raise Unusable("face too small", detail)
+    drawn, valid = draw(picture, to_canvas, params.size, params.size)
+    parsing = pose_parsing(head, params.size)
+    if not valid[parsing > 0].all():
+        raise Unusable("eyes cut off", "the picture ends within an eye")
+    sharp = sharpness(drawn, eye_circles(head, camera))
+    if sharp < params.min_sharpness:
+        raise Unusable("blurred", f"sharpness {sharp:.4f}; expected --min_sharpness {params.min_sharpness:g} or more")
+    openness = eye_openness(picture, eyes).mean()
+    if openness < params.min_openness:
+        raise Unusable(
+            "eyes closed", f"openness {openness:.2f}; expected --min_openness {params.min_openness:g} or more"
+        )
+    return Sample(drawn, parsing, gaze, head)
+
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+
+def summary(fates: Sequence[Fate]) -> list[str]:
+    """How many frames were kept, and for each reason how many were not, and which."""
+    by_kind: dict[str, list[str]] = {}
+    for fate in fates:
+        if fate.why_not is not None:
+            by_kind.setdefault(fate.why_not.kind, []).append(fate.label.frame)
+    kept = len(fates) - sum(map(len, by_kind.values()))
+    lines = [f"kept {kept} of {len(fates)} frames"]
+    for kind, frames in sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0])):
+        named = ", ".join(frames[:NAMED]) + (", …" if len(frames) > NAMED else "")
+        lines.append(f"{len(frames):>5}  {kind}: {named}")
+    return lines
+
+
+def report_text(fates: Sequence[Fate]) -> str:
+    """What became of each frame, as CSV, in the order of the labels' lines."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
+    for fate in sorted(fates, key=lambda fate: fate.label.line):
+        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, plain(fate.why_not.detail))
+        writer.writerow([fate.label.line, plain(fate.label.frame), "" if fate.row is None else fate.row, *reason])
+    return text.getvalue()
+
+
+def training_command(output: Path, person_id: str, kept: int) -> str:
+    """Fine-tuning on so many frames, some of them held out."""
+    held_out = math.ceil(HELD_OUT_SHARE * kept) if kept > 1 else 0
+    flags = ["--config", "configs/finetune/finetune_gazecapture.yaml", "--use_gazecapture"]
+    flags += ["--hdf_path", typed_path(output)]
+    flags += [f"--person_id={person_id}"] if person_id.startswith("-") else ["--person_id", person_id]
+    flags += ["--num_samples", str(min(TRAINED_ON, kept - held_out))]
+    return f"python oneshot_training.py {shlex.join(flags)}"
+
+
+def typed_path(path: Path) -> str:
+    """As it would be typed: never taken for a flag."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

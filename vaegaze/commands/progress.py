@@ -1,0 +1,81 @@
+"""Long work in sight: a bar in a terminal, a line every few seconds elsewhere; and a clean stop on a signal."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from tqdm import tqdm
+
+from vaegaze.errors import Interrupted
+
+LINE_INTERVAL_SEC = 5.0
+STOPPING = "stopping after what is under way; Ctrl-C from now on ends it at once, and saves nothing more\n"
+
+
+def progress_bar(description: str, total: int | None, initial: int = 0, unit: str = "it") -> tqdm:
+    """A tqdm bar on stderr, with time left where the total is known."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, initial=initial, desc=description, unit=unit, dynamic_ncols=True)
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=unit,
+        mininterval=LINE_INTERVAL_SEC,
+        maxinterval=LINE_INTERVAL_SEC,
+        ncols=80,
+        ascii=True,
+        file=_Lines(),
+    )
+
+
+@contextmanager
+def progress_callback(description: str, unit: str = "it") -> Iterator[Callable[[int, int], None]]:
+    """A bar as a callable (done, total), for work that knows nothing of terminals; shown from its first call on."""
+    bar = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or progress_bar(description, total, unit=unit)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+class _Lines:
+    """A stream for tqdm that turns its redrawn bar into plain lines."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM only set a flag, which every long loop looks at, and say so; a second Ctrl-C ends it."""
+
+    def __init__(self):
+        self.received: int | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._receive)
+
+    def _receive(self, signum: int, frame) -> None:
+        if self.received is None:
+            line = "\n" * sys.stderr.isatty() + STOPPING  # below the bar
+            with suppress(OSError):  # nobody may read it any more
+                os.write(2, line.encode())  # print may be what was interrupted, and does not bear that
+        self.received = signum
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self.received is not None:
+            raise Interrupted(self.received)

@@ -1,0 +1,29 @@
+"""Fine-tune a gaze-redirecting face model on one person."""
+
+import logging
+import sys
+
+from vaegaze.commands.running import run_command
+from vaegaze.config.finetune import parse_command
+
+
+def main(argv: list[str] | None = None) -> int:
+    def work() -> None:
+        command = parse_command(argv)
+        if command.debug:
+            logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+            logging.getLogger("matplotlib").setLevel(logging.INFO)  # it tells of every font
+
+        from vaegaze.runs import oneshot  # with torch, which --help and mistakes need not wait for
+
+        oneshot.run(command)
+
+    less_memory = (
+        "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "
+        "cache_memory_mb: 0"
+    )
+    return run_command(work, less_memory=less_memory)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The command line over a tree of settings: a flag for each, and argparse's mistakes as UserErrors of one line."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vaegaze.config.tree import Resolved, Setting, resolve, sections_of, settings_of, show, value_at
+from vaegaze.errors import UserError
+
+
+class FlagParser(argparse.ArgumentParser):
+    """argparse whose mistakes are UserErrors of one line, and to which -2e-1 is a number and --num not --num_steps."""
+
+    # Python < 3.14 takes -2e-1 for a flag, and any takes -0.1,0;0,0. With a character in front that no argument can
+    # hold they are values.
+    _MARK = "\0"
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, usage="%(prog)s [flags]", **kwargs)
+
+    def error(self, message: str):
+        raise UserError(message.replace(self._MARK, "").removeprefix("argument "))
+
+    def read(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], list[str]]:
+        """What was typed, by name, and what is not known of it."""
+        argv = sys.argv[1:] if argv is None else argv
+        number = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?([,;].*)?", re.IGNORECASE)  # or a list of them
+        typed, unknown = self.parse_known_args([self._MARK + a if number.fullmatch(a) else a for a in argv])
+        values = {name: self._unmark(value) for name, value in vars(typed).items()}
+        return values, [self._advice(word) for word in self._flags_or_all(self._unmark(unknown))]
+
+    def _unmark(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._unmark(element) for element in value]
+        return value.removeprefix(self._MARK) if isinstance(value, str) else value
+
+    @staticmethod
+    def _flags_or_all(words: list[str]) -> list[str]:
+        """Only the flags, if there are any: the other words are most likely theirs."""
+        return [word for word in words if word.startswith("-")] or words
+
+    def _advice(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"unexpected argument {word!r}; see --help"
+        flag = word.partition("=")[0]
+        close = difflib.get_close_matches(flag, re.findall(r"--[\w-]+", self.format_help()), 1)
+        return f"{flag}: unknown flag; " + (f"did you mean {close[0]}?" if close else "see --help")
+
+
+def add_flags(parser: argparse.ArgumentParser, defaults: Any) -> None:
+    """A flag for each setting, a group for each section; only those typed appear among the parsed arguments.
+
+    `defaults` is an instance of the tree, with the values that hold where nothing is typed.
+    """
+    tree = type(defaults)
+    for section, kind in sections_of(tree).items():
+        settings = [setting for setting in settings_of(tree).values() if setting.section == section and setting.flag]
+        group = parser.add_argument_group(section, kind.__doc__) if settings else None
+        for setting in settings:
+            words = _argparse_words(setting, value_at(defaults, setting.key))
+            group.add_argument(setting.flag, default=argparse.SUPPRESS, **words)
+
+
+def _argparse_words(setting: Setting, default: Any) -> dict[str, Any]:
+    facts = [] if setting.kind is bool or setting.legal == "text" else [setting.legal]
+    facts += [] if default is None else [f"default: {_typed(default)}"]
+    text = setting.rules["help"] + (f" ({'; '.join(facts)})" if facts else "")
+    words: dict[str, Any] = {"help": text.replace("%", "%%")}
+    if setting.kind is bool:
+        return words | {"action": argparse.BooleanOptionalAction}
+    words["metavar"] = setting.rules["metavar"] or {int: "N", float: "X", str: "TEXT"}[setting.kind]
+    if setting.count is not None:
+        words["nargs"] = setting.count or "+"
+    return words
+
+
+def read_command(
+    parser: FlagParser, tree: type, argv: Sequence[str] | None = None, *, recipe: str | None = None
+) -> tuple[Resolved, dict[str, Any]]:
+    """Add --config and the tree's flags to the parser, read the command line, and resolve the settings.
+
+    Also returns the values of the arguments that the parser had before. `recipe` is the YAML file that is read where
+    --config names none.
+    """
+    otherwise = f" (default: {recipe})" if recipe else ""
+    parser.add_argument(
+        "--config", metavar="FILE", default=recipe, help=f"YAML file of settings; flags win over it{otherwise}"
+    )
+    add_flags(parser, resolve(tree, recipe).config if recipe and Path(recipe).is_file() else tree())
+    typed, problems = parser.read(argv)
+    path = typed.pop("config")
+    names = {setting.name for setting in settings_of(tree).values() if setting.flag}
+    flags = {name: typed.pop(name) for name in list(typed) if name in names}
+    return resolve(tree, path, flags, problems), typed
+
+
+def _typed(value: Any) -> str:
+    """A value as it would be typed behind its flag."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(_typed, value))
+    return value if isinstance(value, str) else show(value)

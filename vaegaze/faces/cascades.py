@@ -1,0 +1,240 @@
+"""Where the eyes of a face are in a photo, found by OpenCV: the one place that needs it, see requirements-vision.txt.
+
+Haar cascades (Viola & Jones 2001), as its package ships them, see faces from the front, then eyes in them. A face is
+only believed where two of its eyes make a plausible pair, so that a pattern in the wall is none.
+"""
+
+import functools
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vaegaze.config.finetune import VISION_HINT
+from vaegaze.errors import UserError
+from vaegaze.geometry.transforms import chain, inverse, move, scale_of, similarity
+
+log = logging.getLogger(__name__)
+
+FACE_CASCADES = ("haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_default.xml")  # the surer one first
+EYE_CASCADES = ("haarcascade_eye_tree_eyeglasses.xml", "haarcascade_eye.xml")  # the better centred one first
+PICTURE_PX, LEAST_FACE_PX = 1024, 40  # longer side of the picture in which faces are looked for, and the least of them
+FACE_PX, LEAST_EYE_PX = 240, 24  # width of a face in which eyes are looked for, and the least of them
+UPPER_PART = 0.62  # of a face, where its eyes are
+VIEW_PX = (228, 124)  # width and height of the view of eyes that are known, in a face FACE_PX wide
+KNOWN_EYE_PX = (38, 92)  # of their squares there, the least and the most
+REACH_FOR_VIEW = 0.6  # distances of the eyes about them: more than the view shows
+CENTRE_OF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5]])
+SAME_FACE = 0.3  # distances of the eyes, by which they may be seen elsewhere than expected
+FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # detections of about the same thing that confirm it
+
+# A pair of eyes, in widths of the face: what is usual, and how far from it is still believed.
+USUAL_DISTANCE, DISTANCE_RATIO = 0.46, 1.42
+USUAL_SIZE, SIZE_RATIO = 0.54, 1.45  # of the square about an eye / distance of the eyes
+USUAL_MIDDLE, MIDDLE_OFF = np.array([0.5, 0.37]), 0.12
+MAX_SLOPE = 0.27  # of the line through both eyes: 15°; heads turned farther are hardly seen as faces
+
+
+class EyesNotFound(UserError):
+    """Of one picture; `kind` says why in few words, the same for all pictures of which it is true."""
+
+    def __init__(self, name: str, kind: str, seen: str, hint: str):
+        super().__init__(f"{name} {seen}; {hint}")
+        self.kind, self.seen = kind, seen
+
+
+@dataclass(frozen=True)
+class _Face:
+    left: float  # of the face's square, in pixels of the photo
+    top: float
+    width: float
+    eyes: np.ndarray | None  # (2, 2) x, y of their centres, the picture's left one first; None without a plausible pair
+
+
+def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.ndarray:
+    """The centres (2, 2) = x, y of two eyes in a photo (H, W, 3) uint8, the picture's left one first.
+
+    Faces with eyes are numbered from left to right, from 1; `face` says which, and is needed where there are several.
+    EyesNotFound, about the photo of this `name`, when there is no such face, and when no two eyes can be seen in it;
+    UserError when OpenCV is missing.
+    """
+    with_eyes, seen = _faces_with_eyes(picture)
+    if not with_eyes:
+        kind = "no two open eyes" if seen else "no face"
+        raise EyesNotFound(name, kind, _what_was_seen(seen), "give --mask, or another photo")
+    return eyes_of([each.eyes for each in with_eyes], name, face)
+
+
+def eyes_in(picture: np.ndarray) -> list[np.ndarray]:
+    """The eyes (2, 2) of every face with eyes in a picture (H, W, 3) uint8, from left to right."""
+    return [face.eyes for face in _faces_with_eyes(picture)[0]]
+
+
+def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
+    """The one among at least one pair of eyes (2, 2) that `find_eyes` takes, which says what is refused."""
+    if len(faces) > 1 and face is None:
+        places = [f"{i} at {_point(eyes.mean(axis=0))}" for i, eyes in enumerate(faces, 1)]
+        seen = f"shows {len(faces)} faces, {', '.join(places)}"
+        raise EyesNotFound(name, "several faces", seen, "say which with --face N")
+    if face is not None and face > len(faces):
+        shown, hint = f"{len(faces)} faces", f"give --face 1 to {len(faces)}"
+        if len(faces) == 1:
+            shown, hint = "1 face", "leave out --face"
+        raise EyesNotFound(name, f"no face {face}", f"shows {shown} with eyes, no face {face}", hint)
+    return faces[(face or 1) - 1]
+
+
+def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
+    """The eyes (2, 2) of the face whose eyes are `expected` (2, 2), looked for there alone; None if they are not seen.
+
+    The picture (H, W, 3) uint8 is turned and scaled before, so that it takes as long whatever its size, and that a head
+    on one side is found as well.
+    """
+    cv2 = opencv()
+    corner, near = around(picture, expected, REACH_FOR_VIEW)
+    half = np.array([USUAL_DISTANCE * FACE_PX / 2, 0])
+    middle = np.array(VIEW_PX) / 2
+    scale = min(1.0, scale_of(similarity(expected, np.array([middle - half, middle + half]))))
+    size = [max(1, round(side * scale)) for side in near.shape[1::-1]]
+    grey = cv2.cvtColor(np.ascontiguousarray(near), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)  # against aliasing; the view is no smaller
+    shrunk = np.array(size) / near.shape[1::-1]
+    to_view = similarity((expected - corner) * shrunk, np.array([middle - half, middle + half]))
+    centred = chain(chain(np.eye(2, 3) + CENTRE_OF_PIXEL, to_view), np.eye(2, 3) - CENTRE_OF_PIXEL)  # as OpenCV counts
+    view = cv2.warpAffine(small, centred, VIEW_PX, borderMode=cv2.BORDER_REPLICATE)
+    face = middle - FACE_PX * USUAL_MIDDLE  # its corner
+    for cascade in EYE_CASCADES:
+        squares = np.array(_detect(cv2, view, cascade, *KNOWN_EYE_PX, EYE_NEIGHBOURS, 1.1)).reshape(-1, 3)
+        pairs = plausible_pairs((squares - np.array([*face, 0])) / FACE_PX)
+        if pairs:
+            eyes = move(inverse(to_view), pairs[0] * FACE_PX + face) / shrunk + corner
+            near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
+            return eyes if np.linalg.norm(eyes - expected, axis=1).max() < near_px else None
+    return None
+
+
+def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """The corner (2,) = x, y of the part of a picture up to `reach` distances of the eyes about them, and that part."""
+    reach_px = reach * np.linalg.norm(eyes[1] - eyes[0])
+    last = np.array(picture.shape[1::-1])
+    left, top = np.clip(np.floor(eyes.min(axis=0) - reach_px), 0, last - 1).astype(int)
+    right, bottom = np.clip(np.ceil(eyes.max(axis=0) + reach_px), (left + 1, top + 1), last).astype(int)
+    return np.array([left, top]), picture[top:bottom, left:right]
+
+
+def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
+    """The faces with eyes, from left to right; and all that look like faces."""
+    cv2 = opencv()
+    grey = np.asarray(Image.fromarray(picture).convert("L"))
+    seen: list[_Face] = []
+    for face_cascade in FACE_CASCADES:
+        faces = [_look_at(cv2, grey, box) for box in _faces(cv2, grey, face_cascade)]
+        log.debug("%s sees %s", face_cascade, faces)
+        seen = seen or faces
+        with_eyes = _without_doubles([each for each in faces if each.eyes is not None])
+        if with_eyes:
+            break
+    return with_eyes, seen
+
+
+def opencv(instead: str = "give --mask PATH, or "):
+    """The package, with its cascades; `instead` is what else the user might do where there is none."""
+    try:
+        import cv2
+
+        cascades = Path(cv2.data.haarcascades)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"finding the eyes in a picture needs OpenCV: {instead}{VISION_HINT}") from error
+    missing = [name for name in (*FACE_CASCADES, *EYE_CASCADES) if not (cascades / name).is_file()]
+    if missing or not hasattr(cv2, "CascadeClassifier"):
+        raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: {instead}{VISION_HINT}")
+    return cv2
+
+
+def _faces(cv2, grey: np.ndarray, cascade: str) -> list[tuple[float, float, float]]:
+    """Left, top and width of each face's square in a photo (H, W) uint8, from left to right."""
+    scale = min(1.0, PICTURE_PX / max(grey.shape))
+    size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    return [
+        (x / scale, y / scale, w / scale)
+        for x, y, w in _detect(cv2, small, cascade, LEAST_FACE_PX, PICTURE_PX, FACE_NEIGHBOURS)
+    ]
+
+
+def _look_at(cv2, grey: np.ndarray, box: tuple[float, float, float]) -> _Face:
+    """The eyes in the upper part of a face."""
+    left, top, width = box
+    x, y = math.floor(left), math.floor(top)
+    upper = grey[y : math.ceil(top + UPPER_PART * width), x : math.ceil(left + width)]
+    scale = FACE_PX / upper.shape[1]
+    size = (FACE_PX, max(1, round(upper.shape[0] * scale)))
+    upper = cv2.resize(upper, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    for cascade in EYE_CASCADES:
+        squares = np.array(_detect(cv2, upper, cascade, LEAST_EYE_PX, FACE_PX, EYE_NEIGHBOURS)).reshape(-1, 3)
+        pairs = plausible_pairs(squares / FACE_PX)
+        if pairs:
+            return _Face(left, top, width, pairs[0] * FACE_PX / scale + (x, y))
+    return _Face(left, top, width, None)
+
+
+def plausible_pairs(squares: np.ndarray) -> list[np.ndarray]:
+    """The centres (2, 2) = x, y of pairs that could be a face's eyes, left one first; the most plausible pair first.
+
+    Squares (K, 3) = left, top, width are in widths of the face, from its upper left corner.
+    """
+    centres, widths = squares[:, :2] + squares[:, 2:] / 2, squares[:, 2]
+    found = []
+    for i, left in enumerate(centres):
+        for j, right in enumerate(centres):
+            across, down = right - left
+            if across <= 0 or abs(down) > MAX_SLOPE * across:
+                continue
+            distance = math.hypot(across, down)
+            distance_off = math.log(distance / USUAL_DISTANCE) / math.log(DISTANCE_RATIO)
+            sizes_off = np.log(widths[[i, j]] / distance / USUAL_SIZE) / math.log(SIZE_RATIO)
+            middle_off = ((left + right) / 2 - USUAL_MIDDLE) / MIDDLE_OFF
+            off = np.array([distance_off, *sizes_off, *middle_off])
+            if (abs(off) <= 1).all():
+                found.append((float((off**2).sum()), i, j))
+    return [centres[[i, j]] for _, i, j in sorted(found)]
+
+
+def _detect(
+    cv2, grey: np.ndarray, cascade: str, least_px: int, most_px: int, neighbours: int, step: float = 1.05
+) -> list[tuple[int, int, int]]:
+    """Left, top and width of every square that the cascade takes for what it looks for, in an order of their own."""
+    classifier = _classifier(cv2.CascadeClassifier, str(Path(cv2.data.haarcascades) / cascade))
+    limits = {"minSize": (least_px, least_px), "maxSize": (most_px, most_px)}
+    found = classifier.detectMultiScale(grey, step, neighbours, **limits)
+    return sorted((int(x), int(y), int(width)) for x, y, width, _ in found)
+
+
+@functools.cache
+def _classifier(kind: type, path: str):
+    return kind(path)
+
+
+def _without_doubles(faces: list[_Face]) -> list[_Face]:
+    """The faces, from left to right, each pair of eyes once."""
+    kept: list[_Face] = []
+    for face in faces:
+        distance = np.linalg.norm(face.eyes[1] - face.eyes[0])
+        if all(np.linalg.norm(other.eyes.mean(axis=0) - face.eyes.mean(axis=0)) > distance for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: tuple(face.eyes.mean(axis=0)))
+
+
+def _what_was_seen(faces: list[_Face]) -> str:
+    if not faces:
+        return "shows no face that is upright and seen from the front"
+    largest = max(faces, key=lambda face: face.width)
+    place = _point((largest.left + largest.width / 2, largest.top + largest.width / 2))
+    return f"shows a face at {place}, but not two open eyes in it (closed, covered, askew, or turned away?)"
+
+
+def _point(point) -> str:
+    return f"({point[0]:.0f}, {point[1]:.0f})"

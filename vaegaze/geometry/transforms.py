@@ -1,0 +1,94 @@
+"""Bringing a picture onto another frame: similarity transforms, and drawing by them without aliasing.
+
+A transform is a 2×3 array: pixel p of the source lies at T[:, :2] @ p + T[:, 2] of the target, in the continuous
+pixel coordinates of `camera` (a pixel's centre is at half its width).
+"""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+
+def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -> np.ndarray:
+    """The least-squares rotation, scale and translation (2, 3) that brings points (K, 2) to points (K, 2), K ≥ 2."""
+    z, w = (points[:, 0] + 1j * points[:, 1] for points in (source, target))  # a complex factor is scale · rotation
+    z_offset, w_offset = z - z.mean(), w - w.mean()
+    factor = (z_offset.conj() @ w_offset) / (z_offset.conj() @ z_offset).real
+    if not with_roll:
+        factor = factor.real + 0j
+    shift = w.mean() - factor * z.mean()
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+
+
+def scale_of(transform: np.ndarray) -> float:
+    """How many target pixels one source pixel is wide."""
+    return math.sqrt(abs(np.linalg.det(transform[:, :2])))
+
+
+def roll_of(transform: np.ndarray) -> float:
+    """By how many radians a similarity turns the picture, from x towards y: clockwise as one sees it."""
+    return math.atan2(transform[1, 0], transform[0, 0])
+
+
+def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., 2) of the source as points of the target."""
+    return np.asarray(points) @ transform[:, :2].T + transform[:, 2]
+
+
+def chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One transform (2, 3) in place of two."""
+    return np.column_stack([second[:, :2] @ first[:, :2], move(second, first[:, 2])])
+
+
+def inverse(transform: np.ndarray) -> np.ndarray:
+    linear = np.linalg.inv(transform[:, :2])
+    return np.concatenate([linear, -linear @ transform[:, 2:]], axis=1)
+
+
+def draw(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a picture (H, W) or (H, W, 3) uint8 in the target's frame, antialiased.
+
+    Returns the drawing (height, width[, 3]) uint8 and `valid` (height, width) bool: the pixels that the picture covers
+    fully. Around them the drawing repeats the picture's edge, which a face model takes better than black.
+    """
+    same_size = picture.shape[:2] == (height_px, width_px)
+    if same_size and np.allclose(transform, np.eye(2, 3), rtol=0, atol=1e-6):
+        return picture.copy(), np.ones((height_px, width_px), dtype=bool)
+    valid = _covered(picture.shape, transform, height_px, width_px)
+
+    # Box-average a much larger source first; then sample at least one point per source pixel, and average those.
+    scale = scale_of(transform)
+    shrink = max(1, int(0.5 / scale))
+    source = np.asarray(Image.fromarray(picture).reduce(shrink)) if shrink > 1 else picture
+    fineness = max(1, math.ceil(1 / (scale * shrink) - 1e-6))
+    margin = 0 if valid.all() else math.ceil(3 / (scale * shrink)) + 1  # so that no average reaches beyond the edge
+    padding = [(margin, margin)] * 2 + [(0, 0)] * (source.ndim - 2)
+    to_source = inverse(fineness * transform) / shrink + [[0, 0, margin]] * 2  # fine target pixel → padded source pixel
+
+    fine = Image.fromarray(np.pad(source, padding, mode="edge")).transform(
+        (width_px * fineness, height_px * fineness),
+        Image.Transform.AFFINE,
+        to_source.ravel().tolist(),
+        resample=Image.Resampling.BICUBIC,
+    )
+    drawn = np.array(fine if fineness == 1 else fine.resize((width_px, height_px), Image.Resampling.BICUBIC))
+    drawn[~valid] = _nearest(picture, transform, ~valid)
+    return drawn, valid
+
+
+def _covered(shape: tuple[int, ...], transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+    """(height, width) bool: all four corners of the target pixel lie in the source."""
+    ys, xs = np.mgrid[: height_px + 1, : width_px + 1]
+    corners = move(inverse(transform), np.stack([xs, ys], axis=-1))  # (height + 1, width + 1, 2)
+    inside = ((corners >= -1e-3) & (corners <= np.array([shape[1], shape[0]]) + 1e-3)).all(axis=-1)
+    return inside[:-1, :-1] & inside[:-1, 1:] & inside[1:, :-1] & inside[1:, 1:]
+
+
+def _nearest(picture: np.ndarray, transform: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The picture's pixels that lie nearest to the wanted pixels (height, width) bool of the target."""
+    rows, columns = np.nonzero(wanted)
+    points = move(inverse(transform), np.stack([columns, rows], axis=1) + 0.5)  # (K, 2)
+    last = np.array([picture.shape[1], picture.shape[0]]) - 1
+    columns, rows = np.clip(np.floor(points), 0, last).astype(int).T
+    return picture[rows, columns]

@@ -1,0 +1,100 @@
+"""Reading picture files of any kind that a camera or a paint program writes, upright, and never too large."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vaegaze.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no format whose decoder starts a program
+MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
+LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, upright, its channels as they were decoded."""
+
+    pixels: np.ndarray  # (H, W, C) uint8: grey; grey and alpha; RGB; or RGB and alpha
+    colour_profile: bytes | None  # ICC, of these values; without it a phone's colours look dull
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8, transparent parts over white."""
+        return self.pixels if self.pixels.shape[-1] == 3 else rgb_over_white(self.pixels)
+
+
+def read_picture(path: str | Path, key: str) -> Picture:
+    """A picture, turned upright as its EXIF says, at 8 bits a channel; other colours than RGB are converted.
+
+    `key` names the flag or config key in errors. UserError when there is no file, when it is no picture of a known
+    format or damaged, and when it has more than 100 million pixels or a side of more than 20,000.
+    """
+    picture = _open_upright(path, key)
+    is_grey = picture.mode in ("1", "L", "LA", "La", "F")
+    has_alpha = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
+    converted = picture.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "L", "LA") else None
+    return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile)
+
+
+def read_grey(path: str | Path, key: str) -> np.ndarray:
+    """A picture, such as a mask, as (H, W) uint8 grey, upright, transparent parts black. Errors as `read_picture`."""
+    return np.array(_over(_open_upright(path, key), "black").convert("L"))
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """Pixels (H, W, C) uint8, as `Picture` has them, for Pillow."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def rgb_over_white(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, C) uint8, as `Picture` has them, as (H, W, 3) RGB, transparent parts over white."""
+    return np.array(_over(as_image(pixels), "white").convert("RGB"))
+
+
+def _over(picture: Image.Image, background: str) -> Image.Image:
+    """What shows through the transparent parts of a picture is the background."""
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+
+
+def _open_upright(path: str | Path, key: str) -> Image.Image:
+    if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise UserError(f"{key}: {path} {what}; give the path of a picture ({', '.join(FORMATS)})")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked right below
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+                    raise UserError(f"{key}: {path} has {width}×{height} pixels; {LIMIT}")
+                log.debug("%s: %s, %d×%d, %s", path, picture.format, width, height, picture.mode)
+                return ImageOps.exif_transpose(_eight_bit(picture))
+    except (UserError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, from about 180 million pixels on
+        raise UserError(f"{key}: {path} is far too large; {LIMIT}") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{key}: {path} cannot be read as a picture ({reason}); give an undamaged {', '.join(FORMATS)} file"
+        ) from error
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """16-bit grey, which Pillow would clip at 255, scaled to 8 bit; every other picture as it is."""
+    if not picture.mode.startswith("I"):
+        return picture
+    scaled = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
+    scaled.info = {key: value for key, value in picture.info.items() if key != "transparency"}
+    scaled.getexif().update(picture.getexif())
+    return scaled

@@ -1,0 +1,130 @@
+"""Files of weights as others publish them, and what beside them states their configs."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vaegaze.errors import UserError, plain
+from vaegaze.models.diffusers.parts import OPTIONS, PARTS, WORDS, Contents, find_parts
+from vaegaze.models.tensor_files import load_tensors
+
+FORMAT = "vaegaze-1"  # of whole checkpoints of ours
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHT_FILES = (  # of a folder, the first that is there
+    WEIGHTS,
+    "diffusion_pytorch_model.bin",
+    "pytorch_model.bin",
+    "unet.pth",  # MuseTalk 1.5
+)
+CONFIG_FILES = ("config.json", "musetalk.json")
+OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what of our model no config of diffusers says
+UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, as they are in upstream's model
+DROPS_REFERENCE = "drops_reference"  # its further key, which a checkpoint has in `info`: some frames came without one
+MAX_CONFIG_BYTES = 2**20
+EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
+    "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of weights, opened, and what states its configs."""
+
+    file: Path
+    contents: Contents
+    configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by part, as far as something states them
+    stated_in: dict[str, str] = field(default_factory=dict)  # by part, and under "own" for `own`
+    own: dict[str, Any] = field(default_factory=dict)  # what it states of the keys of UPSTREAMS
+    drops_reference: bool = False
+    notes: tuple[str, ...] = ()  # on configs that are not used
+
+
+def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False) -> Source:
+    """Find the file, and what states the configs of the `wanted` parts. UserError for whatever is none."""
+    file = weights_file(Path(path))
+    content = load_tensors(file, hint="give a folder or a file of weights, see --help")
+    format_ = content.get("format") if isinstance(content, dict) else None
+    if isinstance(format_, str) and format_.startswith("vaegaze") and format_ != FORMAT:
+        raise UserError(f"{file} has format {plain(format_)!r}, not {FORMAT!r}; give a whole checkpoint or weights")
+    contents = find_parts(str(file), content, ema=ema)
+    if format_ != FORMAT:
+        return with_configs(file, contents, wanted)
+    configs = content.get("model_config")
+    whole = isinstance(configs, dict) and "image_size" in configs
+    if not whole or not all(isinstance(configs.get(part), Mapping) for part in PARTS):
+        raise UserError(f"{file}: the checkpoint's contents do not describe a VAE-GAZE model")
+    own = {key: configs.get(key, upstreams) for key, upstreams in UPSTREAMS.items()}
+    refuse_wrong_own(file, own)
+    stated_in = dict.fromkeys([*PARTS, "own"], "its own model_config")
+    info = content.get("info")
+    drops_reference = isinstance(info, Mapping) and bool(info.get(DROPS_REFERENCE))
+    return Source(file, contents, {part: configs[part] for part in PARTS}, stated_in, own, drops_reference)
+
+
+def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Source:
+    """The configs that lie beside the file, each given to the one of the `wanted` parts that it is of."""
+    configs, stated_in, notes = {}, {}, []
+    for name in CONFIG_FILES:
+        if config := read_config(file.parent / name):
+            config = {key: value for key, value in config.items() if key not in EMA_NOTES}
+            fitting = parts_of_config(config)
+            part = next((part for part in fitting if part in wanted and part not in configs), None)
+            if part is not None:
+                configs[part], stated_in[part] = config, name
+            elif any(each in OPTIONS for each in wanted):
+                class_name = config.get("_class_name")
+                kind = " or ".join(WORDS[each] for each in fitting) or "no part of a VAE-GAZE model"
+                taken = any(each in configs for each in fitting)
+                reason = f"{CONFIG_FILES[0]} is" if taken else f"it is of {kind if class_name is None else class_name}"
+                notes.append(f"{name} is not used, because {plain(str(reason))}")
+    own = read_config(file.parent / OWN_FILE) if "unet" in wanted else {}
+    refuse_wrong_own(file.parent / OWN_FILE, own)
+    drops_reference = own.pop(DROPS_REFERENCE, False)
+    if own:
+        stated_in["own"] = OWN_FILE
+    return Source(file, contents, configs, stated_in, own, drops_reference, tuple(notes))
+
+
+def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
+    """UserError for a key that is none of ours, or a value of another type."""
+    known = {**UPSTREAMS, DROPS_REFERENCE: False}
+    for key, value in own.items():
+        if key not in known:
+            raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; mend it")
+        if type(value) is not type(known[key]):
+            expected = "true or false" if type(known[key]) is bool else "a whole number"
+            raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; mend it")
+
+
+def weights_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+    if file is None:
+        raise UserError(f"{path} holds no {', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}; give the file itself")
+    return file
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A mapping from a file of JSON; empty where there is none. UserError if it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("it is too large")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON ({plain(str(error).splitlines()[0])}); mend or remove it") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no mapping of config keys; mend or remove it")
+    return config
+
+
+def parts_of_config(config: Mapping[str, Any]) -> list[str]:
+    """The part that a config's class name says; without one, those with most of its keys: two if it holds for both."""
+    if "_class_name" in config:
+        return [part for part in OPTIONS if config["_class_name"] == PARTS[part].__name__]
+    shared = {part: len(config.keys() & options) for part, options in OPTIONS.items()}
+    return [part for part, count in shared.items() if count and count == max(shared.values())]

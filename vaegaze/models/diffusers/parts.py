@@ -1,0 +1,212 @@
+"""Weights as others publish them: the three parts of a VAE-GAZE model, found in a file by the names of its tensors.
+
+What keys stand above a part (`model_state_dict`, `unet_state_dict`, `state_dict`, `module.`, …) does not matter: a
+part is whatever lies beside the one tensor that marks it. What its config does not say is read off the tensors' shapes.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vaegaze.errors import UserError, plain
+from vaegaze.models.autoencoder import AutoencoderKL
+from vaegaze.models.diffusers.options import WITHOUT_EFFECT, covered_by_autoencoder, covered_by_unet
+from vaegaze.models.gaze_mlp import GazeMLP
+from vaegaze.models.tensor_files import first_line, refuse_mismatch, shapes_of
+from vaegaze.models.unet import UNet2DConditionModel
+
+PARTS = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "gaze_mlp": GazeMLP}
+WORDS = {"vae": "VAE", "unet": "UNet", "gaze_mlp": "gaze MLP"}
+MARKS = {
+    "vae": "encoder.conv_in.weight",
+    "unet": "time_embedding.linear_1.weight",
+    "gaze_mlp": "head_mlp.net.0.weight",
+}
+TOPS = {  # what the names of a part's tensors begin with
+    "vae": ("encoder", "decoder", "quant_conv", "post_quant_conv"),
+    "unet": ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out"),
+    "gaze_mlp": ("head_mlp", "gaze_mlp"),
+}
+UNTOLD = {  # by the shapes of a part's tensors
+    "vae": ("norm_num_groups", "scaling_factor"),
+    "unet": ("attention_head_dim", "norm_num_groups", "norm_eps"),
+    "gaze_mlp": (),
+}
+CONFIG_ERRORS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ArithmeticError)
+MAX_DEPTH = 6  # of dictionaries in dictionaries
+MAX_COPIES = 8  # of a part
+
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers before 0.17
+ATTENTION = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn|to_q|to_k|to_v|to_out\.0)\.(weight|bias)")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds."""
+
+    parts: dict[str, dict[str, Tensor]]  # by the names in PARTS; under diffusers' tensor names
+    ema: set[str] = field(default_factory=set)  # the parts that are taken from an averaged copy …
+    other_ema: set[str] = field(default_factory=set)  # … and those that have one, which is not taken
+    ignored: list[str] = field(default_factory=list)  # the names of tensors of no part
+
+    @property
+    def words(self) -> str:
+        return ", ".join(f"a {WORDS[part]}" for part in self.parts) or "no part of a VAE-GAZE model"
+
+    def choices(self, part: str, ema_flag: str = "--ema") -> list[str]:
+        """What was taken, and what was left, where the file left a choice; `ema_flag` takes the averages."""
+        said = []
+        if part in self.ema:
+            said.append("averaged weights (EMA)")
+        if part in self.other_ema:
+            said.append(f"there are averaged weights (EMA), too; {ema_flag} takes those")
+        if self.ignored:
+            said.append(f"left out: {len(self.ignored)} other tensors, {plain(self.ignored[0])} …")
+        return said
+
+
+def find_parts(source: str, content, *, ema: bool = False) -> Contents:
+    """The parts in what `load_tensors` read from `source`. UserError where it is not clear which tensors are meant.
+
+    A part may be there twice, trained and averaged over training: `ema` says which of the two is taken.
+    """
+    tensors = _flatten(source, content)
+    places = {part: _places(source, part, tensors) for part in PARTS}
+    contents, parts_at = Contents({}), {}
+    for part, found in places.items():
+        averaged = [place for place in found if "ema" in re.split(r"\W|_", place.lower())]
+        trained = [place for place in found if place not in averaged]
+        candidates = averaged if averaged and (ema or not trained) else trained
+        if len(candidates) > 1:
+            shown = ", ".join(plain(place) or "the top" for place in candidates)
+            raise UserError(f"{source} holds more than one {WORDS[part]}, under {shown}; give a file with one")
+        if candidates:
+            contents.parts[part] = {}
+            parts_at.setdefault(candidates[0], []).append(part)
+            if averaged:
+                (contents.ema if candidates[0] in averaged else contents.other_ema).add(part)
+
+    # Each tensor belongs to the innermost place around it.
+    innermost_first = sorted({place for found in places.values() for place in found}, key=len, reverse=True)
+    for full_name, tensor in tensors.items():
+        place = next((place for place in innermost_first if full_name.startswith(place)), None)
+        if place is None:
+            contents.ignored.append(full_name)
+        elif place in parts_at:
+            name, here = full_name.removeprefix(place), parts_at[place]
+            part = next((part for part in here if name.split(".")[0] in TOPS[part]), here[0])
+            contents.parts[part][name] = tensor  # what it has no use for is refused with what is missing
+    if "vae" in contents.parts:
+        contents.parts["vae"] = _with_new_attention_names(source, contents.parts["vae"])
+    return contents
+
+
+def _flatten(source: str, content) -> dict[str, Tensor]:
+    """Every tensor under all its keys, joined by dots."""
+    tensors: dict[str, Tensor] = {}
+    seen, todo = set(), [("", content, 0)]
+    while todo:
+        name, value, depth = todo.pop()
+        if isinstance(value, Tensor):
+            if name in tensors:
+                raise UserError(f"{source} holds two tensors named {plain(name)}")
+            tensors[name] = value
+        elif isinstance(value, Mapping) and id(value) not in seen and depth < MAX_DEPTH:
+            seen.add(id(value))  # a file may hold a dictionary within itself
+            children = [(f"{name}.{key}" if name else str(key), child, depth + 1) for key, child in value.items()]
+            todo += reversed(children)
+    return tensors
+
+
+def _places(source: str, part: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """What stands before a part's mark: it ends in a dot, or is nothing."""
+    mark = MARKS[part]
+    found = [name.removesuffix(mark) for name in tensors if name == mark or name.endswith(f".{mark}")]
+    if len(found) > MAX_COPIES:
+        raise UserError(f"{source} holds {len(found)} copies of a {WORDS[part]}; give a file with one")
+    return found
+
+
+def _with_new_attention_names(source: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The autoencoder's attention as diffusers names it today, and as linear layers, which once were convolutions."""
+    renamed = {}
+    for name, tensor in state.items():
+        if match := ATTENTION.fullmatch(name):
+            place, layer, kind = match.groups()
+            name = f"{place}.{OLD_ATTENTION.get(layer, layer)}.{kind}"
+            if kind == "weight" and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
+                tensor = tensor[:, :, 0, 0]
+        if name in renamed:
+            raise UserError(f"{source} holds {plain(name)} twice, under its old and its new name")
+        renamed[name] = tensor
+    return renamed
+
+
+def keywords_of(part: str) -> dict[str, object]:
+    """The arguments of a part that vary within the family, with their defaults."""
+    parameters = inspect.signature(PARTS[part]).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+
+OPTIONS = {  # every key that a config of diffusers may hold
+    "vae": {*keywords_of("vae"), *covered_by_autoencoder(1), *WITHOUT_EFFECT},
+    "unet": {*keywords_of("unet"), *covered_by_unet(1), *WITHOUT_EFFECT},
+}
+
+
+def config_of(source: str, part: str, state: Mapping[str, Tensor], stated: Mapping | None = None) -> dict:
+    """All keyword arguments of a part: as `stated`, else as the tensors' shapes tell, else the published model's.
+
+    UserError unless the family covers them and every tensor fits them.
+    """
+    try:
+        config = {**_told_by_shapes(part, state), **(stated or {})}
+        with torch.device("meta"):  # shapes first: a file with absurd widths must not allocate them
+            module = PARTS[part](**config)
+    except CONFIG_ERRORS as error:
+        raise UserError(f"{source}: no {WORDS[part]} of this family: {plain(first_line(error))}") from error
+    refuse_mismatch(f"{source}: {WORDS[part]}", shapes_of(module), state)
+    for name, tensor in state.items():
+        if not tensor.float().isfinite().all():
+            raise UserError(f"{source}: {WORDS[part]}: {name} holds numbers that are infinite or NaN")
+    return {key: config.get(key, default) for key, default in keywords_of(part).items()}
+
+
+def _told_by_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list[int]]:
+    def size(name: str, dimension: int) -> int:
+        if name not in state or state[name].ndim <= dimension:
+            raise ValueError(f"{name} is missing, or of another shape")
+        return state[name].shape[dimension]
+
+    def count(name: str) -> int:
+        return next(i for i in range(len(state) + 1) if name.format(i) not in state)
+
+    if part == "gaze_mlp":
+        layers = sum(re.fullmatch(r"head_mlp\.net\.\d+\.weight", name) is not None for name in state)
+        return {
+            "num_layers": layers,
+            "num_in": size("head_mlp.net.0.weight", 1),
+            "num_hidden": size("head_mlp.net.0.weight", 0),
+            "num_out": size(f"head_mlp.net.{2 * layers - 2}.weight", 0),
+        }
+    down = "encoder.down_blocks" if part == "vae" else "down_blocks"
+    blocks = count(down + ".{}.resnets.0.conv1.weight")
+    told = {
+        "block_out_channels": [size(f"{down}.{i}.resnets.0.conv1.weight", 0) for i in range(blocks)],
+        "layers_per_block": count(down + ".0.resnets.{}.conv1.weight"),
+    }
+    if part == "vae":
+        return told | {
+            "in_channels": size("encoder.conv_in.weight", 1),
+            "out_channels": size("decoder.conv_out.weight", 0),
+            "latent_channels": size("decoder.conv_in.weight", 1),
+        }
+    return told | {
+        "in_channels": size("conv_in.weight", 1),
+        "out_channels": size("conv_out.weight", 0),
+        "cross_attention_dim": size("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1),
+    }

@@ -1,0 +1,247 @@
+"""Eyeballs, and the lids that follow them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaegaze.geometry import camera as geometry
+from vaegaze.geometry.eye_regions import SQUARE_FACTOR
+from vaegaze.renderer.canvas import (
+    TO_CAMERA,
+    View,
+    blur_reach_px,
+    colour,
+    dot,
+    inside,
+    mix,
+    smooth_noise,
+    smoothstep,
+    white_noise,
+)
+from vaegaze.renderer.face import skin_colour
+from vaegaze.renderer.persons import Person, Scene, eyeball_centres_mm
+
+CORNEA_RADIUS_MM = 7.8
+
+
+def eye_squares(head: tuple[float, float], camera: geometry.Camera) -> np.ndarray:
+    """(S, S) bool: the two squares outside of which no pixel depends on gaze."""
+    squares = np.zeros((camera.height_px, camera.width_px), bool)
+    for x, y, radius in geometry.eye_circles(head, camera):
+        half = SQUARE_FACTOR * radius
+        squares[_pixels(y, half, camera.height_px), _pixels(x, half, camera.width_px)] = True
+    return squares
+
+
+def draw_eye(picture, face_parsing, person, scene, view, light, side, gaze) -> None:
+    """Lids, lashes and eyeball of one eye (0 left, 1 right), inside its square."""
+    x, y, radius = geometry.eye_circles(scene.head, view.camera)[side]
+    half = SQUARE_FACTOR * radius - blur_reach_px(scene, view.camera.width_px)
+    rows, columns = _pixels(y, half, view.camera.height_px), _pixels(x, half, view.camera.width_px)
+    before = picture[:, rows, columns]
+    box = before.copy()
+    rays = view.rays[:, rows, columns]
+    lids = _lids(person, scene, view, rays, side, gaze)
+
+    _shade_lids(box, person, lids)
+    ball, iris = _eyeball(person, scene, view, light, rays, lids, side, gaze)
+    mix(box, ball, lids.opening)
+    _draw_lashes(box, person, lids)
+    down = np.arange(rows.start, rows.stop)[:, None] + 0.5 - y
+    across = np.arange(columns.start, columns.stop) + 0.5 - x
+    mix(before, box, smoothstep(half, 0.88 * half, np.maximum(np.abs(down), np.abs(across))))
+
+    parsing = face_parsing[rows, columns]
+    parsing[lids.opening > 0.5] = 1 + side
+    parsing[(lids.opening > 0.5) & (iris > 0.5)] = 3 + side
+
+
+def _pixels(centre: float, half: float, size: int) -> slice:
+    """The pixels whose middles lie within `half` of `centre`."""
+    first, last = np.clip(np.round([centre - half, centre + half]), 0, size).astype(int)
+    return slice(first, last)
+
+
+@dataclass(frozen=True)
+class _Lids:
+    """One eye's lids in the coordinates of its corners, for each pixel of its box (H, W)."""
+
+    along: np.ndarray  # -1 inner corner..1 outer corner
+    above_upper_mm: np.ndarray  # height over the upper lid's margin
+    below_lower_mm: np.ndarray
+    opening: np.ndarray  # 0..1
+    crease_mm: float  # height of the crease above the upper margin now
+    pixel_mm: float
+
+
+def _lids(person: Person, scene: Scene, view: View, rays: np.ndarray, side: int, gaze: np.ndarray) -> _Lids:
+    outer, inner = geometry.EYE_CORNERS_MM[1, :, :2] + ((0, -person.corner_lift_mm), (0, 0))
+    middle, half = (outer + inner) / 2, (outer - inner) / 2
+    half_mm = np.hypot(*half)
+    u, y = _lid_surface(view, rays, side)
+    du, dy = u - middle[0], y - middle[1]
+    along = (du * half[0] + dy * half[1]) / half_mm**2
+    height = (du * half[1] - dy * half[0]) / half_mm
+
+    # Lids follow the eye's pitch in the head: the upper one nearly as far as the iris, the lower one half of that.
+    direction = view.rotation.T @ geometry.gaze_vector(gaze)
+    iris_up_mm = -direction[1] * person.eyeball_radius_mm
+    upper_mm = max(person.upper_lid_mm * scene.lid_opening + 0.75 * iris_up_mm, 0.6)
+    lower_mm = max(person.lower_lid_mm * scene.lid_opening - 0.35 * iris_up_mm, 0.9)
+
+    def margins(along):
+        inner_half = np.clip(-along, 0, 1)
+        skewed = np.clip(along - person.lid_peak * (1 - along * along), -1, 1)
+        upper = upper_mm * (1 - np.abs(skewed) ** 2.3) ** 0.85 * (1 - 0.35 * person.epicanthus * inner_half)
+        skewed = np.clip(along - 0.18 * (1 - along * along), -1, 1)
+        lower = -lower_mm * (1 - np.abs(skewed) ** 2.2)
+        if scene.blink:  # the upper lid comes down most of the way; closed, they overlap by a pixel
+            meeting = 0.7 * lower
+            upper = upper + scene.blink * (meeting - view.pixel_mm / 2 - upper)
+            lower = lower + scene.blink * (meeting + view.pixel_mm / 2 - lower)
+        return upper, lower
+
+    clipped = np.clip(along, -1, 1)
+    upper, lower = margins(clipped)
+    ahead_upper, ahead_lower = margins(np.clip(clipped + 0.02, -1, 1))
+    slope_upper, slope_lower = (ahead_upper - upper) / (0.02 * half_mm), (ahead_lower - lower) / (0.02 * half_mm)
+    above = (height - upper) / np.sqrt(1 + slope_upper**2)
+    below = (lower - height) / np.sqrt(1 + slope_lower**2)
+    opening = inside(np.minimum(-above, -below), view.pixel_mm) * inside((1 - np.abs(along)) * half_mm, view.pixel_mm)
+    crease_mm = person.crease_mm and max(person.crease_mm - 0.45 * iris_up_mm, 1.2) + 0.8 * scene.blink * upper_mm
+    return _Lids(along, height - upper, lower - height, opening, crease_mm, view.pixel_mm)
+
+
+def _lid_surface(view: View, rays: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distance from the head's middle and y (H, W), mm, where rays meet the upright plane through an eye's corners,
+    which the eyeball lifts between them."""
+    sign = -1 if side == 0 else 1
+    (outer_u, outer_y, outer_z), (inner_u, inner_y, inner_z) = geometry.EYE_CORNERS_MM[1].tolist()
+    slope = (outer_z - inner_z) / (outer_u - inner_u)
+    from_x, from_y, from_z = view.position_mm.tolist()
+    to_plane_mm = inner_z + slope * (sign * from_x - inner_u) - from_z
+    approach = rays[2] - slope * sign * rays[0]
+    lift_mm = 0.0
+    for _ in range(3):
+        steps = (to_plane_mm - lift_mm) / approach
+        u, y = sign * (from_x + steps * rays[0]), from_y + steps * rays[1]
+        radius2 = ((u - (outer_u + inner_u) / 2) / 11) ** 2 + ((y - (outer_y + inner_y) / 2) / 10) ** 2
+        lift_mm = 4.0 * np.exp(-(radius2**2))
+    return u, y
+
+
+def _shade_lids(box: np.ndarray, person: Person, lids: _Lids) -> None:
+    """Crease, make-up and the lids' soft shadows, darkening the skin that is there."""
+    ends = smoothstep(1.22, 0.85, np.abs(lids.along))
+    if person.crease_mm:
+        line = (lids.above_upper_mm - lids.crease_mm * (1 - 0.35 * np.clip(lids.along, -1, 1) ** 2)) / (
+            0.5 + 0.5 * lids.pixel_mm
+        )
+        crease = np.exp(-(line**2)) + 0.45 * np.exp(-0.5 * (line * 0.35 - 0.6) ** 2)
+        box *= 1 - 0.34 * crease * ends * colour((0.85, 1, 1.05))
+    shadow = smoothstep(9, 0, lids.above_upper_mm) * (lids.above_upper_mm > 0)
+    if person.eyeshadow:
+        mix(box, box * colour(person.eyeshadow_colour) * 2, person.eyeshadow * shadow * ends * 0.8)
+    bag = np.exp(-0.5 * ((lids.below_lower_mm - 4.5) / 1.5) ** 2)
+    box *= 1 - (0.06 + 0.12 * person.age) * bag * ends
+    rim = np.exp(-((lids.below_lower_mm / 1.1) ** 2)) * smoothstep(1.05, 0.9, np.abs(lids.along))
+    mix(box, box * colour((1.02, 0.80, 0.78)), 0.7 * rim)
+
+
+def _eyeball(person, scene, view, light, rays, lids, side, gaze) -> tuple[np.ndarray, np.ndarray]:
+    """(3, H, W) light from the eyeball where the rays `rays` meet it, and (H, W) how much of each pixel is iris."""
+    centre = eyeball_centres_mm(person)[side]
+    radius = person.eyeball_radius_mm
+    axis = view.rotation.T @ geometry.gaze_vector(gaze)  # head frame
+    rays = rays.astype(np.float64)
+
+    point, missed = _sphere(rays, view.position_mm - centre, radius)
+    normal = point / radius
+    off_axis_mm = radius * np.sqrt(np.maximum(1 - dot(axis, normal) ** 2, 0))
+    facing = dot(axis, normal) > 0
+    pixel_mm = view.pixel_mm
+    iris = inside(person.iris_radius_mm - off_axis_mm, pixel_mm + 0.25) * facing
+
+    # White of the eye: redder and darker towards the corners and where it turns away.
+    edge = np.clip(np.abs(lids.along), 0, 1) ** 2
+    white = colour((0.52, 0.48, 0.45)) * (1 - edge * (0.16 + 0.3 * person.sclera_redness) * colour((0.3, 1, 1)))
+    caruncle = smoothstep(-0.72, -0.92, lids.along) * (1 - 0.8 * person.epicanthus)
+    flesh = skin_colour(person) * 0.3 + colour((0.30, 0.12, 0.10))
+    mix(white, flesh, np.maximum(0.8 * caruncle, smoothstep(-0.6, 0.0, missed)))
+
+    # Iris: fibres around the pupil, a ring of another colour, a dark limbus.
+    right = np.array([view.rotation.T[0, 0], view.rotation.T[1, 0], view.rotation.T[2, 0]])
+    right = right - axis * (axis @ right)
+    right /= np.linalg.norm(right)
+    angle = np.arctan2(dot(np.cross(axis, right), normal), dot(right, normal))
+    outwards = off_axis_mm / person.iris_radius_mm
+    fibres = _fibres(person.texture_seed, side, angle, outwards)
+    tint = colour(person.iris_colour) * (1 + 0.55 * person.iris_contrast * fibres)
+    mix(tint, colour(person.iris_ring_colour) * (1 + 0.4 * fibres), smoothstep(0.72, 0.38, outwards + 0.12 * fibres))
+    tint *= 1 - person.limbus * smoothstep(0.74, 0.98, outwards)
+    pupil = inside(scene.pupil_mm - off_axis_mm, pixel_mm + 0.15) * facing
+    mix(tint, colour((0.008, 0.007, 0.007)), pupil)
+    mix(white, tint, iris)
+
+    # Light: soft on the wet ball; the upper lid throws its shadow down, the lower one a little up.
+    to_light = view.rotation.T @ light.towards
+    diffuse = np.clip(0.45 + 0.55 * dot(to_light, normal), 0, None)
+    shade = 0.42 + 0.58 * smoothstep(-0.2, 3.6, -lids.above_upper_mm)
+    shade *= 0.80 + 0.20 * smoothstep(-0.2, 1.5, -lids.below_lower_mm)
+    light_out = white * (diffuse * light.key + light.ambient) * shade
+    return light_out + _glint(person, view, light, rays, centre, axis, lids), iris
+
+
+def _sphere(rays: np.ndarray, origin_mm: np.ndarray, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest points (3, H, W) of rays on a sphere around 0, and (H, W) mm that each ray misses it by (< 0: hits)."""
+    a = (rays * rays).sum(0)
+    b = dot(origin_mm, rays)
+    distance2 = origin_mm @ origin_mm - b * b / a
+    step = -(b + np.sqrt(np.maximum(radius_mm**2 - distance2, 0) * a)) / a
+    point = origin_mm[:, None, None] + step * rays
+    missed = np.sqrt(distance2) - radius_mm
+    return point * np.where(missed > 0, radius_mm / np.sqrt(distance2), 1), missed
+
+
+def _fibres(seed: int, side: int, angle: np.ndarray, outwards: np.ndarray) -> np.ndarray:
+    """-1..1: noise that runs from the pupil outwards and closes around it."""
+    lattice = white_noise(seed, 5)[side]
+    turns = (angle / (2 * np.pi) + 0.5) * 64
+    return 0.65 * smooth_noise(lattice, turns, outwards * 1.7) + 0.35 * smooth_noise(lattice.T, turns, outwards * 5)
+
+
+def _glint(person, view, light, rays, centre, axis, lids) -> np.ndarray:
+    """(3, H, W): the key light mirrored in the cornea, and its faint shine on the wet ball."""
+    cornea = centre + axis * (np.sqrt(person.eyeball_radius_mm**2 - person.iris_radius_mm**2)
+                              - np.sqrt(CORNEA_RADIUS_MM**2 - person.iris_radius_mm**2))  # fmt: skip
+    point, missed = _sphere(rays, view.position_mm - cornea, CORNEA_RADIUS_MM)
+    normal = point / CORNEA_RADIUS_MM
+    on_cornea = smoothstep(np.sqrt(1 - (person.iris_radius_mm / CORNEA_RADIUS_MM) ** 2) - 0.03,
+                            np.sqrt(1 - (person.iris_radius_mm / CORNEA_RADIUS_MM) ** 2) + 0.05,
+                            dot(axis, normal)) * (missed < 0)  # fmt: skip
+    halfway = view.rotation.T @ (light.towards + TO_CAMERA)
+    halfway /= np.linalg.norm(halfway)
+    away_mm = CORNEA_RADIUS_MM * np.sqrt(np.maximum(1 - dot(halfway, normal) ** 2, 0))
+    glint_mm = 0.35 + 0.75 * light.size
+    glint = inside(glint_mm - away_mm, view.pixel_mm + 0.3) * on_cornea * (1.0 - 0.45 * light.size)
+    haze = 0.02 * on_cornea
+    return (1.3 * glint + haze).astype(np.float32) * light.key
+
+
+def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
+    """The dark line of the upper lashes, single lashes where pixels are fine enough, and liner."""
+    ends = smoothstep(1.12, 0.9, np.abs(lids.along)) * smoothstep(-1.05, -0.6, lids.along)
+    height = lids.above_upper_mm
+    thick = 0.5 + 0.5 * person.lashes + 0.7 * person.eyeliner
+    line = np.exp(-(((height - 0.25 * thick) / (thick + 0.35 * lids.pixel_mm)) ** 2))
+    comb = 0.5 + 0.5 * np.cos(lids.along * 75 + 1.1 * height * (lids.along + 0.3))
+    visible = min(1.0, 0.35 / lids.pixel_mm)
+    comb = comb**2 * visible + 0.4 * (1 - visible)
+    length_mm = 4.0 + 2.0 * lids.along
+    hairs = comb * smoothstep(1, 0.1, height / length_mm) * (height > -0.3) * 0.7
+    alpha = np.maximum((0.45 + 0.5 * max(person.lashes, person.eyeliner)) * line, person.lashes * 0.75 * hairs) * ends
+    dark = colour(person.brow_colour) * 0.25 * (1 - person.eyeliner) * box.mean() * 3
+    mix(box, dark, np.clip(alpha, 0, 0.95))
+    lower = np.exp(-(((lids.below_lower_mm - 0.5) / (0.5 + 0.4 * lids.pixel_mm)) ** 2))
+    lower = lower * smoothstep(1.05, 0.8, np.abs(lids.along)) * smoothstep(-0.9, 0.3, lids.along)
+    mix(box, dark, (0.12 + 0.25 * person.lashes + 0.35 * person.eyeliner) * lower)

@@ -1,0 +1,83 @@
+"""What a run shows: the loss curve and the table of numbers."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vaegaze.evaluation.metrics import METRICS
+from vaegaze.files import atomic_path
+
+ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
+SECOND_LINE = ("lpips", "outside_mask", "gaze_error_to_target_deg")
+COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
+
+
+def write_loss_curve(
+    path: Path, history: list[dict], title: str, names: Sequence[str] = ("loss", "l1", "mask_l1", "vgg")
+) -> None:
+    """Those of the names that the history has over its steps, for training frames and for held-out ones."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # works without a display; pyplot may not
+    from matplotlib.figure import Figure
+
+    names = [name for name in names if any({name, f"held_out_{name}"} & record.keys() for record in history)]
+    figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
+        for key, label, style in ((name, "training", "-"), (f"held_out_{name}", "held out", "o--")):
+            points = [(record["step"], record[key]) for record in history if key in record]
+            if points:
+                axis.plot(*zip(*points), style, label=label, markersize=4)
+        axis.set(title=name, xlabel="step", ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.suptitle(title, parse_math=False)  # an id may hold a $
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a title may have letters that the font lacks
+        figure.savefig(temporary, dpi=110)
+
+
+def summary_table(summary: dict) -> str:
+    """Before, after and the baselines in columns; then the same of redirected frames; at most 60 wide."""
+    rows = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
+    lines = numbers_table(rows, "")
+    redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
+    if redirected:
+        lines += ["told to look elsewhere, against the true pictures:", *redirected]
+    return "\n".join([*lines, *estimator_lines(summary["after"], summary["estimator"])])
+
+
+def estimator_lines(numbers: dict, info: dict | None) -> list[str]:
+    """What the gaze estimator itself is wrong by: on these true pictures, and on test persons."""
+    if info is None:
+        return []
+    here = [f"{numbers[key]:.2f}°" for key in ESTIMATOR_ERRORS if key in numbers]
+    own = [f"{name} {error:.2f}°" for name, error in info["own_error_deg"].items()]
+    return [f"the estimator's own error on these: {', '.join(here)}", f"  on test persons: {', '.join(own)}"]
+
+
+def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
+    """The rows that have numbers under these names with the prefix; none if no row has."""
+    columns = [name for name in COLUMNS if any(numbers and prefix + name in numbers for numbers in rows.values())]
+    if not columns:
+        return []
+    lines = [f"{'':<15}" + "".join(f"{COLUMNS[name]:>9}" for name in columns)]
+    for name, numbers in rows.items():
+        if numbers is not None:
+            cells = [_cell(numbers.get(prefix + column), column) for column in columns]
+            lines.append(f"{name.replace('_', ' '):<15}" + "".join(f"{cell:>9}" for cell in cells))
+    return lines
+
+
+def second_line(numbers: dict, prefix: str) -> list[str]:
+    """What has no room in the table, in a line, under the names of the numbers."""
+    names = [name for name in SECOND_LINE if prefix + name in numbers]
+    return ["  ".join(f"{name} {_cell(numbers[prefix + name], name)}" for name in names)] if names else []
+
+
+def _cell(value: float | None, column: str) -> str:
+    if value is None:
+        return "–"
+    digits = 0 if column == "outside_mask" else 2 if column.endswith(("psnr", "deg")) else 4
+    return f"{value:.{digits}f}"
