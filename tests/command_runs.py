@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from conftest import SIZE_PX, make_tiny_model, process_restored
 import oneshot_training
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.runs import oneshot
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004
@@ -24,6 +26,9 @@ FILES = {"config.yaml", "finetuned_model.pth", "gazes.png", "loss_curve.png", "m
          "report.html", "summary.json"}  # fmt: skip
 NOBODY_ESTIMATES = ("--estimator", "none")  # which would take longer than all else
 BASE_INFO = {"trained_on": "nothing", "drops_reference": True}
+
+PHOTO = ("--no-use_gazecapture", "--image", ROOT / "docs/images/astronaut.png",
+         "--mask", ROOT / "docs/images/astronaut_mask.png", "--gaze", 0, 0)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,3 +144,15 @@ def assert_in_order(text: str, *lines: str) -> None:
 
 def train_rows(folder: Path) -> list[int]:
     return json.loads((folder / "person_info.json").read_text())["train_indices"]
+
+
+def signal_at_step(monkeypatch, number: int, signum: int) -> None:
+    training_steps = oneshot.training_steps
+
+    def steps(*args, **kwargs):
+        for step in training_steps(*args, **kwargs):
+            if step.number == number:
+                signal.raise_signal(signum)
+            yield step
+
+    monkeypatch.setattr(oneshot, "training_steps", steps)

@@ -6,9 +6,18 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from command_runs import FILES, PERSON, RUN, assert_same_weights, command, files_in, records_in, weights_in
+from command_runs import (
+    FILES,
+    PERSON,
+    RUN,
+    assert_same_weights,
+    command,
+    files_in,
+    records_in,
+    signal_at_step,
+    weights_in,
+)
 from conftest import TINY_CONFIG, make_tiny_model, process_restored
-from test_resume import signal_at_step
 
 from benchmarks import gpu
 from vaegaze.config.finetune import LossParams, OneshotParams

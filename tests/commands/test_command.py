@@ -13,7 +13,7 @@ from command_runs import (
     BASE_INFO,
     FILES,
     PERSON,
-    ROOT,
+    PHOTO,
     RUN,
     SAMPLES,
     STEPS,
@@ -40,9 +40,6 @@ from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.runs import oneshot
 from vaegaze.runs.folder import folder_name
 from vaegaze.training.strategies import GAZE_MLP_LAYERS, STRATEGIES
-
-PHOTO = ("--no-use_gazecapture", "--image", ROOT / "docs/images/astronaut.png",
-         "--mask", ROOT / "docs/images/astronaut_mask.png", "--gaze", 0, 0)  # fmt: skip
 
 # The users' own file, as it stands.
 USERS_YAML = """\

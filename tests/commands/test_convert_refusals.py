@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from command_runs import assert_one_line, files_in
-from conftest import process_restored
+from conftest import Bomb, process_restored
 from published_weights import UNET, flags_of, prefixed
-from test_checkpoint import Bomb
 
 from vaegaze.commands import convert
 from vaegaze.models import GazeMLP

@@ -8,8 +8,7 @@ import pytest
 import torch
 from command_runs import assert_in_order, command, files_in
 from conftest import process_restored
-from published_weights import with_random_weights
-from test_diffusers import MUSETALK_JSON, SD_VAE_JSON
+from published_weights import MUSETALK_JSON, SD_VAE_JSON, with_random_weights
 
 from vaegaze.commands import convert
 from vaegaze.models.checkpoint import load_checkpoint

@@ -10,7 +10,7 @@ import torch
 from command_runs import ROOT, Outcome, assert_one_line, files_in
 from conftest import make_tiny_model, process_restored
 from PIL import Image
-from test_video import read, sound_of, with_sound
+from videos import read, sound_of, with_sound
 
 from vaegaze.commands import redirect
 from vaegaze.commands.progress import STOPPING

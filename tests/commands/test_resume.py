@@ -21,6 +21,7 @@ from command_runs import (
     contents_of,
     files_in,
     records_in,
+    signal_at_step,
     start_process,
     train_rows,
 )
@@ -122,18 +123,6 @@ def test_held_out_frames_that_the_base_was_trained_on_are_told(finished, world, 
 
 
 # --- Interrupted and resumed ------------------------------------------------------------------------------------------
-
-
-def signal_at_step(monkeypatch, number: int, signum: int) -> None:
-    training_steps = oneshot.training_steps
-
-    def steps(*args, **kwargs):
-        for step in training_steps(*args, **kwargs):
-            if step.number == number:
-                signal.raise_signal(signum)
-            yield step
-
-    monkeypatch.setattr(oneshot, "training_steps", steps)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,17 @@
 """Videos: frame by frame, upright, with their times; written with the sound as it was; and whatever is no video."""
 
 import sys
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
+from videos import HEIGHT, RATE, WIDTH, read, sound_of, with_sound
 
 from vaegaze.errors import UserError
 from vaegaze.images import video
 from vaegaze.images.video import open_video, write_video
 
 av = pytest.importorskip("av")
-
-WIDTH, HEIGHT, RATE = 96, 64, 25
 
 
 def pictures(count=10, width=WIDTH, height=HEIGHT) -> np.ndarray:
@@ -33,42 +31,12 @@ def write(path, frames, **options):
         writer.finish(whole=True)
 
 
-def with_sound(path, frames, codec="aac", seconds=None):
-    """The same and a tone, which lasts as long."""
-    with av.open(str(path), "w") as container:
-        picture, sound = container.add_stream("libx264", rate=RATE), container.add_stream(codec, rate=16_000)
-        picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        for frame in frames:
-            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(picture.encode())
-        seconds = seconds or len(frames) / RATE
-        tone = np.sin(np.arange(round(seconds * 16_000)) * 0.2)
-        kind = "fltp" if codec == "aac" else "s16"
-        tone = tone.astype(np.float32) if kind == "fltp" else (20_000 * tone).astype(np.int16)
-        for start in range(0, len(tone), 1024):
-            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format=kind, layout="mono")
-            frame.sample_rate, frame.pts = 16_000, start
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode())
-
-
 def copy(source, target, whole=True, most=1000):
     """Frame by frame, as `redirect` does."""
     with open_video(source, "--video") as reader, write_video(target, WIDTH, HEIGHT, RATE, like=reader) as writer:
         for frame, _ in zip(reader, range(most)):
             writer.write(frame.pixels, frame.time_sec)
         writer.finish(whole=whole)
-
-
-def read(path) -> tuple[np.ndarray, list[float]]:
-    with open_video(path, "--video") as reader:
-        frames = list(reader)
-    return np.stack([frame.pixels for frame in frames]), [frame.time_sec for frame in frames]
-
-
-def sound_of(path) -> list[tuple[Fraction, bytes]]:
-    with av.open(str(path)) as container:
-        return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
 
 
 def first_time(path) -> float:

@@ -8,7 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from published_weights import with_random_weights
+from published_weights import MUSETALK_JSON, SD_VAE_JSON, with_random_weights
 
 from vaegaze.models import AutoencoderKL, UNet2DConditionModel, VAEGaze
 from vaegaze.models.diffusers.options import WITHOUT_EFFECT, covered_by_autoencoder, covered_by_unet
@@ -20,43 +20,6 @@ RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4}
 PAIRS = {
     AutoencoderKL: (diffusers.AutoencoderKL, covered_by_autoencoder),
     UNet2DConditionModel: (diffusers.UNet2DConditionModel, covered_by_unet),
-}
-
-# As published with MuseTalk's weights and with sd-vae-ft-mse: every key and value.
-MUSETALK_JSON = {
-    "_class_name": "UNet2DConditionModel",
-    "_diffusers_version": "0.6.0.dev0",
-    "act_fn": "silu",
-    "attention_head_dim": 8,
-    "block_out_channels": [320, 640, 1280, 1280],
-    "center_input_sample": False,
-    "cross_attention_dim": 384,
-    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
-    "downsample_padding": 1,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 8,
-    "layers_per_block": 2,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-05,
-    "norm_num_groups": 32,
-    "out_channels": 4,
-    "sample_size": 64,
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-}
-SD_VAE_JSON = {
-    "_class_name": "AutoencoderKL",
-    "_diffusers_version": "0.4.2",
-    "act_fn": "silu",
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "in_channels": 3,
-    "latent_channels": 4,
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-    "out_channels": 3,
-    "sample_size": 256,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
 
 

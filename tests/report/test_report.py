@@ -16,10 +16,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_runs import PERSON, ROOT, STEPS, assert_same_weights, command, train_rows
+from command_runs import PERSON, PHOTO, ROOT, STEPS, assert_same_weights, command, signal_at_step, train_rows
 from PIL import Image
-from test_command import PHOTO
-from test_resume import signal_at_step
 
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import settings_of
