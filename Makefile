@@ -5,6 +5,8 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
 
 demo: $(VENV)/installed
 	$(PYTHON) oneshot_training.py --config configs/finetune/finetune_gazecapture.yaml --use_gazecapture \
@@ -13,16 +15,17 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(PYTHON) -m pytest -q
+	$(TESTS)
 
 test-slow: $(VENV)/installed-dev
-	$(PYTHON) -m pytest -q -m slow
+	$(TESTS) -m slow
 
 $(VENV)/installed: requirements.txt
+	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB, a few minutes"
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt requirements-vision.txt $(VENV)/installed
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-vision.txt -r requirements-dev.txt
 	touch $@

@@ -1,10 +1,25 @@
-"""Writing files so that none is ever half there."""
+"""Files that are never half written, and files that ship with the package."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent  # in a clone: its top level
+
+
+def shipped_path(path: str | Path) -> Path:
+    """`path`, or the shipped file of that relative name where the working directory has none.
+
+    So `./checkpoints/pretrained_model.pth` and `configs/finetune/…` are found from any folder after `pip install .`.
+    """
+    path = Path(path)
+    if path.is_absolute() or ".." in path.parts or path.exists():
+        return path
+    shipped = SHIPPED / path
+    return shipped if path.parts[:1] in (("checkpoints",), ("configs",), ("docs",)) and shipped.is_file() else path
 
 
 @contextmanager

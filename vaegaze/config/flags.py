@@ -5,11 +5,11 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from vaegaze.config.tree import Resolved, Setting, resolve, sections_of, settings_of, show, value_at
 from vaegaze.errors import UserError
+from vaegaze.files import shipped_path
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -90,7 +90,7 @@ def read_command(
     parser.add_argument(
         "--config", metavar="FILE", default=recipe, help=f"YAML file of settings; flags win over it{otherwise}"
     )
-    add_flags(parser, resolve(tree, recipe).config if recipe and Path(recipe).is_file() else tree())
+    add_flags(parser, resolve(tree, recipe).config if recipe and shipped_path(recipe).is_file() else tree())
     typed, problems = parser.read(argv)
     path = typed.pop("config")
     names = {setting.name for setting in settings_of(tree).values() if setting.flag}

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from vaegaze.files import shipped_path
+
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
 
@@ -27,7 +29,7 @@ class Entry:
 def read_yaml(path: str) -> tuple[Entry | None, list[str]]:
     """The file's content and what is wrong with it; no content at all if it could not be read as YAML."""
     try:
-        with open(path, "rb") as file:
+        with open(shipped_path(path), "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None, [f"{path}: there is no such file; --config takes the path of a YAML file"]

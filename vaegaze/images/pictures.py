@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vaegaze.errors import UserError
+from vaegaze.files import shipped_path
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def _over(picture: Image.Image, background: str) -> Image.Image:
 
 
 def _open_upright(path: str | Path, key: str) -> Image.Image:
+    path = shipped_path(path)
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "does not exist"
         raise UserError(f"{key}: {path} {what}; give the path of a picture ({', '.join(FORMATS)})")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vaegaze.errors import UserError, plain
-from vaegaze.files import atomic_path
+from vaegaze.files import atomic_path, shipped_path
 
 SHOWN_NAMES = 3  # of the tensors that do not fit
 SAFETENSORS_MISSING = "needs the safetensors package: pip install safetensors"
@@ -75,6 +75,7 @@ def load_tensors(path: str | Path, *, hint: str):
 
     `.safetensors` is read as such, all else by torch.load, restricted to tensors and plain values.
     """
+    path = shipped_path(path)
     if not is_file(path):
         raise UserError(f"there is no file {path}; {hint}")
     try:
