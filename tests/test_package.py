@@ -54,6 +54,6 @@ def test_the_wheel_works_in_another_folder(tmp_path):
         done = vaegaze(*flags)
         assert done.returncode == 0, done
     result = next(elsewhere.rglob("finetuned_model.pth"))
-    done = vaegaze("redirect", "--checkpoint", result, "--image", ROOT / "docs/images/astronaut.png",
-                   "--mask", ROOT / "docs/images/astronaut_mask.png", "--gaze", 0, 0.3, "--output", "out.png")  # fmt: skip
+    photo = ("--image", ROOT / "docs/images/astronaut.png", "--mask", ROOT / "docs/images/astronaut_mask.png")
+    done = vaegaze("redirect", "--checkpoint", result, *photo, "--gaze", 0, 0.3, "--output", "out.png")
     assert done.returncode == 0 and (elsewhere / "out.png").is_file(), done
