@@ -62,8 +62,9 @@ def redirect_video(
         print(plain(f"{video}: {_described(reader)}"))
         width_px = reader.width_px * (2 if compare else 1)
         with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
-            if reader.sound_streams and not writer.has_sound:
-                print(f"⚠️ {output.suffix} cannot hold its sound as it is: left out; a name that ends in .mkv may do")
+            said = [*reader.notes, *writer.notes]
+            for note in said:
+                print(plain(note))
             followed = follow_eyes(reader, f"--video: {video}", face)
             with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar, low_precision(model):
                 referred = encode_reference(model, reference)
@@ -81,6 +82,9 @@ def redirect_video(
                     f"{tally.frames} frames; give another video"
                 )
             writer.finish(whole=stop.received is None)
+    for note in (*reader.notes, *writer.notes):
+        if note not in said:
+            print(plain(note))
     if stop.received is not None:
         raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
     per_sec = tally.frames / (time.perf_counter() - began)
