@@ -3,7 +3,6 @@
 from vaegaze.images.video.tracks import QUICKTIME_LANGUAGES, name_of, track_title
 
 ABOUT_THE_FILE = {"encoder", "major_brand", "minor_version", "compatible_brands", "software", "duration"}
-CHAPTER_TRACK = "text"  # MP4 holds the chapters' titles in a track of this tag
 MOST_NAMED = 6
 
 
@@ -29,8 +28,8 @@ def left_out(like, ways: dict[int, str]) -> list[str]:
     for stream in like.other_streams:
         if stream.index in ways:
             continue
-        if stream.type == "data" and like.chapters and stream.codec_tag == CHAPTER_TRACK:
-            continue
+        if stream.type == "data" and like.chapters and stream.frames == len(like.chapters):
+            continue  # MP4 holds the chapters' titles in a track of their own
         kind = {"audio": "sound", "subtitle": "subtitles", "attachment": "an attachment", "video": "further pictures"}
         names.append(f"{kind.get(stream.type, 'data')} ({name_of(stream)})")
     return names

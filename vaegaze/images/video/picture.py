@@ -65,18 +65,18 @@ def written_colours(frame) -> dict[str, int]:
 
 def lost_in_420(frame) -> list[str]:
     """What 8-bit 4:2:0 does not hold of the frame's pixel format."""
-    components = frame.format.components
-    luma, lost = components[0], []
-    if luma.bits > 8:
-        lost.append(f"{luma.bits}-bit colour, written with 8 bits")
-    chroma = [each for each in components if each.is_chroma]
+    components, lost = frame.format.components, []
+    if components[0].bits > 8:
+        lost.append(f"{components[0].bits}-bit colour, written with 8 bits")
     if frame.format.is_rgb:
-        lost.append("RGB, written as 4:2:0")
-    elif chroma and (chroma[0].width > frame.width // 2 + 1 or chroma[0].height > frame.height // 2 + 1):
-        both = chroma[0].width > frame.width // 2 + 1 and chroma[0].height > frame.height // 2 + 1
-        lost.append(f"{'4:4:4' if both else '4:2:2'} colour, written as 4:2:0")
+        lost.append("RGB colour, written as 4:2:0")
+    elif len(components) >= 3:
+        wide, high = components[1].width > frame.width // 2 + 1, components[1].height > frame.height // 2 + 1
+        if wide or high:
+            sampling = "4:4:4" if wide and high else "4:2:2" if high else "4:4:0"
+            lost.append(f"{sampling} colour, written as 4:2:0")
     if any(each.is_alpha for each in components):
-        lost.append("transparency")
+        lost.append("transparency, left out")
     return lost
 
 

@@ -69,7 +69,7 @@ class VideoReader:
         self.colours, self.lost_in_420 = written_colours(self.first), lost_in_420(self.first)
         self._orientation = Orientation(self.first)
         if self._orientation.is_rounded:
-            self.notes.append("⚠️ It is to be shown turned by an angle other than 90°; it is turned by the nearest one")
+            self.notes.append("⚠️ The file asks for a rotation that is no multiple of 90°: the nearest multiple is used")
         if self._orientation.transposed:
             self.pixel_aspect = 1 / self.pixel_aspect
         self.height_px, self.width_px = self.upright(self.first).shape[:2]
@@ -189,7 +189,7 @@ class VideoReader:
         was_used = self._deinterlacer.is_used
         yield from self._deinterlacer.frames(frame)
         if self._deinterlacer.is_used and not was_used:
-            self.notes.append("Its frames are interlaced: they are deinterlaced (bwdif), one frame for each")
+            self.notes.append("Its frames are interlaced: each is deinterlaced (bwdif)")
 
     def _damaged(self, how: str) -> DamagedVideo:
         return DamagedVideo(f"{self.key}: {self.path} is damaged or cut off ({how}); give an undamaged video")
