@@ -1,4 +1,4 @@
-"""The one function that fine-tunes: silent, stoppable, resumable bit for bit, and usable for one person after another."""
+"""The one function that fine-tunes: silent, stoppable, resumable bit for bit, for one person after another."""
 
 import copy
 
@@ -43,9 +43,7 @@ def test_stopped_and_resumed_equals_uninterrupted(strategy, precision, rendered_
     assert [reference.image.tobytes() for reference in result.references] == [each.image.tobytes() for each in expected]
 
     parts, seen = make_tiny_model(), []
-    stopped = finetune(
-        parts, rendered_samples, settings, loss, on_step=seen.append, should_stop=lambda: len(seen) == 4
-    )
+    stopped = finetune(parts, rendered_samples, settings, loss, on_step=seen.append, should_stop=lambda: len(seen) == 4)
     assert stopped.stopped and stopped.state.step == 4 and len(stopped.losses) == 4
     state = kept(stopped.state)
     resumed = make_tiny_model()

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from vaegaze.commands.earlier_run import adopt_stored_choices, already_finished
-from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
+from vaegaze.commands.progress import StopSignals, progress_callback
+from vaegaze.commands.train_steps import diverged, train
 from vaegaze.config.finetune import Command, OneshotParams, describe
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
@@ -17,7 +18,7 @@ from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite, Recorder
 from vaegaze.runs.resume import Progress, damaged, data_fingerprint, load_resume
-from vaegaze.training import FineTuned, StateMismatch, Step, TrainingDiverged, TrainingState, finetune
+from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState
 from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuned_on
@@ -122,51 +123,3 @@ def prepare(recorder: Recorder, stop: StopSignals) -> None:
     except NotFinite as error:
         path = recorder.params.checkpoint_path
         raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another") from error
-
-
-def train(recorder: Recorder, state: TrainingState | None, stop: StopSignals) -> FineTuned:
-    """Fine-tune the base model in place, with a progress bar. Interrupted after a signal, once the state is saved."""
-    first_step, bar = recorder.progress.step, None
-
-    def on_start(precomputed: list[str], seconds: float) -> None:
-        nonlocal bar
-        for line in precomputed:
-            print(f"⚡ {line}")
-        bar = progress_bar("training", recorder.params.num_steps, initial=first_step)
-        recorder.on_start(seconds)
-
-    def on_step(step: Step) -> None:
-        recorder.on_step(step)
-        if recorder.last_loss is not None:
-            bar.set_postfix(loss=f"{recorder.last_loss:.4f}", refresh=False)
-        bar.update()
-
-    try:
-        result = finetune(
-            recorder.model,
-            recorder.person.train,
-            recorder.params,
-            recorder.loss,
-            state=state,
-            on_start=on_start,
-            on_step=on_step,
-            should_stop=lambda: stop.received is not None,
-            scratch_dir=recorder.folder.path,
-        )
-    finally:
-        if bar is not None:
-            bar.close()
-    if result.stopped:
-        if result.state.step > first_step:
-            recorder.save(result.state)
-        stop.check()
-    return result
-
-
-def diverged(error: Exception, recorder: Recorder) -> UserError:
-    anew = f"start anew with --overwrite and a lower --learning_rate than {recorder.params.learning_rate:g}"
-    if isinstance(error, NotFinite):
-        return UserError(f"the last step made the model's pictures infinite or NaN; {anew}")
-    resume = recorder.folder.resume
-    kept = f"{resume} is the last good state" if resume.exists() else "none was saved"
-    return UserError(f"{error}; {anew} ({kept})")

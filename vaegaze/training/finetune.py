@@ -40,7 +40,7 @@ class StateMismatch(ValueError):
 
 
 def select_trainable(model: VAEGaze, settings: OneshotParams) -> Selection:
-    """Freeze all but what the settings' strategy trains. UserError-free: the settings' choices are checked already."""
+    """Freeze all but what the strategy of the settings trains."""
     gaze_mlp_layers = settings.gaze_mlp_layers if settings.finetune_gaze_mlp else ()
     return freeze_all_but(model, settings.finetune_strategy, gaze_mlp_layers)
 
