@@ -34,25 +34,25 @@ from vaegaze.report.tables import estimator_lines, numbers_table, second_line
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import choose_references, references_of
 
-RESULT_BEGINS = '{\n  "checkpoint": '  # what --output holds; no other file is replaced
+RESULT_BEGINS = '{\n  "checkpoint": '  # how a file from --output begins; no other file is replaced
 
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """Whose frames are drawn, by which model"""
+    """The model, and whose frames it draws"""
 
     checkpoint: str | None = option(None, help="the model: a base, a fine-tuned one, or an adapter", metavar="PATH")
-    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
+    base: str | None = option(None, help="of an adapter: its base, if that has moved", metavar="PATH")
     hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them", metavar="PATH")
     person_id: str | None = option(None, help="whose frames", metavar="ID")
     frames: str = option(
-        "held_out", choices=("held_out", "all"), help="held_out: those it was not trained on", metavar="NAME"
+        "held_out", choices=("held_out", "all"), help="held_out: only those it was not trained on", metavar="NAME"
     )
-    num_eval_samples: int = option(32, low=1, help="at most so many, drawn by the seed")
+    num_eval_samples: int = option(32, low=1, help="at most this many, drawn by the seed")
     estimator: str = option(
         "./checkpoints/gaze_estimator/gaze_estimator.pth",
         legal="none | PATH",
-        help="what reads gaze off the results",
+        help="reads the gaze from the results",
         metavar="PATH",
     )
     seed: int = option(0, low=0, high=2**32 - 1, help="draws the frames")
@@ -67,7 +67,7 @@ class EvaluateConfig:
     evaluate_params: EvaluateParams = EvaluateParams()
 
     def problems(self, origins):
-        """What is missing; see `config_tree.resolve`."""
+        """What is missing; see `config.tree.resolve`."""
         for name in ("checkpoint", "hdf_path", "person_id"):
             if getattr(self.evaluate_params, name) is None:
                 yield (f"evaluate_params.{name}",), f"needed; give --{name}"
@@ -123,7 +123,7 @@ def run(params: EvaluateParams) -> None:
 
 
 def refuse_anothers_output(params: EvaluateParams) -> None:
-    """UserError where --output cannot be written, or is anything but an earlier result."""
+    """UserError if --output cannot be written, or is a file other than an earlier result."""
     if params.output is None:
         return
     output = Path(params.output)
@@ -139,7 +139,7 @@ def begins_with(path: Path, text: str) -> bool:
 
 
 def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
-    """The rows of the person's frames that are drawn, by default those not trained on. UserError when none is left."""
+    """The rows of the frames to draw, by default those not trained on. UserError if none is left."""
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
     if not len(rows):
@@ -148,7 +148,7 @@ def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
 
 
 def own_references(checkpoint: Checkpoint, samples: Samples) -> list[Reference]:
-    """The frame that the model was fine-tuned with, and another for that frame itself."""
+    """The reference frame the model was fine-tuned with, and another one for that frame itself."""
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []
