@@ -11,7 +11,6 @@ from vaegaze.config.finetune import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
 from vaegaze.renderer import data_set as synthetic
@@ -44,7 +43,6 @@ def load_person(params: OneshotParams, size_px: int) -> Person:
     return person
 
 
-@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
 def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
     given, seed = params.gazecapture_params, params.seed
     print("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
