@@ -19,7 +19,7 @@ from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option, to_yaml
-from vaegaze.evaluation.metrics import angular_error_deg
+from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.files import write_text
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
