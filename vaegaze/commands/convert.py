@@ -114,7 +114,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         model, info = put_together(params)
         reference = None
     else:
-        checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+        checkpoint = load_checkpoint(params.checkpoint, params.base)
         for note in checkpoint.notes:
             print(note)
         model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
@@ -194,7 +194,7 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
-    lines += [f"  {choice}" for choice in source.contents.choices(part)]
+    lines += [f"  {choice}" for choice in source.contents.choices(part, "--ema")]
     lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
     from_shapes = "from the tensors' shapes"
     by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"

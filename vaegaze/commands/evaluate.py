@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(params: EvaluateParams) -> None:
     refuse_anothers_output(params)
-    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
         print(note)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)

@@ -124,7 +124,7 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     refuse_output(
         report, "--output", overwrite=True, inputs=read
     )  # it accompanies the data file, or says why there is none
-    opencv(instead="")  # needed for every frame
+    opencv()  # needed for every frame
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
         print(plain(f"{params.labels}: {len(labels)} frames"))

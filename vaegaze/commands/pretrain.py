@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         switches=[shared.RESUME, shared.OVERWRITE],
         recipe=RECIPE,
         less_memory="give smaller batch sizes",
-        advice=shared.advice("device", resume_file="start anew with --overwrite"),
+        advice=shared.advice("device", resume="start anew with --overwrite"),
     )
 
 

@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             "device",
             "data_set",
             "eyes",
+            "opencv",
             "several_faces",
             "face",
             sample="fix it in the file, or give another --index",
@@ -68,8 +69,8 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     read = {f"--{name}": getattr(params, name) for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path")}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
-        opencv(instead="")  # a mask is of no use there
-    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+        opencv()  # a mask is of no use there
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
         print(note)
     if params.video is not None:

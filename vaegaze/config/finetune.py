@@ -31,7 +31,7 @@ __all__ = [
 
 
 INSTALL_VISION = "pip install -r requirements-vision.txt"
-VISION_HINT = f"{INSTALL_VISION}, with which the eyes are found"
+VISION_HINT = f"{INSTALL_VISION}, to find the eyes automatically"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
 ADVICE = shared.advice(
     "checkpoint_path",
@@ -40,6 +40,7 @@ ADVICE = shared.advice(
     "estimator",
     "device",
     "eyes",
+    "opencv",
     "several_faces",
     "face",
     data_set="give the path of a gaze data set with --hdf_path (oneshot_params.gazecapture_params.hdf_path)",
@@ -47,6 +48,9 @@ ADVICE = shared.advice(
     sample="fix it in the file, or draw other samples with another --seed",
     vgg="give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights (--vgg_weights "
     "random), or leave the term out (--vgg_loss 0)",
+    save_dir="give another --save_dir",
+    resume="start anew with --overwrite",
+    other_data="restore them to continue, or start anew with --overwrite",
 )
 
 

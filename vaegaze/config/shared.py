@@ -86,6 +86,7 @@ _ADVICE = {
     "device": "give --device cpu or auto, or install a PyTorch build that fits the driver",
     "data_set": "give the path of a gaze data set with --hdf_path",
     "eyes": "give --mask, or another photo",
+    "opencv": "or give --mask PATH",
     "several_faces": "say which with --face N",
     "face": "give another --face",
 }
