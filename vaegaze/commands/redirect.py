@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             "data_set",
             "eyes",
             "opencv",
-            "several_faces",
+            "faces",
             "face",
             sample="fix it in the file, or give another --index",
         ),

@@ -41,7 +41,7 @@ ADVICE = shared.advice(
     "device",
     "eyes",
     "opencv",
-    "several_faces",
+    "faces",
     "face",
     data_set="give the path of a gaze data set with --hdf_path (oneshot_params.gazecapture_params.hdf_path)",
     num_samples="give fewer --num_samples",

@@ -87,7 +87,7 @@ _ADVICE = {
     "data_set": "give the path of a gaze data set with --hdf_path",
     "eyes": "give --mask, or another photo",
     "opencv": "or give --mask PATH",
-    "several_faces": "say which with --face N",
+    "faces": "say which with --face N",
     "face": "give another --face",
 }
 

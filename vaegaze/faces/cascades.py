@@ -79,7 +79,7 @@ def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
     if len(faces) > 1 and face is None:
         places = [f"{i} at {_point(eyes.mean(axis=0))}" for i, eyes in enumerate(faces, 1)]
         seen = f"shows {len(faces)} faces, {', '.join(places)}"
-        raise EyesNotFound(name, "several faces", seen, "several_faces")
+        raise EyesNotFound(name, "several faces", seen, "faces")
     if face is not None and face > len(faces):
         shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
         raise EyesNotFound(name, f"no face {face}", f"shows {shown} with eyes, no face {face}", "face")
