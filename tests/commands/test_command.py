@@ -34,6 +34,7 @@ from vaegaze.config.finetune import Config, parse_command
 from vaegaze.config.tree import resolve
 from vaegaze.data import hdf5
 from vaegaze.evaluation.metrics import METRICS
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.device import find_precision
 from vaegaze.models.estimator import GazeEstimator, save_estimator
@@ -165,7 +166,7 @@ def test_the_model_loads_alone_and_carries_the_reference(finished, world, tmp_pa
     told = {"fine_tuned_on": PERSON, "fine_tuned_steps": STEPS, "trained_indices": train_rows(folder)}
     assert tuned.info == {**BASE_INFO, **told} and base.reference is None
 
-    samples = hdf5.read_person(world.hdf_path, PERSON, train_rows(folder), SIZE_PX).samples
+    samples = hdf5.read_person(world.hdf_path, PERSON, train_rows(folder), canvas_camera(SIZE_PX)).samples
     most_frontal = np.linalg.norm(samples.head, axis=1).argmin()
     assert np.array_equal(tuned.reference.image, samples.images[most_frontal])
     assert tuned.reference.gaze == pytest.approx(samples.gaze[most_frontal])

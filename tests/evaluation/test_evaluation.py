@@ -19,6 +19,7 @@ from vaegaze.evaluation.metrics import (
     paste,
     reference_eyes,
 )
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training.frames import choose_references, prepare_frames
@@ -36,7 +37,7 @@ def samples_of(images, eye_masks, valid=None):
     count, shape = len(images), images.shape[:3]
     angles = np.zeros((count, 2), dtype=np.float32)
     valid = np.ones(shape, dtype=bool) if valid is None else valid
-    return Samples(images, eye_masks, valid, angles, angles, np.arange(count))
+    return Samples(images, eye_masks, valid, angles, angles, np.arange(count), canvas_camera(shape[1]))
 
 
 def noise(seed, count=1):

@@ -92,12 +92,12 @@ def run(params: EvaluateParams) -> None:
 
     own = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
     rows = choose_rows(params, checkpoint.info.get("trained_indices", ()) if own else ())
-    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
+    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.canvas)
     data.samples.refuse_empty_masks(params.person_id)
     if own:
         references = own_references(checkpoint, data.samples)
     else:
-        references = references_of(params.hdf_path, params.person_id, model.image_size)
+        references = references_of(params.hdf_path, params.person_id, model.canvas)
     frames = prepare_frames(model, data.samples, references, device)
     redirections, rendered = None, matching_renderer(data)
     if rendered is not None:

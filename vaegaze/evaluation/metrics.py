@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaegaze.data.samples import Samples
-from vaegaze.geometry.eye_regions import FEATHER_OF_CANVAS, inward_alpha
+from vaegaze.geometry.pasting import paste_on_canvas
 from vaegaze.models import to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training.frames import Frames
@@ -178,10 +178,8 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
 
 
 def paste(results: np.ndarray, samples: Samples) -> np.ndarray:
-    """Results (N, S, S, 3) uint8 into the frames they were drawn for; pixels outside the eyes stay as they were."""
-    feather_px = results.shape[1] * FEATHER_OF_CANVAS
-    alpha = inward_alpha(samples.eye_masks & samples.valid, feather_px)[..., None]
-    return np.rint(samples.images + alpha * (results.astype(np.float32) - samples.images)).astype(np.uint8)
+    """Results (N, H, W, 3) uint8 into the frames they were drawn for; pixels outside the eyes stay as they were."""
+    return paste_on_canvas(results, samples.images, samples.eye_masks & samples.valid, samples.canvas)
 
 
 def measure_baselines(

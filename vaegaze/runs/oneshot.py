@@ -73,7 +73,7 @@ def run(command: Command) -> None:
     for note in base.notes:
         print(f"   {note}")
     base = replace(base, base=base.base or Base(params.checkpoint_path, weights))
-    person = load_person(params, base.model.image_size)
+    person = load_person(params, base.model.canvas)
     folder = RunFolder(params.save_dir, person.name)
     folder.check_writable()
 

@@ -14,6 +14,7 @@ from vaegaze.data.photo import Photo, eyes_text, load_photo
 from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import RenderedPerson, matching_renderer
 
@@ -32,12 +33,12 @@ class Person:
     rendered: RenderedPerson | None = None
 
 
-def load_person(params: OneshotParams, size_px: int) -> Person:
-    """Choose the person and the samples, bring them onto a canvas of size_px, and print what was done.
+def load_person(params: OneshotParams, canvas: Camera) -> Person:
+    """Choose the person and the samples, bring them onto the canvas, and print what was done.
 
     UserError for whatever is wrong with the file or the photo.
     """
-    person = _load_from_gazecapture(params, size_px) if params.use_gazecapture else _load_from_photo(params, size_px)
+    person = _load_from_gazecapture(params, canvas) if params.use_gazecapture else _load_from_photo(params, canvas)
     for samples in (person.train, person.held_out):
         samples.refuse_empty_masks(person.name)
         log.debug("%s: samples %s", person.name, samples.indices.tolist())
@@ -45,7 +46,7 @@ def load_person(params: OneshotParams, size_px: int) -> Person:
 
 
 @path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
-def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
+def _load_from_gazecapture(params: OneshotParams, canvas: Camera) -> Person:
     given, seed = params.gazecapture_params, params.seed
     print("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
     print(f"📁 {named(given.hdf_path)}")
@@ -69,7 +70,7 @@ def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
         print(f"🎯 Using all {total} samples, fewer than the {given.num_samples} asked for")
 
     rows = [*train_rows, *held_out_rows]
-    data = hdf5.read_person(given.hdf_path, person_id, rows, size_px, given.mask_path)
+    data = hdf5.read_person(given.hdf_path, person_id, rows, canvas, given.mask_path)
     train, held_out = data.samples.take(slice(len(train_rows))), data.samples.take(slice(len(train_rows), None))
     print(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
     print(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
@@ -87,11 +88,11 @@ def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
     return Person(person_id, train, held_out, info, rendered=matching_renderer(data))
 
 
-def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
+def _load_from_photo(params: OneshotParams, canvas: Camera) -> Person:
     given = params.photo_params
     print("🎯 Starting VAE-GAZE One-Shot Training with one photo")
     print(f"📁 Photo: {given.image}")
-    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, size_px, given.face)
+    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, canvas, given.face)
     height, width = picture.picture.shape[:2]
     if given.mask_path is None:
         print(f"👁️ Eyes found {eyes_text(picture)}")

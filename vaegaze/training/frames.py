@@ -11,6 +11,7 @@ from torch import Tensor
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.errors import plain
+from vaegaze.geometry.camera import Camera
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference
 from vaegaze.models.device import MB, autocast
@@ -67,10 +68,10 @@ def choose_references(samples: Samples) -> list[Reference]:
     return [Reference(samples.images[i], samples.gaze[i], samples.head[i]) for i in (first, second)]
 
 
-def references_of(path: str | Path, person_id: str, size_px: int) -> list[Reference]:
+def references_of(path: str | Path, person_id: str, canvas: Camera) -> list[Reference]:
     """Those of a person in a file on whom the model was not fine-tuned, out of frames spread over all of theirs."""
     rows = hdf5.evenly_spread(hdf5.sample_count(path, person_id), REFERENCE_POOL)
-    return choose_references(hdf5.read_person(path, person_id, rows, size_px).samples)
+    return choose_references(hdf5.read_person(path, person_id, rows, canvas).samples)
 
 
 def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> bool:
@@ -91,7 +92,7 @@ def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> b
 def _is_trained_frame(reference: Reference, checkpoint: Checkpoint, path: str | Path, person_id: str) -> bool:
     total = hdf5.sample_count(path, person_id)
     rows = [row for row in checkpoint.info.get("trained_indices", ()) if 0 <= row < total]
-    images = hdf5.read_person(path, person_id, rows, checkpoint.model.image_size).samples.images if rows else ()
+    images = hdf5.read_person(path, person_id, rows, checkpoint.model.canvas).samples.images if rows else ()
     return any(np.abs(image.astype(int) - reference.image).max() <= SAME_FRAME_TOLERANCE for image in images)
 
 
