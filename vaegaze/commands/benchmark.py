@@ -222,10 +222,10 @@ class BenchmarkPerson:
 
     def __init__(self, file: Path, split: str, name: str, params: BenchmarkParams, device: torch.device):
         self.split, self.name, self.params, self.device = split, name, params, device
-        self.size_px = load_checkpoint(params.checkpoint_path).model.image_size
+        self.canvas = load_checkpoint(params.checkpoint_path).model.canvas
         number = int(name.removeprefix("person_"))
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
-        data = hdf5.read_person(file, name, rows.tolist(), self.size_px)
+        data = hdf5.read_person(file, name, rows.tolist(), self.canvas)
         self.held_out, self.pool = data.samples.take(slice(HELD_OUT)), data.samples.take(slice(HELD_OUT, None))
         rendered, _ = matching_renderer(data)
         if rendered is None:

@@ -23,6 +23,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.selection import choose_person, choose_samples
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 
 ADVICE = {
@@ -121,9 +122,10 @@ def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def _read(params: OneshotParams) -> hdf5.PersonData:
+    canvas = canvas_camera(CANVAS_PX)
     person, train, held_out = _choose(params)
     given = params.gazecapture_params
-    return hdf5.read_person(given.hdf_path, person, [*train, *held_out], CANVAS_PX, given.mask_path)
+    return hdf5.read_person(given.hdf_path, person, [*train, *held_out], canvas, given.mask_path)
 
 
 CHECKS = {

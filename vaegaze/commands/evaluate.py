@@ -101,12 +101,12 @@ def run(params: EvaluateParams) -> None:
     for note in notes:
         print(note)
     rows = choose_rows(params, checkpoint.info.get("trained_indices", ()) if own else ())
-    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
+    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.canvas)
     data.samples.refuse_empty_masks(params.person_id)
     if own:
         references = own_references(checkpoint, data.samples)
     else:
-        references = references_of(params.hdf_path, params.person_id, model.image_size)
+        references = references_of(params.hdf_path, params.person_id, model.canvas)
     rendered, notes = matching_renderer(data)
     for note in notes:
         print(note)

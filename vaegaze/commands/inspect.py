@@ -95,7 +95,7 @@ def look_at(path: str) -> Findings:
     shown = {}
     for person_id in _spread(list(facts), PERSONS_SHOWN):
         try:
-            shown[person_id] = hdf5.read_person(path, person_id, _farthest(facts[person_id]), PICTURE_PX)
+            shown[person_id] = hdf5.read_person(path, person_id, _farthest(facts[person_id]), canvas_camera(PICTURE_PX))
         except UserError as error:
             problems.append(str(error))
     if not shown:

@@ -31,10 +31,10 @@ from vaegaze.errors import UserError, plain
 from vaegaze.faces.cascades import EyesNotFound, find_eyes, opencv
 from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
 from vaegaze.files import atomic_path, write_text
-from vaegaze.geometry.alignment import align
-from vaegaze.geometry.camera import canvas_camera, eye_circles, rolled
+from vaegaze.geometry.alignment import align_face
+from vaegaze.geometry.camera import canvas_camera, rolled
 from vaegaze.geometry.eye_regions import pose_parsing
-from vaegaze.geometry.transforms import draw, roll_of, scale_of
+from vaegaze.geometry.transforms import scale_of
 from vaegaze.images.sharpness import MIN_SHARPNESS, sharpness
 
 MAX_HEAD_RAD = math.radians(60)  # beyond that, the eyes are too close together in the picture to align it by them
@@ -183,22 +183,18 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
         eyes = find_eyes(picture, label.frame, params.face)
     except EyesNotFound as error:
         raise Unusable(error.kind, error.seen) from error
-    to_canvas = align(eyes, label.head, params.size)
-    roll_rad = roll_of(to_canvas)
-    gaze, head = rolled(label.gaze, roll_rad), rolled(label.head, roll_rad)
-
-    camera = canvas_camera(params.size)
-    enlargement = scale_of(to_canvas)
+    canvas = canvas_camera(params.size)
+    aligned = align_face(picture, eyes, label.head, canvas)
+    enlargement = scale_of(aligned.to_canvas)
     if enlargement > MAX_ENLARGEMENT:
         apart = np.linalg.norm(eyes[1] - eyes[0])
         least = apart * enlargement / MAX_ENLARGEMENT
         detail = f"the eyes are {apart:.0f} px apart; expected {least:.0f} or more for --size {params.size}"
         raise Unusable("face too small", detail)
-    drawn, valid = draw(picture, to_canvas, params.size, params.size)
-    parsing = pose_parsing(head, params.size)
-    if not valid[parsing > 0].all():
+    parsing = pose_parsing(aligned.head, canvas)
+    if not aligned.valid[parsing > 0].all():
         raise Unusable("eyes cut off", "the picture ends within an eye")
-    sharp = sharpness(drawn, eye_circles(head, camera))
+    sharp = sharpness(aligned.image, aligned.head, canvas)
     if sharp < params.min_sharpness:
         raise Unusable("blurred", f"sharpness {sharp:.4f}; expected --min_sharpness {params.min_sharpness:g} or more")
     openness = eye_openness(picture, eyes).mean()
@@ -206,7 +202,7 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
         raise Unusable(
             "eyes closed", f"openness {openness:.2f}; expected --min_openness {params.min_openness:g} or more"
         )
-    return Sample(drawn, parsing, gaze, head)
+    return Sample(aligned.image, parsing, rolled(label.gaze, aligned.roll_rad), aligned.head)
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
         print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
     # Convolutions are faster with the channels last, on CPUs as well.
     model.to(device, memory_format=torch.channels_last)
-    held_out = held_out_batches(params, model.image_size, device)
+    held_out = held_out_batches(params, model.canvas, device)
 
     stop, bar, phase_shown, seen = StopSignals(), None, None, len(progress.records)
     for phase, loss in pretraining_steps(model, params, progress, held_out):

@@ -21,6 +21,7 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option, to_yaml
 from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.files import write_text
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
@@ -75,7 +76,7 @@ class RenderedFrames(Dataset):
         number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(params.seed, number, self.split)
         scene = synthetic.scene_from_seed(params.seed, number, sample, self.split)
-        image = synthetic.render(person, scene, CANVAS_PX).image
+        image = synthetic.render(person, scene, canvas_camera(CANVAS_PX)).image
         if self.split == "train" and rng.random() < params.photographic:
             image = like_a_photograph(image[None], rng)[0]
         return torch.from_numpy(image), torch.tensor(scene.gaze, dtype=torch.float32), person.glasses

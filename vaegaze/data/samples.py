@@ -5,19 +5,20 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import MIRROR
+from vaegaze.geometry.camera import MIRROR, Camera
 
 
 @dataclass(frozen=True)
 class Samples:
-    """N samples of one person on a canvas of S × S pixels."""
+    """N samples of one person on a canvas of H × W pixels."""
 
-    images: np.ndarray  # (N, S, S, 3) uint8 RGB
-    eye_masks: np.ndarray  # (N, S, S) bool, True on the eyes
-    valid: np.ndarray  # (N, S, S) bool, False where the source shows nothing
+    images: np.ndarray  # (N, H, W, 3) uint8 RGB
+    eye_masks: np.ndarray  # (N, H, W) bool, True on the eyes
+    valid: np.ndarray  # (N, H, W) bool, False where the source shows nothing
     gaze: np.ndarray  # (N, 2) float32 pitch, yaw in radians
     head: np.ndarray  # (N, 2) float32 pitch, yaw in radians
     indices: np.ndarray  # (N,) int64, the samples' rows in their source
+    canvas: Camera
 
     def __len__(self) -> int:
         return len(self.images)
@@ -30,7 +31,7 @@ class Samples:
 
     def take(self, rows) -> "Samples":
         """The samples at these positions, in this order."""
-        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
 
     def mirrored(self) -> "Samples":
         """The samples mirrored: left and right exchanged, yaws negated."""
@@ -42,3 +43,6 @@ class Samples:
             gaze=self.gaze * MIRROR,
             head=self.head * MIRROR,
         )
+
+
+ARRAYS = tuple(field.name for field in fields(Samples) if field.name != "canvas")
