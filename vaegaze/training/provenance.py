@@ -90,7 +90,7 @@ def _has_trained_frame(checkpoint: Checkpoint, stored: dict[int, str], path: str
     index = checkpoint.info.get(REFERENCE_INDEX) if reference is not None else next(iter(stored))
     if type(index) is not int or not 0 <= index < total:
         return False
-    samples = hdf5.read_person(path, person_id, [index], checkpoint.model.image_size).samples
+    samples = hdf5.read_person(path, person_id, [index], checkpoint.model.canvas).samples
     if frame_checksums(samples)[index] != stored.get(index):
         return False
     return reference is None or np.abs(samples.images[0].astype(int) - reference.image).max() <= SAME_PIXELS
