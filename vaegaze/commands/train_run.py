@@ -34,7 +34,7 @@ def run(command: Command) -> None:
     params = command.config.oneshot_params
     base = load_base(params)
     with progress_callback("rendering demo.h5") as on_sample:
-        person = load_person(params, base.model.image_size, print, on_sample)
+        person = load_person(params, base.model.canvas, print, on_sample)
     folder = RunFolder(params.save_dir, person.name)
     folder.check_writable()
 

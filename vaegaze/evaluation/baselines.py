@@ -49,7 +49,7 @@ def _paste_patches(sources: Samples, targets: Samples) -> np.ndarray:
             patches = [
                 image[
                     np.clip(rows + round(source[eye][0] - centre[0]), 0, len(image) - 1),
-                    np.clip(columns + round(source[eye][1] - centre[1]), 0, len(image) - 1),
+                    np.clip(columns + round(source[eye][1] - centre[1]), 0, image.shape[1] - 1),
                 ]
                 for image, source in zip(sources.images, source_centres)
             ]  # of each source (eye pixels, 3)
