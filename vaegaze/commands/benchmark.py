@@ -21,9 +21,9 @@ from PIL import Image
 
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
-from vaegaze.commands.running import run_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
@@ -65,13 +65,11 @@ _HELD_OUT_STREAM, _TRAIN_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class BenchmarkParams:
-    """Which persons, and how each is fine-tuned"""
+    """The persons, and how to fine-tune on each"""
 
-    checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the base model", metavar="PATH")
-    estimator: str = option(
-        "./checkpoints/gaze_estimator/gaze_estimator.pth", help="what reads gaze off the results", metavar="PATH"
-    )
-    work_dir: str = option("./outputs/benchmark", help="finished cells, to go on from", metavar="PATH")
+    checkpoint_path: str = shared.checkpoint_path("the base model")
+    estimator: str = shared.estimator(required=True)
+    work_dir: str = option("./outputs/benchmark", help="finished cells, to continue from", metavar="PATH")
     output: str | None = option(
         None,
         legal="PATH",
@@ -79,17 +77,17 @@ class BenchmarkParams:
         metavar="PATH",
     )
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
-    seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
+    seed: int = shared.seed("draws the rendered persons", default=1)
     num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
-    mirror: bool = option(True, help="train on every image in a mirror, too")
+    mirror: bool = option(True, help="also train on every image mirrored")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
     vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
     workers: int = option(2, low=1, help="cells at once, each on one CPU thread: small models gain little by more")
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    precision: str = option("auto", choices=("auto", "fp32", "bf16"), help="as in fine-tuning")
+    device: str = shared.device()
+    precision: str = shared.precision()
 
 
 @dataclass(frozen=True)
@@ -139,14 +137,16 @@ def grid(name: str) -> list[Task]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="start anew over cells of other settings")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, BenchmarkConfig, argv)
-        run(resolved.config.benchmark_params, **switches)
-
-    return run_command(work, hint="call it again to go on")
+    return run_with_settings(
+        BenchmarkConfig,
+        lambda resolved, **switches: run(resolved.config.benchmark_params, **switches),
+        argv,
+        prog="vaegaze benchmark",
+        description="Measure what k images of one person buy.",
+        switches=[("--overwrite", "start anew over cells of other settings")],
+        hint="call it again to continue",
+        advice=shared.advice("checkpoint_path", "estimator", "device"),
+    )
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:

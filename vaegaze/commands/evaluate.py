@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from vaegaze.commands.outputs import refuse_output
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import rows_left
 from vaegaze.errors import UserError
@@ -39,25 +38,20 @@ RESULT_BEGINS = '{\n  "checkpoint": '  # what --output holds; no other file is r
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """Whose frames are drawn, by which model"""
+    """The frames to draw, and the model that draws them"""
 
-    checkpoint: str | None = option(None, help="the model: a base, a fine-tuned one, or an adapter", metavar="PATH")
-    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
-    hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them", metavar="PATH")
-    person_id: str | None = option(None, help="whose frames", metavar="ID")
+    checkpoint: str | None = shared.checkpoint()
+    base: str | None = shared.base()
+    hdf_path: str | None = shared.hdf_path()
+    person_id: str | None = shared.person_id("the person whose frames to measure on")
     frames: str = option(
         "held_out", choices=("held_out", "all"), help="held_out: those it was not trained on", metavar="NAME"
     )
-    num_eval_samples: int = option(32, low=1, help="at most so many, drawn by the seed")
-    estimator: str = option(
-        "./checkpoints/gaze_estimator/gaze_estimator.pth",
-        legal="none | PATH",
-        help="what reads gaze off the results",
-        metavar="PATH",
-    )
-    seed: int = option(0, low=0, high=2**32 - 1, help="draws the frames")
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    output: str | None = option(None, help="JSON file of the numbers; an earlier one is replaced", metavar="PATH")
+    num_eval_samples: int = option(32, low=1, help="number of frames, at most, drawn by the seed")
+    estimator: str = shared.estimator()
+    seed: int = shared.seed("draws the frames")
+    device: str = shared.device()
+    output: str | None = shared.output("JSON file of the numbers; an earlier one is replaced")
 
 
 @dataclass(frozen=True)
@@ -67,25 +61,36 @@ class EvaluateConfig:
     evaluate_params: EvaluateParams = EvaluateParams()
 
     def problems(self, origins):
-        """What is missing; see `config_tree.resolve`."""
+        """What is missing; see `tree.resolve`."""
         for name in ("checkpoint", "hdf_path", "person_id"):
             if getattr(self.evaluate_params, name) is None:
                 yield (f"evaluate_params.{name}",), f"needed; give --{name}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze evaluate", description=__doc__.splitlines()[0])
-    return run_command(
-        lambda: run(read_command(parser, EvaluateConfig, argv)[0].config.evaluate_params),
+    return run_with_settings(
+        EvaluateConfig,
+        lambda resolved: run(resolved.config.evaluate_params),
+        argv,
+        prog="vaegaze evaluate",
+        description="Measure a model on one person's frames.",
         hint="nothing was written",
         less_memory="give fewer --num_eval_samples",
+        advice=shared.advice(
+            "checkpoint",
+            "base",
+            "no_adapter",
+            "estimator",
+            "device",
+            "data_set",
+            sample="fix it in the file, or measure other frames with another --seed",
+        ),
     )
 
 
-@path_given_by("--hdf_path")
 def run(params: EvaluateParams) -> None:
     refuse_anothers_output(params)
-    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
         print(note)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)

@@ -19,11 +19,10 @@ from PIL import Image
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
 from vaegaze.commands.redirect_settings import RedirectConfig, RedirectParams, with_camera_in_angles
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.data import hdf5
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
 from vaegaze.files import atomic_path
@@ -42,35 +41,42 @@ from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import references_of
 
 FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, least and most: of a frame, of a picture in the grid
-ADVICE = {
-    "checkpoint": "give another --checkpoint",
-    "eyes": "give --mask, or another photo",
-    "faces": "say which with --face N",
-    "face": "give another --face, or none if there is one face",
-    "opencv": "or give --mask PATH",
-}
+ADVICE = shared.advice(
+    "checkpoint",
+    "base",
+    "no_adapter",
+    "device",
+    "data_set",
+    "eyes",
+    "opencv",
+    "faces",
+    "face",
+    sample="fix it in the file, or give another --index",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze redirect", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    return run_with_settings(
+        RedirectConfig,
+        lambda resolved, **switches: run(resolved.config.redirect_params, **switches),
+        argv,
+        prog="vaegaze redirect",
+        description="Make a photo, a video or a frame of a data set look elsewhere.",
+        switches=[shared.OVERWRITE],
+        rewrite=with_camera_in_angles,
+        hint="nothing was written",
+        less_memory="give a smaller picture",
+        advice=ADVICE,
+    )
 
-    def work() -> None:
-        typed = with_camera_in_angles(sys.argv[1:] if argv is None else argv)
-        resolved, switches = read_command(parser, RedirectConfig, typed)
-        run(resolved.config.redirect_params, **switches)
 
-    return run_command(work, hint="nothing was written", less_memory="give a smaller picture", advice=ADVICE)
-
-
-@path_given_by("--hdf_path")
 def run(params: RedirectParams, *, overwrite: bool) -> None:
     output = Path(params.output)
     read = {f"--{name}": getattr(params, name) for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path")}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
         opencv()
-    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
         print(note)
     if params.video is not None:

@@ -200,10 +200,7 @@ def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: 
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
     values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
-        raise UserError(
-            f"{where}: {angles.key!r} holds {values}, which are no angles; mend it in the file, or let a run draw "
-            "other samples with another --seed"
-        )
+        raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
     if (abs(values) > np.pi).any():
         raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
     return values

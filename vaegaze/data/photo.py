@@ -79,14 +79,14 @@ def load_photo(
     unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
     are not found.
     """
-    picture = read_picture(image_path, "--image")
+    picture = read_picture(image_path, "image")
     rgb = picture.rgb()
     gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray(head, dtype=np.float32)
     mask, specks, eyes_closed = None, 0, False
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
     else:
-        eyes = find_eyes(rgb, f"--image: {image_path}", face)
+        eyes = find_eyes(rgb, f"image: {image_path}", face)
         eyes_closed = bool(eye_openness(rgb, eyes).mean() < CLOSED_BELOW)
     aligned = align_face(rgb, eyes, head, canvas)
     log.debug("photo → canvas: %s, eyes at %s", aligned.to_canvas.tolist(), eyes.tolist())
@@ -95,7 +95,7 @@ def load_photo(
 
     eye_mask = warp_mask(mask, aligned.to_canvas, canvas)
     if not eye_mask.any():
-        raise UserError(f"--mask: {mask_path} has areas too small for the distance between them; cover both eyes whole")
+        raise UserError(f"mask: {mask_path} has areas too small for the distance between them; cover both eyes whole")
     samples = Samples(
         images=aligned.image[None],
         eye_masks=eye_mask[None],
@@ -131,23 +131,23 @@ def paste(photo: Photo, drawn: np.ndarray) -> np.ndarray:
 
 def _read_mask(mask_path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, int, np.ndarray]:
     """The mask (H, W) bool without specks, their number, and the eyes' centres (2, 2), the picture's left one first."""
-    mask = threshold(read_grey(mask_path, "--mask"))
+    mask = threshold(read_grey(mask_path, "mask"))
     if mask.shape != shape:
         raise UserError(
-            f"--mask: {mask_path} has {mask.shape[1]}×{mask.shape[0]} pixels, but the upright photo has "
+            f"mask: {mask_path} has {mask.shape[1]}×{mask.shape[0]} pixels, but the upright photo has "
             f"{shape[1]}×{shape[0]}; draw the mask on the photo at its full size"
         )
     if not mask.any():
-        raise UserError(f"--mask: {mask_path} is empty; paint both eyes white (128 or more) on black")
+        raise UserError(f"mask: {mask_path} is empty; paint both eyes white (128 or more) on black")
     areas, centres = find_blobs(mask)
     min_area = SPECK_OF_LARGEST * areas[0]
     blobs = int((areas >= min_area).sum())
     if blobs != 2:
         raise UserError(
-            f"--mask: {mask_path} has {blobs} separate white area{'s' if blobs > 1 else ''}; exactly two are needed, "
+            f"mask: {mask_path} has {blobs} separate white area{'s' if blobs > 1 else ''}; exactly two are needed, "
             "one on each eye"
         )
     if np.linalg.norm(centres[0] - centres[1]) < math.sqrt(areas[0]) / 2:  # a ring around a dot, say
-        raise UserError(f"--mask: {mask_path} has two white areas about the same centre; paint one on each eye")
+        raise UserError(f"mask: {mask_path} has two white areas about the same centre; paint one on each eye")
     left_first = np.argsort(centres[:2, 0])
     return without_specks(mask, min_area), len(areas) - blobs, centres[left_first]

@@ -1,4 +1,4 @@
-"""One person's samples in memory, all on the same canvas: what every source turns into."""
+"""One person's samples in memory, all on the same canvas: the form that every source is read into."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -24,20 +24,17 @@ class Samples:
         return len(self.images)
 
     def refuse_empty_masks(self, name: str) -> None:
-        """UserError, in the name of the person, when there is a sample without eye pixels."""
+        """UserError about the person of this `name` if a sample has no eye pixels."""
         empty = self.indices[~(self.eye_masks & self.valid).any(axis=(1, 2))]
         if len(empty):
-            raise UserError(
-                f"{name}: the eye mask of sample {empty[0]} is empty; mend it in the file, or draw other samples with "
-                "another --seed"
-            )
+            raise UserError(f"{name}: the eye mask of sample {empty[0]} is empty", about="sample")
 
     def take(self, rows) -> "Samples":
         """The samples at these positions, in this order."""
         return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
 
     def mirrored(self) -> "Samples":
-        """The same samples as a mirror shows them: left and right exchanged, the yaws negated."""
+        """The samples mirrored: left and right exchanged, yaws negated."""
         return replace(
             self,
             images=np.ascontiguousarray(self.images[:, :, ::-1]),

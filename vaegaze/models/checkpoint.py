@@ -128,26 +128,26 @@ def _normal(config: dict) -> dict:
     return normal
 
 
-def load_checkpoint(path: str | Path, base: str | Path | None = None, *, flag: str = "--checkpoint_path") -> Checkpoint:
+def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
     """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one, whole.
 
     An adapter is put onto its base, which lies at `base` or else where the adapter says. A file of upstream's is taken
-    as it is if it holds all three parts. `flag` is what the user gives the path with.
+    as it is if it holds all three parts.
     """
-    content = load_tensors(path, hint=f"give a VAE-GAZE checkpoint with {flag}")
+    content = load_tensors(path, about="checkpoint")
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
         return _load_adapter(path, content, base)
     if base is not None:
-        raise UserError(f"{path} is no adapter; leave out --base")
-    return _load_whole(path, content, flag)
+        raise UserError(f"{path} is not an adapter, so it has no base", about="no_adapter")
+    return _load_whole(path, content, "checkpoint")
 
 
-def _load_whole(path: str | Path, content, flag: str) -> Checkpoint:
+def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
     format_ = content.get("format") if isinstance(content, dict) else None
     if format_ != FORMAT:
         contents = find_parts(str(path), {} if isinstance(format_, str) else content)
         if not contents.parts:
-            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see {flag}")
+            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r})", about=about)
         return _load_upstream(path, contents)
     try:
         model = _on_meta(content["model_config"])
@@ -226,15 +226,15 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
     if place is None:
         where = f"it was trained on {named}, which is not there, nor beside the adapter"
         where = f"there is no file {base_path}" if base_path else where
-        raise UserError(f"{path} is an adapter, and {where}; give its base with --base PATH")
-    base_content = load_tensors(place, hint="give the adapter's base with --base PATH")
+        raise UserError(f"{path} is an adapter, and {where}", about="base")
+    base_content = load_tensors(place, about="base")
     if isinstance(base_content, dict) and base_content.get("format") == ADAPTER_FORMAT:
-        raise UserError(f"{place} is an adapter itself, and no base; give the base of {path} with --base PATH")
-    whole = _load_whole(place, base_content, "--base")
+        raise UserError(f"{place} is itself an adapter, not the base of {path}", about="base")
+    whole = _load_whole(place, base_content, "base")
     if weights_fingerprint(whole.model) != base.fingerprint:
         raise UserError(
-            f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}: give "
-            "that with --base PATH"
+            f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}",
+            about="base",
         )
 
     shapes = shapes_of(whole.model)

@@ -81,7 +81,7 @@ def write_hdf5(
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already: choose another --output, or pass --overwrite")
+        raise UserError(f"{path} exists already")
     splits = {number: split_of(number, persons) if split == "all" else split for number in range(1, persons + 1)}
     counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     total, done = sum(counts.values()), 0

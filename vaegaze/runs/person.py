@@ -11,7 +11,6 @@ from vaegaze.config.finetune import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
 from vaegaze.geometry.camera import Camera
@@ -54,7 +53,6 @@ def load_person(
     return person
 
 
-@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
 def _load_from_gazecapture(
     params: OneshotParams, canvas: Camera, say: Callable[[str], None], on_sample: Callable[[int, int], None]
 ) -> Person:

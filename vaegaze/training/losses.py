@@ -21,10 +21,6 @@ VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 i
 IMAGENET_SHA256 = "dcbb9e9d"  # how torchvision's file begins, vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
-VGG_WAYS_OUT = (
-    "Give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights "
-    "(--vgg_weights random), or leave the term out (--vgg_loss 0)"
-)
 
 
 def masked_mean_l1(result: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -146,7 +142,8 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
         if wrong:
             raise UserError(
                 f"{weights} is no VGG19 state dict: {len(wrong)} of {len(expected)} tensors are missing or "
-                f"of another shape, first features.{wrong[0]}. {VGG_WAYS_OUT}."
+                f"of another shape, first features.{wrong[0]}",
+                about="vgg",
             )
         features.load_state_dict(found)
     return VGGLoss(features, _source_words(weights, seed))
@@ -170,12 +167,13 @@ def _imagenet_state() -> dict:
     except Exception as error:  # no network; or a damaged file in the cache, which can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the ImageNet weights of VGG19 are neither cached whole nor to be had ({reason}). {VGG_WAYS_OUT}."
+            f"the ImageNet weights of VGG19 are neither in the cache nor available ({reason})",
+            about="vgg",
         ) from error
 
 
 def _state_from_file(path: str) -> dict:
-    state = load_tensors(path, hint=f"vgg_weights names it. {VGG_WAYS_OUT}.")
+    state = load_tensors(path, about="vgg")
     if not isinstance(state, dict):
-        raise UserError(f"vgg_weights: {path} holds a {type(state).__name__}, not a state dict. {VGG_WAYS_OUT}.")
+        raise UserError(f"vgg_weights: {path} holds a {type(state).__name__}, not a state dict", about="vgg")
     return state
