@@ -22,7 +22,6 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option, show
 from vaegaze.errors import UserError, plain
 from vaegaze.files import write_text
-from vaegaze.geometry.camera import Camera
 from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers.files import (
@@ -131,7 +130,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
     if params.output is not None:
         save_checkpoint(params.output, model, info, reference)
         total = sum(parameter.numel() for parameter in model.parameters())
-        print(f"✅ {params.output}: {canvas_text(model.canvas)}, {total:,} parameters")
+        print(f"✅ {params.output}: {model.canvas.size_text}, {total:,} parameters")
     if folder is not None:
         write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
         if reference is not None:
@@ -230,11 +229,6 @@ def new_gaze_mlp(num_out: int, seed: int) -> GazeMLP:
 
 
 # --------------------------------------------------------------------------------------------------- back to diffusers
-
-
-def canvas_text(canvas: Camera) -> str:
-    sides = dict.fromkeys((canvas.width_px, canvas.height_px))
-    return f"{' × '.join(map(str, sides))} px"
 
 
 def diffusers_files(folder: Path) -> list[Path]:
