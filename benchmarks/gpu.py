@@ -34,7 +34,14 @@ from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.cpu.mixed_precision import frozen_weights_in
-from vaegaze.models.device import find_device, find_precision, peak_memory_mb, peak_memory_of, reset_peak_memory
+from vaegaze.models.device import (
+    find_device,
+    find_precision,
+    peak_memory_mb,
+    peak_memory_of,
+    place,
+    reset_peak_memory,
+)
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.report.benchmark import table
 from vaegaze.training.frames import choose_references, precompute, prepare_frames, prepare_training_frames
@@ -256,9 +263,9 @@ def measure_curve(params: GpuParams, device: torch.device, precision: str) -> Cu
     """Fine-tune the small model on one rendered person, and draw frames that it was not trained on."""
     release_memory(device)
     if params.size == "full":
-        model = load_checkpoint(SMALL).model.to(device)
+        model = place(load_checkpoint(SMALL).model, device)
     else:
-        model = random_model(CONFIGS[params.size], torch.device("cpu")).to(device)
+        model = place(random_model(CONFIGS[params.size], torch.device("cpu")), device)
     samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.image_size)
     train_samples, held_out_samples = samples.take(slice(CURVE_FRAMES)), samples.take(slice(CURVE_FRAMES, None))
     held_out = prepare_frames(model, held_out_samples, choose_references(train_samples), device)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vaegaze.config.finetune import LossParams
 from vaegaze.errors import UserError
+from vaegaze.models.device import place
 from vaegaze.models.tensor_files import load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,7 +47,7 @@ class Loss:
             for name, weight in (("l1", params.l1_loss), ("mask_l1", params.mask_l1_loss), ("vgg", params.vgg_loss))
             if weight > 0
         }
-        self.vgg = load_vgg(params.vgg_weights, seed=seed).to(device) if "vgg" in self.weights else None
+        self.vgg = place(load_vgg(params.vgg_weights, seed=seed), device) if "vgg" in self.weights else None
 
     def wanted(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
         """What VGG19 makes of the targets, each (B, …), the same at every step; nothing without that term."""
@@ -83,6 +84,7 @@ class VGGLoss(nn.Module):
         super().__init__()
         self.source = source  # in words
         self.features = features.eval().requires_grad_(False)
+        self.distance = nn.L1Loss()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -100,26 +102,7 @@ class VGGLoss(nn.Module):
 
     def forward(self, result: Tensor, wanted: Sequence[Tensor]) -> Tensor:
         """`wanted`: the taps of the pictures that the results are to be like."""
-        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), wanted))
-
-
-class MeanL1(torch.autograd.Function):
-    """Mean |got − want| of features (B, C, H, W).
-
-    As autograd does it, the gradient is spread over the features before it meets their signs, which loses their layout:
-    all that follows is then slow where the channels come last. Autocast would make copies in float32, too.
-    """
-
-    @staticmethod
-    def forward(ctx, got: Tensor, want: Tensor) -> Tensor:
-        difference = got - want
-        ctx.save_for_backward(difference)
-        return difference.abs().sum(dtype=torch.float32) / difference.numel()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (difference,) = ctx.saved_tensors
-        return difference.sgn().mul_(grad / difference.numel()), None
+        return sum(self.distance(got, want) for got, want in zip(self.taps(result), wanted))
 
 
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
