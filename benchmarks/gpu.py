@@ -39,8 +39,8 @@ from vaegaze.models.device import (
     find_precision,
     peak_memory_mb,
     peak_memory_of,
-    place,
     reset_peak_memory,
+    to_device,
 )
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.report.benchmark import table
@@ -263,9 +263,9 @@ def measure_curve(params: GpuParams, device: torch.device, precision: str) -> Cu
     """Fine-tune the small model on one rendered person, and draw frames that it was not trained on."""
     release_memory(device)
     if params.size == "full":
-        model = place(load_checkpoint(SMALL).model, device)
+        model = to_device(load_checkpoint(SMALL).model, device)
     else:
-        model = place(random_model(CONFIGS[params.size], torch.device("cpu")), device)
+        model = to_device(random_model(CONFIGS[params.size], torch.device("cpu")), device)
     samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.image_size)
     train_samples, held_out_samples = samples.take(slice(CURVE_FRAMES)), samples.take(slice(CURVE_FRAMES, None))
     held_out = prepare_frames(model, held_out_samples, choose_references(train_samples), device)

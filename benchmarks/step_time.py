@@ -225,14 +225,14 @@ def our_steps(setting: Setting) -> Iterator:
     from vaegaze.data import hdf5
     from vaegaze.models.checkpoint import load_checkpoint
     from vaegaze.models.cpu.mixed_precision import frozen_weights_in
-    from vaegaze.models.device import find_device, place
+    from vaegaze.models.device import find_device, to_device
     from vaegaze.training.frames import precompute, prepare_training_frames
     from vaegaze.training.loop import make_optimizer, training_steps
     from vaegaze.training.losses import Loss
     from vaegaze.training.strategies import freeze_all_but
 
     device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
-    model = place(load_checkpoint(setting.base).model, device)
+    model = to_device(load_checkpoint(setting.base).model, device)
     samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.image_size).samples
     freeze_all_but(model, setting.strategy)
     params = OneshotParams(num_steps=setting.steps + 2, learning_rate=setting.learning_rate)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vaegaze.models import blocks
 from vaegaze.models.cpu import fast_forms, layers, use_fast_layers
 from vaegaze.models.cpu.layers import DOUBLED_IN_ONE_FROM, FEW_WEIGHTS, MeanL1
-from vaegaze.models.device import place
+from vaegaze.models.device import to_device
 
 FAST = set(layers.FAST_FORMS.values())
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -45,7 +45,7 @@ def test_a_fast_model_computes_what_a_plain_one_does(monkeypatch):
 
     plain, names = computed(), list(model.state_dict())
     assert not kinds(model) & FAST
-    assert place(model, torch.device("cpu")) is model and list(model.state_dict()) == names
+    assert to_device(model, torch.device("cpu")) is model and list(model.state_dict()) == names
     assert kinds(model) >= FAST - {layers.L1Loss}
     for fast, expected in zip(computed(), plain, strict=True):
         if expected is not None:
@@ -58,7 +58,7 @@ def test_a_fast_model_computes_what_a_plain_one_does(monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_off_the_cpu_only_plain_forms_compute(precision):
     elsewhere = torch.device("meta")  # stands for any device that is not a CPU
-    model = place(place(make_tiny_model().requires_grad_(False), torch.device("cpu")), elsewhere)
+    model = to_device(to_device(make_tiny_model().requires_grad_(False), torch.device("cpu")), elsewhere)
     assert not kinds(model) & FAST
     with fast_forms((model, None), precision, None):
         assert not kinds(model) & FAST

@@ -34,7 +34,7 @@ from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.cpu.mixed_precision import frozen_weights_in
-from vaegaze.models.device import find_device, find_precision, place
+from vaegaze.models.device import find_device, find_precision, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import matching_renderer
@@ -244,7 +244,7 @@ def measure_cell(
     stop: StopSignals,
 ) -> Cell:
     """Fine-tune with these settings, from the base model, and measure."""
-    model = place(load_checkpoint(params.checkpoint_path).model, person.device)
+    model = to_device(load_checkpoint(params.checkpoint_path).model, person.device)
     train = person.train(task.k, task.seed)
     references = choose_references(train)
     held_out = prepare_frames(model, person.held_out, references, person.device)

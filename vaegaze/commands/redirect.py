@@ -29,7 +29,7 @@ from vaegaze.images.animations import captioned, write_animation
 from vaegaze.images.pictures import as_image, rgb_over_white
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
-from vaegaze.models.device import find_device, place
+from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.drawing import draw_gazes
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
 from vaegaze.redirecting.video import redirect_video
@@ -73,7 +73,7 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
         )
     reference = reference_for(checkpoint, params, photo)
     device = torch.device(find_device(params.device))
-    model = place(checkpoint.model, device)
+    model = to_device(checkpoint.model, device)
 
     gazes = np.array([params.gaze]) if params.sweep is None else sweep_gazes(params.sweep)
     drawn = draw_gazes(model, photo, reference, gazes)

@@ -46,7 +46,7 @@ def find_device(name: str) -> str:
     return name
 
 
-def place(module: nn.Module, device: torch.device) -> nn.Module:
+def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a module to a device in place; on a CPU alone, its layers take their fast forms."""
     return use_fast_layers(module.to(device), on=device.type == "cpu")
 

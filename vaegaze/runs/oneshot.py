@@ -30,7 +30,7 @@ from vaegaze.models.checkpoint import (
     weights_fingerprint,
 )
 from vaegaze.models.cpu.mixed_precision import frozen_weights_in
-from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, place, reset_peak_memory, settle_device
+from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device, to_device
 from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, jpeg, photo_sized, picture_rows, thumbnails
@@ -96,7 +96,7 @@ def run(command: Command) -> None:
     print(f"💻 Device: {params.device}, precision: {params.precision}")
 
     # what trains
-    place(base.model, device)
+    to_device(base.model, device)
     gaze_mlp_layers = params.gaze_mlp_layers if params.finetune_gaze_mlp else ()
     selection = freeze_all_but(base.model, params.finetune_strategy, gaze_mlp_layers)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")

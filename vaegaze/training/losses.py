@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vaegaze.config.finetune import LossParams
 from vaegaze.errors import UserError
-from vaegaze.models.device import place
+from vaegaze.models.device import to_device
 from vaegaze.models.tensor_files import load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -47,7 +47,7 @@ class Loss:
             for name, weight in (("l1", params.l1_loss), ("mask_l1", params.mask_l1_loss), ("vgg", params.vgg_loss))
             if weight > 0
         }
-        self.vgg = place(load_vgg(params.vgg_weights, seed=seed), device) if "vgg" in self.weights else None
+        self.vgg = to_device(load_vgg(params.vgg_weights, seed=seed), device) if "vgg" in self.weights else None
 
     def wanted(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
         """What VGG19 makes of the targets, each (B, …), the same at every step; nothing without that term."""
