@@ -14,14 +14,13 @@ __all__ = ["fast_forms", "use_fast_layers"]
 
 @contextmanager
 def fast_forms(modules: Iterable[nn.Module | None], precision: str, scratch_dir: str | Path | None) -> Iterator[None]:
-    """Train `modules` in their fast forms; None and modules that are not on a CPU are left alone.
+    """Inside the block, `modules` compute as suits training; those not on a CPU in the plain forms. None is skipped.
 
-    `use_fast_layers` applies to them for good. In `bf16`, inside the block only, frozen weights are bf16 (see
+    Layers take their fast forms and keep them. In `bf16`, inside the block only, frozen weights are bf16 (see
     `mixed_precision` for `scratch_dir` and OSError) and frozen convolutions use packed kernels.
     """
-    modules = [module for module in modules if module is not None and is_on_cpu(module)]
-    for module in modules:
-        use_fast_layers(module)
+    modules = [use_fast_layers(module, on=is_on_cpu(module)) for module in modules if module is not None]
+    modules = [module for module in modules if is_on_cpu(module)]
     with ExitStack() as stack:
         if modules and precision == "bf16":
             stack.enter_context(mixed_precision.frozen_weights_in_bf16(modules, scratch_dir))

@@ -50,9 +50,3 @@ def in_bf16(weights: Tensor) -> Tensor:
     """
     layout = torch.channels_last if weights.dim() == 4 else torch.contiguous_format
     return weights.to(torch.bfloat16, memory_format=layout)
-
-
-def frozen_weights_in(precision, modules, folder):
-    from vaegaze.models.cpu import fast_forms
-
-    return fast_forms(modules, precision, folder)
