@@ -35,7 +35,11 @@ def texts_in(path: Path) -> list[str]:
 
 
 def test_no_room_below_the_commands_names_a_flag():
-    paths = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in ("config", "commands", "report")]
+    paths = [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] not in ("config", "commands", "report")
+    ]
     assert len(paths) > 50
     named = [
         f"{path.relative_to(ROOT)}: {text!r}"
