@@ -21,6 +21,7 @@ from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
+from vaegaze.training.provenance import fine_tuning_info
 from vaegaze.training.references import choose_references
 
 FACE_CANVAS = canvas_camera(128)  # of the model that ships
@@ -56,8 +57,9 @@ def finetune(
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)
-    info = {**model.info, "fine_tuned_on": person.name, "fine_tuned_steps": result.state.step}
-    return replace(model, model=tuned, info=info, reference=result.references[0] if result.references else None)
+    reference = result.references[0] if result.references else None
+    info = {**model.info, **fine_tuning_info(person.name, person.train, reference, result.state.step)}
+    return replace(model, model=tuned, info=info, reference=reference)
 
 
 def evaluate(

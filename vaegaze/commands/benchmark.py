@@ -1,9 +1,9 @@
 """What k images of one person buy: `vaegaze benchmark`.
 
 Fine-tunes the base model on k images of rendered test persons, for several k, strategies and seeds, and measures each
-result on the same 16 held-out frames of the person, also told to look elsewhere. One setting at a time is changed on
-rendered val persons, so that nothing is chosen by the test persons. Every finished cell of that grid is kept: the
-command can be stopped and called again. It ends by writing the tables into docs/.
+result on the same 16 held-out frames of the person, as they are and redirected. On rendered val persons it changes one
+setting at a time, so that no setting is chosen on the test persons. Every finished cell of this grid is kept: stop the
+command and call it again as you like. In the end it writes the tables into docs/.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ class BenchmarkParams:
     output: str | None = option(
         None,
         legal="PATH",
-        help=f"the tables; beside it the same as .json; otherwise {PAGE}, or of another grid benchmark.md in work_dir",
+        help=f"page of tables, with a .json beside it; default {PAGE}, or benchmark.md in work_dir for another grid",
         metavar="PATH",
     )
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
@@ -83,7 +83,7 @@ class BenchmarkParams:
     mirror: bool = option(True, help="also train on every image mirrored")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
-    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
+    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and gain little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
     workers: int = option(2, low=1, help="cells at once, each on one CPU thread: small models gain little by more")
     device: str = shared.device()
@@ -115,7 +115,7 @@ class Task:
 
 
 def grid(name: str) -> list[Task]:
-    """The cells, person by person, so that an early look has whole persons."""
+    """The cells, person by person, so that an early look shows whole persons."""
     ks, strategies = (1, 2, 4, 8, 16, 32), tuple(STRATEGIES)
     persons, seeds, val_persons = {"small": (2, 1, 1), "default": (6, 3, 2), "full": (12, 3, 6)}[name]
     tasks = [
@@ -197,7 +197,7 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
-    """What an earlier call has measured with these settings and files. UserError where any of them was another."""
+    """The cells an earlier call measured with these settings and files. UserError if any of them differs."""
     settings = {
         name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid", "workers")
     }
@@ -218,7 +218,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
 
 
 class BenchmarkPerson:
-    """A rendered person's frames: those held out of everything, and those to draw from."""
+    """A rendered person's frames: those never trained on, and the pool that training frames come from."""
 
     def __init__(self, file: Path, split: str, name: str, params: BenchmarkParams, device: torch.device):
         self.split, self.name, self.params, self.device = split, name, params, device
@@ -312,13 +312,13 @@ def decoding(model: VAEGaze) -> Drawing:
 
 
 def pictured(person: str) -> dict[str, Task]:
-    """The cells whose drawings of the held-out frames are kept, by the caption of their column."""
+    """The cells whose drawings of the held-out frames are kept, by column caption."""
     tasks = {"base": Task("test", person, BASE, POOL, 0)}
     return tasks | {f"k = {k}": Task("test", person, "selective", k, 0) for k in FEW}
 
 
 def sheets(work_dir: Path, persons: list[str], cells: dict[str, Cell]) -> dict[str, np.ndarray]:
-    """Held-out frames beside how they are drawn: the first person's, and of each the one drawn worst in the end."""
+    """Held-out frames beside their drawings: several of the first person, and the worst one of each person."""
 
     def row(person: str, frame: int) -> tuple[str, list[np.ndarray]]:
         names = [person, *(task.name for task in pictured(person).values())]

@@ -33,7 +33,7 @@ from vaegaze.report.tables import estimator_lines, numbers_table, second_line
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import choose_references, references_of
 
-RESULT_BEGINS = '{\n  "checkpoint": '  # what --output holds; no other file is replaced
+RESULT_BEGINS = '{\n  "checkpoint": '  # how a file from --output begins; no other file is replaced
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class EvaluateParams:
     hdf_path: str | None = shared.hdf_path()
     person_id: str | None = shared.person_id("the person whose frames to measure on")
     frames: str = option(
-        "held_out", choices=("held_out", "all"), help="held_out: those it was not trained on", metavar="NAME"
+        "held_out", choices=("held_out", "all"), help="held_out: only those it was not trained on", metavar="NAME"
     )
     num_eval_samples: int = option(32, low=1, help="number of frames, at most, drawn by the seed")
     estimator: str = shared.estimator()
@@ -128,7 +128,7 @@ def run(params: EvaluateParams) -> None:
 
 
 def refuse_anothers_output(params: EvaluateParams) -> None:
-    """UserError where --output cannot be written, or is anything but an earlier result."""
+    """UserError if --output cannot be written, or is a file other than an earlier result."""
     if params.output is None:
         return
     output = Path(params.output)
@@ -144,7 +144,7 @@ def begins_with(path: Path, text: str) -> bool:
 
 
 def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
-    """The rows of the person's frames that are drawn, by default those not trained on. UserError when none is left."""
+    """The rows of the frames to draw, by default those not trained on. UserError if none is left."""
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
     if not len(rows):
@@ -153,7 +153,7 @@ def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
 
 
 def own_references(checkpoint: Checkpoint, samples: Samples) -> list[Reference]:
-    """The frame that the model was fine-tuned with, and another for that frame itself."""
+    """The reference frame the model was fine-tuned with, and another one for that frame itself."""
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []

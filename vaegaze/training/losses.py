@@ -1,6 +1,6 @@
 """The loss: named terms and their weighted sum.
 
-Every term works on pictures (B, 3, S, S) in [−1, 1] and leaves out pixels that are not `valid`.
+Every term takes pictures (B, 3, S, S) in [−1, 1] and ignores pixels that are not `valid`.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from vaegaze.models.tensor_files import load_tensors
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 in torchvision's vgg19().features
-IMAGENET_SHA256 = "dcbb9e9d"  # how torchvision's file begins, vgg19-dcbb9e9d.pth
+IMAGENET_SHA256 = "dcbb9e9d"  # first digits for torchvision's vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
 
@@ -102,8 +102,8 @@ class VGGLoss(nn.Module):
 class MeanL1(torch.autograd.Function):
     """Mean |got − want| of features (B, C, H, W).
 
-    As autograd does it, the gradient is spread over the features before it meets their signs, which loses their layout:
-    all that follows is then slow where the channels come last. Autocast would make copies in float32, too.
+    Autograd's own form expands the gradient before it multiplies by the signs, which loses the features' memory layout
+    and slows down everything after it if the channels come last. Under autocast it would also copy them to float32.
     """
 
     @staticmethod
@@ -120,13 +120,13 @@ class MeanL1(torch.autograd.Function):
 
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
     """VGG19 from `weights`: "imagenet", "random" or a file with torchvision's state dict; else UserError."""
-    from torchvision.models import vgg19  # half a second of import, needed only here
+    from torchvision.models import vgg19  # takes half a second to import
 
-    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most for layers that are cut off
+    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most of them for layers that are cut off
         features = vgg19().features[: VGG19_TAPS[-1] + 1]
     for layer in features:
         if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # the tapped features must survive the next layer
+            layer.inplace = False  # tapped features must survive the next layer
     features.to_empty(device="cpu")
     if weights == "random":
         generator = torch.Generator().manual_seed(seed)
