@@ -409,7 +409,7 @@ def test_what_is_read_is_never_written_to(files, run_convert, tmp_path):
     whole = tmp_path / "full.pth"
     before = contents_of(tmp_path)
     again = run_convert("--checkpoint", whole, "--output", whole, "--overwrite", ok=False)
-    assert_one_line(again, f"--output: {whole} is what --checkpoint gives")
+    assert_one_line(again, f"--output: {whole} is also the input --checkpoint")
     for part in ("--vae", "--unet", "--gaze_mlp"):
         outcome = run_convert(*flags_of(files | {"--output": files[part]}), "--overwrite", ok=False)
         assert_one_line(outcome, f"is what {part} gives")
