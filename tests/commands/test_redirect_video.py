@@ -302,7 +302,7 @@ def test_a_video_without_a_face(run, tmp_path):
 def test_the_video_itself_is_never_written_to(run, talk):
     before = talk.read_bytes()
     refused = run("--video", talk, *LOOK, "--output", talk, "--overwrite", ok=False)
-    assert_one_line(refused, "the input --video, which is never replaced")
+    assert_one_line(refused, "which is never replaced")
     assert talk.read_bytes() == before
 
 

@@ -93,8 +93,9 @@ def redirect_the_video(params: RedirectParams, model: VAEGaze, reference: Refere
         print(plain(f"{params.video}: {described(reader)}"))
         width_px = reader.width_px * (2 if params.compare else 1)
         with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
-            if reader.sound_streams and not writer.has_sound:
-                print(f"⚠️ {output.suffix} cannot hold its sound as it is: left out; a name that ends in .mkv may help")
+            early_notes = [*reader.notes, *writer.notes]
+            for note in early_notes:
+                print(plain(note))
             with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar:
                 tally = redirect_video(
                     reader,
@@ -108,6 +109,9 @@ def redirect_the_video(params: RedirectParams, model: VAEGaze, reference: Refere
                     on_frames=bar.update,
                     should_stop=lambda: stop.received is not None,
                 )
+    for note in (*reader.notes, *writer.notes):
+        if note not in early_notes:
+            print(plain(note))
     if tally.stopped:
         raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
     per_sec = tally.frames / (time.perf_counter() - began)
