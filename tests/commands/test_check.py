@@ -80,6 +80,7 @@ def test_a_folder_is_called_a_data_set(tmp_path, capsys):
     load_person(
         resolve(Config, None, {"hdf_path": str(tmp_path), "num_samples": "1"}, []).config.oneshot_params,
         canvas_camera(128),
+        print,
     )
     assert words in capsys.readouterr().out
 
