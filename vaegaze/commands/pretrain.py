@@ -26,7 +26,7 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import save_checkpoint
-from vaegaze.models.device import find_device
+from vaegaze.models.device import find_device, to_device
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
@@ -44,6 +44,9 @@ class ModelParams:
     """The architecture, in diffusers' own keys"""
 
     image_size: int = option(128, help="side of the pictures, px", low=32, high=1024)
+    canvas: Mapping = option(
+        {}, help="in place of image_size: width_px, height_px, focal_px, looks_at (eyes or face)", flag=False
+    )
     residual: bool = option(False, help="add the UNet's output to the masked latents")
     fill_eyes: bool = option(False, help="fill masked eyes with the colours around them, instead of black")
     vae: Mapping = option({}, help="AutoencoderKL", flag=False)
@@ -99,7 +102,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
         print(f"Settings: {path}, with the flags over it")
         print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
     # Convolutions are faster with the channels last, on CPUs as well.
-    model.to(device, memory_format=torch.channels_last)
+    to_device(model, device).to(memory_format=torch.channels_last)
     held_out = held_out_batches(params, model.canvas, device)
 
     stop, bar, phase_shown, seen = StopSignals(), None, None, len(progress.records)
@@ -183,8 +186,10 @@ def report(run_dir: Path, model: VAEGaze, params: PretrainParams, progress: Prog
 
 def build_model(params: ModelParams) -> VAEGaze:
     """A freshly initialised model (seed torch before); UserError for keys that a part does not know."""
+    config = asdict(params)
+    del config["image_size" if config["canvas"] else "canvas"]
     try:
-        model = VAEGaze(asdict(params))
+        model = VAEGaze(config)
     except (TypeError, ValueError, IndexError, AssertionError) as error:
         raise UserError(f"model_params do not describe a model: {error}") from error
     initialise(model)
@@ -262,7 +267,7 @@ def model_card(config: PretrainConfig, path: str, model: VAEGaze, progress: Prog
     where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
     return f"""# {Path(params.output).name}
 
-A VAE-GAZE model for {config.model_params.image_size} px, stored in half precision. `vaegaze pretrain` wrote
+A VAE-GAZE model for {model.canvas.size_text}, stored in half precision. `vaegaze pretrain` wrote
 it, and this page.
 
 - **Trained on** {trained_on(params, progress.processes)}. It has seen no real face, and no person of the demo file.
