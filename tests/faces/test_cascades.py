@@ -80,7 +80,7 @@ def test_of_several_faces_one_is_said(face):
         find_eyes(twice, "me.jpg")
     assert off(find_eyes(twice, "me.jpg", face=1), expected) < NEAR_PX
     assert off(find_eyes(twice, "me.jpg", face=2), expected + np.array([200, 0])) < NEAR_PX
-    with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3$"):
+    with pytest.raises(UserError, match=r"shows 2 faces with eyes, no face 3$"):
         find_eyes(twice, "me.jpg", face=3)
     assert off(find_eyes(picture, "me.jpg", face=1), expected) < NEAR_PX
     with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):

@@ -92,7 +92,7 @@ def test_of_two_faces_one_is_said_and_kept(talking):
     left, right = (np.stack([each.eyes for each in follow(both, face=face)]) for face in (1, 2))
     assert np.linalg.norm(left - (talking.eyes[:12] - (60, 0)), axis=-1).mean() < NEAR_PX
     assert np.linalg.norm(right - (talking.eyes[30:42] + np.array([width - 180, 0])), axis=-1).mean() < NEAR_PX
-    with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3$"):
+    with pytest.raises(UserError, match=r"shows 2 faces with eyes, no face 3$"):
         follow(both, face=3)
 
 
