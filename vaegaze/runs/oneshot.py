@@ -32,9 +32,11 @@ from vaegaze.models.checkpoint import (
 from vaegaze.models.cpu.mixed_precision import frozen_weights_in
 from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory, settle_device
 from vaegaze.models.estimator import TrainedEstimator, load_estimator
+from vaegaze.report.data_uris import jpeg
+from vaegaze.report.figures import write_loss_curve
 from vaegaze.report.page import Report, command_again, page
-from vaegaze.report.pictures import gaze_sweep, jpeg, photo_sized, picture_rows, thumbnails
-from vaegaze.report.tables import summary_table, write_loss_curve
+from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
+from vaegaze.report.tables import summary_table
 from vaegaze.runs.folder import Progress, RunFolder, adopt_stored_choices, already_finished, data_fingerprint
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training.frames import (
