@@ -19,7 +19,8 @@ def percent(share: float) -> str:
 
 
 def degrees(angle_rad: float) -> str:
-    return _true_minus(f"{math.degrees(angle_rad):+.1f}°")
+    rounded = round(math.degrees(angle_rad), 1) + 0.0  # no −0.0
+    return _true_minus(f"{rounded:+.1f}°")
 
 
 def direction(angles_rad: tuple[float, float]) -> str:

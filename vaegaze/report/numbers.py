@@ -87,12 +87,13 @@ def headlines(summary: dict) -> list[tuple[Row, Row | None]]:
     return [(found[key], found.get(beside)) for key, beside in pairs if key in found]
 
 
-def verdict(summary: dict) -> list[str]:
+def verdict(summary: dict, *, of_a_photo: bool = False) -> list[str]:
     """What fine-tuning did for likeness and gaze, a sentence each."""
     before, after = summary["before"], summary["after"]
     held_out = summary["held_out"]
     plural = "" if held_out == 1 else "s"
-    where = f"On {held_out} held-out frame{plural}" if held_out else "On the training frames themselves"
+    trained = "On the photo itself" if of_a_photo else "On the training frames themselves"
+    where = f"On {held_out} held-out frame{plural}" if held_out else trained
     share = f" ({percent(after['eye_l1'] / before['eye_l1'] - 1)})" if before["eye_l1"] else ""
     sentences = [f"{where}, eye L1 {_went(before, after, 'eye_l1')}{share}."]
     baselines = [numbers["eye_l1"] for numbers in summary["baselines"].values() if numbers is not None]
@@ -100,7 +101,10 @@ def verdict(summary: dict) -> list[str]:
         better = "better than" if after["eye_l1"] < min(baselines) else "no better than"
         best = number(min(baselines), "eye_l1")
         sentences.append(f"That is {better} pasting the person's own eyes from other frames ({best}).")
-    for key, what in ((REDIRECTED + GAZE, "redirected frames"), (GAZE, "the same frames")):
+    for key, what in (
+        (REDIRECTED + GAZE, "redirected frames"),
+        (GAZE, "the photo" if of_a_photo else "the same frames"),
+    ):
         if key in after:
             sentences.append(f"The gaze error of {what} {_went(before, after, key, '°')}.")
             break

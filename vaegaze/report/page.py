@@ -60,7 +60,7 @@ def page(report: Report) -> str:
         "report.html.j2",
         report=report,
         summary=summary,
-        verdict=verdict(summary),
+        verdict=verdict(summary, of_a_photo=bool(report.photos)),
         headlines=headlines(summary),
         picture_columns=COLUMNS,
         columns=list(columns),
