@@ -12,7 +12,7 @@ from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.redirecting.sweeps import frame_ms, sweep_gazes
 from vaegaze.renderer.redrawing import RenderedPerson
 from vaegaze.report.data_uris import animation, jpeg
-from vaegaze.training.frames import Frames
+from vaegaze.training.tensors import Frames
 
 FIRST, WORST = 4, 4  # frames shown in rows: the first ones, and those drawn worst
 COLUMNS = ("target", "before", "after", "after, pasted")
