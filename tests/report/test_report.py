@@ -134,7 +134,7 @@ def test_changes():
     (psnr, l1, same) = rows(({"eye_psnr": 20.0, "l1": 0.2, "ssim": 1.0}, {"eye_psnr": 19.0, "l1": 0.1, "ssim": 1.0}))
     assert (psnr.change, psnr.share, psnr.verdict) == ("−1.00", "−5 %", "worse")
     assert (l1.change, l1.share, l1.verdict) == ("−0.1000", "−50 %", "better")
-    assert (same.change, same.verdict) == ("none", "")
+    assert (same.change, same.verdict) == ("no change", "")
     assert rows(({"lpips": None}, {"lpips": None})) == []
 
 

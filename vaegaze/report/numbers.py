@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from vaegaze.report.formatting import MISSING, number, percent
 
 REDIRECTED = "redirected_"
+UNCHANGED = "no change"
 GAZE, GAZE_TO_LABEL = "gaze_error_to_target_deg", "gaze_error_deg"
 
 
@@ -71,7 +72,7 @@ def changed(key: str, before: float | None, after: float | None, better: str | N
     if before is None or after is None:
         return MISSING, MISSING, ""
     if after == before:
-        return "none", "none", ""
+        return UNCHANGED, UNCHANGED, ""
     verdict = "" if better is None else "better" if (after < before) == (better == "less") else "worse"
     return number(after - before, key, signed=True), percent(after / before - 1) if before else MISSING, verdict
 
@@ -94,8 +95,7 @@ def verdict(summary: dict, *, of_a_photo: bool = False) -> list[str]:
     plural = "" if held_out == 1 else "s"
     trained = "On the photo itself" if of_a_photo else "On the training frames themselves"
     where = f"On {held_out} held-out frame{plural}" if held_out else trained
-    share = f" ({percent(after['eye_l1'] / before['eye_l1'] - 1)})" if before["eye_l1"] else ""
-    sentences = [f"{where}, eye L1 {_went(before, after, 'eye_l1')}{share}."]
+    sentences = [f"{where}, eye L1 {_went(before, after, 'eye_l1')}."]
     baselines = [numbers["eye_l1"] for numbers in summary["baselines"].values() if numbers is not None]
     if baselines:
         better = "better than" if after["eye_l1"] < min(baselines) else "no better than"
