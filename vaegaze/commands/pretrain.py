@@ -18,15 +18,15 @@ from torch import distributed
 
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option, to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import save_checkpoint
-from vaegaze.models.device import find_device
+from vaegaze.models.device import find_device, to_device
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
@@ -44,6 +44,9 @@ class ModelParams:
     """The architecture, in diffusers' own keys"""
 
     image_size: int = option(128, help="side of the pictures, px", low=32, high=1024)
+    canvas: Mapping = option(
+        {}, help="in place of image_size: width_px, height_px, focal_px, looks_at (eyes or face)", flag=False
+    )
     residual: bool = option(False, help="add the UNet's output to the masked latents")
     fill_eyes: bool = option(False, help="fill masked eyes with the colours around them, instead of black")
     vae: Mapping = option({}, help="AutoencoderKL", flag=False)
@@ -60,15 +63,17 @@ class PretrainConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, PretrainConfig, argv, recipe=RECIPE)
-        run(resolved.config, resolved.path, **switches)
-
-    return run_command(work, less_memory="give smaller batch sizes")
+    return run_with_settings(
+        PretrainConfig,
+        lambda resolved, **switches: run(resolved.config, resolved.path, **switches),
+        argv,
+        prog="vaegaze pretrain",
+        description="Pre-train a model on rendered persons.",
+        switches=[shared.RESUME, shared.OVERWRITE],
+        recipe=RECIPE,
+        less_memory="give smaller batch sizes",
+        advice=shared.advice("device", resume="start anew with --overwrite"),
+    )
 
 
 def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> None:
@@ -97,8 +102,8 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
         print(f"Settings: {path}, with the flags over it")
         print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
     # Convolutions are faster with the channels last, on CPUs as well.
-    model.to(device, memory_format=torch.channels_last)
-    held_out = held_out_batches(params, model.image_size, device)
+    to_device(model, device).to(memory_format=torch.channels_last)
+    held_out = held_out_batches(params, model.canvas, device)
 
     stop, bar, phase_shown, seen = StopSignals(), None, None, len(progress.records)
     for phase, loss in pretraining_steps(model, params, progress, held_out):
@@ -181,8 +186,10 @@ def report(run_dir: Path, model: VAEGaze, params: PretrainParams, progress: Prog
 
 def build_model(params: ModelParams) -> VAEGaze:
     """A freshly initialised model (seed torch before); UserError for keys that a part does not know."""
+    config = asdict(params)
+    del config["image_size" if config["canvas"] else "canvas"]
     try:
-        model = VAEGaze(asdict(params))
+        model = VAEGaze(config)
     except (TypeError, ValueError, IndexError, AssertionError) as error:
         raise UserError(f"model_params do not describe a model: {error}") from error
     initialise(model)
@@ -260,7 +267,7 @@ def model_card(config: PretrainConfig, path: str, model: VAEGaze, progress: Prog
     where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
     return f"""# {Path(params.output).name}
 
-A VAE-GAZE model for {config.model_params.image_size} px, stored in half precision. `vaegaze pretrain` wrote
+A VAE-GAZE model for {model.canvas.size_text}, stored in half precision. `vaegaze pretrain` wrote
 it, and this page.
 
 - **Trained on** {trained_on(params, progress.processes)}. It has seen no real face, and no person of the demo file.

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import Camera
 from vaegaze.models import VAEGaze
 from vaegaze.pretraining.batches import Batch, RenderedBatches, RenderSettings, render_batch
 from vaegaze.training.losses import masked_mean_l1, mean_over
@@ -188,10 +189,10 @@ class Progress:
     records: list[dict] = field(default_factory=list)  # what was measured on held-out frames
 
 
-def held_out_batches(params: PretrainParams, size: int, device: torch.device) -> list[Batch]:
+def held_out_batches(params: PretrainParams, canvas: Camera, device: torch.device) -> list[Batch]:
     """Frames of persons that nothing is trained on, the same ones for the same seed."""
     return [
-        render_batch("val", [params.seed, HELD_OUT_STREAM, i], size, HELD_OUT_BATCH, params.rendering()).to(device)
+        render_batch("val", [params.seed, HELD_OUT_STREAM, i], canvas, HELD_OUT_BATCH, params.rendering()).to(device)
         for i in range(params.held_out // HELD_OUT_BATCH)
     ]
 
@@ -216,7 +217,7 @@ def pretraining_steps(
             optimizer.load_state_dict(progress.optimizer)
         batches = RenderedBatches(
             (params.seed, progress.phase, process),
-            model.image_size,
+            model.canvas,
             phase.batch_size,
             params.rendering(phase.photographic),
             phase.gazes,

@@ -1,4 +1,4 @@
-"""The table of numbers that a run prints."""
+"""Tables of numbers for the terminal."""
 
 from vaegaze.evaluation.metrics import METRICS
 
@@ -8,7 +8,7 @@ COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
 
 
 def summary_table(summary: dict) -> str:
-    """Before, after and the baselines in columns; then the same of redirected frames; at most 60 wide."""
+    """Before, after and the baselines, a row each; then the same for redirected frames. At most 60 characters wide."""
     rows = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
     lines = numbers_table(rows, "")
     redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
@@ -18,7 +18,7 @@ def summary_table(summary: dict) -> str:
 
 
 def estimator_lines(numbers: dict, info: dict | None) -> list[str]:
-    """What the gaze estimator itself is wrong by: on these true pictures, and on test persons."""
+    """The gaze estimator's own error: on these true pictures, and on test persons."""
     if info is None:
         return []
     here = [f"{numbers[key]:.2f}°" for key in ESTIMATOR_ERRORS if key in numbers]
@@ -27,7 +27,7 @@ def estimator_lines(numbers: dict, info: dict | None) -> list[str]:
 
 
 def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
-    """The rows that have numbers under these names with the prefix; none if no row has."""
+    """A head and the rows that have numbers, whose names begin with the prefix; empty if no row has any."""
     columns = [name for name in COLUMNS if any(numbers and prefix + name in numbers for numbers in rows.values())]
     if not columns:
         return []
@@ -40,7 +40,7 @@ def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
 
 
 def second_line(numbers: dict, prefix: str) -> list[str]:
-    """What has no room in the table, in a line, under the names of the numbers."""
+    """The numbers for which the table has no room, in one line with their names."""
     names = [name for name in SECOND_LINE if prefix + name in numbers]
     return ["  ".join(f"{name} {_cell(numbers[prefix + name], name)}" for name in names)] if names else []
 
