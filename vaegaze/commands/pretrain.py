@@ -30,7 +30,7 @@ from vaegaze.models.device import find_device, to_device
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
-from vaegaze.report.tables import write_loss_curve
+from vaegaze.report.figures import write_loss_curve
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
 FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first
