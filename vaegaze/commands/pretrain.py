@@ -45,6 +45,9 @@ class ModelParams:
     """The architecture, in diffusers' own keys"""
 
     image_size: int = option(128, help="side of the pictures, px", low=32, high=1024)
+    canvas: Mapping = option(
+        {}, help="in place of image_size: width_px, height_px, focal_px, looks_at (eyes or face)", flag=False
+    )
     residual: bool = option(False, help="add the UNet's output to the masked latents")
     fill_eyes: bool = option(False, help="fill masked eyes with the colours around them, instead of black")
     vae: Mapping = option({}, help="AutoencoderKL", flag=False)
@@ -186,8 +189,10 @@ def report(run_dir: Path, model: VAEGaze, params: PretrainParams, progress: Prog
 
 def build_model(params: ModelParams) -> VAEGaze:
     """A freshly initialised model (seed torch before); UserError for keys that a part does not know."""
+    config = asdict(params)
+    del config["image_size" if config["canvas"] else "canvas"]
     try:
-        model = VAEGaze(asdict(params))
+        model = VAEGaze(config)
     except (TypeError, ValueError, IndexError, AssertionError) as error:
         raise UserError(f"model_params do not describe a model: {error}") from error
     initialise(model)
@@ -265,7 +270,7 @@ def model_card(config: PretrainConfig, path: str, model: VAEGaze, progress: Prog
     where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
     return f"""# {Path(params.output).name}
 
-A VAE-GAZE model for {config.model_params.image_size} px, stored in half precision. `vaegaze pretrain` wrote
+A VAE-GAZE model for {model.canvas.size_text}, stored in half precision. `vaegaze pretrain` wrote
 it, and this page.
 
 - **Trained on** {trained_on(params, progress.processes)}. It has seen no real face, and no person of the demo file.

@@ -30,8 +30,7 @@ import torch
 
 from vaegaze.config.tree import show
 from vaegaze.errors import UserError, plain
-from vaegaze.geometry.camera import camera_from_config
-from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, UPSTREAMS, with_configs
+from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, own_keys_of, upstreams_beside, with_configs
 from vaegaze.models.diffusers.parts import (
     CONFIG_ERRORS,
     PARTS,
@@ -122,10 +121,7 @@ def _normal(config: dict) -> dict:
 
     To JSON, tuples are lists.
     """
-    normal = {key: config.get(key, default) for key, default in UPSTREAMS.items()}
-    if config.get("canvas") is not None:
-        normal["canvas"] = vars(camera_from_config(config["canvas"]))
-        del normal["image_size"]
+    normal = own_keys_of(config)
     for part in PARTS:
         keywords = {key: (config[part].get(key, default), type(default)) for key, default in keywords_of(part).items()}
         normal[part] = {key: float(value) if kind is float else value for key, (value, kind) in keywords.items()}
@@ -176,11 +172,12 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
         )
     source = with_configs(Path(path), contents, PARTS)
     configs = {part: config_of(str(path), part, parts[part], source.configs.get(part)) for part in PARTS}
-    model = assemble(path, {**UPSTREAMS, **source.own, **configs}, parts)
+    upstreams = upstreams_beside(source.own)
+    model = assemble(path, {**upstreams, **source.own, **configs}, parts)
     said = [f"{part} config from {source.stated_in[part]}" for part in source.configs]
     said += [f"{', '.join(source.own)} from {source.stated_in['own']}"] if source.own else []
     said += ["config inferred from the tensors' shapes"] if not source.configs else []
-    assumed = [f"{key} {show(value)}" for key, value in UPSTREAMS.items() if key not in source.own]
+    assumed = [f"{key} {show(value)}" for key, value in upstreams.items()]
     assumed += [
         f"{part}.{key} {configs[part][key]:g}"
         for part in PARTS

@@ -104,11 +104,11 @@ class VAEGaze(ModelMixin):
 
 def canvas_of(config: dict) -> Camera:
     """ValueError unless the config has a valid image_size or a valid canvas."""
-    size = config.get("image_size")
-    if (size is None) == (config.get("canvas") is None):
+    if ("image_size" in config) == ("canvas" in config):
         raise ValueError("expected either image_size or canvas")
-    if size is None:
+    if "canvas" in config:
         return camera_from_config(config["canvas"])
+    size = config["image_size"]
     if type(size) is not int or not 1 <= size <= MAX_SIDE_PX:
         raise ValueError(f"image_size {size!r} is no whole number from 1 to {MAX_SIDE_PX}")
     return canvas_camera(size)
@@ -116,7 +116,7 @@ def canvas_of(config: dict) -> Camera:
 
 def _sides_of(canvas: Camera, config: dict) -> dict[str, int]:
     """The canvas's sides by the config's names."""
-    if config.get("canvas") is None:
+    if "image_size" in config:
         return {"image_size": canvas.width_px}
     return {"canvas.width_px": canvas.width_px, "canvas.height_px": canvas.height_px}
 

@@ -34,7 +34,9 @@ class Batch:
         return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def eye_band(self) -> "Batch":
-        """The same pictures, cut to the band around the eyes: half as high."""
+        """The same pictures, cut to the band around the eyes, half as high; pictures that are not square stay whole."""
+        if self.target.shape[-1] != self.target.shape[-2]:
+            return self
         rows = slice(*(edge * self.target.shape[-1] // 128 for edge in EYE_BAND))
         pictures = ("target", "eye_masks", "reference", "reference_eye_masks")
         return replace(self, **{name: getattr(self, name)[:, :, rows] for name in pictures})
