@@ -367,7 +367,7 @@ def test_what_is_ours_alone_is_told_on_the_way_back(tiny_config, run_convert, tm
         ('{"resdual": true}', "unknown key 'resdual'"),
         ('{"residual": "yes"}', "residual is 'yes'"),
         ('{"image_size": -1}', "image_size -1"),
-        ("[", "is no JSON"),
+        ("[", "is not JSON"),
     ):
         (tmp_path / "parts/unet/vaegaze.json").write_text(content)
         assert_one_line(run_convert(*parts, *gaze_mlp, "--overwrite", ok=False), words)

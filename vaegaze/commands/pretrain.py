@@ -17,6 +17,7 @@ from PIL import Image
 from torch import distributed
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -83,6 +84,8 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
     device = torch.device(find_device(params.device))
     first = join_other_processes(device)
     torch.set_num_threads(params.threads)
+    if first:
+        warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     model, progress = build_model(config.model_params), Progress(processes)
