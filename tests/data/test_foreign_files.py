@@ -104,7 +104,7 @@ def test_a_file_that_its_writer_did_not_close(tmp_path):
         "os._exit(0)\n"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path / "a.h5"], check=True)
-    with pytest.raises(UserError, match="was not closed: .*h5clear -s") as error:
+    with pytest.raises(UserError, match=r"was not closed: .*h5clear -s") as error:
         hdf5.person_counts(tmp_path / "a.h5")
     assert "download" not in str(error.value)
 

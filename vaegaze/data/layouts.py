@@ -165,9 +165,9 @@ def label_keys() -> tuple[str, ...]:
 def detect(shapes: Mapping[str, tuple[int, ...]], where: str, found: str = "") -> Layout:
     """The layout of a person's datasets, recognised by their names and shapes.
 
-    `where` names the file and person in errors, `found` all that the person's group contains. UserError when there are no images or labels, when gaze cannot be
-    brought into the camera's frame, when no known layout has such frames or such labels, and when the datasets count
-    different numbers of samples.
+    `where` names the file and person in errors, `found` all that the person's group contains. UserError when there are
+    no images or labels, when gaze cannot be brought into the camera's frame, when no known layout has such frames or
+    such labels, and when the datasets count different numbers of samples.
     """
     held = found or ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "none of the names known"
     rows = [row for row in LAYOUTS if row.images_key in shapes]
