@@ -24,10 +24,10 @@ from vaegaze.models.device import autocast, find_device
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.distributed import Processes
-from vaegaze.pretraining.losses import eye_errors, redraw_through_vae
 from vaegaze.pretraining.loop import Progress, pretraining_steps
+from vaegaze.pretraining.losses import eye_errors, redraw_through_vae
 from vaegaze.pretraining.model_card import Sources, model_card, skipped_line, trained_on
-from vaegaze.pretraining.phases import AUTOENCODER, phases
+from vaegaze.pretraining.phases import AUTOENCODER
 from vaegaze.pretraining.sources import HeldOut, held_out_frames, open_sources
 from vaegaze.runs.pretraining import PretrainFolder
 
@@ -117,7 +117,9 @@ def measure_given_vae(
         psnr, l1 = eye_errors(model, redraw_through_vae, [batch for each in held_out for batch in each.batches])
     progress.records.append({"phase": AUTOENCODER, "step": 0, "held_out_eye_psnr": psnr, "held_out_eye_l1": l1})
     if say:
-        print(f"The autoencoder that is given redraws held-out eyes with {psnr:.2f} dB: no later phase gets beyond that")
+        print(
+            f"The autoencoder that is given redraws held-out eyes with {psnr:.2f} dB: no later phase gets beyond that"
+        )
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
             f"the autoencoder that is given redraws held-out eyes with {psnr:.2f} dB, but {params.min_vae_eye_psnr} are "

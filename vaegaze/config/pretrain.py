@@ -64,7 +64,10 @@ class PretrainParams:
     )
     gradient_accumulation: int = option(1, help="batches that one step sums the gradients of", low=1)
     ema_decay: float = option(
-        0.0, help="average the weights over steps; the average is evaluated and shipped; 0 does not", low=0, high=0.99999
+        0.0,
+        help="average the weights over steps; the average is evaluated and shipped; 0 does not",
+        low=0,
+        high=0.99999,
     )
     latent_cache: str | None = option(
         None, help="file for frozen latents, computed once per frame; needs augmentation off", metavar="PATH"
@@ -93,7 +96,9 @@ class PretrainParams:
     )
     kl_loss: float = option(1e-5, help="weight of the latents' divergence from the normal, per latent", low=0)
     min_vae_eye_psnr: float = option(28.0, help="dB in held-out eyes without which the UNet is not begun", low=0)
-    vae_photographic: float = option(0.5, help="share of rendered persons seen sharper, in other colours", low=0, high=1)
+    vae_photographic: float = option(
+        0.5, help="share of rendered persons seen sharper, in other colours", low=0, high=1
+    )
     unet_photographic: float = option(0.25, help="the same while the UNet trains", low=0, high=1)
     vae_steps: int = option(2800, help="steps of the autoencoder", low=1)
     vae_band_steps: int = option(2300, help="the first of them see the band around the eyes alone", low=0)

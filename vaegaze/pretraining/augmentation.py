@@ -49,9 +49,7 @@ def _moved(samples: Samples, params: AugmentationParams, rng: np.random.Generato
         images.append(drawn)
         masks.append((moved_mask >= 128) & shown)
         valid.append(shown)
-    return Samples(
-        np.stack(images), np.stack(masks), np.stack(valid), samples.gaze, samples.head, samples.indices
-    )
+    return Samples(np.stack(images), np.stack(masks), np.stack(valid), samples.gaze, samples.head, samples.indices)
 
 
 def coloured(images: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:

@@ -140,7 +140,10 @@ def _published_unet(
         origins.append(Origin("unet", f"{WIDENED} widened", 1, state[WIDENED].numel(), why))
 
     # the layers that read tokens
-    tokens, width = {name: each for name, each in state.items() if name.endswith(FREE)}, stated.get("cross_attention_dim")
+    tokens, width = (
+        {name: each for name, each in state.items() if name.endswith(FREE)},
+        stated.get("cross_attention_dim"),
+    )
     published_width = next((each.shape[1] for each in tokens.values() if each.ndim == 2), None)
     dropped = {}
     if width is not None and published_width is not None and width != published_width:

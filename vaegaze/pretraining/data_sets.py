@@ -144,7 +144,7 @@ class DataSetSource:
 
     @contextmanager
     def _opened(self, person: str) -> Iterator[OpenPerson]:
-        if len(self.counts) == 1 or self._file is None and not self._open_file():
+        if len(self.counts) == 1 or (self._file is None and not self._open_file()):
             with opened_person(self.path, person) as (group, where):
                 yield OpenPerson(group, where)
         else:

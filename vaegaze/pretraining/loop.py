@@ -136,9 +136,7 @@ def _phase_steps(
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
     objective = processes.together(torch.compile(objective) if params.compile else objective)
 
-    batches = phase_batches(
-        sources, params, model.image_size, phase, process=processes.rank, processes=processes.count
-    )
+    batches = phase_batches(sources, params, model.image_size, phase, process=processes.rank, processes=processes.count)
     first_batch = progress.step * phase.accumulation
     loader = iter(
         DataLoader(

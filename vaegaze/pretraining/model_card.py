@@ -121,7 +121,9 @@ def _data_table(sources: Sources, progress: Progress) -> str:
             counts = f"{len(split.train):,} | {len(split.val):,} | {len(split.test):,}"
             lines.append(f"| {Path(source.name).name} | {split.source} | {counts} | {sums} |")
         else:
-            lines.append(f"| {source.name} | by seed | {source.params.persons:,} | others | | seed {source.params.seed} |")
+            lines.append(
+                f"| {source.name} | by seed | {source.params.persons:,} | others | | seed {source.params.seed} |"
+            )
     for source in sources:
         if isinstance(source, DataSet) and (source.split.empty or source.split.unlisted):
             name = Path(source.name).name

@@ -52,7 +52,9 @@ class DataSet:
             f"{name} {len(ids):,} persons, {sum(split.counts[i] for i in ids):,} frames" for name, ids in groups if ids
         ]
         unused = [(split.empty, "without images or labels"), (split.unlisted, "in no split")]
-        left = [f"{len(ids)} {why} ({', '.join(map(plain, ids[:3]))}{' …' * (len(ids) > 3)})" for ids, why in unused if ids]
+        left = [
+            f"{len(ids)} {why} ({', '.join(map(plain, ids[:3]))}{' …' * (len(ids) > 3)})" for ids, why in unused if ids
+        ]
         return f"{self.name}: " + "; ".join([*counted, f"split from {split.source}", *left])
 
     def train(self, size: int, phase: Phase, processes: int) -> Source:
@@ -83,9 +85,7 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
     return [
         RenderedPersons(params)
         if name == RENDERED
-        else DataSet(
-            params, name, read_split(name, params.split_of(i), val_share=params.val_share, seed=params.seed)
-        )
+        else DataSet(params, name, read_split(name, params.split_of(i), val_share=params.val_share, seed=params.seed))
         for i, name in enumerate(params.sources)
     ]
 

@@ -52,7 +52,9 @@ def read_split(path: str | Path, how: str, *, val_share: float, seed: int) -> Sp
     )
     for name, purpose in (("train", "train on"), ("val", "hold out")):
         if not getattr(split, name):
-            raise UserError(f"{path}: the split from {source} leaves nobody to {purpose} ({name}); try another split", about="split")
+            raise UserError(
+                f"{path}: the split from {source} leaves nobody to {purpose} ({name}); try another split", about="split"
+            )
     return split
 
 
@@ -66,7 +68,8 @@ def _groups(path, how: str, counts, all_counts, val_share: float, seed: int) -> 
         if how == "file":
             raise UserError(
                 f"{path} states no split: neither a 'split' attribute of its persons nor a list train, val or test; "
-                "take a share of the persons, or a JSON file", about="split",
+                "take a share of the persons, or a JSON file",
+                about="split",
             )
     ids = sorted(counts)
     if len(ids) < 2:
