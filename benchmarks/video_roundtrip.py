@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.rendered_video import RenderedVideo, rendered_video
 from vaegaze.data.photo import load_photo, paste
-from vaegaze.evaluation.metrics import angular_error_deg
+from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.geometry.alignment import align
 from vaegaze.geometry.camera import rolled
 from vaegaze.geometry.transforms import draw, roll_of

@@ -17,7 +17,8 @@ from vaegaze.evaluation.metrics import draw, measure
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.renderer.data_set import write_hdf5
-from vaegaze.training.frames import REFERENCE_POOL, choose_references, prepare_frames, references_of
+from vaegaze.training.references import REFERENCE_POOL, choose_references, references_of
+from vaegaze.training.tensors import prepare_frames
 
 PERSON = "person_002"
 

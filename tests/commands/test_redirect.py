@@ -21,7 +21,8 @@ from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.redirecting.drawing import draw_gazes
 from vaegaze.redirecting.sweeps import MAX_LISTED, sweep_gazes
 from vaegaze.renderer.data_set import write_hdf5
-from vaegaze.training.frames import choose_references, prepare_frames, references_of
+from vaegaze.training.references import choose_references, references_of
+from vaegaze.training.tensors import prepare_frames
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
 PERSON = "person_002"

@@ -9,10 +9,10 @@ import torch
 from conftest import SIZE_PX
 
 from vaegaze.data import hdf5
-from vaegaze.evaluation.metrics import redirect
+from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import LIMIT_RAD, REACH_RAD, RenderedPerson, other_gazes
-from vaegaze.training.frames import choose_references, prepare_frames
+from vaegaze.training.references import choose_references
 
 
 def rendered_by(data):
@@ -75,13 +75,13 @@ def test_redirections_keep_what_the_model_sees(person, tiny_model):
         valid=np.ascontiguousarray(person.samples.valid[:, ::2, ::2]),
     )
     assert samples.images.shape[1] == SIZE_PX
-    frames = prepare_frames(tiny_model, samples, choose_references(samples), torch.device("cpu"))
-    told = redirect(frames, samples, rendered_by(person).redirected(samples))
-    assert len(told.frames) == len(told.originals) == 24
+    eval_set = EvalSet.prepare(tiny_model, samples, choose_references(samples), rendered_by(person))
+    told = eval_set.redirections
+    assert len(told) == len(told.frames) == 24
     for name in ("masked_latents", "reference_latents", "eye_masks", "head", "valid"):
-        assert torch.equal(getattr(told.frames, name)[::8], getattr(frames, name)), name
-    assert not torch.equal(told.frames.gaze[::8], frames.gaze)
-    np.testing.assert_array_equal(told.originals.images[5], samples.images[0])
+        assert torch.equal(getattr(told.frames, name)[::8], getattr(eval_set.frames, name)), name
+    assert not torch.equal(told.frames.gaze[::8], eval_set.frames.gaze)
+    np.testing.assert_array_equal(told.samples.images[5], samples.images[0])
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from conftest import SIZE_PX, make_tiny_model
 from vaegaze.config.finetune import LossParams, OneshotParams
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import to_unit_range
-from vaegaze.training.frames import PREPARED, choose_references, prepare_frames, prepare_training_frames
 from vaegaze.training.loop import TrainingDiverged, batch_rows, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
 from vaegaze.training.strategies import freeze_all_but
+from vaegaze.training.tensors import PREPARED, prepare_frames, prepare_training_frames
 
 CPU = torch.device("cpu")
 

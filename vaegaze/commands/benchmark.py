@@ -28,21 +28,22 @@ from vaegaze.config.tree import option
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import Drawing, Estimator, all_finite, draw, evaluate, redirect
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.gaze import Estimator
+from vaegaze.evaluation.metrics import Drawing, all_finite, draw, evaluate, eye_l1
 from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.cpu.mixed_precision import frozen_weights_in
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.benchmark import AUTOENCODER, BASE, FEW, Cell, write_report
-from vaegaze.training.frames import Frames, choose_references, precompute, prepare_frames, prepare_training_frames
-from vaegaze.training.loop import TrainingDiverged, make_optimizer, training_steps
-from vaegaze.training.losses import Loss, mean_over
-from vaegaze.training.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training import Step, TrainingDiverged, finetune
+from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
+from vaegaze.training.strategies import STRATEGIES
 
 PAGE = "./docs/benchmark.md"  # of the default grid
 HELD_OUT = 16
@@ -226,10 +227,10 @@ class BenchmarkPerson:
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
         data = hdf5.read_person(file, name, rows.tolist(), self.size_px)
         self.held_out, self.pool = data.samples.take(slice(HELD_OUT)), data.samples.take(slice(HELD_OUT, None))
-        rendered = matching_renderer(data)
+        rendered, _ = matching_renderer(data)
         if rendered is None:
             raise UserError(f"{file} was not rendered by this version of the renderer; give --overwrite")
-        self.true, self.number = rendered.redirected(self.held_out), number
+        self.true, self.number = rendered.redirected(self.held_out), number  # rendered once for all cells
 
     def train(self, k: int, seed: int) -> Samples:
         rng = np.random.default_rng([self.params.seed, _TRAIN_STREAM, self.number, seed])
@@ -246,42 +247,26 @@ def measure_cell(
     """Fine-tune with these settings, from the base model, and measure."""
     model = load_checkpoint(params.checkpoint_path).model.to(person.device)
     train = person.train(task.k, task.seed)
-    references = choose_references(train)
-    held_out = prepare_frames(model, person.held_out, references, person.device)
-    redirections = redirect(held_out, person.held_out, person.true)
+    held_out = EvalSet.prepare(model, person.held_out, choose_references(train))
+    held_out = replace(held_out, redirections=held_out.redirected(person.true))
 
     started = time.perf_counter()
     if task.strategy not in (BASE, AUTOENCODER):
-        settings = OneshotParams(num_steps=params.num_steps, learning_rate=params.learning_rate, seed=task.seed)
-        freeze_all_but(model, task.strategy)
-        frames = prepare_training_frames(model, train, person.device, mirror=params.mirror)
-        optimizer = make_optimizer(model, settings)
-        loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
-        loss = Loss(loss_params, seed=0, device=person.device)  # of its own: its weights are exchanged, too
-        with frozen_weights_in(params.precision, (model, loss.vgg), params.work_dir):
-            memory_mb = settings.cache_memory_mb
-            frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
-            try:
-                for step in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
-                    stop.check()
-                    step.refuse_bad()
-            except TrainingDiverged as error:
-                raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
+        train_cell(task, model, train, params, stop)
     seconds = time.perf_counter() - started
     drawing = model
     if task.strategy == AUTOENCODER:
         held_out = unmasked(model, held_out)
-        redirections = replace(redirections, frames=unmasked(model, redirections.frames))
         drawing = decoding(model)
-    numbers = evaluate(drawing, held_out, person.held_out, estimator, redirections, stop.check)
+    numbers = evaluate(drawing, held_out, estimator, stop.check)
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
 
     worst_frame = None
     if task in pictured(task.person).values():
-        results = draw(model, held_out)
-        errors = mean_over((results - held_out.target).abs(), held_out.eye_masks * held_out.valid)
-        worst_frame = errors.argmax().item()
+        frames = held_out.frames
+        results = draw(model, frames)
+        worst_frame = eye_l1(results, frames.target, frames.eye_masks * frames.valid).argmax().item()
         for name, pictures in ((task.name, to_pixels(results)), (task.person, person.held_out.images)):
             with atomic_path(Path(params.work_dir) / "pictures" / f"{name}.png") as temporary:
                 Image.fromarray(np.concatenate([*pictures], axis=0)).save(temporary)
@@ -289,15 +274,40 @@ def measure_cell(
     return Cell(**known, seconds=round(seconds, 2), numbers=numbers, worst_frame=worst_frame)
 
 
+def train_cell(task: Task, model: VAEGaze, train: Samples, params: BenchmarkParams, stop: StopSignals) -> None:
+    """Fine-tune `model` in place. The loss is the cell's own: cells run at once, and each exchanges its weights."""
+
+    def on_step(step: Step) -> None:
+        stop.check()
+        step.refuse_bad()
+
+    settings = OneshotParams(
+        num_steps=params.num_steps,
+        learning_rate=params.learning_rate,
+        mirror=params.mirror,
+        finetune_strategy=task.strategy,
+        precision=params.precision,
+        seed=task.seed,
+    )
+    loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
+    loss = Loss(loss_params, seed=0, device=torch.device(params.device))
+    try:
+        finetune(model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
+    except TrainingDiverged as error:
+        raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
+
+
 @torch.no_grad()
-def unmasked(model: VAEGaze, frames: Frames) -> Frames:
-    """The frames with nothing to draw: the latents of the whole pictures stand for those of the masked ones."""
+def unmasked(model: VAEGaze, eval_set: EvalSet) -> EvalSet:
+    """The same frames with nothing to draw: latents of the whole pictures in place of the masked ones."""
+    frames = eval_set.frames
     latents = torch.cat([model.encode(target) for target in frames.target.split(1)])
-    return replace(frames.without_precomputed(), masked_latents=latents)
+    redirections = None if eval_set.redirections is None else unmasked(model, eval_set.redirections)
+    return replace(eval_set, frames=replace(frames, masked_latents=latents), redirections=redirections)
 
 
 def decoding(model: VAEGaze) -> Drawing:
-    """In place of a model: draws nothing into what it is given."""
+    """In place of a model: only decodes what it is given."""
     return lambda masked_latents, *_: model.decode(masked_latents)
 
 

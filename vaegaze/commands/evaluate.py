@@ -2,7 +2,7 @@
 
     vaegaze evaluate --checkpoint C --hdf_path F --person_id P
 
-They are those of `summary.json`: see `vaegaze.evaluation`.
+They are those of a run's `summary.json`: see `vaegaze.evaluation`.
 """
 
 import json
@@ -23,14 +23,16 @@ from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import rows_left
 from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import all_finite, evaluate, redirect
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.metrics import all_finite, evaluate
 from vaegaze.files import write_text
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.tables import estimator_lines, numbers_table, second_line
-from vaegaze.training.frames import choose_references, fine_tuned_on, prepare_frames, references_of
+from vaegaze.training.provenance import fine_tuned_on
+from vaegaze.training.references import choose_references, references_of
 
 RESULT_BEGINS = '{\n  "checkpoint": '  # what --output holds; no other file is replaced
 
@@ -90,7 +92,9 @@ def run(params: EvaluateParams) -> None:
     device = torch.device(find_device(params.device))
     model = checkpoint.model.to(device)
 
-    own = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    for note in notes:
+        print(note)
     rows = choose_rows(params, checkpoint.info.get("trained_indices", ()) if own else ())
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
     data.samples.refuse_empty_masks(params.person_id)
@@ -98,12 +102,11 @@ def run(params: EvaluateParams) -> None:
         references = own_references(checkpoint, data.samples)
     else:
         references = references_of(params.hdf_path, params.person_id, model.image_size)
-    frames = prepare_frames(model, data.samples, references, device)
-    redirections, rendered = None, matching_renderer(data)
-    if rendered is not None:
-        redirections = redirect(frames, data.samples, rendered.redirected(data.samples))
-    reader = estimator.model.to(device) if estimator else None
-    numbers = evaluate(model, frames, data.samples, reader, redirections)
+    rendered, notes = matching_renderer(data)
+    for note in notes:
+        print(note)
+    eval_set = EvalSet.prepare(model, data.samples, references, rendered)
+    numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None)
 
     if not all_finite(numbers):
         raise UserError(f"the pictures that {params.checkpoint} draws are infinite or NaN; give another --checkpoint")

@@ -33,7 +33,8 @@ from vaegaze.models.device import find_device
 from vaegaze.redirecting.drawing import draw_gazes
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
 from vaegaze.redirecting.video import redirect_video
-from vaegaze.training.frames import fine_tuned_on, references_of
+from vaegaze.training.provenance import fine_tuned_on
+from vaegaze.training.references import references_of
 
 FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, at least and at most: of a frame, of a picture in the grid
 
@@ -107,7 +108,12 @@ def load_subject(params: RedirectParams, size_px: int) -> Photo:
 
 def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo | None = None) -> Reference | None:
     """The frame that the model was fine-tuned with; of another person's frames in a data set, the most frontal one."""
-    if params.hdf_path is None or fine_tuned_on(checkpoint, params.hdf_path, params.person_id):
+    own, notes = True, []
+    if params.hdf_path is not None:
+        own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    for note in notes:
+        print(note)
+    if own:
         info = checkpoint.info
         if checkpoint.reference is None and "fine_tuned_on" not in info and not info.get("drops_reference"):
             print("⚠️ The model never saw a dropped reference frame, and there is none here: expect less of it")

@@ -12,11 +12,11 @@ def main(argv: list[str] | None = None) -> int:
         command = parse_command(argv)
         if command.debug:
             logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-            logging.getLogger("matplotlib").setLevel(logging.INFO)  # it tells of every font
+            logging.getLogger("matplotlib").setLevel(logging.INFO)  # it reports every font
 
-        from vaegaze.runs import oneshot  # with torch, which --help and mistakes need not wait for
+        from vaegaze.commands import train_run  # imports torch, which --help and mistakes need not wait for
 
-        oneshot.run(command)
+        train_run.run(command)
 
     less_memory = (
         "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "

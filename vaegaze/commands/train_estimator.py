@@ -19,7 +19,7 @@ from vaegaze.commands.running import run_command
 from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import option, to_yaml
 from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import angular_error_deg
+from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.files import probe_folder, write_text
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device

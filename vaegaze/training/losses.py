@@ -48,22 +48,22 @@ class Loss:
         }
         self.vgg = load_vgg(params.vgg_weights, seed=seed).to(device) if "vgg" in self.weights else None
 
-    def wanted(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-        """What VGG19 makes of the targets, each (B, …), the same at every step; nothing without that term."""
+    def target_features(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+        """VGG19's features of the targets, each (B, …), the same at every step; empty without that term."""
         with torch.no_grad():
             return () if self.vgg is None else tuple(self.vgg.taps(target * valid))
 
     def terms(
-        self, result: Tensor, target: Tensor, eye_masks: Tensor, valid: Tensor, wanted: tuple[Tensor, ...] = ()
+        self, result: Tensor, target: Tensor, eye_masks: Tensor, valid: Tensor, target_features: tuple[Tensor, ...] = ()
     ) -> dict[str, Tensor]:
         """Each term before weighting; eye_masks and valid (B, 1, S, S) in {0, 1}, neither empty for any picture.
 
-        `wanted` is what `wanted()` made of the targets, where that is at hand.
+        `target_features` are those of the method of that name; without them they are computed here.
         """
         compute: dict[str, Callable[[], Tensor]] = {
             "l1": lambda: masked_mean_l1(result, target, valid),
             "mask_l1": lambda: masked_mean_l1(result, target, eye_masks * valid),
-            "vgg": lambda: self.vgg(result * valid, wanted or self.wanted(target, valid)),
+            "vgg": lambda: self.vgg(result * valid, target_features or self.target_features(target, valid)),
         }
         return {name: compute[name]() for name in self.weights}
 
@@ -98,9 +98,9 @@ class VGGLoss(nn.Module):
                     taps.append(x)
         return taps
 
-    def forward(self, result: Tensor, wanted: Sequence[Tensor]) -> Tensor:
-        """`wanted`: the taps of the pictures that the results are to be like."""
-        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), wanted))
+    def forward(self, result: Tensor, target_features: Sequence[Tensor]) -> Tensor:
+        """`target_features`: the taps of the target pictures."""
+        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), target_features))
 
 
 class MeanL1(torch.autograd.Function):
@@ -140,12 +140,12 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
                 nn.init.zeros_(layer.bias)
     else:
         state = _imagenet_state() if weights == "imagenet" else _state_from_file(weights)
-        wanted = features.state_dict()
-        found = {name: state.get(f"features.{name}", state.get(name)) for name in wanted}
-        wrong = [name for name, tensor in wanted.items() if getattr(found[name], "shape", None) != tensor.shape]
+        expected = features.state_dict()
+        found = {name: state.get(f"features.{name}", state.get(name)) for name in expected}
+        wrong = [name for name, tensor in expected.items() if getattr(found[name], "shape", None) != tensor.shape]
         if wrong:
             raise UserError(
-                f"{weights} is no VGG19 state dict: {len(wrong)} of {len(wanted)} tensors are missing or "
+                f"{weights} is no VGG19 state dict: {len(wrong)} of {len(expected)} tensors are missing or "
                 f"of another shape, first features.{wrong[0]}. {VGG_WAYS_OUT}."
             )
         features.load_state_dict(found)
