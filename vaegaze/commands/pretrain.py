@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import distributed
 
+from vaegaze.commands.autoencoder_card import autoencoder_card
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_command
@@ -25,18 +26,26 @@ from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
 from vaegaze.models.device import find_device
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
+from vaegaze.pretraining.averaging import averaged
 from vaegaze.pretraining.batches import Batch
-from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
+from vaegaze.pretraining.loop import (
+    PretrainParams,
+    Progress,
+    held_out_batches,
+    phases,
+    pretraining_steps,
+    redraw_through_vae,
+)
+from vaegaze.pretraining.photographs import photograph_files, read_photographs
 from vaegaze.report.tables import write_loss_curve
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
 FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first
 RESIDUAL_ENDS = (".conv2", ".proj_out", "attentions.0.to_out.0")  # the last layers of residual branches: begin with 0
 PICTURED = 6  # held-out frames
-LAST_PHASE = phases(PretrainParams())[-1].name
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
     agreed = resume and stored_settings(run_dir) == to_yaml(config)  # when the run began
     refuse_output(Path(params.output), "--output", overwrite=overwrite or agreed)
     device = torch.device(find_device(params.device))
+    if params.photographs:
+        read_photographs(params.photographs, params.crop_px)  # what is wrong with them is said before anything begins
     first = join_other_processes(device)
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
@@ -110,9 +121,10 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
             bar.update()
             if len(progress.records) > seen:
                 seen = len(progress.records)
-                report(run_dir, model, params, progress, held_out)
-                if progress.records[-1] is best_record(progress):
-                    save_tensors(run_dir / "best.pth", state_of(model))
+                with averaged(model, progress.average):
+                    report(run_dir, model, params, progress, held_out)
+                    if progress.records[-1] is best_record(params, progress):
+                        save_tensors(run_dir / "best.pth", state_of(model))
                 save_state(run_dir, model, progress)
             elif stopping:
                 save_state(run_dir, model, progress)
@@ -130,8 +142,13 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
             "config": to_yaml(config),
             "records": progress.records,
         }
-        save_checkpoint(params.output, model, info, half=True)
-        write_text(Path(params.output).with_suffix(".md"), model_card(config, path, model, progress))
+        if [phase.redraw for phase in phases(params)] == [redraw_through_vae]:
+            save_autoencoder(params.output, model, info)
+            card = autoencoder_card(config, path, model, progress, info["trained_on"])
+        else:
+            save_checkpoint(params.output, model, info, half=True)
+            card = model_card(config, path, model, progress)
+        write_text(Path(params.output).with_suffix(".md"), card)
         print(f"✅ {params.output}")
     if distributed.is_initialized():
         distributed.barrier()  # one that leaves while the first still writes can bring the whole run down
@@ -157,9 +174,9 @@ def is_any(flag: bool, device: torch.device) -> bool:
     return count.item() > 0
 
 
-def best_record(progress: Progress) -> dict | None:
+def best_record(params: PretrainParams, progress: Progress) -> dict | None:
     """The last phase's record with the best eyes."""
-    records = [record for record in progress.records if record["phase"] == LAST_PHASE]
+    records = [record for record in progress.records if record["phase"] == phases(params)[-1].name]
     return min(records, key=lambda record: record["held_out_eye_l1"], default=None)
 
 
@@ -237,6 +254,10 @@ def load_state(run_dir: Path, config: PretrainConfig, model: VAEGaze) -> Progres
 
 def trained_on(params: PretrainParams, processes: int) -> str:
     drawn = processes * sum(phase.steps * phase.batch_size for phase in phases(params))
+    if params.photographs:
+        crops = 2 * processes * params.vae_steps * params.vae_batch_size
+        files = len(photograph_files(params.photographs))
+        return f"{crops:,} crops of {files} photographs; {drawn:,} draws from {params.persons:,} rendered persons"
     return f"rendered persons only ({drawn:,} draws from {params.persons:,} persons; no photograph)"
 
 
@@ -244,7 +265,7 @@ def model_card(config: PretrainConfig, path: str, model: VAEGaze, progress: Prog
     """The page beside the checkpoint, in Markdown, its numbers measured; `path` is the YAML file."""
     params = config.pretrain_params
     records = {record["phase"]: record for record in progress.records}  # of each phase the last one …
-    records[LAST_PHASE] = best_record(progress)  # … but of the last one what is shipped
+    records[phases(params)[-1].name] = best_record(params, progress)  # … but of the last one what is shipped
     rows = [
         (
             phase.name,

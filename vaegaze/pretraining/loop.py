@@ -1,6 +1,7 @@
 """Pre-training on rendered persons: three phases, one loop.
 
-First the autoencoder, which can begin on the band around the eyes alone, at half the cost; then UNet and gaze MLP on
+First the autoencoder, on crops of photographs and of rendered eyes if there is a folder of photographs; without one it
+can begin on the band around the eyes alone, at half the cost. Then UNet and gaze MLP on
 latents alone, which is cheap; then both through the frozen decoder, on pixels. Every batch is rendered anew and is a
 function of (seed, phase, process, step) alone, so a resumed run sees exactly what an uninterrupted one would have seen.
 Under torchrun every process renders a batch of its own, and the gradients are averaged.
@@ -16,16 +17,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
+from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
 from vaegaze.pretraining.batches import Batch, RenderedBatches, RenderSettings, render_batch
+from vaegaze.pretraining.patch_codec import start_from_principal_components
+from vaegaze.pretraining.photographs import CropBatches, gradient_difference
 from vaegaze.training.losses import masked_mean_l1, mean_over
 
 HELD_OUT_BATCH = 8
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
+FIRST_PICTURES = range(10**9, 10**9 + 64)  # steps whose batches, never trained on, give a patch shortcut its start
 
 
 @dataclass(frozen=True)
@@ -48,19 +53,25 @@ class PretrainParams:
     l1_loss: float = option(1.0, help="weight of L1 over the whole picture", low=0)
     mask_l1_loss: float = option(2.0, help="weight of L1 over the eyes", low=0)
     unet_mask_l1_loss: float = option(4.0, help="the same while the UNet trains", low=0)
+    gradient_loss: float = option(1.0, help="weight of differences between neighbours; with photographs only", low=0)
+    ema: float = option(
+        0, help="share of the averaged weights, which are shipped, kept at a step; 0: off", low=0, high=1
+    )
     kl_loss: float = option(1e-5, help="weight of the latents' divergence from the normal, per latent", low=0)
     min_vae_eye_psnr: float = option(28.0, help="dB in held-out eyes without which the UNet is not begun", low=0)
+    photographs: str | None = option(None, help="folder from which the autoencoder learns texture", metavar="FOLDER")
+    crop_px: int = option(96, help="side of crops of photographs and of rendered eyes", low=32)
     vae_photographic: float = option(0.5, help="share of persons seen sharper, in other colours", low=0, high=1)
     unet_photographic: float = option(0.25, help="the same while the UNet trains", low=0, high=1)
     vae_steps: int = option(2800, help="steps of the autoencoder", low=1)
     vae_band_steps: int = option(2300, help="the first of them see the band around the eyes alone", low=0)
-    vae_batch_size: int = option(2, help="persons in a step, two frames of each", low=1)
+    vae_batch_size: int = option(2, help="persons in a step: two frames, or eyes, of each", low=1)
     vae_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
     gazes_per_person: int = option(2, help="targets that differ in gaze alone, while the UNet trains", low=1)
-    latent_steps: int = option(800, help="steps of the UNet on latents alone", low=1)
+    latent_steps: int = option(800, help="steps of the UNet on latents alone", low=0)
     latent_batch_size: int = option(4, help="persons in a step", low=1)
     latent_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
-    pixel_steps: int = option(1000, help="steps of the UNet through the decoder", low=1)
+    pixel_steps: int = option(1000, help="steps of the UNet through the decoder", low=0)
     pixel_batch_size: int = option(2, help="persons in a step", low=1)
     pixel_learning_rate: float = option(4e-4, help="highest of a cosine schedule", above=0)
 
@@ -69,13 +80,27 @@ class PretrainParams:
 
 
 def autoencoder_loss(model: VAEGaze, batch: Batch, params: PretrainParams, step: int) -> Tensor:
-    images = torch.cat([batch.target, batch.reference])
+    images = pictures_of(batch)
     eye_masks = torch.cat([batch.eye_masks, batch.reference_eye_masks])
-    generator = torch.Generator().manual_seed(step)
-    posterior = model.vae.encode(images).latent_dist
-    result = model.vae.decode(posterior.sample(generator)).sample.float()
-    divergence = posterior.kl().mean() / posterior.mean[0].numel()
+    result, divergence = sample_through_vae(model, images, step)
     return params.kl_loss * divergence + weighted_l1(result, images, eye_masks, params.l1_loss, params.mask_l1_loss)
+
+
+def texture_loss(model: VAEGaze, crops: Tensor, params: PretrainParams, step: int) -> Tensor:
+    result, divergence = sample_through_vae(model, crops, step)
+    l1, gradient = (result - crops).abs().mean(), gradient_difference(result, crops)
+    return params.kl_loss * divergence + params.l1_loss * l1 + params.gradient_loss * gradient
+
+
+def sample_through_vae(model: VAEGaze, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Pictures redrawn from a sample of their latents, and these latents' mean divergence from the normal."""
+    posterior = model.vae.encode(images).latent_dist
+    result = model.vae.decode(posterior.sample(torch.Generator().manual_seed(step))).sample.float()
+    return result, posterior.kl().mean() / posterior.mean[0].numel()
+
+
+def pictures_of(batch: Batch | Tensor) -> Tensor:
+    return batch if isinstance(batch, Tensor) else torch.cat([batch.target, batch.reference])
 
 
 def latent_loss(model: VAEGaze, batch: Batch, params: PretrainParams, step: int) -> Tensor:
@@ -140,15 +165,16 @@ class Phase:
 
 
 def phases(params: PretrainParams) -> list[Phase]:
+    """Those that have any steps."""
     vae = Phase(
         name="autoencoder",
         trained=("vae",),
-        loss=autoencoder_loss,
+        loss=texture_loss if params.photographs else autoencoder_loss,
         redraw=redraw_through_vae,
         gazes=1,
         photographic=params.vae_photographic,
         steps=params.vae_steps,
-        band_steps=params.vae_band_steps,
+        band_steps=0 if params.photographs else params.vae_band_steps,
         batch_size=params.vae_batch_size,
         learning_rate=params.vae_learning_rate,
     )
@@ -172,7 +198,16 @@ def phases(params: PretrainParams) -> list[Phase]:
         batch_size=params.pixel_batch_size,
         learning_rate=params.pixel_learning_rate,
     )
-    return [vae, latents, pixels]
+    return [phase for phase in (vae, latents, pixels) if phase.steps]
+
+
+def batches_of(phase: Phase, params: PretrainParams, entropy: tuple[int, ...], size: int) -> Dataset:
+    """Item `step` is that step's batch: a function of `entropy` and `step`."""
+    if phase.loss is texture_loss:
+        counts = {"photographs": 2 * phase.batch_size, "persons": phase.batch_size}  # as many crops of either kind
+        drawn = (params.seed, params.persons, params.samples_per_person)
+        return CropBatches(params.photographs, entropy, params.crop_px, *counts.values(), *drawn)
+    return RenderedBatches(entropy, size, phase.batch_size, params.rendering(phase.photographic), phase.gazes)
 
 
 @dataclass
@@ -183,6 +218,7 @@ class Progress:
     phase: int = 0
     step: int = 0  # finished steps of that phase
     optimizer: dict | None = None
+    average: dict[str, Tensor] | None = None  # of the trained weights
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)  # since the last record
     records: list[dict] = field(default_factory=list)  # what was measured on held-out frames
@@ -214,13 +250,11 @@ def pretraining_steps(
         optimizer = torch.optim.AdamW(trained, lr=phase.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
         if progress.optimizer is not None:
             optimizer.load_state_dict(progress.optimizer)
-        batches = RenderedBatches(
-            (params.seed, progress.phase, process),
-            model.image_size,
-            phase.batch_size,
-            params.rendering(phase.photographic),
-            phase.gazes,
-        )
+        batches = batches_of(phase, params, (params.seed, progress.phase, process), model.image_size)
+        if progress.step == 0:
+            if phase.trained == ("vae",) and model.vae.patch_decoder is not None:
+                start_from_principal_components(model.vae, map(pictures_of, map(batches.__getitem__, FIRST_PICTURES)))
+            progress.average = first_average(model) if params.ema else None
         to_come = range(progress.step, phase.steps)
 
         started = time.perf_counter()
@@ -243,10 +277,13 @@ def pretraining_steps(
             optimizer.step()
 
             progress.step += 1
+            if progress.average is not None:
+                update_average(progress.average, model, params.ema, progress.step)
             progress.losses.append(loss.item())
             progress.seconds += time.perf_counter() - started
             if progress.step % params.eval_every == 0 or progress.step == phase.steps:
-                psnr, l1 = eye_errors(model, phase.redraw, held_out)
+                with averaged(model, progress.average):
+                    psnr, l1 = eye_errors(model, phase.redraw, held_out)
                 record = {"phase": phase.name, "step": progress.step, "loss": statistics.fmean(progress.losses)}
                 record |= {"held_out_eye_psnr": psnr, "held_out_eye_l1": l1, "seconds": round(progress.seconds, 1)}
                 progress.records.append(record)
@@ -255,9 +292,12 @@ def pretraining_steps(
             yield phase, loss.item()
             started = time.perf_counter()
 
+        if progress.average is not None:
+            take_average(model, progress.average)
         if phase.redraw is redraw_through_vae:
             settle_autoencoder(model, held_out, params)
         progress.phase, progress.step, progress.optimizer = progress.phase + 1, 0, None
+        progress.average = None
 
 
 def ignore_signals(worker: int) -> None:
