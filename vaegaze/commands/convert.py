@@ -26,7 +26,7 @@ from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers.files import DROPS_REFERENCE, OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
 from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
-from vaegaze.models.diffusers.parts import PARTS, UNTOLD, WORDS, config_of, keywords_of
+from vaegaze.models.diffusers.parts import OWN_OPTION, PARTS, UNTOLD, WORDS, config_of, keywords_of
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
@@ -114,6 +114,8 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         for note in checkpoint.notes:
             print(note)
         model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
+    if folder is not None and model.config["vae"].get(OWN_OPTION):
+        raise UserError(f"the VAE has a {OWN_OPTION}, which diffusers' AutoencoderKL lacks; leave out --to_diffusers")
     if params.output is not None:
         save_checkpoint(params.output, model, info, reference)
         total = sum(parameter.numel() for parameter in model.parameters())

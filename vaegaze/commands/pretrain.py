@@ -4,12 +4,14 @@ On several GPUs: `torchrun --nproc_per_node 4 -m vaegaze pretrain --config FILE`
 """
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 
 import torch
 
+from vaegaze.commands.autoencoder_card import autoencoder_card
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_command
@@ -19,15 +21,18 @@ from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import write_text
 from vaegaze.models import VAEGaze
-from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.distributed import Processes
+from vaegaze.pretraining.latent_cache import open_latent_cache
 from vaegaze.pretraining.loop import Progress, pretraining_steps
-from vaegaze.pretraining.losses import eye_errors, redraw_through_vae
+from vaegaze.pretraining.losses import Encode, encode_batch, eye_errors, redraw_through_vae
 from vaegaze.pretraining.model_card import Sources, model_card, skipped_line, trained_on
-from vaegaze.pretraining.phases import AUTOENCODER
+from vaegaze.pretraining.phases import AUTOENCODER, phases
+from vaegaze.pretraining.photographs import read_photographs
+from vaegaze.pretraining.plan import plan
 from vaegaze.pretraining.sources import HeldOut, held_out_frames, open_sources
 from vaegaze.runs.pretraining import PretrainFolder
 
@@ -52,7 +57,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
     params, folder = config.pretrain_params, PretrainFolder(config.pretrain_params.save_dir)
     if dry_run:
         print(f"Settings: {path}, with the flags over it")
-        print(plan(config, open_sources(params)))
+        print(plan(config, open_sources(params), processes=int(os.environ.get("WORLD_SIZE", 1))))
         return
     agreed = resume and folder.stored_settings() == to_yaml(config)  # when the run began
     refuse_output(Path(params.output), "--output", overwrite=overwrite or agreed)
@@ -77,6 +82,8 @@ def train(
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     sources = open_sources(params)
+    if params.photographs:
+        read_photographs(params.photographs, params.crop_px)  # what is wrong with them is said before anything begins
     base = build_base_model(config.model_params)
     model, progress = base.model, Progress(processes.count)
     if resume:
@@ -102,7 +109,13 @@ def train(
     if config.model_params.checkpoint_of("vae") is not None and not progress.records:
         measure_given_vae(model, config, held_out, progress, say=first)
 
-    follow(config, folder, model, sources, held_out, progress, processes)
+    encode = encode_batch
+    if params.latent_cache is not None:
+        cache = open_latent_cache(params.latent_cache, model, sources)
+        encode = cache.encode
+        if first:
+            print(f"Latent cache: {cache.path}, {cache.bytes / 2**30:.2f} GB when full")
+    follow(config, folder, model, sources, held_out, progress, processes, encode)
     if first:
         finish(config, path, folder, model, sources, progress, base.table() if base.origins else "")
 
@@ -122,8 +135,8 @@ def measure_given_vae(
         )
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
-            f"the autoencoder that is given redraws held-out eyes with {psnr:.2f} dB, but {params.min_vae_eye_psnr} are "
-            "asked for; give a better one, or lower pretrain_params.min_vae_eye_psnr"
+            f"the autoencoder that is given redraws held-out eyes with {psnr:.2f} dB, but {params.min_vae_eye_psnr} "
+            "are asked for; give a better one, or lower pretrain_params.min_vae_eye_psnr"
         )
 
 
@@ -135,11 +148,12 @@ def follow(
     held_out: list[HeldOut],
     progress: Progress,
     processes: Processes,
+    encode: Encode,
 ) -> None:
     """Train to the end, and show and save what comes of it."""
     params, first = config.pretrain_params, processes.is_first
     stop, bar, phase_shown, skipped = StopSignals(), None, None, len(progress.skipped)
-    for step in pretraining_steps(model, config, sources, held_out, progress, processes):
+    for step in pretraining_steps(model, config, sources, held_out, progress, processes, encode=encode):
         phase = step.phase
         stopping = processes.is_any(stop.received is not None)
         if stopping:
@@ -183,9 +197,13 @@ def finish(
         "config": to_yaml(config),
         "records": progress.records,
     }
-    save_checkpoint(params.output, model, info, half=True)
     where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
-    card = model_card(config, path, model, progress, sources, computed_on=where, base_table=base_table)
+    if [phase.name for phase in phases(config)] == [AUTOENCODER]:
+        save_autoencoder(params.output, model, info)
+        card = autoencoder_card(config, path, model, progress, info["trained_on"])
+    else:
+        save_checkpoint(params.output, model, info, half=True)
+        card = model_card(config, path, model, progress, sources, computed_on=where, base_table=base_table)
     write_text(Path(params.output).with_suffix(".md"), card)
     if progress.skipped:
         print(skipped_line(progress))

@@ -45,8 +45,8 @@ class PretrainParams:
     split: tuple[str, ...] = option(
         ("auto",),
         legal="auto | file | share | PATH",
-        help="who is held out: as the file says, val_share of the persons, or as a JSON file lists them; auto takes the "
-        "file's split if it has one, else the share; one for all sources or one for each",
+        help="who is held out: as the file says, val_share of the persons, or as a JSON file lists them; auto: as the "
+        "file says if it does, else the share; one for all sources or one for each",
         metavar="SPLIT",
     )
     val_share: float = option(0.05, help="of the persons held out by split share", above=0, high=0.9)
@@ -63,11 +63,8 @@ class PretrainParams:
         False, help="recompute activations in the backward pass: less memory, more time"
     )
     gradient_accumulation: int = option(1, help="batches that one step sums the gradients of", low=1)
-    ema_decay: float = option(
-        0.0,
-        help="average the weights over steps; the average is evaluated and shipped; 0 does not",
-        low=0,
-        high=0.99999,
+    ema: float = option(
+        0.0, help="average the weights, keeping this share a step; the average is shipped; 0: off", low=0, high=0.99999
     )
     latent_cache: str | None = option(
         None, help="file for frozen latents, computed once per frame; needs augmentation off", metavar="PATH"
@@ -94,15 +91,22 @@ class PretrainParams:
     vgg_weights: str = option(
         "imagenet", legal="imagenet | random | PATH", help="VGG19's weights; imagenet needs a network once", metavar="W"
     )
+    gradient_loss: float = option(1.0, help="weight of differences between neighbours; with photographs only", low=0)
     kl_loss: float = option(1e-5, help="weight of the latents' divergence from the normal, per latent", low=0)
     min_vae_eye_psnr: float = option(28.0, help="dB in held-out eyes without which the UNet is not begun", low=0)
+    photographs: str | None = option(
+        None,
+        help="folder of photographs: the autoencoder trains on crops of them and of rendered eyes",
+        metavar="FOLDER",
+    )
+    crop_px: int = option(96, help="side of those crops", low=32)
     vae_photographic: float = option(
         0.5, help="share of rendered persons seen sharper, in other colours", low=0, high=1
     )
     unet_photographic: float = option(0.25, help="the same while the UNet trains", low=0, high=1)
     vae_steps: int = option(2800, help="steps of the autoencoder", low=1)
     vae_band_steps: int = option(2300, help="the first of them see the band around the eyes alone", low=0)
-    vae_batch_size: int = option(2, help="persons in a step, two frames of each", low=1)
+    vae_batch_size: int = option(2, help="persons in a step: two frames, or both eyes, of each", low=1)
     vae_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
     gazes_per_person: int = option(2, help="targets of a person while the UNet trains", low=1)
     latent_steps: int = option(800, help="steps of the UNet on latents alone; 0 leaves the phase out", low=0)
@@ -161,6 +165,11 @@ class PretrainConfig:
                 yield keys, f"has no use with the source {RENDERED}, which never draws a picture twice"
             elif not params.augmentation.is_off:
                 yield keys, "needs every setting of augmentation at 0: a cached frame cannot change"
+            if self.model_params.checkpoint_of("vae") is None:
+                yield (
+                    (keys[0], "model_params.vae"),
+                    "needs an autoencoder that is frozen: set model_params.vae.checkpoint",
+                )
         for part in ("vae", "unet", "gaze_mlp"):
             path = self.model_params.checkpoint_of(part)
             if path is not None and not (isinstance(path, str) and path.strip()):

@@ -50,6 +50,19 @@ class BaseModel:
 
 def build_base_model(params: ModelParams) -> BaseModel:
     """Seed torch before. UserError for weights that do not fit, and for keys that a part does not know."""
+    config, taken, origins = _parts(params)
+    model = _model(config, taken)
+    _load(model, taken)
+    return BaseModel(model, tuple(_with_new_ones_counted(model, origins)))
+
+
+def base_config(params: ModelParams) -> dict[str, Any]:
+    """The keyword arguments of the model, those of published parts included."""
+    return _parts(params)[0]
+
+
+def _parts(params: ModelParams) -> tuple[dict[str, Any], dict[str, Mapping[str, Tensor]], list[Origin]]:
+    """The model's config, the published tensors by part, and where everything comes from."""
     own = {part: {k: v for k, v in getattr(params, part).items() if k != "checkpoint"} for part in PARTS}
     taken: dict[str, Mapping[str, Tensor]] = {}
     origins: list[Origin] = []
@@ -73,11 +86,12 @@ def build_base_model(params: ModelParams) -> BaseModel:
         origins.append(_origin("gaze_mlp", "taken", taken["gaze_mlp"], ""))
 
     config = {
-        "image_size": params.image_size, "residual": params.residual, "fill_eyes": params.fill_eyes, **own,
-    }  # fmt: skip
-    model = _model(config, taken)
-    _load(model, taken)
-    return BaseModel(model, tuple(_with_new_ones_counted(model, origins)))
+        "image_size": params.image_size,
+        "residual": params.residual,
+        "fill_eyes": params.fill_eyes,
+        **own,
+    }
+    return config, taken, origins
 
 
 def _model(config: dict[str, Any], taken: Mapping[str, Mapping]) -> VAEGaze:

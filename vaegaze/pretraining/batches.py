@@ -80,6 +80,37 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Crops:
+    """Pictures for the autoencoder alone."""
+
+    pictures: Tensor  # (N, 3, S, S) in [−1, 1]
+    noise_seeds: tuple[int, ...]  # (N,)
+    skipped: tuple[Skipped, ...] = ()
+
+    def pin_memory(self) -> "Crops":
+        return replace(self, pictures=self.pictures.pin_memory())
+
+    def to(self, device: torch.device) -> "Crops":
+        return replace(self, pictures=self.pictures.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class NumberedCrops(Dataset):
+    """Item `step` is that step's crops of one process, with the seeds of the autoencoder's noise."""
+
+    crops: Dataset
+    entropy: tuple[int, ...]
+
+    def __getitem__(self, step: int) -> Crops:
+        pictures = self.crops[step]
+        seeds = np.random.default_rng([*self.entropy, step, 1]).integers(2**62, size=len(pictures))
+        return Crops(pictures, tuple(seeds.tolist()))
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
 class StoredBatch:
     """A batch as the workers hand it over: a quarter of the bytes."""
 
@@ -146,11 +177,11 @@ def stacked(examples: Sequence[Example], keep_reference: Sequence[bool], noise_s
 class Batches(Dataset):
     """Item `step` is that step's batch of one process.
 
-    With W processes and B persons in each one's batch, a step has W · B lanes. Lane l of step t is strand t mod STRANDS;
-    each strand of each lane stays with a person (a visit) for `turns` of its steps. So persons are read one after the
-    other, a person comes back only after STRANDS steps, no two processes read the same, and neither do two workers
-    whose number divides STRANDS. What a lane shows depends on seed, phase, t and l alone: two processes see together
-    what one with twice the persons would see.
+    With W processes and B persons in each one's batch, a step has W · B lanes. Lane l of step t belongs to strand
+    t mod STRANDS; each strand of each lane stays with a person (a visit) for `turns` of its steps. So persons are read
+    one after the other, a person comes back only after STRANDS steps, no two processes read the same, and neither do
+    two workers whose number divides STRANDS. What a lane shows depends on seed, phase, t and l alone: two processes
+    together see what one with twice the persons would see.
     """
 
     sources: tuple[Source, ...]

@@ -20,15 +20,17 @@ from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
-from vaegaze.pretraining.average import WeightAverage, weights_in_place
-from vaegaze.pretraining.batches import Skipped, StoredBatch
+from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
+from vaegaze.pretraining.batches import Crops, Skipped, StoredBatch
 from vaegaze.pretraining.distributed import Processes
-from vaegaze.pretraining.losses import Encode, Objective, encode_batch, eye_errors, redraw_through_vae
+from vaegaze.pretraining.losses import Encode, Objective, encode_batch, eye_errors, pictures_of, redraw_through_vae
+from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.phases import AUTOENCODER, Phase, phases
 from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, phase_batches
 from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.training.losses import load_vgg
 
+FIRST_PICTURES = range(10**9, 10**9 + 64)  # steps whose batches, never trained on, give a patch shortcut its start
 ADAM_BETAS, WEIGHT_DECAY = (0.9, 0.99), 1e-4
 
 
@@ -40,7 +42,7 @@ class Progress:
     phase: int = 0
     step: int = 0  # finished steps of that phase
     optimizer: dict | None = None
-    average: dict | None = None  # of the weights, see WeightAverage
+    average: dict[str, Tensor] | None = None  # of the weights that train
     seconds: float = 0.0
     waited: float = 0.0  # seconds without a batch, since the last record
     busy: float = 0.0  # seconds, since the last record
@@ -51,7 +53,7 @@ class Progress:
 
     def shipped_weights(self, model: VAEGaze) -> AbstractContextManager[None]:
         """Within it the model has the weights that are evaluated and shipped: their average, if one is kept."""
-        return weights_in_place(model, self.average["averages"] if self.average else {})
+        return averaged(model, self.average)
 
     def note_skipped(self, skipped: Sequence[Skipped]) -> None:
         for each in skipped:
@@ -127,16 +129,21 @@ def _phase_steps(
     optimizer = torch.optim.AdamW(
         trained, lr=phase.learning_rate, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
-    average = WeightAverage(model, params.ema_decay) if params.ema_decay else None
-    if progress.optimizer is not None:
+    batches = phase_batches(sources, params, model.image_size, phase, process=processes.rank, processes=processes.count)
+    if progress.step == 0:
+        if phase.name == AUTOENCODER and model.vae.patch_decoder is not None:
+            first = (batches[i].to(device) for i in FIRST_PICTURES)
+            start_from_principal_components(model.vae, map(pictures_of, first))
+            batches.close()
+        progress.average = first_average(model) if params.ema else None
+    else:
         optimizer.load_state_dict(progress.optimizer)
-        if average is not None:
-            average.load_state_dict(progress.average)
+        if progress.average is not None:
+            progress.average = {name: mean.to(device) for name, mean in progress.average.items()}
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
     objective = processes.together(torch.compile(objective) if params.compile else objective)
 
-    batches = phase_batches(sources, params, model.image_size, phase, process=processes.rank, processes=processes.count)
     first_batch = progress.step * phase.accumulation
     loader = iter(
         DataLoader(
@@ -164,7 +171,7 @@ def _phase_steps(
         loss = torch.zeros((), device=device)
         for part in range(phase.accumulation):
             with waiting.for_data():
-                stored: StoredBatch | UserError = next(loader)
+                stored: StoredBatch | Crops | UserError = next(loader)
             if isinstance(stored, UserError):
                 raise stored
             progress.note_skipped(stored.skipped)
@@ -184,14 +191,13 @@ def _phase_steps(
         last_good = last_good + (finite & (last_good == step))
         optimizer.found_inf = (last_good <= step).float()  # as torch.amp.GradScaler tells it
         optimizer.step()
-        if average is not None:
-            average.update()
 
         progress.step += 1
+        if progress.average is not None:
+            update_average(progress.average, model, params.ema, progress.step)
         progress.loss_sum = progress.loss_sum + loss
         progress.loss_steps += 1
         progress.optimizer = optimizer.state_dict()  # references, no copies
-        progress.average = None if average is None else average.state_dict()
         measured = progress.step % params.eval_every == 0 or progress.step == phase.steps
         now = time.perf_counter()
         progress.seconds, progress.busy, started = progress.seconds + now - started, progress.busy + now - started, now
@@ -204,11 +210,8 @@ def _phase_steps(
         yield done
         started = time.perf_counter()
 
-    if average is not None:  # what follows builds on the average
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in average.averages:
-                    parameter.copy_(average.averages[name])
+    if progress.average is not None:
+        take_average(model, progress.average)  # what follows builds on it
     batches.close()
 
 

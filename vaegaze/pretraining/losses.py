@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegaze.models import VAEGaze
-from vaegaze.pretraining.batches import Batch
+from vaegaze.pretraining.batches import Batch, Crops
+from vaegaze.pretraining.photographs import gradient_difference
 from vaegaze.training.losses import VGGLoss, mean_over
 
 Encode = Callable[[VAEGaze, Batch], tuple[Tensor, Tensor, Tensor]]
@@ -22,6 +23,7 @@ class LossWeights:
     mask_l1: float
     vgg: float = 0.0
     kl: float = 0.0
+    gradient: float = 0.0
 
 
 class Objective(nn.Module):
@@ -50,25 +52,40 @@ class Objective(nn.Module):
 
 def autoencoder_loss(objective: Objective, batch: Batch) -> Tensor:
     """Targets and references, redrawn from noisy latents."""
-    model = objective.model
-    images = torch.cat([batch.target, batch.reference])
+    images = pictures_of(batch)
     eye_masks = torch.cat([batch.eye_masks, batch.reference_eye_masks])
     valid = torch.cat([batch.valid, batch.reference_valid])
-    posterior = model.vae.encode(images).latent_dist
-    noise = torch.cat([_noise(posterior.mean, batch.noise_seeds, stream) for stream in (0, 1)])
-    latents = posterior.mean + noise * torch.exp(0.5 * posterior.logvar)
-    result = model.vae.decode(latents).sample.float()
-    divergence = posterior.kl().mean() / posterior.mean[0].numel()
+    seeds = (*batch.noise_seeds, *(seed + 1 for seed in batch.noise_seeds))
+    result, divergence = sample_through_vae(objective.model, images, seeds)
     return objective.weights.kl * divergence + objective.compare(result, images, eye_masks, valid)
 
 
-def _noise(latents: Tensor, seeds: Sequence[int], stream: int) -> Tensor:
-    """Of each person's own seed, so that it does not depend on who else is in the batch."""
+def texture_loss(objective: Objective, crops: Crops) -> Tensor:
+    """Crops, redrawn from noisy latents: their pixels, and what makes them sharp."""
+    weights = objective.weights
+    result, divergence = sample_through_vae(objective.model, crops.pictures, crops.noise_seeds)
+    l1, gradient = (result - crops.pictures).abs().mean(), gradient_difference(result, crops.pictures)
+    return weights.kl * divergence + weights.l1 * l1 + weights.gradient * gradient
+
+
+def pictures_of(batch: Batch | Crops) -> Tensor:
+    return batch.pictures if isinstance(batch, Crops) else torch.cat([batch.target, batch.reference])
+
+
+def sample_through_vae(model: VAEGaze, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Pictures redrawn from a sample of their latents, and these latents' mean divergence from the normal."""
+    posterior = model.vae.encode(images).latent_dist
+    latents = posterior.mean + _noise(posterior.mean, seeds) * torch.exp(0.5 * posterior.logvar)
+    return model.vae.decode(latents).sample.float(), posterior.kl().mean() / posterior.mean[0].numel()
+
+
+def _noise(latents: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Of each picture's own seed, so that it does not depend on what else is in the batch."""
     generator = torch.Generator(latents.device)
     shape, kind = latents.shape[1:], {"device": latents.device, "dtype": latents.dtype, "generator": generator}
     noise = []
     for seed in seeds:
-        generator.manual_seed(seed + stream)
+        generator.manual_seed(seed)
         noise.append(torch.randn(shape, **kind))
     return torch.stack(noise)
 

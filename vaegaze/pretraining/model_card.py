@@ -9,6 +9,7 @@ from vaegaze.config.tree import to_yaml
 from vaegaze.models import VAEGaze
 from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.phases import phases
+from vaegaze.pretraining.photographs import photograph_files
 from vaegaze.pretraining.sources import DataSet, RenderedPersons
 
 Sources = Sequence[RenderedPersons | DataSet]
@@ -30,6 +31,11 @@ def trained_on(config: PretrainConfig, sources: Sources, processes: int) -> str:
         else f"{params.persons:,} rendered persons"
         for source in sources
     ]
+    if params.photographs:
+        crops = 2 * processes * params.vae_steps * params.vae_batch_size
+        return f"{crops:,} crops of {len(photograph_files(params.photographs))} photographs; {drawn:,} draws from " + (
+            " and ".join(parts)
+        )
     only = "rendered persons only " if not any(isinstance(source, DataSet) for source in sources) else ""
     photographs = "; no photograph" if only else ""
     return f"{only}({drawn:,} draws from {' and '.join(parts)}{photographs})".replace(" (", " (", 1).strip()
@@ -153,4 +159,5 @@ def _gaze_section(gaze: Mapping[str, float] | None) -> str:
     if not gaze:
         return ""
     rows = "\n".join(f"| {name} | {error:.2f}° |" for name, error in gaze.items())
-    return f"\nGaze that an estimator reads off the eyes drawn for val persons, mean angular error:\n\n| against | |\n|---|---|\n{rows}\n"
+    title = "Gaze that an estimator reads off the eyes drawn for val persons, mean angular error"
+    return f"\n{title}:\n\n| against | |\n|---|---|\n{rows}\n"

@@ -16,6 +16,7 @@ from vaegaze.pretraining.losses import (
     redraw_eyes,
     redraw_through_vae,
     redrawing_loss,
+    texture_loss,
 )
 
 AUTOENCODER = "autoencoder"
@@ -49,18 +50,19 @@ def phases(config: PretrainConfig) -> list[Phase]:
         name=AUTOENCODER,
         number=0,
         trained=("vae",),
-        loss=autoencoder_loss,
+        loss=texture_loss if params.photographs else autoencoder_loss,
         weights=LossWeights(
             l1=either(params.vae_l1_loss, params.l1_loss),
             mask_l1=params.mask_l1_loss,
             vgg=params.vae_vgg_loss,
             kl=params.kl_loss,
+            gradient=params.gradient_loss,
         ),
         redraw=redraw_through_vae,
         gazes=1,
         photographic=params.vae_photographic,
         steps=params.vae_steps,
-        band_steps=params.vae_band_steps,
+        band_steps=0 if params.photographs else params.vae_band_steps,
         batch_size=params.vae_batch_size,
         accumulation=params.gradient_accumulation,
         learning_rate=params.vae_learning_rate,
@@ -98,4 +100,5 @@ def phases(config: PretrainConfig) -> list[Phase]:
         learning_rate=params.pixel_learning_rate,
     )
     given = config.model_params.checkpoint_of("vae") is not None
+    # Without steps a phase is left out; an autoencoder whose weights are given is frozen.
     return [phase for phase in (vae, latents, pixels) if phase.steps and not (given and phase is vae)]

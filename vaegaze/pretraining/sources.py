@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from vaegaze.config.pretrain import HELD_OUT_BATCH, RENDERED, PretrainParams
 from vaegaze.errors import plain
-from vaegaze.pretraining.batches import STRANDS, Batch, Batches, Skipped, Source
+from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
 from vaegaze.pretraining.data_sets import DataSetSource
+from vaegaze.pretraining.losses import texture_loss
 from vaegaze.pretraining.phases import Phase
+from vaegaze.pretraining.photographs import CropBatches
 from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
@@ -26,7 +29,7 @@ class RenderedPersons:
     def describe(self) -> str:
         return f"{self.name}: {self.params.persons:,} persons to draw from, those held out drawn by another seed"
 
-    def train(self, size: int, phase: Phase, processes: int) -> Source:
+    def train(self, size: int, phase: Phase, first_frame: int) -> Source:
         return replace(self._source(size), photographic=phase.photographic)
 
     def held_out(self, size: int) -> Source:
@@ -57,11 +60,16 @@ class DataSet:
         ]
         return f"{self.name}: " + "; ".join([*counted, f"split from {split.source}", *left])
 
-    def train(self, size: int, phase: Phase, processes: int) -> Source:
-        first_frames, total = {}, 0
+    @property
+    def train_frames(self) -> int:
+        return sum(self.split.counts[person] for person in self.split.train)
+
+    def train(self, size: int, phase: Phase, first_frame: int) -> Source:
+        """Its frames are numbered from `first_frame` on."""
+        first_frames = {}
         for person in self.split.train:
-            first_frames[person] = total
-            total += self.split.counts[person]
+            first_frames[person] = first_frame
+            first_frame += self.split.counts[person]
         return self._source(
             size,
             self.split.train,
@@ -126,10 +134,16 @@ def phase_batches(
     *,
     process: int = 0,
     processes: int = 1,
-) -> Batches:
+) -> Batches | NumberedCrops:
     """One process's batches of a phase: item by item, `accumulation` of them a step."""
+    if phase.loss is texture_loss:
+        entropy = (params.seed, phase.number, process)
+        counts = 2 * phase.batch_size, phase.batch_size  # as many crops of photographs as of rendered eyes
+        drawn = (params.seed, params.persons, params.samples_per_person)
+        return NumberedCrops(CropBatches(params.photographs, entropy, params.crop_px, *counts, *drawn), entropy)
+    firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
     return Batches(
-        tuple(source.train(size, phase, processes) for source in sources),
+        tuple(source.train(size, phase, first) for source, first in zip(sources, firsts)),
         params.weights_of_sources,
         (params.seed, phase.number),
         phase.batch_size,

@@ -27,7 +27,7 @@ MARKS = {
     "gaze_mlp": "head_mlp.net.0.weight",
 }
 TOPS = {  # what the names of a part's tensors begin with
-    "vae": ("encoder", "decoder", "quant_conv", "post_quant_conv"),
+    "vae": ("encoder", "decoder", "quant_conv", "post_quant_conv", "patch_encoder", "patch_decoder"),
     "unet": ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out"),
     "gaze_mlp": ("head_mlp", "gaze_mlp"),
 }
@@ -37,6 +37,7 @@ UNTOLD = {  # by the shapes of a part's tensors
     "gaze_mlp": (),
 }
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ArithmeticError)
+OWN_OPTION = "patch_shortcut"  # of the VAE: diffusers has none; where it is off, no config names it
 MAX_DEPTH = 6  # of dictionaries in dictionaries
 MAX_COPIES = 8  # of a part
 
@@ -147,9 +148,10 @@ def _with_new_attention_names(source: str, state: dict[str, Tensor]) -> dict[str
 
 
 def keywords_of(part: str) -> dict[str, object]:
-    """The arguments of a part that vary within the family, with their defaults."""
+    """The arguments of a part that vary within the family, with their defaults; not the one that diffusers lacks."""
     parameters = inspect.signature(PARTS[part]).parameters.values()
-    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    keywords = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    return {name: default for name, default in keywords.items() if name != OWN_OPTION}
 
 
 OPTIONS = {  # every key that a config of diffusers may hold
@@ -173,7 +175,8 @@ def config_of(source: str, part: str, state: Mapping[str, Tensor], stated: Mappi
     for name, tensor in state.items():
         if not tensor.float().isfinite().all():
             raise UserError(f"{source}: {WORDS[part]}: {name} holds numbers that are infinite or NaN")
-    return {key: config.get(key, default) for key, default in keywords_of(part).items()}
+    own = {OWN_OPTION: True} if config.get(OWN_OPTION) else {}
+    return {key: config.get(key, default) for key, default in keywords_of(part).items()} | own
 
 
 def _told_by_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list[int]]:
@@ -200,11 +203,16 @@ def _told_by_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | l
         "layers_per_block": count(down + ".0.resnets.{}.conv1.weight"),
     }
     if part == "vae":
-        return told | {
-            "in_channels": size("encoder.conv_in.weight", 1),
-            "out_channels": size("decoder.conv_out.weight", 0),
-            "latent_channels": size("decoder.conv_in.weight", 1),
-        }
+        own = {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
+        return (
+            told
+            | own
+            | {
+                "in_channels": size("encoder.conv_in.weight", 1),
+                "out_channels": size("decoder.conv_out.weight", 0),
+                "latent_channels": size("decoder.conv_in.weight", 1),
+            }
+        )
     return told | {
         "in_channels": size("conv_in.weight", 1),
         "out_channels": size("conv_out.weight", 0),
