@@ -35,6 +35,7 @@ from vaegaze.pretraining.photographs import read_photographs
 from vaegaze.pretraining.plan import plan
 from vaegaze.pretraining.sources import HeldOut, held_out_frames, open_sources
 from vaegaze.runs.pretraining import PretrainFolder
+from vaegaze.runs.tracker import open_tracker
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
 ADVICE = {"resume": "start without --resume", "split": "see --split"}
@@ -153,6 +154,7 @@ def follow(
     """Train to the end, and show and save what comes of it."""
     params, first = config.pretrain_params, processes.is_first
     stop, bar, phase_shown, skipped = StopSignals(), None, None, len(progress.skipped)
+    tracker = open_tracker(params.tracker if first else "none", folder.path)
     for step in pretraining_steps(model, config, sources, held_out, progress, processes, encode=encode):
         phase = step.phase
         stopping = processes.is_any(stop.received is not None)
@@ -166,7 +168,8 @@ def follow(
                 bar.set_postfix(loss=f"{step.loss.item():.4f}", refresh=False)
             bar.update()
             if step.measured:
-                folder.report(config, model, progress, held_out[0].batches[0])
+                record = folder.report(config, model, progress, held_out[0].batches[0])
+                tracker.log(record["step"], record)
             if step.measured or stopping:
                 folder.save(model, progress)
             if progress.step == phase.steps:
@@ -176,7 +179,9 @@ def follow(
                 skipped = len(progress.skipped)
                 print(skipped_line(progress), file=sys.stderr)
         if stopping:
+            tracker.close()
             raise Interrupted(stop.received or signal.SIGTERM, "go on with --resume")  # or another process was told
+    tracker.close()
 
 
 def finish(

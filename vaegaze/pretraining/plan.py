@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaegaze.config.pretrain import ModelParams, PretrainConfig
+from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
+from vaegaze.models.diffusers.parts import CONFIG_ERRORS
+from vaegaze.models.tensor_files import first_line
 from vaegaze.pretraining.base_model import base_config
 from vaegaze.pretraining.batches import Batch, Crops
 from vaegaze.pretraining.latent_cache import cache_bytes
@@ -19,7 +23,7 @@ from vaegaze.pretraining.phases import Phase, phases
 from vaegaze.pretraining.sources import DataSet, RenderedPersons
 
 FLOAT_BYTES, ADAM_FLOATS = 4, 2
-GB = 2**30
+MB, GB = 2**20, 2**30
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,12 @@ class PhaseCost:
 
 
 def phase_cost(model: VAEGaze, phase: Phase, config: PretrainConfig) -> PhaseCost:
-    """Counted on tensors without memory: `model` is on the meta device. VGG19's own share is left out."""
+    """Counted on tensors without memory, within the FakeTensorMode that the model was made in. VGG19 is left out."""
     params = config.pretrain_params
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in phase.trained)
     objective = Objective(model, phase.loss, phase.weights, None, encode_batch)
-    batch = _meta_batch(phase, config)
+    batch = _any_batch(phase, config)
     saved: dict[int, int] = {}
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
@@ -62,39 +66,37 @@ def phase_cost(model: VAEGaze, phase: Phase, config: PretrainConfig) -> PhaseCos
     return PhaseCost(counter.get_total_flops() * phase.accumulation, floats * FLOAT_BYTES, sum(saved.values()))
 
 
-def _meta_batch(phase: Phase, config: PretrainConfig) -> Batch | Crops:
+def _any_batch(phase: Phase, config: PretrainConfig) -> Batch | Crops:
     size, persons, targets = config.model_params.image_size, phase.batch_size, phase.batch_size * phase.gazes
-    with torch.device("meta"):
-        if phase.loss is texture_loss:
-            crop = config.pretrain_params.crop_px
-            return Crops(torch.empty(4 * persons, 3, crop, crop), (0,) * 4 * persons)
-        batch = Batch(
-            target=torch.empty(targets, 3, size, size),
-            eye_masks=torch.ones(targets, 1, size, size),
-            valid=torch.ones(targets, 1, size, size),
-            gaze=torch.empty(targets, 2),
-            head=torch.empty(targets, 2),
-            reference=torch.empty(persons, 3, size, size),
-            reference_eye_masks=torch.ones(persons, 1, size, size),
-            reference_valid=torch.ones(persons, 1, size, size),
-            keep_reference=torch.ones(persons, 1, 1, 1),
-            noise_seeds=(0,) * persons,
-        )
+    if phase.loss is texture_loss:
+        crop = config.pretrain_params.crop_px
+        return Crops(torch.zeros(4 * persons, 3, crop, crop), (0,) * 4 * persons)
+    batch = Batch(
+        target=torch.zeros(targets, 3, size, size),
+        eye_masks=torch.ones(targets, 1, size, size),
+        valid=torch.ones(targets, 1, size, size),
+        gaze=torch.zeros(targets, 2),
+        head=torch.zeros(targets, 2),
+        reference=torch.zeros(persons, 3, size, size),
+        reference_eye_masks=torch.ones(persons, 1, size, size),
+        reference_valid=torch.ones(persons, 1, size, size),
+        keep_reference=torch.ones(persons, 1, 1, 1),
+        noise_seeds=(0,) * persons,
+    )
     return batch.eye_band() if phase.band_steps == phase.steps else batch
-
-
-def meta_model(params: ModelParams) -> VAEGaze:
-    """The model's shapes. UserError as for `build_base_model`."""
-    with torch.device("meta"):
-        return VAEGaze(base_config(params))
 
 
 def plan(config: PretrainConfig, sources: Sequence[RenderedPersons | DataSet], *, processes: int = 1) -> str:
     """In words: persons and frames, parameters, and of each phase its steps, epochs, memory and arithmetic."""
-    params = config.pretrain_params
-    model = meta_model(config.model_params)
-    if params.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    params, described = config.pretrain_params, base_config(config.model_params)
+    with FakeTensorMode():
+        try:
+            model = VAEGaze(described)
+        except CONFIG_ERRORS as error:
+            raise UserError(f"model_params do not describe a model: {first_line(error)}") from error
+        if params.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        costs = [phase_cost(model, phase, config) for phase in phases(config)]
     sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("vae", "unet", "gaze_mlp")}
     lines = ["Data:", *(f"  {source.describe()}" for source in sources)]
     lines.append(f"Parameters: {', '.join(f'{part} {size:,}' for part, size in sizes.items())}")
@@ -103,13 +105,12 @@ def plan(config: PretrainConfig, sources: Sequence[RenderedPersons | DataSet], *
             frames = min(params.frames_per_person, max(source.split.counts.values())) * len(source.split.train)
             per_frame = bytes_per_frame(source)
             lines.append(
-                f"An epoch of {source.name}: at most {frames:,} frames, {frames * per_frame / GB:.2f} GB to be read"
+                f"An epoch of {source.name}: at most {frames:,} frames, {frames * per_frame / MB:,.0f} MB to be read"
             )
     if params.latent_cache is not None:
         size = sum(cache_bytes(model, source.train_frames) for source in sources if isinstance(source, DataSet))
         lines.append(f"Latent cache: {params.latent_cache}, {size / GB:.2f} GB when full")
-    for phase in phases(config):
-        cost = phase_cost(model, phase, config)
+    for phase, cost in zip(phases(config), costs):
         persons = processes * phase.batch_size * phase.accumulation
         lines.append(
             f"{phase.name}: {phase.steps:,} steps of {persons} persons × {phase.gazes + 1} frames; "
