@@ -74,7 +74,7 @@ def test_tokens_of_another_width_leave_their_layers_new(weights, published):
     [
         ({"unet": {"checkpoint": "nowhere"}}, "no file nowhere"),
         ({"unet": {"checkpoint": "vae"}}, "no UNet"),
-        ({"vae": {"checkpoint": "vae", "block_out_channels": [8, 8]}}, "do not fit"),
+        ({"vae": {"checkpoint": "vae", "layers_per_block": 2}}, "do not fit"),
         ({"unet": {"checkpoint": "unet", "norm_num_groups": 5}}, "no UNet of this family"),
         ({"gaze_mlp": {"num_out": TOKEN + 1}}, "do not fit together"),
     ],
