@@ -29,10 +29,18 @@ from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.evaluation.metrics import all_finite, draw, measure
 from vaegaze.files import atomic_path, probe_folder, write_text
+from vaegaze.geometry.camera import Camera, canvas_camera
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.device import find_device, find_precision, peak_memory_mb, peak_memory_of, reset_peak_memory
+from vaegaze.models.device import (
+    find_device,
+    find_precision,
+    peak_memory_mb,
+    peak_memory_of,
+    reset_peak_memory,
+    to_device,
+)
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.report.benchmark import table
 from vaegaze.training import FineTuned, Step, TrainingDiverged, finetune
@@ -138,7 +146,7 @@ def run(params: GpuParams) -> None:
         print(f"{curves[-1].name}: eye PSNR {curves[-1].after['eye_psnr']:.2f} dB")
 
     config = CONFIGS[params.size]
-    samples = rendered_samples(FRAMES, config["image_size"])
+    samples = rendered_samples(FRAMES, canvas_camera(config["image_size"]))
     rows = []
     for strategy in STRATEGIES:
         for checkpointing in (False, True):
@@ -151,18 +159,19 @@ def run(params: GpuParams) -> None:
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
-def rendered_samples(count: int, size_px: int) -> Samples:
+def rendered_samples(count: int, canvas: Camera) -> Samples:
     """The first frames of a rendered test person."""
     person = synthetic.person_from_seed(SEED, 1, "test")
     scenes = [synthetic.scene_from_seed(SEED, 1, sample, "test") for sample in range(count)]
     labels = np.stack([synthetic.labels(person, scene) for scene in scenes])  # (N, 8)
     return Samples(
-        images=np.stack([synthetic.render(person, scene, size_px).image for scene in scenes]),
-        eye_masks=np.stack([pose_mask(head, size_px) for head in labels[:, 2:4]]),
-        valid=np.ones((count, size_px, size_px), dtype=bool),
+        images=np.stack([synthetic.render(person, scene, canvas).image for scene in scenes]),
+        eye_masks=np.stack([pose_mask(head, canvas) for head in labels[:, 2:4]]),
+        valid=np.ones((count, *canvas.shape), dtype=bool),
         gaze=labels[:, :2],
         head=labels[:, 2:4],
         indices=np.arange(count),
+        canvas=canvas,
     )
 
 
@@ -242,10 +251,10 @@ def measure_curve(params: GpuParams, device: torch.device, precision: str) -> Cu
     """Fine-tune the small model on one rendered person, and draw frames that it was not trained on."""
     release_memory(device)
     if params.size == "full":
-        model = load_checkpoint(SMALL).model.to(device)
+        model = to_device(load_checkpoint(SMALL).model, device)
     else:
-        model = random_model(CONFIGS[params.size], torch.device("cpu")).to(device)
-    samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.image_size)
+        model = to_device(random_model(CONFIGS[params.size], torch.device("cpu")), device)
+    samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.canvas)
     train_samples, held_out_samples = samples.take(slice(CURVE_FRAMES)), samples.take(slice(CURVE_FRAMES, None))
     held_out = prepare_frames(model, held_out_samples, choose_references(train_samples), device)
     before = measure(draw(model, held_out), held_out)

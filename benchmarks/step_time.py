@@ -124,7 +124,7 @@ def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: in
         torch.manual_seed(0)
         model = VAEGaze({"image_size": image_size, "vae": {}, "unet": {}, "gaze_mlp": {}})
     save_checkpoint(folder / "base.pth", model, {})
-    synthetic.write_hdf5(folder / "person.h5", 1, size=model.image_size, samples=SAMPLES)
+    synthetic.write_hdf5(folder / "person.h5", 1, size=model.canvas.height_px, samples=SAMPLES)
 
 
 def run_rounds(given, folder: Path, device: str, precision: str) -> dict[str, list[dict]]:
@@ -252,13 +252,13 @@ def train_ours(setting: Setting, meter: Meter) -> dict:
     from vaegaze.config.finetune import LossParams, OneshotParams
     from vaegaze.data import hdf5
     from vaegaze.models.checkpoint import load_checkpoint
-    from vaegaze.models.device import find_device
+    from vaegaze.models.device import find_device, to_device
     from vaegaze.training import finetune
     from vaegaze.training.losses import Loss
 
     device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
-    model = load_checkpoint(setting.base).model.to(device)
-    samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.image_size).samples
+    model = to_device(load_checkpoint(setting.base).model, device)
+    samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.canvas).samples
     settings = OneshotParams(
         finetune_strategy=setting.strategy,
         num_steps=setting.steps + 2,
@@ -301,6 +301,7 @@ def peer_steps(setting: Setting) -> Iterator:
     from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
     from vaegaze.models.diffusers.parts import keywords_of
     from vaegaze.models.masking import fill_eyes, paint_eyes
+    from vaegaze.models.vaegaze import canvas_of
     from vaegaze.training.loop import ADAM_BETAS, batch_rows
     from vaegaze.training.losses import load_vgg, masked_mean_l1
     from vaegaze.training.strategies import freeze_all_but
@@ -328,8 +329,8 @@ def peer_steps(setting: Setting) -> Iterator:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, setting.learning_rate, ADAM_BETAS, weight_decay=params.weight_decay)
     mask = fill_eyes if config.get("fill_eyes") else paint_eyes
-    size, scale = config["image_size"], model.vae.config.scaling_factor
-    heads = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), size).samples.head
+    canvas, scale = canvas_of(config), model.vae.config.scaling_factor
+    heads = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), canvas).samples.head
     frontal, other, *_ = np.argsort(np.linalg.norm(heads, axis=1), kind="stable")
     yield optimizer
 
@@ -337,7 +338,7 @@ def peer_steps(setting: Setting) -> Iterator:
     while True:
         row = batch_rows(step, SAMPLES, 1, params.seed)[0]
         rows = [row, other if row == frontal else frontal]
-        samples = hdf5.read_person(setting.hdf_path, PERSON, rows, size).samples
+        samples = hdf5.read_person(setting.hdf_path, PERSON, rows, canvas).samples
         target, reference = (to_unit_range(samples.images[i : i + 1]).to(device) for i in (0, 1))
         eyes, valid = (
             torch.from_numpy(array[:1])[:, None].float().to(device) for array in (samples.eye_masks, samples.valid)

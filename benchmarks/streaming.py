@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from vaegaze.data.upstream_file import create_frames
 from vaegaze.files import atomic_path
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.pretraining.batches import Batches
 from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.splits import read_split
@@ -43,7 +44,7 @@ def write_file(path: Path, size_px: int, frames: int) -> None:
         first = file.create_group("first")
         stored = create_frames(first, DIFFERENT, size_px)
         for i, scene in enumerate(scenes):
-            rendering = data_set.render(person, scene, size_px)
+            rendering = data_set.render(person, scene, canvas_camera(size_px))
             stored[0][i], stored[1][i] = rendering.image, rendering.face_parsing
         chunks = [
             [each.id.read_direct_chunk((i, *(0,) * (each.ndim - 1))) for i in range(DIFFERENT)] for each in stored
@@ -78,7 +79,7 @@ def loader(path: Path, size_px: int, steps: int) -> tuple[float, float]:
     """Frames a second through one worker, and its memory in MB."""
     split = read_split(path, "share", val_share=0.05, seed=0)
     source = DataSetSource(
-        str(path), split.train, dict(split.counts), size_px,
+        str(path), split.train, dict(split.counts), canvas_camera(size_px),
         frames_per_person=FRAMES_PER_PERSON, entropy=(0, 1), buffered=12 * BATCH,
     )  # fmt: skip
     batches = WithMemory(source, BATCH)

@@ -13,29 +13,39 @@ from vaegaze.config.tree import resolve
 from vaegaze.data.photo import load_photo, paste
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
+from vaegaze.geometry.camera import Camera, canvas_camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
-from vaegaze.redirecting.drawing import draw_gazes
+from vaegaze.redirecting.drawing import redraw_gazes
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
+from vaegaze.training.provenance import fine_tuning_info
 from vaegaze.training.references import choose_references
+
+FACE_CANVAS = canvas_camera(128)  # of the model that ships
 
 
 def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
     """A base model, a fine-tuned one, or an adapter on its base. UserError for any other file."""
-    return load_checkpoint(path, base)
+    checkpoint = load_checkpoint(path, base)
+    to_device(checkpoint.model, torch.device("cpu"))
+    return checkpoint
 
 
-def read_person(hdf_path: str | Path, person_id: str | None = None, *, canvas_px: int = 128, **settings) -> Person:
+def read_person(
+    hdf_path: str | Path, person_id: str | None = None, *, canvas: Camera = FACE_CANVAS, **settings
+) -> Person:
     """One person's samples of a data set, those to train on and those held out.
 
-    `settings` are keys of the YAML file: num_samples, num_eval_samples, seed, mask_path. Without `person_id` the seed
+    `canvas` is the model's: `model.model.canvas`. `settings` are keys of the YAML file: num_samples, num_eval_samples,
+    seed, mask_path. Without `person_id` the seed
     draws one. UserError for whatever is wrong with file, person or settings.
     """
     given = {**settings, "hdf_path": str(hdf_path)} | ({} if person_id is None else {"person_id": person_id})
-    return load_person(resolve(Config, flags=given).config.oneshot_params, canvas_px)
+    return load_person(resolve(Config, flags=given).config.oneshot_params, canvas)
 
 
 def finetune(
@@ -50,8 +60,9 @@ def finetune(
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)
-    info = {**model.info, "fine_tuned_on": person.name, "fine_tuned_steps": result.state.step}
-    return replace(model, model=tuned, info=info, reference=result.references[0] if result.references else None)
+    reference = result.references[0] if result.references else None
+    info = {**model.info, **fine_tuning_info(person.name, person.train, reference, result.state.step)}
+    return replace(model, model=tuned, info=info, reference=reference)
 
 
 def evaluate(
@@ -77,8 +88,8 @@ def redirect(
 
     Without `mask_path` the eyes are found, which needs the extra `vision`.
     """
-    photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.image_size, face)
-    return paste(photo, draw_gazes(model.model, photo, model.reference, np.array([gaze]))[0])
+    photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
+    return paste(photo, redraw_gazes(model.model, photo, model.reference, np.array([gaze]))[0])
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:

@@ -34,6 +34,7 @@ from vaegaze.config.finetune import Config, parse_command
 from vaegaze.config.tree import resolve
 from vaegaze.data import hdf5
 from vaegaze.evaluation.metrics import METRICS
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.device import find_precision
 from vaegaze.models.estimator import GazeEstimator, save_estimator
@@ -166,7 +167,7 @@ def test_the_model_loads_alone_and_carries_the_reference(finished, world, tmp_pa
     _, _, folder = finished
     shutil.copy(folder / "finetuned_model.pth", tmp_path / "alone.pth")
     tuned, base = load_checkpoint(tmp_path / "alone.pth"), load_checkpoint(world.base)
-    samples = hdf5.read_person(world.hdf_path, PERSON, train_rows(folder), SIZE_PX).samples
+    samples = hdf5.read_person(world.hdf_path, PERSON, train_rows(folder), canvas_camera(SIZE_PX)).samples
     most_frontal = np.linalg.norm(samples.head, axis=1).argmin()
     added = {
         "fine_tuned_on": PERSON,

@@ -12,6 +12,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.baselines import eye_centres, mean_eye_patch, reference_eyes
 from vaegaze.evaluation.metrics import draw, measure, outside_difference, paste
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training.references import choose_references
@@ -30,7 +31,7 @@ def samples_of(images, eye_masks, valid=None):
     count, shape = len(images), images.shape[:3]
     angles = np.zeros((count, 2), dtype=np.float32)
     valid = np.ones(shape, dtype=bool) if valid is None else valid
-    return Samples(images, eye_masks, valid, angles, angles, np.arange(count))
+    return Samples(images, eye_masks, valid, angles, angles, np.arange(count), canvas_camera(shape[1]))
 
 
 def noise(seed, count=1):

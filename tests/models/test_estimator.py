@@ -10,6 +10,7 @@ from vaegaze.errors import UserError
 from vaegaze.evaluation.gaze import angular_error_deg, gaze_errors
 from vaegaze.evaluation.metrics import lpips
 from vaegaze.geometry import camera as geometry
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
 from vaegaze.renderer import data_set as synthetic
@@ -173,7 +174,7 @@ def test_test_frames_are_true_pictures_of_test_persons(monkeypatch):
         number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(0, number, "test")
         scene = synthetic.scene_from_seed(0, number, sample, "test")
-        assert np.array_equal(image, synthetic.render(person, scene, CANVAS_PX).image)
+        assert np.array_equal(image, synthetic.render(person, scene, canvas_camera(CANVAS_PX)).image)
         np.testing.assert_allclose(angles, scene.gaze, atol=1e-6)
         assert bool(worn) == person.glasses
 

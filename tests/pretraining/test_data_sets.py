@@ -12,6 +12,7 @@ import torch
 
 from vaegaze.config.pretrain import AugmentationParams, PretrainParams
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.pretraining.batches import STRANDS, Batches, weighted_cycle
 from vaegaze.pretraining.data_sets import DataSetSource, choose_frames
 from vaegaze.pretraining.rendered import RenderedSource
@@ -39,7 +40,7 @@ def file(rendered_file, tmp_path):
 def source_of(path, persons=None, frames_per_person=4, size=SIZE_PX, **settings):
     split = read_split(path, "auto", val_share=0.1, seed=0)
     return DataSetSource(
-        str(path), persons or split.train, dict(split.counts), size,
+        str(path), persons or split.train, dict(split.counts), canvas_camera(size),
         frames_per_person=frames_per_person, entropy=(0, 1), **{"buffered": 1000, **settings},
     )  # fmt: skip
 
@@ -167,7 +168,7 @@ def test_a_folder_of_one_person_files(tmp_path):
     params = PretrainParams(sources=(str(tmp_path / "xgaze"),), held_out=8)
     (source,) = open_sources(params)
     assert (len(source.split.train), len(source.split.val)) == (2, 1)
-    (held_out,), skipped = held_out_frames([source], params, SIZE_PX, CPU)
+    (held_out,), skipped = held_out_frames([source], params, canvas_camera(SIZE_PX), CPU)
     assert held_out.batches[0].target.shape == (8, 3, SIZE_PX, SIZE_PX) and not skipped
 
 
@@ -194,7 +195,9 @@ def test_every_published_layout_is_a_source(name, tmp_path):
 def test_sources_are_mixed_by_weight(rendered_file):
     cycle = weighted_cycle((1.0, 3.0))
     assert cycle.count(0) == 25 and cycle[:8].count(0) == 2
-    batches = replace(batches_of(RenderedSource(SIZE_PX, 0, 50, 8), source_of(rendered_file)), weights=(1.0, 3.0))
+    batches = replace(
+        batches_of(RenderedSource(canvas_camera(SIZE_PX), 0, 50, 8), source_of(rendered_file)), weights=(1.0, 3.0)
+    )
     mixed = batches.batch(0)
     from_file = (mixed.frames >= 0).all(dim=1)
     assert from_file.tolist().count(True) == 3

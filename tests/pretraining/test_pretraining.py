@@ -23,6 +23,7 @@ from vaegaze.commands.progress import STOPPING
 from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
 from vaegaze.pretraining.base_model import build_base_model
@@ -39,6 +40,7 @@ PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
 BATCHES = {"vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "held_out": 8}
 SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50}
 CPU = torch.device("cpu")
+CANVAS = canvas_camera(SIZE_PX)
 PARAMS = PretrainParams(**SMALL)
 CONFIG = PretrainConfig(PARAMS, ModelParams(**TINY_CONFIG))
 
@@ -77,7 +79,7 @@ def command_in(tmp_path):
 def steps_of(model, progress, params=PARAMS):
     """Trains on, step by step."""
     config, sources = replace(CONFIG, pretrain_params=params), open_sources(params)
-    held_out, _ = held_out_frames(sources, params, SIZE_PX, CPU)
+    held_out, _ = held_out_frames(sources, params, CANVAS, CPU)
     return pretraining_steps(model, config, sources, held_out, progress, Processes(CPU))
 
 
@@ -94,7 +96,9 @@ def uninterrupted():
 
 def render_batch(split, entropy, size, persons, params=PARAMS, gazes=1, photographic=0.0):
     *entropy, step = entropy
-    source = RenderedSource(size, params.seed, params.persons, params.samples_per_person, split, photographic)
+    source = RenderedSource(
+        canvas_camera(size), params.seed, params.persons, params.samples_per_person, split, photographic
+    )
     batches = Batches((source,), (1.0,), tuple(entropy), persons, gazes, drop_reference=params.drop_reference)
     return batches.batch(step).to(CPU)
 
@@ -142,7 +146,7 @@ def test_batches_hold_two_frames_of_each_person():
     number = int(np.random.default_rng([0, 1, 12]).integers(PARAMS.persons))
     scenes = [synthetic.scene_from_seed(0, number, i, "train") for i in range(PARAMS.samples_per_person)]
     (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, batch.gaze[0], atol=1e-6)]
-    image = synthetic.render(synthetic.person_from_seed(0, number, "train"), scene, SIZE_PX).image
+    image = synthetic.render(synthetic.person_from_seed(0, number, "train"), scene, CANVAS).image
     assert np.array_equal(np.rint((batch.target[0].permute(1, 2, 0).numpy() + 1) * 127.5), image)
 
 
@@ -185,7 +189,7 @@ def test_splits_show_different_persons():
 
 
 def test_two_processes_see_what_one_with_twice_the_persons_sees():
-    source = RenderedSource(SIZE_PX, 0, 50, 8)
+    source = RenderedSource(CANVAS, 0, 50, 8)
     whole = Batches((source,), (1.0,), (0, 1), 4, 2, drop_reference=0.5).batch(7).to(CPU)
     halves = [
         Batches((source,), (1.0,), (0, 1), 2, 2, drop_reference=0.5, process=i, processes=2).batch(7).to(CPU)

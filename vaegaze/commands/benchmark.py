@@ -1,9 +1,9 @@
 """What k images of one person buy: `vaegaze benchmark`.
 
 Fine-tunes the base model on k images of rendered test persons, for several k, strategies and seeds, and measures each
-result on the same 16 held-out frames of the person, also told to look elsewhere. One setting at a time is changed on
-rendered val persons, so that nothing is chosen by the test persons. Every finished cell of that grid is kept: the
-command can be stopped and called again. It ends by writing the tables into docs/.
+result on the same 16 held-out frames of the person, as they are and redirected. On rendered val persons it changes one
+setting at a time, so that no setting is chosen on the test persons. Every finished cell of this grid is kept: stop the
+command and call it again as you like. In the end it writes the tables into docs/.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ from PIL import Image
 
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
-from vaegaze.commands.running import run_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
@@ -35,7 +35,7 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.device import find_device, find_precision
+from vaegaze.models.device import find_device, find_precision, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import matching_renderer
@@ -65,31 +65,29 @@ _HELD_OUT_STREAM, _TRAIN_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class BenchmarkParams:
-    """Which persons, and how each is fine-tuned"""
+    """The persons, and how to fine-tune on each"""
 
-    checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the base model", metavar="PATH")
-    estimator: str = option(
-        "./checkpoints/gaze_estimator/gaze_estimator.pth", help="what reads gaze off the results", metavar="PATH"
-    )
-    work_dir: str = option("./outputs/benchmark", help="finished cells, to go on from", metavar="PATH")
+    checkpoint_path: str = shared.checkpoint_path("the base model")
+    estimator: str = shared.estimator(required=True)
+    work_dir: str = option("./outputs/benchmark", help="finished cells, to continue from", metavar="PATH")
     output: str | None = option(
         None,
         legal="PATH",
-        help=f"the tables; beside it the same as .json; otherwise {PAGE}, or of another grid benchmark.md in work_dir",
+        help=f"page of tables, with a .json beside it; default {PAGE}, or benchmark.md in work_dir for another grid",
         metavar="PATH",
     )
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
-    seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
+    seed: int = shared.seed("draws the rendered persons", default=1)
     num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
-    mirror: bool = option(True, help="train on every image in a mirror, too")
+    mirror: bool = option(True, help="also train on every image mirrored")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
-    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
+    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and gain little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
     workers: int = option(2, low=1, help="cells at once, each on one CPU thread: small models gain little by more")
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    precision: str = option("auto", choices=("auto", "fp32", "bf16"), help="as in fine-tuning")
+    device: str = shared.device()
+    precision: str = shared.precision()
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Task:
 
 
 def grid(name: str) -> list[Task]:
-    """The cells, person by person, so that an early look has whole persons."""
+    """The cells, person by person, so that an early look shows whole persons."""
     ks, strategies = (1, 2, 4, 8, 16, 32), tuple(STRATEGIES)
     persons, seeds, val_persons = {"small": (2, 1, 1), "default": (6, 3, 2), "full": (12, 3, 6)}[name]
     tasks = [
@@ -139,14 +137,16 @@ def grid(name: str) -> list[Task]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="start anew over cells of other settings")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, BenchmarkConfig, argv)
-        run(resolved.config.benchmark_params, **switches)
-
-    return run_command(work, hint="call it again to go on")
+    return run_with_settings(
+        BenchmarkConfig,
+        lambda resolved, **switches: run(resolved.config.benchmark_params, **switches),
+        argv,
+        prog="vaegaze benchmark",
+        description="Measure what k images of one person buy.",
+        switches=[("--overwrite", "start anew over cells of other settings")],
+        hint="call it again to continue",
+        advice=shared.advice("checkpoint_path", "estimator", "device"),
+    )
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
@@ -197,7 +197,7 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
-    """What an earlier call has measured with these settings and files. UserError where any of them was another."""
+    """The cells an earlier call measured with these settings and files. UserError if any of them differs."""
     settings = {
         name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid", "workers")
     }
@@ -218,14 +218,14 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
 
 
 class BenchmarkPerson:
-    """A rendered person's frames: those held out of everything, and those to draw from."""
+    """A rendered person's frames: those never trained on, and the pool that training frames come from."""
 
     def __init__(self, file: Path, split: str, name: str, params: BenchmarkParams, device: torch.device):
         self.split, self.name, self.params, self.device = split, name, params, device
-        self.size_px = load_checkpoint(params.checkpoint_path).model.image_size
+        self.canvas = load_checkpoint(params.checkpoint_path).model.canvas
         number = int(name.removeprefix("person_"))
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
-        data = hdf5.read_person(file, name, rows.tolist(), self.size_px)
+        data = hdf5.read_person(file, name, rows.tolist(), self.canvas)
         self.held_out, self.pool = data.samples.take(slice(HELD_OUT)), data.samples.take(slice(HELD_OUT, None))
         rendered, _ = matching_renderer(data)
         if rendered is None:
@@ -245,7 +245,7 @@ def measure_cell(
     stop: StopSignals,
 ) -> Cell:
     """Fine-tune with these settings, from the base model, and measure."""
-    model = load_checkpoint(params.checkpoint_path).model.to(person.device)
+    model = to_device(load_checkpoint(params.checkpoint_path).model, person.device)
     train = person.train(task.k, task.seed)
     held_out = EvalSet.prepare(model, person.held_out, choose_references(train))
     held_out = replace(held_out, redirections=held_out.redirected(person.true))
@@ -312,13 +312,13 @@ def decoding(model: VAEGaze) -> Drawing:
 
 
 def pictured(person: str) -> dict[str, Task]:
-    """The cells whose drawings of the held-out frames are kept, by the caption of their column."""
+    """The cells whose drawings of the held-out frames are kept, by column caption."""
     tasks = {"base": Task("test", person, BASE, POOL, 0)}
     return tasks | {f"k = {k}": Task("test", person, "selective", k, 0) for k in FEW}
 
 
 def sheets(work_dir: Path, persons: list[str], cells: dict[str, Cell]) -> dict[str, np.ndarray]:
-    """Held-out frames beside how they are drawn: the first person's, and of each the one drawn worst in the end."""
+    """Held-out frames beside their drawings: several of the first person, and the worst one of each person."""
 
     def row(person: str, frame: int) -> tuple[str, list[np.ndarray]]:
         names = [person, *(task.name for task in pictured(person).values())]

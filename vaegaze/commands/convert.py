@@ -17,14 +17,23 @@ from typing import Any
 import torch
 
 from vaegaze.commands.outputs import refuse_output
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option, show
 from vaegaze.errors import UserError, plain
 from vaegaze.files import write_text
 from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
-from vaegaze.models.diffusers.files import DROPS_REFERENCE, OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
+from vaegaze.models.diffusers.files import (
+    DROPS_REFERENCE,
+    OWN_FILE,
+    UPSTREAMS,
+    WEIGHTS,
+    Source,
+    open_source,
+    own_keys_of,
+    upstreams_beside,
+)
 from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
 from vaegaze.models.diffusers.parts import OWN_OPTION, PARTS, UNTOLD, WORDS, config_of, keywords_of
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
@@ -34,21 +43,21 @@ WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other s
 
 @dataclass(frozen=True)
 class ConvertParams:
-    """What is read, and what is written"""
+    """What to read, and what to write"""
 
     vae: str | None = option(None, help="the autoencoder: folder or file", metavar="PATH")
     unet: str | None = option(None, help="the UNet: folder or file", metavar="PATH")
-    gaze_mlp: str | None = option(None, help="the gaze MLP, where the UNet's file does not hold it", metavar="PATH")
+    gaze_mlp: str | None = option(None, help="the gaze MLP, if the UNet's file does not hold it", metavar="PATH")
     new_gaze_mlp: bool = option(False, help="start with a new gaze MLP, drawn by the seed")
-    ema: bool = option(False, help="where a file holds trained weights and their average (EMA): take the average")
-    # None: as the UNet's source states it, else as in upstream's model
-    image_size: int | None = option(None, low=1, help="side of the pictures that the model is for, px")
+    ema: bool = option(False, help="take averaged weights (EMA) from files that hold them")
+    # None: as the UNet's source states, otherwise as in upstream's model
+    image_size: int | None = option(None, low=1, help="side of the model's pictures, px")
     residual: bool | None = option(None, help="the UNet's output is added to the masked latents")
     fill_eyes: bool | None = option(None, help="masked eyes are filled with the colours around them, instead of black")
-    seed: int = option(0, low=0, high=2**32 - 1, help="draws the new gaze MLP")
-    checkpoint: str | None = option(None, help="in place of vae and unet: a whole model, or an adapter", metavar="PATH")
-    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
-    output: str | None = option(None, help="the checkpoint to write", metavar="PATH")
+    seed: int = shared.seed("draws the new gaze MLP")
+    checkpoint: str | None = shared.checkpoint("instead of vae and unet: a whole model, or an adapter")
+    base: str | None = shared.base()
+    output: str | None = shared.output("the checkpoint to write")
     to_diffusers: str | None = option(None, help="folder for the parts of the checkpoint", metavar="DIR")
 
 
@@ -59,7 +68,7 @@ class ConvertConfig:
     convert_params: ConvertParams = ConvertParams()
 
     def problems(self, origins):
-        """What does not go together; see `config_tree.resolve`."""
+        """What is missing or contradictory; see `tree.resolve`."""
         params = self.convert_params
         if params.checkpoint is None and params.to_diffusers is not None and params.vae is params.unet is None:
             yield ("convert_params.checkpoint",), "needed with --to_diffusers; give --checkpoint PATH"
@@ -86,14 +95,18 @@ class ConvertConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze convert", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace what was written before")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, ConvertConfig, argv)
-        run(resolved.config.convert_params, **switches)
-
-    return run_command(work, less_memory="the whole model must fit into memory")
+    return run_with_settings(
+        ConvertConfig,
+        lambda resolved, **switches: run(resolved.config.convert_params, **switches),
+        argv,
+        prog="vaegaze convert",
+        description=__doc__.splitlines()[0],
+        switches=[shared.OVERWRITE],
+        less_memory="the whole model must fit into memory",
+        advice=shared.advice(
+            "checkpoint", "base", "no_adapter", weights="give a folder or a file of weights, see --help"
+        ),
+    )
 
 
 def run(params: ConvertParams, *, overwrite: bool) -> None:
@@ -110,7 +123,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         model, info = put_together(params)
         reference = None
     else:
-        checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+        checkpoint = load_checkpoint(params.checkpoint, params.base)
         for note in checkpoint.notes:
             print(note)
         model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
@@ -119,7 +132,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
     if params.output is not None:
         save_checkpoint(params.output, model, info, reference)
         total = sum(parameter.numel() for parameter in model.parameters())
-        print(f"✅ {params.output}: {model.image_size} px, {total:,} parameters")
+        print(f"✅ {params.output}: {model.canvas.size_text}, {total:,} parameters")
     if folder is not None:
         write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
         if reference is not None:
@@ -172,12 +185,17 @@ def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], s
     It is the UNet's to state, which was trained for it. UserError for flags that say otherwise.
     """
     typed = {key: getattr(params, key) for key in UPSTREAMS if getattr(params, key) is not None}
+    if "image_size" in typed and "canvas" in unet.own:
+        raise UserError(
+            f"{unet.file} is of a model with a canvas, as {unet.stated_in['own']} says; leave out --image_size"
+        )
     wrong = {key: stated for key, stated in unet.own.items() if key in typed and typed[key] != stated}
     if wrong:
         said = ", ".join(f"{key} {show(stated)} (given: {show(typed[key])})" for key, stated in wrong.items())
         flags = ", ".join(f"--{key}" for key in wrong)
         raise UserError(f"{unet.file} is of a model with {said}, as {unet.stated_in['own']} says; leave out {flags}")
-    groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": UPSTREAMS}
+    upstreams = upstreams_beside(typed | unet.own)
+    groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": upstreams}
     shape, lines = {}, ["model:"]
     for place, values in groups.items():
         new = {key: value for key, value in values.items() if key not in shape}
@@ -192,7 +210,7 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
-    lines += [f"  {choice}" for choice in source.contents.choices(part)]
+    lines += [f"  {choice}" for choice in source.contents.choices(part, "--ema")]
     lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
     from_shapes = "from the tensors' shapes"
     by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
@@ -222,16 +240,17 @@ def diffusers_files(folder: Path) -> list[Path]:
 
 def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> None:
     """Folders that diffusers' `from_pretrained` opens, and the gaze MLP as a file beside them."""
-    latents_px = model.image_size >> (len(model.vae.encoder.down_blocks) - 1)
+    width_px = model.canvas.width_px  # for diffusers, whose sample_size is square and a mere hint
+    latents_px = width_px >> (len(model.vae.encoder.down_blocks) - 1)
     for part, module, covered, sample_size in (
-        ("vae", model.vae, covered_by_autoencoder(len(model.vae.encoder.down_blocks)), model.image_size),
+        ("vae", model.vae, covered_by_autoencoder(len(model.vae.encoder.down_blocks)), width_px),
         ("unet", model.unet, covered_by_unet(len(model.unet.down_blocks)), latents_px),
     ):
         own = {key: model.config[part].get(key, default) for key, default in keywords_of(part).items()}
         config = {"_class_name": PARTS[part].__name__, **own, **covered, "sample_size": sample_size}
         save_safetensors(folder / part / WEIGHTS, state_of(module))
         write_text(folder / part / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
-    own = {**{key: getattr(model, key) for key in UPSTREAMS}, DROPS_REFERENCE: drops_reference}
+    own = {**own_keys_of(model.config), DROPS_REFERENCE: drops_reference}
     write_text(folder / "unet" / OWN_FILE, json.dumps(own, indent=2) + "\n")
     save_safetensors(folder / "gaze_mlp.safetensors", state_of(model.gaze_mlp))
 

@@ -14,15 +14,15 @@ import torch
 from vaegaze.commands.autoencoder_card import autoencoder_card
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
-from vaegaze.models.device import autocast, find_device
+from vaegaze.models.device import autocast, find_device, to_device
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.distributed import Processes
@@ -38,20 +38,21 @@ from vaegaze.runs.pretraining import PretrainFolder
 from vaegaze.runs.tracker import open_tracker
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
-ADVICE = {"resume": "start without --resume", "split": "see --split"}
+DRY_RUN = ("--dry_run", "print the plan: data, memory, steps; train nothing")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
-    parser.add_argument("--dry_run", action="store_true", help="print the plan: data, memory, steps; train nothing")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, PretrainConfig, argv, recipe=RECIPE)
-        run(resolved.config, resolved.path, **switches)
-
-    return run_command(work, less_memory="give smaller batch sizes, or --gradient_checkpointing", advice=ADVICE)
+    return run_with_settings(
+        PretrainConfig,
+        lambda resolved, **switches: run(resolved.config, resolved.path, **switches),
+        argv,
+        prog="vaegaze pretrain",
+        description="Pre-train a base model on rendered persons, on data sets, or on both.",
+        switches=[shared.RESUME, shared.OVERWRITE, DRY_RUN],
+        recipe=RECIPE,
+        less_memory="give smaller batch sizes, or --gradient_checkpointing",
+        advice=shared.advice("device", resume="start anew with --overwrite", split="give another --split"),
+    )
 
 
 def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry_run: bool) -> None:
@@ -62,10 +63,9 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
         return
     agreed = resume and folder.stored_settings() == to_yaml(config)  # when the run began
     refuse_output(Path(params.output), "--output", overwrite=overwrite or agreed)
-    device = torch.device(find_device(params.device))
-    processes = Processes(device)
+    processes = Processes(torch.device(find_device(params.device)))
     with processes.lost_ones_reported():
-        train(config, path, folder, device, processes, resume=resume, overwrite=overwrite)
+        train(config, path, folder, processes, resume=resume, overwrite=overwrite)
     processes.leave()
 
 
@@ -73,13 +73,12 @@ def train(
     config: PretrainConfig,
     path: str,
     folder: PretrainFolder,
-    device: torch.device,
     processes: Processes,
     *,
     resume: bool,
     overwrite: bool,
 ) -> None:
-    params, first = config.pretrain_params, processes.is_first
+    params, first, device = config.pretrain_params, processes.is_first, processes.device
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     sources = open_sources(params)
@@ -102,10 +101,10 @@ def train(
         if base.origins:
             print(f"Weights:\n{base.table()}")
     # Convolutions are faster with the channels last, on CPUs as well.
-    model.to(device, memory_format=torch.channels_last)
+    to_device(model, device).to(memory_format=torch.channels_last)
     if params.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    held_out, skipped = held_out_frames(sources, params, model.image_size, device)
+    held_out, skipped = held_out_frames(sources, params, model.canvas, device)
     progress.note_skipped(skipped)
     if config.model_params.checkpoint_of("vae") is not None and not progress.records:
         measure_given_vae(model, config, held_out, progress, say=first)
@@ -202,7 +201,7 @@ def finish(
         "config": to_yaml(config),
         "records": progress.records,
     }
-    where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
+    where = "a GPU" if find_device(params.device).startswith("cuda") else f"{params.threads} CPU threads"
     if [phase.name for phase in phases(config)] == [AUTOENCODER]:
         save_autoencoder(params.output, model, info)
         card = autoencoder_card(config, path, model, progress, info["trained_on"])

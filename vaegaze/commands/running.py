@@ -4,8 +4,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.errors import Interrupted, UserError
 
 SIGTERM_CODE = 128 + signal.SIGTERM
@@ -52,6 +54,35 @@ def run_command(
         log.debug("what led to the error", exc_info=True)
         print(f"error: {message}", file=sys.stderr)
         return 2
+
+
+def run_with_settings(
+    tree: type,
+    run: Callable[..., int | None],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    switches: Sequence[tuple[str, str]] = (),
+    recipe: str | None = None,
+    rewrite: Callable[[Sequence[str]], Sequence[str]] = list,
+    **ending: Any,
+) -> int:
+    """The whole `main` of a command whose settings are a `tree`: `run(resolved, **switches)` on what was typed.
+
+    `switches` are (flag, help) of flags without a value; `rewrite` replaces words of the command line before it is
+    read; `recipe` is as in `read_command`, `ending` as in `run_command`.
+    """
+    parser = FlagParser(prog=prog, description=description)
+    for flag, text in switches:
+        parser.add_argument(flag, action="store_true", help=text)
+
+    def work() -> int | None:
+        words = rewrite(sys.argv[1:] if argv is None else argv)
+        resolved, typed = read_command(parser, tree, words, recipe=recipe)
+        return run(resolved, **typed)
+
+    return run_command(work, **ending)
 
 
 def joined(what: str, then: str) -> str:

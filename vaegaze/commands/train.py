@@ -4,12 +4,12 @@ import logging
 import sys
 
 from vaegaze.commands.running import run_command
-from vaegaze.config.finetune import parse_command
+from vaegaze.config.finetune import ADVICE, parse_command
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
     def work() -> None:
-        command = parse_command(argv)
+        command = parse_command(argv, prog)
         if command.debug:
             logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
             logging.getLogger("matplotlib").setLevel(logging.INFO)  # it reports every font
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "
         "cache_memory_mb: 0"
     )
-    return run_command(work, less_memory=less_memory)
+    return run_command(work, less_memory=less_memory, advice=ADVICE)
 
 
 if __name__ == "__main__":

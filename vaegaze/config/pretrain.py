@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from vaegaze.config import shared
 from vaegaze.config.tree import option
 
 RENDERED = "rendered"
@@ -53,8 +55,8 @@ class PretrainParams:
     frames_per_person: int = option(8, help="frames that a data set's person contributes to an epoch", low=2)
     data_licence: str | None = option(None, help="the data's licence, for the model card", metavar="TEXT")
     augmentation: AugmentationParams = AugmentationParams()
-    seed: int = option(0, help="draws persons, frames and initial weights", low=0, high=2**31)
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
+    seed: int = shared.seed("draws persons, frames and initial weights")
+    device: str = shared.device()
     precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
     threads: int = option(2, help="CPU threads", low=1)
     workers: int = option(0, help="processes that prepare batches ahead; best a divisor of 12", low=0)
@@ -129,11 +131,19 @@ class ModelParams:
     """The architecture, in diffusers' own keys; a part with `checkpoint: PATH` starts from published weights"""
 
     image_size: int = option(128, help="side of the pictures, px", low=32, high=1024)
+    canvas: Mapping = option(
+        {}, help="in place of image_size: width_px, height_px, focal_px, looks_at (eyes or face)", flag=False
+    )
     residual: bool = option(False, help="add the UNet's output to the masked latents")
     fill_eyes: bool = option(False, help="fill masked eyes with the colours around them, instead of black")
     vae: Mapping = option({}, help="AutoencoderKL; with a checkpoint it is frozen and its phase skipped", flag=False)
     unet: Mapping = option({}, help="UNet2DConditionModel", flag=False)
     gaze_mlp: Mapping = option({}, help="GazeMLP", flag=False)
+
+    @property
+    def canvas_config(self) -> dict[str, Any]:
+        """What `VAEGaze` is given of the two."""
+        return {"canvas": dict(self.canvas)} if self.canvas else {"image_size": self.image_size}
 
     def checkpoint_of(self, part: str) -> str | None:
         return getattr(self, part).get("checkpoint")

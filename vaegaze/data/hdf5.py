@@ -15,8 +15,9 @@ from vaegaze.data.safe_hdf5 import plain_attributes, safe_datasets, written_rows
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.alignment import place
+from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.eye_regions import eye_mask, threshold
-from vaegaze.geometry.transforms import draw
+from vaegaze.geometry.transforms import warp
 from vaegaze.images.pictures import read_grey
 
 log = logging.getLogger(__name__)
@@ -111,9 +112,9 @@ def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFac
 
 
 def read_person(
-    path: str | Path, person_id: str, rows: Sequence[int], size_px: int, mask_path: str | Path | None = None
+    path: str | Path, person_id: str, rows: Sequence[int], canvas: Camera, mask_path: str | Path | None = None
 ) -> PersonData:
-    """Reads rows of one person (at least one; their order stays) onto the canvas of size_px × size_px; closes the file.
+    """Reads rows of one person (at least one; their order stays) onto the canvas; closes the file.
 
     Eye masks come from the file; else from the picture at `mask_path`, of the frames' or the canvas's size and the same
     for every sample; else from the head pose. UserError, besides those of `sample_count`, names the person and row
@@ -122,14 +123,15 @@ def read_person(
     with opened_person(path, person_id) as (group, where):
         person = OpenPerson(group, where)
         layout, mask_keys = person.layout, person.mask_keys
-        picture = _mask_picture(mask_path, person.frame_hw, size_px) if mask_path and not mask_keys else None
+        picture = _mask_picture(mask_path, person.frame_hw, canvas) if mask_path and not mask_keys else None
         attributes = plain_attributes(group, ("split", "seed", "number"))
-        read = {row: person.frame(row, size_px, picture) for row in sorted(set(map(int, rows)))}
+        read = {row: person.frame(row, canvas, picture) for row in sorted(set(map(int, rows)))}
 
     frames = [read[int(row)] for row in rows]
     samples = Samples(
         *map(np.stack, zip(*((each.image, each.eye_mask, each.valid, each.gaze, each.head) for each in frames))),
-        indices=np.array(rows, dtype=np.int64),
+        np.array(rows, dtype=np.int64),
+        canvas,
     )
     mask_by_pose = np.array([each.mask_by_pose for each in frames])
     mask_source = _mask_source(mask_keys, mask_path, mask_by_pose.sum(), len(rows))
@@ -141,9 +143,9 @@ def read_person(
 class StoredFrame:
     """One sample on the canvas."""
 
-    image: np.ndarray  # (S, S, 3) uint8 RGB
-    eye_mask: np.ndarray  # (S, S) bool
-    valid: np.ndarray  # (S, S) bool
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    eye_mask: np.ndarray  # (H, W) bool
+    valid: np.ndarray  # (H, W) bool
     gaze: np.ndarray  # (2,) float32 pitch, yaw in radians
     head: np.ndarray  # (2,) the same
     mask_by_pose: bool  # whether the head pose had to place one eye's mask or both
@@ -159,8 +161,8 @@ class OpenPerson:
         self.frame_hw: tuple[int, int] = self._datasets[self.layout.images_key].shape[1:3]
         self.count = _written(group, self._datasets[self.layout.images_key], where)
 
-    def frame(self, row: int, size_px: int, mask_picture: np.ndarray | None = None) -> StoredFrame:
-        """One sample on the canvas of size_px × size_px.
+    def frame(self, row: int, canvas: Camera, mask_picture: np.ndarray | None = None) -> StoredFrame:
+        """One sample on the canvas.
 
         `mask_picture` (H, W) holds the eyes where the file has no masks. UserError names a row whose labels are not
         finite or not radians, or whose pixels are not colours.
@@ -169,13 +171,13 @@ class OpenPerson:
         where = f"{self.where}, row {row}"
         gaze, head = _labels(self._datasets, self.layout, row, where)
         pixels = _rgb_frame(self._datasets[self.layout.images_key][row], self.layout, where)
-        to_canvas = place(self.layout.camera(*self.frame_hw), head, size_px)
-        image, valid = draw(pixels, to_canvas, size_px, size_px)
+        to_canvas = place(self.layout.camera(*self.frame_hw), head, canvas)
+        image, valid = warp(pixels, to_canvas, *canvas.shape)
 
         stored = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else mask_picture
         drawn_by = to_canvas if stored is not None and stored.shape == self.frame_hw else np.eye(2, 3)
         is_parsing = self.mask_keys not in ((), (self.layout.mask_key,))
-        mask, by_pose = eye_mask(stored, is_parsing, drawn_by, head, valid)
+        mask, by_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas)
         return StoredFrame(image, mask, valid, gaze, head, bool(by_pose))
 
 
@@ -229,21 +231,18 @@ def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: 
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
     values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
-        raise UserError(
-            f"{where}: {angles.key!r} holds {values}, which are no angles; mend it in the file, or let a run draw "
-            "other samples with another --seed"
-        )
+        raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
     if (abs(values) > np.pi).any():
         raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
     return values
 
 
-def _mask_picture(mask_path: str | Path, frame_hw: tuple[int, int], size_px: int) -> np.ndarray:
+def _mask_picture(mask_path: str | Path, frame_hw: tuple[int, int], canvas: Camera) -> np.ndarray:
     mask = read_grey(mask_path, "mask_path")
-    if mask.shape not in (frame_hw, (size_px, size_px)):
+    if mask.shape not in (frame_hw, canvas.shape):
         raise UserError(
             f"mask_path: {mask_path} has {mask.shape[1]}×{mask.shape[0]} pixels; expected {frame_hw[1]}×{frame_hw[0]}, "
-            f"the frames' size, or {size_px}×{size_px}, the model's"
+            f"the frames' size, or {canvas.width_px}×{canvas.height_px}, the model's"
         )
     return mask
 

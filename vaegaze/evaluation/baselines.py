@@ -25,7 +25,7 @@ def measure_baselines(
         if pixels is not None:
             numbers[name] = measure(to_unit_range(pixels).to(held_out.frames.target.device), held_out.frames)
             if estimator is not None:
-                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames)
+                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames, train.canvas)
     return numbers
 
 
@@ -49,7 +49,7 @@ def _paste_patches(sources: Samples, targets: Samples) -> np.ndarray:
             patches = [
                 image[
                     np.clip(rows + round(source[eye][0] - centre[0]), 0, len(image) - 1),
-                    np.clip(columns + round(source[eye][1] - centre[1]), 0, len(image) - 1),
+                    np.clip(columns + round(source[eye][1] - centre[1]), 0, image.shape[1] - 1),
                 ]
                 for image, source in zip(sources.images, source_centres)
             ]  # of each source (eye pixels, 3)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.gaze import AT_ONCE, Estimator, gaze_errors
-from vaegaze.geometry.eye_regions import FEATHER_OF_CANVAS, inward_alpha
+from vaegaze.geometry.pasting import paste_on_canvas
 from vaegaze.models import to_pixels
 from vaegaze.training.losses import mean_over
 from vaegaze.training.tensors import Frames
@@ -48,7 +48,11 @@ def _numbers(results: Tensor, eval_set: EvalSet, estimator: Estimator | None) ->
     pasted = paste(to_pixels(results), eval_set.samples)
     numbers = measure(results, eval_set.frames) | {"lpips": lpips(results, eval_set.frames.target)}
     numbers["outside_mask"] = float(outside_difference(pasted, eval_set.samples))
-    return numbers if estimator is None else numbers | gaze_errors(estimator, pasted, eval_set.frames)
+    return (
+        numbers
+        if estimator is None
+        else numbers | gaze_errors(estimator, pasted, eval_set.frames, eval_set.samples.canvas)
+    )
 
 
 def all_finite(numbers: dict[str, float | None]) -> bool:
@@ -129,6 +133,4 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
 
 def paste(results: np.ndarray, samples: Samples) -> np.ndarray:
     """Results (N, S, S, 3) uint8 into the frames they were drawn for; pixels outside the eyes stay as they were."""
-    feather_px = results.shape[1] * FEATHER_OF_CANVAS
-    alpha = inward_alpha(samples.eye_masks & samples.valid, feather_px)[..., None]
-    return np.rint(samples.images + alpha * (results.astype(np.float32) - samples.images)).astype(np.uint8)
+    return paste_on_canvas(results, samples.images, samples.eye_masks & samples.valid, samples.canvas)

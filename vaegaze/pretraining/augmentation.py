@@ -1,13 +1,14 @@
 """Random changes to frames from files, each proven on a picture with known labels by its test."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from vaegaze.config.pretrain import AugmentationParams
 from vaegaze.data.samples import Samples
-from vaegaze.geometry.transforms import draw
+from vaegaze.geometry.transforms import warp
 
 JPEG_QUALITIES = (40, 95)
 BLUR_OF_HEIGHT = (0.002, 0.008)  # Gaussian sigma / height of the canvas: up to one pixel of 128
@@ -31,7 +32,7 @@ def augmented(samples: Samples, params: AugmentationParams, rng: np.random.Gener
     if rng.random() < params.jpeg:
         quality = int(rng.integers(*JPEG_QUALITIES, endpoint=True))
         images = np.stack([compressed(image, quality) for image in images])
-    return Samples(**{**vars(samples), "images": images})
+    return replace(samples, images=images)
 
 
 def _moved(samples: Samples, params: AugmentationParams, rng: np.random.Generator) -> Samples:
@@ -42,14 +43,14 @@ def _moved(samples: Samples, params: AugmentationParams, rng: np.random.Generato
         scale = np.exp(rng.uniform(-1, 1) * np.log1p(params.scale))
         shift = rng.uniform(-1, 1, size=2) * params.shift * height
         transform = np.column_stack([scale * np.eye(2), centre + shift - scale * centre])
-        drawn, covered = draw(image, transform, height, width)
-        moved_mask, _ = draw(mask.astype(np.uint8) * 255, transform, height, width)
-        moved_valid, _ = draw(shown.astype(np.uint8) * 255, transform, height, width)
+        drawn, covered = warp(image, transform, height, width)
+        moved_mask, _ = warp(mask.astype(np.uint8) * 255, transform, height, width)
+        moved_valid, _ = warp(shown.astype(np.uint8) * 255, transform, height, width)
         shown = covered & (moved_valid == 255)
         images.append(drawn)
         masks.append((moved_mask >= 128) & shown)
         valid.append(shown)
-    return Samples(np.stack(images), np.stack(masks), np.stack(valid), samples.gaze, samples.head, samples.indices)
+    return replace(samples, images=np.stack(images), eye_masks=np.stack(masks), valid=np.stack(valid))
 
 
 def coloured(images: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:

@@ -86,7 +86,7 @@ def _parts(params: ModelParams) -> tuple[dict[str, Any], dict[str, Mapping[str, 
         origins.append(_origin("gaze_mlp", "taken", taken["gaze_mlp"], ""))
 
     config = {
-        "image_size": params.image_size,
+        **params.canvas_config,
         "residual": params.residual,
         "fill_eyes": params.fill_eyes,
         **own,

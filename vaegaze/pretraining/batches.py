@@ -73,7 +73,9 @@ class Batch:
     frames: Tensor | None = None  # (P, G + 1) int64 on the CPU, see Example
 
     def eye_band(self) -> "Batch":
-        """The same pictures, cut to the band around the eyes: half as high."""
+        """The same pictures, cut to the band around the eyes, half as high; pictures that are not square stay whole."""
+        if self.target.shape[-1] != self.target.shape[-2]:
+            return self
         rows = slice(*(edge * self.target.shape[-2] // 128 for edge in EYE_BAND))
         pictures = ("target", "eye_masks", "valid", "reference", "reference_eye_masks", "reference_valid")
         return replace(self, **{name: getattr(self, name)[:, :, rows] for name in pictures})

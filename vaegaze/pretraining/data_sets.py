@@ -18,6 +18,7 @@ from vaegaze.data.persons import opened_person
 from vaegaze.data.safe_hdf5 import opened, safe_group
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import Camera
 from vaegaze.pretraining.augmentation import augmented
 from vaegaze.pretraining.batches import Example, Skipped
 
@@ -34,7 +35,7 @@ class DataSetSource:
         path: str,
         persons: tuple[str, ...],
         counts: dict[str, int],
-        size: int,
+        canvas: Camera,
         *,
         frames_per_person: int,
         entropy: tuple[int, ...],
@@ -47,7 +48,7 @@ class DataSetSource:
         `buffered` is how many persons are kept in memory at a time.
         """
         self.name = self.path = path
-        self.persons, self.counts, self.size = persons, counts, size
+        self.persons, self.counts, self.canvas = persons, counts, canvas
         self.frames_per_person, self.entropy, self.buffered = frames_per_person, entropy, buffered
         self.augmentation, self.first_frames = augmentation, first_frames or {}
         self.close()
@@ -125,7 +126,7 @@ class DataSetSource:
                 rows, to_try = to_try[:missing], to_try[missing:]
                 for row in sorted(rows):
                     try:
-                        frame = stored.frame(row, self.size)
+                        frame = stored.frame(row, self.canvas)
                         if not frame.eye_mask.any():
                             raise UserError(f"{stored.where}, row {row}: the eye mask is empty")
                     except (UserError, OSError, RuntimeError, ValueError) as error:
@@ -136,7 +137,7 @@ class DataSetSource:
                 raise UserError(f"{stored.where} has {len(read)} usable frames; at least {NEEDED} are needed")
         rows = rng.permutation(sorted(read))
         columns = zip(*((f.image, f.eye_mask, f.valid, f.gaze, f.head) for f in (read[int(row)] for row in rows)))
-        return Samples(*map(np.stack, columns), indices=self.first_frames.get(person, 0) + rows)
+        return Samples(*map(np.stack, columns), self.first_frames.get(person, 0) + rows, self.canvas)
 
     def _skip(self, person: str, row: int | None, error: Exception) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -18,11 +18,13 @@ class Processes:
 
     def __init__(self, device: torch.device):
         """Meets the others, if torchrun has started any."""
+        self.device = device  # under torchrun each process of a machine has a GPU of its own
         self.rank, self.count = 0, 1
         self._signals = None
         if "LOCAL_RANK" in os.environ:
             if device.type == "cuda":
-                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+                torch.cuda.set_device(self.device)
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
             self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
             self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # asks without waiting for a GPU

@@ -20,8 +20,9 @@ KINDS = 2  # of each frame: the masked picture's latents and its own
 
 
 def latent_shape(model: VAEGaze) -> tuple[int, int, int]:
-    side = model.image_size >> (len(model.vae.encoder.down_blocks) - 1)
-    return model.vae.post_quant_conv.in_channels, side, side
+    halvings = len(model.vae.encoder.down_blocks) - 1
+    height, width = model.canvas.shape
+    return model.vae.post_quant_conv.in_channels, height >> halvings, width >> halvings
 
 
 def cache_bytes(model: VAEGaze, frames: int) -> int:
@@ -80,7 +81,7 @@ class LatentCache:
 
 def _key(model: VAEGaze, data_key: str) -> str:
     digest = hashlib.sha256(
-        json.dumps([data_key, model.fill_eyes, model.image_size, model.vae.scaling_factor]).encode()
+        json.dumps([data_key, model.fill_eyes, vars(model.canvas), model.vae.scaling_factor]).encode()
     )
     for name, tensor in model.vae.state_dict().items():
         digest.update(name.encode())

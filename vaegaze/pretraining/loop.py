@@ -129,7 +129,7 @@ def _phase_steps(
     optimizer = torch.optim.AdamW(
         trained, lr=phase.learning_rate, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
-    batches = phase_batches(sources, params, model.image_size, phase, process=processes.rank, processes=processes.count)
+    batches = phase_batches(sources, params, model.canvas, phase, process=processes.rank, processes=processes.count)
     if progress.step == 0:
         if phase.name == AUTOENCODER and model.vae.patch_decoder is not None:
             first = (batches[i].to(device) for i in FIRST_PICTURES)

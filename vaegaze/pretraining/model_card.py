@@ -79,7 +79,7 @@ def model_card(
     others = "" if progress.processes == 1 else f", {progress.processes} processes"
     return f"""# {Path(params.output).name}
 
-A VAE-GAZE model for {config.model_params.image_size} px, stored in half precision. `vaegaze pretrain` wrote
+A VAE-GAZE model for {model.canvas.size_text}, stored in half precision. `vaegaze pretrain` wrote
 it, and this page.
 
 - **Trained on** {trained_on(config, sources, progress.processes)}.

@@ -41,7 +41,7 @@ def phase_cost(model: VAEGaze, phase: Phase, config: PretrainConfig) -> PhaseCos
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in phase.trained)
     objective = Objective(model, phase.loss, phase.weights, None, encode_batch)
-    batch = _any_batch(phase, config)
+    batch = _any_batch(phase, config, model.canvas.shape)
     saved: dict[int, int] = {}
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
@@ -66,20 +66,20 @@ def phase_cost(model: VAEGaze, phase: Phase, config: PretrainConfig) -> PhaseCos
     return PhaseCost(counter.get_total_flops() * phase.accumulation, floats * FLOAT_BYTES, sum(saved.values()))
 
 
-def _any_batch(phase: Phase, config: PretrainConfig) -> Batch | Crops:
-    size, persons, targets = config.model_params.image_size, phase.batch_size, phase.batch_size * phase.gazes
+def _any_batch(phase: Phase, config: PretrainConfig, shape: tuple[int, int]) -> Batch | Crops:
+    persons, targets = phase.batch_size, phase.batch_size * phase.gazes
     if phase.loss is texture_loss:
         crop = config.pretrain_params.crop_px
         return Crops(torch.zeros(4 * persons, 3, crop, crop), (0,) * 4 * persons)
     batch = Batch(
-        target=torch.zeros(targets, 3, size, size),
-        eye_masks=torch.ones(targets, 1, size, size),
-        valid=torch.ones(targets, 1, size, size),
+        target=torch.zeros(targets, 3, *shape),
+        eye_masks=torch.ones(targets, 1, *shape),
+        valid=torch.ones(targets, 1, *shape),
         gaze=torch.zeros(targets, 2),
         head=torch.zeros(targets, 2),
-        reference=torch.zeros(persons, 3, size, size),
-        reference_eye_masks=torch.ones(persons, 1, size, size),
-        reference_valid=torch.ones(persons, 1, size, size),
+        reference=torch.zeros(persons, 3, *shape),
+        reference_eye_masks=torch.ones(persons, 1, *shape),
+        reference_valid=torch.ones(persons, 1, *shape),
         keep_reference=torch.ones(persons, 1, 1, 1),
         noise_seeds=(0,) * persons,
     )

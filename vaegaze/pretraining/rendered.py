@@ -7,7 +7,7 @@ import numpy as np
 
 from vaegaze.config.pretrain import RENDERED
 from vaegaze.geometry import eye_regions
-from vaegaze.geometry.camera import canvas_camera, eye_circles
+from vaegaze.geometry.camera import Camera, eye_circles
 from vaegaze.pretraining.batches import Example, Skipped
 from vaegaze.renderer import data_set as rendering
 
@@ -19,7 +19,7 @@ MASK_JITTER = 0.04  # of the eye's radius, standard deviation of the centre
 class RenderedSource:
     """Persons of one split of the rendered world; a person's targets differ in gaze alone."""
 
-    size: int  # px
+    canvas: Camera
     seed: int
     persons: int  # to draw from
     samples_per_person: int
@@ -37,7 +37,7 @@ class RenderedSource:
         elsewhere = rng.integers(self.samples_per_person, size=gazes - 1).tolist()
         looks = [scene, *(replace(scene, gaze=frame(sample).gaze) for sample in elsewhere)]
 
-        pictures = np.stack([rendering.render(person, look, self.size).image for look in (*looks, other)])
+        pictures = np.stack([rendering.render(person, look, self.canvas).image for look in (*looks, other)])
         if rng.random() < self.photographic:
             pictures = like_a_photograph(pictures, rng)
         valid = np.ones(pictures.shape[:3], bool)
@@ -54,9 +54,9 @@ class RenderedSource:
         )
 
     def _eye_mask(self, scene: rendering.Scene, rng: np.random.Generator) -> np.ndarray:
-        circles = eye_circles(scene.head, canvas_camera(self.size))
+        circles = eye_circles(scene.head, self.canvas)
         circles[:, :2] += rng.normal(0.0, MASK_JITTER, size=(2, 2)) * circles[:, 2:]
-        return eye_regions.draw_squares(circles, self.size, rng.uniform(*MASK_FACTORS))
+        return eye_regions.draw_squares(circles, self.canvas.shape, rng.uniform(*MASK_FACTORS))
 
     def take_skipped(self) -> list[Skipped]:
         return []

@@ -8,6 +8,7 @@ import torch
 
 from vaegaze.config.pretrain import HELD_OUT_BATCH, RENDERED, PretrainParams
 from vaegaze.errors import plain
+from vaegaze.geometry.camera import Camera
 from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
 from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.losses import texture_loss
@@ -29,14 +30,14 @@ class RenderedPersons:
     def describe(self) -> str:
         return f"{self.name}: {self.params.persons:,} persons to draw from, those held out drawn by another seed"
 
-    def train(self, size: int, phase: Phase, first_frame: int) -> Source:
-        return replace(self._source(size), photographic=phase.photographic)
+    def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
+        return replace(self._source(canvas), photographic=phase.photographic)
 
-    def held_out(self, size: int) -> Source:
-        return self._source(size, "val")
+    def held_out(self, canvas: Camera) -> Source:
+        return self._source(canvas, "val")
 
-    def _source(self, size: int, split: str = "train") -> RenderedSource:
-        return RenderedSource(size, self.params.seed, self.params.persons, self.params.samples_per_person, split)
+    def _source(self, canvas: Camera, split: str = "train") -> RenderedSource:
+        return RenderedSource(canvas, self.params.seed, self.params.persons, self.params.samples_per_person, split)
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ class DataSet:
     def train_frames(self) -> int:
         return sum(self.split.counts[person] for person in self.split.train)
 
-    def train(self, size: int, phase: Phase, first_frame: int) -> Source:
+    def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
         """Its frames are numbered from `first_frame` on."""
         first_frames = {}
         for person in self.split.train:
             first_frames[person] = first_frame
             first_frame += self.split.counts[person]
         return self._source(
-            size,
+            canvas,
             self.split.train,
             entropy=(self.params.seed, phase.number),
             frames_per_person=self.params.frames_per_person,
@@ -80,12 +81,12 @@ class DataSet:
             first_frames=first_frames,
         )
 
-    def held_out(self, size: int) -> Source:
+    def held_out(self, canvas: Camera) -> Source:
         entropy = (self.params.seed, HELD_OUT_STREAM)
-        return self._source(size, self.split.val, entropy=entropy, frames_per_person=2)
+        return self._source(canvas, self.split.val, entropy=entropy, frames_per_person=2)
 
-    def _source(self, size: int, persons: tuple[str, ...], **settings) -> DataSetSource:
-        return DataSetSource(self.name, persons, dict(self.split.counts), size, **settings)
+    def _source(self, canvas: Camera, persons: tuple[str, ...], **settings) -> DataSetSource:
+        return DataSetSource(self.name, persons, dict(self.split.counts), canvas, **settings)
 
 
 def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
@@ -107,7 +108,7 @@ class HeldOut:
 
 
 def held_out_frames(
-    sources: Sequence[RenderedPersons | DataSet], params: PretrainParams, size: int, device: torch.device
+    sources: Sequence[RenderedPersons | DataSet], params: PretrainParams, canvas: Camera, device: torch.device
 ) -> tuple[list[HeldOut], list[Skipped]]:
     """`held_out` frames, shared out among the sources; and what of theirs cannot be used.
 
@@ -116,7 +117,7 @@ def held_out_frames(
     frames = max(1, params.held_out // HELD_OUT_BATCH // len(sources))
     held_out, skipped = [], []
     for source in sources:
-        opened = source.held_out(size)
+        opened = source.held_out(canvas)
         entropy = (params.seed, HELD_OUT_STREAM)
         batches = Batches((opened,), (1.0,), entropy, HELD_OUT_BATCH, drop_reference=params.drop_reference)
         stored = [batches.batch(i) for i in range(frames)]
@@ -129,7 +130,7 @@ def held_out_frames(
 def phase_batches(
     sources: Sequence[RenderedPersons | DataSet],
     params: PretrainParams,
-    size: int,
+    canvas: Camera,
     phase: Phase,
     *,
     process: int = 0,
@@ -143,7 +144,7 @@ def phase_batches(
         return NumberedCrops(CropBatches(params.photographs, entropy, params.crop_px, *counts, *drawn), entropy)
     firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
     return Batches(
-        tuple(source.train(size, phase, first) for source, first in zip(sources, firsts)),
+        tuple(source.train(canvas, phase, first) for source, first in zip(sources, firsts)),
         params.weights_of_sources,
         (params.seed, phase.number),
         phase.batch_size,

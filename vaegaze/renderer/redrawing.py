@@ -13,7 +13,7 @@ from vaegaze.data.hdf5 import PersonData
 from vaegaze.data.samples import Samples
 from vaegaze.geometry.alignment import place
 from vaegaze.geometry.camera import canvas_camera
-from vaegaze.geometry.transforms import draw
+from vaegaze.geometry.transforms import warp
 from vaegaze.renderer import render
 from vaegaze.renderer.data_set import SPLITS, person_from_seed, scene_from_seed
 
@@ -47,13 +47,13 @@ class RenderedPerson:
         Eye masks, head and indices are those of the original frames.
         """
         person = person_from_seed(self.seed, self.number, self.split)
-        size_px, pictures = samples.images.shape[1], []
+        frames_camera, pictures = canvas_camera(self.frame_px), []
         for sample, head, looks in zip(samples.indices.tolist(), samples.head, gazes.tolist()):
             scene = scene_from_seed(self.seed, self.number, sample, self.split)
-            to_canvas = place(canvas_camera(self.frame_px), head, size_px)
+            to_canvas = place(frames_camera, head, samples.canvas)
             for gaze in looks:
-                frame = render(person, replace(scene, gaze=tuple(gaze)), self.frame_px).image
-                pictures.append(draw(frame, to_canvas, size_px, size_px)[0])
+                frame = render(person, replace(scene, gaze=tuple(gaze)), frames_camera).image
+                pictures.append(warp(frame, to_canvas, *samples.canvas.shape)[0])
         repeated = samples.take(np.repeat(np.arange(len(samples)), gazes.shape[1]))
         return replace(repeated, images=np.stack(pictures), gaze=gazes.reshape(-1, 2).astype(np.float32))
 

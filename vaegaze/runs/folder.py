@@ -30,9 +30,7 @@ class RunFolder:
         try:
             probe_folder(self.path)
         except OSError as error:
-            raise UserError(
-                f"save_dir: cannot write to {self.path} ({error.strerror}); give another --save_dir"
-            ) from error
+            raise UserError(f"cannot write to {self.path} ({error.strerror})", about="save_dir") from error
 
     def results(self, save: str) -> list[Path]:
         """The files that mark a run as finished, in the order in which they are written."""

@@ -11,9 +11,9 @@ from vaegaze.config.finetune import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import RenderedPerson, matching_renderer
 
@@ -34,28 +34,27 @@ class Person:
 
 def load_person(
     params: OneshotParams,
-    size_px: int,
+    canvas: Camera,
     say: Callable[[str], None] = lambda line: None,
     on_sample: Callable[[int, int], None] = lambda done, total: None,
 ) -> Person:
-    """Choose the person and the samples, and bring them onto a canvas of size_px.
+    """Choose the person and the samples, and bring them onto the canvas.
 
     `say` gets a line about each thing that was chosen or found; `on_sample(done, total)` follows the demo file while it
     is rendered. UserError for whatever is wrong with the file or the photo.
     """
     if params.use_gazecapture:
-        person = _load_from_gazecapture(params, size_px, say, on_sample)
+        person = _load_from_gazecapture(params, canvas, say, on_sample)
     else:
-        person = _load_from_photo(params, size_px, say)
+        person = _load_from_photo(params, canvas, say)
     for samples in (person.train, person.held_out):
         samples.refuse_empty_masks(person.name)
         log.debug("%s: samples %s", person.name, samples.indices.tolist())
     return person
 
 
-@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
 def _load_from_gazecapture(
-    params: OneshotParams, size_px: int, say: Callable[[str], None], on_sample: Callable[[int, int], None]
+    params: OneshotParams, canvas: Camera, say: Callable[[str], None], on_sample: Callable[[int, int], None]
 ) -> Person:
     given, seed = params.gazecapture_params, params.seed
     say("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
@@ -79,7 +78,7 @@ def _load_from_gazecapture(
         say(f"🎯 Using all {total} samples, fewer than the {given.num_samples} asked for")
 
     rows = [*train_rows, *held_out_rows]
-    data = hdf5.read_person(given.hdf_path, person_id, rows, size_px, given.mask_path)
+    data = hdf5.read_person(given.hdf_path, person_id, rows, canvas, given.mask_path)
     train, held_out = data.samples.take(slice(len(train_rows))), data.samples.take(slice(len(train_rows), None))
     say(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
     say(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
@@ -100,11 +99,11 @@ def _load_from_gazecapture(
     return Person(person_id, train, held_out, info, rendered=rendered)
 
 
-def _load_from_photo(params: OneshotParams, size_px: int, say: Callable[[str], None]) -> Person:
+def _load_from_photo(params: OneshotParams, canvas: Camera, say: Callable[[str], None]) -> Person:
     given = params.photo_params
     say("🎯 Starting VAE-GAZE One-Shot Training with one photo")
     say(f"📁 Photo: {given.image}")
-    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, size_px, given.face)
+    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, canvas, given.face)
     height, width = picture.picture.shape[:2]
     if given.mask_path is None:
         say(f"👁️ Eyes found {eyes_text(picture)}")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +29,7 @@ from vaegaze.runs.pictures import gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
 from vaegaze.training import Step, TrainingState
 from vaegaze.training.losses import Loss
-from vaegaze.training.provenance import CHECKSUMS, count_trained, frame_checksums, stored_checksums
+from vaegaze.training.provenance import count_trained, fine_tuning_info
 from vaegaze.training.references import choose_references
 from vaegaze.training.strategies import Selection, parameters_by_block
 
@@ -271,16 +270,9 @@ class Recorder:
 
     def save_result(self) -> None:
         """The whole model, an adapter, or both."""
-        before, train = self.base_info, self.person.train
-        added = {
-            "fine_tuned_on": self.person.name,
-            "fine_tuned_steps": self.progress.step,
-            "trained_indices": sorted({*before.get("trained_indices", ()), *train.indices.tolist()}),
-            CHECKSUMS: {**stored_checksums(before), **frame_checksums(train)},
-        }
-        if self.reference is not None:
-            row = next(i for i, image in enumerate(train.images) if np.array_equal(image, self.reference.image))
-            added["reference_index"] = int(train.indices[row])
+        added = fine_tuning_info(
+            self.person.name, self.person.train, self.reference, self.progress.step, self.base_info
+        )
         trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         for path in self.folder.results(self.params.save):
             if path == self.folder.model:

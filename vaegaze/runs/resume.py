@@ -18,7 +18,6 @@ from vaegaze.errors import UserError
 from vaegaze.models.tensor_files import load_tensors, save_tensors
 
 RESUME_FORMAT = "vaegaze-resume-2"
-START_ANEW = "start anew with --overwrite"
 
 Kind = TypeVar("Kind")
 
@@ -62,9 +61,9 @@ def save_resume(path: Path, progress: Any, tensors: dict[str, Any], fingerprint:
 
 def load_resume(path: Path, kind: type[Kind], tensors: tuple[str, ...], fingerprint: str) -> Resumed[Kind]:
     """UserError if the file is damaged, or if the run had another base model or other data."""
-    content = load_tensors(path, hint=START_ANEW)
+    content = load_tensors(path, about="resume")
     if not isinstance(content, dict) or content.get("format") != RESUME_FORMAT:
-        raise UserError(f"{path} is no resume file of this program; {START_ANEW}")
+        raise UserError(f"{path} is not a resume file of this program", about="resume")
     refuse_other_data(path.parent, content.get("fingerprint"), fingerprint)
     try:
         return Resumed(kind(**content["progress"]), {name: content[name] for name in tensors}, int(content["threads"]))
@@ -73,15 +72,14 @@ def load_resume(path: Path, kind: type[Kind], tensors: tuple[str, ...], fingerpr
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} is damaged ({error}); {START_ANEW}")
+    return UserError(f"{path} is damaged ({error})", about="resume")
 
 
 def refuse_other_data(folder: Path, stored: str | None, fingerprint: str) -> None:
     """UserError if the run in `folder` was started with another base model or other data than `fingerprint` is of."""
     if stored != fingerprint:
         raise UserError(
-            f"{folder} was started with another base model or other data (checksums differ); restore those to "
-            f"continue, or {START_ANEW}"
+            f"{folder} was started with another base model or other data (checksums differ)", about="other_data"
         )
 
 

@@ -1,6 +1,6 @@
 """The loss: named terms and their weighted sum.
 
-Every term works on pictures (B, 3, S, S) in [−1, 1] and leaves out pixels that are not `valid`.
+Every term takes pictures (B, 3, S, S) in [−1, 1] and ignores pixels that are not `valid`.
 """
 
 import hashlib
@@ -13,18 +13,15 @@ from torch.nn import functional as F
 
 from vaegaze.config.finetune import LossParams
 from vaegaze.errors import UserError
+from vaegaze.models.device import to_device
 from vaegaze.models.tensor_files import load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 in torchvision's vgg19().features
-IMAGENET_SHA256 = "dcbb9e9d"  # how torchvision's file begins, vgg19-dcbb9e9d.pth
+IMAGENET_SHA256 = "dcbb9e9d"  # first digits for torchvision's vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
-VGG_WAYS_OUT = (
-    "Give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights "
-    "(--vgg_weights random), or leave the term out (--vgg_loss 0)"
-)
 
 
 def masked_mean_l1(result: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -46,7 +43,7 @@ class Loss:
             for name, weight in (("l1", params.l1_loss), ("mask_l1", params.mask_l1_loss), ("vgg", params.vgg_loss))
             if weight > 0
         }
-        self.vgg = load_vgg(params.vgg_weights, seed=seed).to(device) if "vgg" in self.weights else None
+        self.vgg = to_device(load_vgg(params.vgg_weights, seed=seed), device) if "vgg" in self.weights else None
 
     def target_features(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
         """VGG19's features of the targets, each (B, …), the same at every step; empty without that term."""
@@ -83,6 +80,7 @@ class VGGLoss(nn.Module):
         super().__init__()
         self.source = source  # in words
         self.features = features.eval().requires_grad_(False)
+        self.distance = nn.L1Loss()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -100,37 +98,18 @@ class VGGLoss(nn.Module):
 
     def forward(self, result: Tensor, target_features: Sequence[Tensor]) -> Tensor:
         """`target_features`: the taps of the target pictures."""
-        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), target_features))
-
-
-class MeanL1(torch.autograd.Function):
-    """Mean |got − want| of features (B, C, H, W).
-
-    As autograd does it, the gradient is spread over the features before it meets their signs, which loses their layout:
-    all that follows is then slow where the channels come last. Autocast would make copies in float32, too.
-    """
-
-    @staticmethod
-    def forward(ctx, got: Tensor, want: Tensor) -> Tensor:
-        difference = got - want
-        ctx.save_for_backward(difference)
-        return difference.abs().sum(dtype=torch.float32) / difference.numel()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (difference,) = ctx.saved_tensors
-        return difference.sgn().mul_(grad / difference.numel()), None
+        return sum(self.distance(got, want) for got, want in zip(self.taps(result), target_features))
 
 
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
     """VGG19 from `weights`: "imagenet", "random" or a file with torchvision's state dict; else UserError."""
-    from torchvision.models import vgg19  # half a second of import, needed only here
+    from torchvision.models import vgg19  # takes half a second to import
 
-    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most for layers that are cut off
+    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most of them for layers that are cut off
         features = vgg19().features[: VGG19_TAPS[-1] + 1]
     for layer in features:
         if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # the tapped features must survive the next layer
+            layer.inplace = False  # tapped features must survive the next layer
     features.to_empty(device="cpu")
     if weights == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -146,7 +125,8 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
         if wrong:
             raise UserError(
                 f"{weights} is no VGG19 state dict: {len(wrong)} of {len(expected)} tensors are missing or "
-                f"of another shape, first features.{wrong[0]}. {VGG_WAYS_OUT}."
+                f"of another shape, first features.{wrong[0]}",
+                about="vgg",
             )
         features.load_state_dict(found)
     return VGGLoss(features, _source_words(weights, seed))
@@ -170,12 +150,13 @@ def _imagenet_state() -> dict:
     except Exception as error:  # no network; or a damaged file in the cache, which can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the ImageNet weights of VGG19 are neither cached whole nor to be had ({reason}). {VGG_WAYS_OUT}."
+            f"the ImageNet weights of VGG19 are neither in the cache nor available ({reason})",
+            about="vgg",
         ) from error
 
 
 def _state_from_file(path: str) -> dict:
-    state = load_tensors(path, hint=f"vgg_weights names it. {VGG_WAYS_OUT}.")
+    state = load_tensors(path, about="vgg")
     if not isinstance(state, dict):
-        raise UserError(f"vgg_weights: {path} holds a {type(state).__name__}, not a state dict. {VGG_WAYS_OUT}.")
+        raise UserError(f"vgg_weights: {path} holds a {type(state).__name__}, not a state dict", about="vgg")
     return state

@@ -12,9 +12,10 @@ import numpy as np
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.errors import plain
-from vaegaze.models.checkpoint import Checkpoint
+from vaegaze.models.checkpoint import Checkpoint, Reference
 
 CHECKSUMS = "trained_checksums"  # in a checkpoint's info: sample index → checksum
+REFERENCE_INDEX = "reference_index"  # likewise: which sample the reference frame is
 LABEL_STEP_RAD = 1e-4  # angles are rounded to this: the last bits of a float are no other label
 SAME_PIXELS = 1  # of 255: how far the same frame may be off on another machine
 
@@ -26,6 +27,26 @@ def frame_checksums(samples: Samples) -> dict[int, str]:
         int(index): hashlib.sha256(np.array([index, *row], dtype="<i8").tobytes()).hexdigest()[:16]
         for index, row in zip(samples.indices, angles)
     }
+
+
+def fine_tuning_info(
+    name: str, samples: Samples, reference: Reference | None, steps: int, before: dict | None = None
+) -> dict:
+    """What fine-tuning on these samples of a person adds to a checkpoint's info.
+
+    `before` is the info of a base that was fine-tuned on the same person already: its frames count as trained, too.
+    """
+    before = before or {}
+    info = {
+        "fine_tuned_on": name,
+        "fine_tuned_steps": steps,
+        "trained_indices": sorted({*before.get("trained_indices", ()), *samples.indices.tolist()}),
+        CHECKSUMS: {**stored_checksums(before), **frame_checksums(samples)},
+    }
+    if reference is not None:
+        row = next(row for row, image in enumerate(samples.images) if np.array_equal(image, reference.image))
+        info[REFERENCE_INDEX] = int(samples.indices[row])
+    return info
 
 
 def stored_checksums(info: dict) -> dict[int, str]:
@@ -66,10 +87,10 @@ def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> t
 
 def _has_trained_frame(checkpoint: Checkpoint, stored: dict[int, str], path: str | Path, person_id: str) -> bool:
     reference, total = checkpoint.reference, hdf5.sample_count(path, person_id)
-    index = checkpoint.info.get("reference_index") if reference is not None else next(iter(stored))
+    index = checkpoint.info.get(REFERENCE_INDEX) if reference is not None else next(iter(stored))
     if type(index) is not int or not 0 <= index < total:
         return False
-    samples = hdf5.read_person(path, person_id, [index], checkpoint.model.image_size).samples
+    samples = hdf5.read_person(path, person_id, [index], checkpoint.model.canvas).samples
     if frame_checksums(samples)[index] != stored.get(index):
         return False
     return reference is None or np.abs(samples.images[0].astype(int) - reference.image).max() <= SAME_PIXELS

@@ -6,6 +6,7 @@ import numpy as np
 
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
+from vaegaze.geometry.camera import Camera
 from vaegaze.models.checkpoint import Reference
 
 REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose a reference from
@@ -23,7 +24,7 @@ def choose_references(samples: Samples) -> list[Reference]:
     return [Reference(samples.images[i], samples.gaze[i], samples.head[i]) for i in (first, second)]
 
 
-def references_of(path: str | Path, person_id: str, size_px: int) -> list[Reference]:
+def references_of(path: str | Path, person_id: str, canvas: Camera) -> list[Reference]:
     """References for a person the model was not fine-tuned on, out of frames spread over all of theirs."""
     rows = hdf5.evenly_spread(hdf5.sample_count(path, person_id), REFERENCE_POOL)
-    return choose_references(hdf5.read_person(path, person_id, rows, size_px).samples)
+    return choose_references(hdf5.read_person(path, person_id, rows, canvas).samples)

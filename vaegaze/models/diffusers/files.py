@@ -22,6 +22,7 @@ CONFIG_FILES = ("config.json", "musetalk.json")
 OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what of our model no config of diffusers says
 UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, as they are in upstream's model
 DROPS_REFERENCE = "drops_reference"  # its further key, which a checkpoint has in `info`: some frames came without one
+OWN_KEYS = {**UPSTREAMS, "canvas": {}}  # by their types; a model has image_size or canvas
 MAX_CONFIG_BYTES = 2**20
 EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
     "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
@@ -36,7 +37,7 @@ class Source:
     contents: Contents
     configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by part, as far as something states them
     stated_in: dict[str, str] = field(default_factory=dict)  # by part, and under "own" for `own`
-    own: dict[str, Any] = field(default_factory=dict)  # what it states of the keys of UPSTREAMS
+    own: dict[str, Any] = field(default_factory=dict)  # what it states of OWN_KEYS
     drops_reference: bool = False
     notes: tuple[str, ...] = ()  # on configs that are not used
 
@@ -44,7 +45,7 @@ class Source:
 def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False) -> Source:
     """Find the file, and what states the configs of the `wanted` parts. UserError for whatever is none."""
     file = weights_file(Path(path))
-    content = load_tensors(file, hint="give a folder or a file of weights, see --help")
+    content = load_tensors(file, about="weights")
     format_ = content.get("format") if isinstance(content, dict) else None
     if isinstance(format_, str) and format_.startswith("vaegaze") and format_ != FORMAT:
         raise UserError(f"{file} has format {plain(format_)!r}, not {FORMAT!r}; give a whole checkpoint or weights")
@@ -52,10 +53,10 @@ def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False)
     if format_ != FORMAT:
         return with_configs(file, contents, wanted)
     configs = content.get("model_config")
-    whole = isinstance(configs, dict) and "image_size" in configs
+    whole = isinstance(configs, dict) and ("image_size" in configs or "canvas" in configs)
     if not whole or not all(isinstance(configs.get(part), Mapping) for part in PARTS):
         raise UserError(f"{file}: the checkpoint's contents do not describe a VAE-GAZE model")
-    own = {key: configs.get(key, upstreams) for key, upstreams in UPSTREAMS.items()}
+    own = own_keys_of(configs)
     refuse_wrong_own(file, own)
     stated_in = dict.fromkeys([*PARTS, "own"], "its own model_config")
     info = content.get("info")
@@ -89,13 +90,25 @@ def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Sou
 
 def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
     """UserError for a key that is none of ours, or a value of another type."""
-    known = {**UPSTREAMS, DROPS_REFERENCE: False}
+    known = {**OWN_KEYS, DROPS_REFERENCE: False}
     for key, value in own.items():
         if key not in known:
             raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; mend it")
         if type(value) is not type(known[key]):
-            expected = "true or false" if type(known[key]) is bool else "a whole number"
+            expected = {bool: "true or false", int: "a whole number", dict: "a mapping"}[type(known[key])]
             raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; mend it")
+
+
+def upstreams_beside(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What upstream's model has for the keys that `own` does not state; a canvas takes the place of image_size."""
+    stated = {*own, "image_size"} if "canvas" in own else own
+    return {key: value for key, value in UPSTREAMS.items() if key not in stated}
+
+
+def own_keys_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every one of our keys that a model of this config has."""
+    values = upstreams_beside(config) | config
+    return {key: values[key] for key in OWN_KEYS if key in values}
 
 
 def weights_file(path: Path) -> Path:
