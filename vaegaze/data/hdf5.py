@@ -1,7 +1,7 @@
 """Reading one person's samples from a gaze data set: read once, brought onto the canvas, file closed."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from vaegaze.geometry.transforms import warp
 from vaegaze.images.pictures import read_grey
 
 log = logging.getLogger(__name__)
+
+LABELS_AT_ONCE_BYTES = 2**20  # read whole where they lie in one piece
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,11 @@ class OpenPerson:
         self.layout, self._datasets = _person(group, where)
         self.mask_keys = self.layout.mask_keys(self._datasets)
         self.frame_hw: tuple[int, int] = self._datasets[self.layout.images_key].shape[1:3]
+        self._labels = {
+            key: dataset[:] if dataset.chunks is None and dataset.nbytes <= LABELS_AT_ONCE_BYTES else dataset
+            for key in (self.layout.gaze.key, self.layout.head.key)
+            for dataset in (self._datasets[key],)
+        }
         self.count = _written(group, self._datasets[self.layout.images_key], where)
 
     def frame(self, row: int, canvas: Camera, mask_picture: np.ndarray | None = None) -> StoredFrame:
@@ -169,7 +176,7 @@ class OpenPerson:
         """
         # One row at a time: h5py's fancy indexing takes fifteen times as long.
         where = f"{self.where}, row {row}"
-        gaze, head = _labels(self._datasets, self.layout, row, where)
+        gaze, head = _labels(self._labels, self.layout, row, where)
         pixels = _rgb_frame(self._datasets[self.layout.images_key][row], self.layout, where)
         to_canvas = place(self.layout.camera(*self.frame_hw), head, canvas)
         image, valid = warp(pixels, to_canvas, *canvas.shape)
@@ -212,10 +219,11 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 
 
-def _labels(datasets: dict[str, h5py.Dataset], layout: Layout, row: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _labels(datasets: Mapping[str, h5py.Dataset | np.ndarray], layout: Layout, row: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Gaze and head of one sample, each (2,) float32 pitch, yaw in radians, in the convention of `geometry`."""
-    head = layout.head.in_camera(_angles(datasets, layout.head, row, where))
-    gaze = layout.gaze.in_camera(_angles(datasets, layout.gaze, row, where), head)
+    stored = {key: datasets[key][row] for key in {layout.head.key, layout.gaze.key}}
+    head = layout.head.in_camera(_angles(stored, layout.head, where))
+    gaze = layout.gaze.in_camera(_angles(stored, layout.gaze, where), head)
     return gaze.astype(np.float32), head.astype(np.float32)
 
 
@@ -227,9 +235,9 @@ def _stored_mask(stored: list[np.ndarray]) -> np.ndarray:
     return np.where(first, 1, np.where(second, 2, 0))
 
 
-def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: str) -> np.ndarray:
+def _angles(stored: Mapping[str, np.ndarray], angles: Angles, where: str) -> np.ndarray:
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
-    values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
+    values = stored[angles.key][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
     if (abs(values) > np.pi).any():
