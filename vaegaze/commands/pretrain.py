@@ -13,6 +13,7 @@ import torch
 
 from vaegaze.commands.autoencoder_card import autoencoder_card
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -80,6 +81,8 @@ def train(
 ) -> None:
     params, first, device = config.pretrain_params, processes.is_first, processes.device
     torch.set_num_threads(params.threads)
+    if first:
+        warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
     sources = open_sources(params)
     if params.photographs:

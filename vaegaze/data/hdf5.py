@@ -219,7 +219,9 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 
 
-def _labels(datasets: Mapping[str, h5py.Dataset | np.ndarray], layout: Layout, row: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _labels(
+    datasets: Mapping[str, h5py.Dataset | np.ndarray], layout: Layout, row: int, where: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Gaze and head of one sample, each (2,) float32 pitch, yaw in radians, in the convention of `geometry`."""
     stored = {key: datasets[key][row] for key in {layout.head.key, layout.gaze.key}}
     head = layout.head.in_camera(_angles(stored, layout.head, where))

@@ -146,9 +146,7 @@ def enclosing_circle(points: Sequence[tuple[float, float]]) -> tuple[float, floa
         if largest <= radius + 1e-9:
             return circle
         at_hand = [*support, points[distances.index(largest)]]
-        candidates = [
-            (_circle_through(*chosen), chosen) for count in (2, 3) for chosen in combinations(at_hand, count)
-        ]
+        candidates = [(_circle_through(*chosen), chosen) for count in (2, 3) for chosen in combinations(at_hand, count)]
         enclosing = [
             (circle, chosen)
             for circle, chosen in candidates

@@ -71,7 +71,7 @@ class Processes:
                 distributed.destroy_process_group()
             raise UserError(
                 f"process {self.rank} of {self.count} lost contact with another one, which has ended; see what that "
-                "one printed, then go on with --resume"
+                "one printed, then resume the run"
             ) from error
 
 

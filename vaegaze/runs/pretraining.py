@@ -18,7 +18,7 @@ from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.model_card import best_record
 from vaegaze.pretraining.phases import phases
-from vaegaze.report.tables import write_loss_curve
+from vaegaze.report.figures import write_loss_curve
 
 PICTURED = 6  # held-out frames
 START_ANEW = "start the run anew"
