@@ -203,17 +203,13 @@ def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list
         "layers_per_block": count(down + ".0.resnets.{}.conv1.weight"),
     }
     if part == "vae":
-        own = {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
-        return (
-            told
-            | own
-            | {
-                "in_channels": size("encoder.conv_in.weight", 1),
-                "out_channels": size("decoder.conv_out.weight", 0),
-                "latent_channels": size("decoder.conv_in.weight", 1),
-            }
-        )
-    return told | {
+        config |= {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
+        return config | {
+            "in_channels": size("encoder.conv_in.weight", 1),
+            "out_channels": size("decoder.conv_out.weight", 0),
+            "latent_channels": size("decoder.conv_in.weight", 1),
+        }
+    return config | {
         "in_channels": size("conv_in.weight", 1),
         "out_channels": size("conv_out.weight", 0),
         "cross_attention_dim": size("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1),
