@@ -108,8 +108,8 @@ def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.nda
 def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
     """Face parsing (H, W) of labels → (2, 3) = centre x, centre y, radius of each eye's minimum enclosing circle.
 
-    As upstream's, the circle encloses the centres of the eye's pixels. An eye that the parsing lacks (closed, hidden)
-    is a row of NaN.
+    Like upstream's, the circle encloses the pixels' centres. An eye that the parsing lacks (closed, hidden) is a row of
+    NaN.
     """
     circles = np.full((2, 3), np.nan)
     for eye, labels in enumerate(EYE_LABELS):
@@ -122,8 +122,8 @@ def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
 def enclosing_circle(points: np.ndarray) -> tuple[float, float, float]:
     """The smallest circle (x, y, radius) around points (K, 2), exactly.
 
-    Starts from one point and adds the farthest one outside until none is left. Each time the smallest circle around
-    the (at most four) points at hand passes two or three of them, and its radius grows, so it ends.
+    Starts from one point and adds the farthest one outside until none is left. Each time, the smallest circle around
+    the (at most four) points at hand passes through two or three of them, and it grows: so the loop ends.
     """
     support = points[:1].astype(np.float64)
     circle = (*support[0], 0.0)
@@ -148,7 +148,7 @@ def enclosing_circle(points: np.ndarray) -> tuple[float, float, float]:
 
 
 def _circle_through(points: np.ndarray) -> tuple[float, float, float]:
-    """The smallest circle on whose edge two or three points lie; infinite for three in a line."""
+    """The smallest circle through two or three points; infinite for three in a line."""
     (ax, ay), rest = points[0], points[1:] - points[0]
     if len(rest) == 1:
         (x, y) = rest[0] / 2
@@ -163,7 +163,7 @@ def _circle_through(points: np.ndarray) -> tuple[float, float, float]:
 
 
 def threshold(mask: np.ndarray) -> np.ndarray:
-    """A stored mask, bool, 0..1 or 0..255, as bool: True from half of its scale on."""
+    """A stored mask (bool, 0..1 or 0..255) as bool: True from half of its range on."""
     if mask.dtype == bool:
         return mask
     return mask >= (0.5 if mask.max(initial=0) <= 1 else 128)
