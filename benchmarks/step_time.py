@@ -252,12 +252,12 @@ def train_ours(setting: Setting, meter: Meter) -> dict:
     from vaegaze.config.finetune import LossParams, OneshotParams
     from vaegaze.data import hdf5
     from vaegaze.models.checkpoint import load_checkpoint
-    from vaegaze.models.device import find_device
+    from vaegaze.models.device import find_device, to_device
     from vaegaze.training import finetune
     from vaegaze.training.losses import Loss
 
     device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
-    model = load_checkpoint(setting.base).model.to(device)
+    model = to_device(load_checkpoint(setting.base).model, device)
     samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.canvas).samples
     settings = OneshotParams(
         finetune_strategy=setting.strategy,

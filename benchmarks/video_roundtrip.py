@@ -30,6 +30,7 @@ from vaegaze.geometry.camera import canvas_camera, rolled
 from vaegaze.images.video import open_video, write_video
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.device import to_device
 from vaegaze.models.estimator import CANVAS_PX, load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes
 
@@ -135,6 +136,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list[np.ndarray]:
     """Each frame with eyes into the camera, as `vaegaze redirect --image --head` does; `path` holds each in between."""
     loaded, redirected = load_checkpoint(checkpoint), []
+    to_device(loaded.model, torch.device("cpu"))
     for frame, head in zip(true.frames, true.head):
         Image.fromarray(frame).save(path)
         photo = load_photo(path, None, (0, 0), head, loaded.model.canvas)

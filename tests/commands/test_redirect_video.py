@@ -1,5 +1,6 @@
 """vaegaze redirect --video: a rendered person's video looks elsewhere, blinks and all else as they were."""
 
+import errno
 import os
 import signal
 import sys
@@ -21,7 +22,8 @@ from vaegaze.geometry.camera import canvas_camera, eye_circles
 from vaegaze.geometry.eye_regions import SQUARE_FACTOR
 from vaegaze.geometry.pasting import paste_in_squares
 from vaegaze.geometry.transforms import move
-from vaegaze.images.video import Frame, VideoWriter
+from vaegaze.images.video import Frame, VideoWriter, writing
+from vaegaze.images.video.recoverable import RecoverableFile
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.redirecting import video as redirect_video
 from vaegaze.redirecting.drawing import encode_reference
@@ -151,30 +153,46 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
     assert files_in(tmp_path) == {"out.mp4"}
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_half_a_video_is_none(run, talk, tmp_path, monkeypatch, interruption):
+def test_half_a_video_is_none(run, talk, tmp_path, monkeypatch):
     write, calls = VideoWriter.write, []
 
-    def fail(self, *args):
+    def interrupted(self, *args):
         calls.append(args)
         if len(calls) == 5:
-            raise interruption
+            raise KeyboardInterrupt
         write(self, *args)
 
-    monkeypatch.setattr(VideoWriter, "write", fail)
+    monkeypatch.setattr(VideoWriter, "write", interrupted)
     outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
-    stopped = interruption is KeyboardInterrupt
-    assert outcome.code == (130 if stopped else 2)
-    assert ("stopped; nothing was written" if stopped else "No space left") in outcome.err
+    assert outcome.code == 130 and "stopped; nothing was written" in outcome.err
     assert not files_in(tmp_path)
 
 
-def test_a_sound_that_stays_behind_is_said(run, talking, tmp_path):
+def test_a_full_disk_leaves_what_was_drawn(run, talk, tmp_path, monkeypatch):
+    put, redraw, drawn = RecoverableFile._put, redirect_video.redraw, []
+
+    def filling(self, data):
+        if len(drawn) >= 2 and self.error is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(self, data)
+
+    monkeypatch.setattr(redirect_video, "redraw", lambda *args: drawn.append(args) or redraw(*args))
+    monkeypatch.setattr(RecoverableFile, "_put", filling)
+    monkeypatch.setattr(writing, "BUFFER_BYTES", 1024)
+    output = tmp_path / "out.mp4"
+    outcome = run("--video", talk, *LOOK, "--output", output, ok=False)
+    assert outcome.code == 2 and outcome.err.splitlines()[-1].endswith(
+        f"{output} holds the first {len(read(output)[0])} frames"
+    )
+    assert "No space left" in outcome.err and len(read(output)[0]) >= 8 and files_in(tmp_path) == {"out.mp4"}
+
+
+def test_a_sound_that_the_container_cannot_hold_is_encoded(run, talking, tmp_path):
     with_sound(tmp_path / "talk.avi", talking.frames[:4], codec="pcm_mulaw")
     outcome = run("--video", tmp_path / "talk.avi", *LOOK, "--output", tmp_path / "out.mp4")
-    assert "⚠️ .mp4 cannot hold its sound" in outcome.out and ".mkv" in outcome.out
+    assert ".mp4 cannot hold its sound (pcm_mulaw): encoded as AAC\n" in outcome.out
     with av.open(str(tmp_path / "out.mp4")) as container:
-        assert not container.streams.audio
+        assert [each.codec_context.name for each in container.streams.audio] == ["aac"]
 
 
 # --- One batch --------------------------------------------------------------------------------------------------------

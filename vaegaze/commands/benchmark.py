@@ -35,7 +35,7 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.device import find_device, find_precision
+from vaegaze.models.device import find_device, find_precision, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import matching_renderer
@@ -245,7 +245,7 @@ def measure_cell(
     stop: StopSignals,
 ) -> Cell:
     """Fine-tune with these settings, from the base model, and measure."""
-    model = load_checkpoint(params.checkpoint_path).model.to(person.device)
+    model = to_device(load_checkpoint(params.checkpoint_path).model, person.device)
     train = person.train(task.k, task.seed)
     held_out = EvalSet.prepare(model, person.held_out, choose_references(train))
     held_out = replace(held_out, redirections=held_out.redirected(person.true))

@@ -26,7 +26,7 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import save_checkpoint
-from vaegaze.models.device import find_device
+from vaegaze.models.device import find_device, to_device
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
@@ -102,7 +102,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
         print(f"Settings: {path}, with the flags over it")
         print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
     # Convolutions are faster with the channels last, on CPUs as well.
-    model.to(device, memory_format=torch.channels_last)
+    to_device(model, device).to(memory_format=torch.channels_last)
     held_out = held_out_batches(params, model.canvas, device)
 
     stop, bar, phase_shown, seen = StopSignals(), None, None, len(progress.records)

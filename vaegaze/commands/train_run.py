@@ -11,7 +11,7 @@ from vaegaze.commands.train_steps import diverged, train
 from vaegaze.config.finetune import Command, OneshotParams, describe
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
-from vaegaze.models.device import settle_device
+from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
 from vaegaze.runs.folder import RunFolder
@@ -52,7 +52,7 @@ def run(command: Command) -> None:
     resolved = resolved.settled(settle_device(resolved.config), "chosen by auto")
     params, device = resolved.config.oneshot_params, torch.device(resolved.config.oneshot_params.device)
     print(f"💻 Device: {params.device}, precision: {params.precision}")
-    base.model.to(device)
+    to_device(base.model, device)
     selection = select_trainable(base.model, params)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
 

@@ -17,7 +17,6 @@ from vaegaze.models.blocks import (
     sinusoidal_embedding,
 )
 from vaegaze.models.diffusers.options import covered_by_unet, refuse_uncountable, refuse_uncovered
-from vaegaze.models.layers import GroupNorm
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ class UNet2DConditionModel(ModelMixin):
                 _UpBlock(inputs, width, resnet=resnet, attention=attention if i > 0 else None, upsample=i < last)
             )
 
-        self.conv_norm_out = GroupNorm(norm_num_groups, widths[0], eps=norm_eps)
+        self.conv_norm_out = nn.GroupNorm(norm_num_groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
     def forward(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor) -> UNet2DConditionOutput:

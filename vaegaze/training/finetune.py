@@ -12,8 +12,8 @@ from vaegaze.config.finetune import OneshotParams
 from vaegaze.data.samples import Samples
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
-from vaegaze.models.cpu.mixed_precision import frozen_weights_in
-from vaegaze.models.device import find_precision
+from vaegaze.models.cpu import fast_forms
+from vaegaze.models.device import find_precision, to_device
 from vaegaze.training.loop import Step, TrainingState, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
 from vaegaze.training.precompute import Stopped, precompute
@@ -73,6 +73,7 @@ def finetune(
     """
     started = time.perf_counter()
     device = next(model.parameters()).device
+    to_device(model, device)  # its layers' forms for that device
     precision = find_precision(settings.precision, str(device))
     selection = select_trainable(model, settings)
     if settings.gradient_checkpointing:
@@ -87,7 +88,7 @@ def finetune(
     stopped, step = False, None
     if first_step < settings.num_steps:
         frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
-        with frozen_weights_in(precision, (model, loss.vgg), scratch_dir):
+        with fast_forms((model, loss.vgg), precision, scratch_dir):
             try:
                 frames, precomputed = precompute(
                     model,
