@@ -368,7 +368,7 @@ def test_what_is_ours_alone_is_told_on_the_way_back(tiny_config, run_convert, tm
         ('{"resdual": true}', "unknown key 'resdual'"),
         ('{"residual": "yes"}', "residual is 'yes'"),
         ('{"image_size": -1}', "image_size -1"),
-        ("[", "is no JSON"),
+        ("[", "is not JSON"),
     ):
         (tmp_path / "parts/unet/vaegaze.json").write_text(content)
         assert_one_line(run_convert(*parts, *gaze_mlp, "--overwrite", ok=False), words)
@@ -410,7 +410,7 @@ def test_what_is_read_is_never_written_to(files, run_convert, tmp_path):
     whole = tmp_path / "full.pth"
     before = contents_of(tmp_path)
     again = run_convert("--checkpoint", whole, "--output", whole, "--overwrite", ok=False)
-    assert_one_line(again, f"--output: {whole} is what --checkpoint gives")
+    assert_one_line(again, f"--output: {whole} is also the input --checkpoint")
     for part in ("--vae", "--unet", "--gaze_mlp"):
         outcome = run_convert(*flags_of(files | {"--output": files[part]}), "--overwrite", ok=False)
         assert_one_line(outcome, f"is what {part} gives")
