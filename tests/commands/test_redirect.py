@@ -430,7 +430,7 @@ HDF = ("--hdf_path", "a.h5", "--person_id", "b", "--index", 0)
         ((*SOURCE, "--index", 0, *LOOK, *OUT), ["--index", "has no use with --image"]),
         ((*SOURCE, "--mask", "m.png", "--face", 1, *LOOK, *OUT), ["--face", "has no use with --mask"]),
         ((*HDF[:4], *LOOK, *OUT), ["redirect_params.index", "needed with --hdf_path"]),
-        ((*HDF, "--head", 0, 0, *LOOK, *OUT), ["--head", "the data set says it"]),
+        ((*HDF, "--head", 0, 0, *LOOK, *OUT), ["--head", "the data set has it"]),
         ((*HDF, *LOOK, *OUT), ["a.h5", "does not exist", "--hdf_path"]),
         ((*SOURCE, *LOOK, "--sweep", "circle", *OUT), ["--gaze", "has no use with --sweep"]),
         ((*SOURCE, "--gaze", 0, *OUT), ["--gaze", "expected 2 arguments"]),
@@ -443,8 +443,8 @@ HDF = ("--hdf_path", "a.h5", "--person_id", "b", "--index", 0)
         ((*SOURCE, *LOOK, "--output", "a.webp"), ["does not fit --gaze", ".png, .jpg or .jpeg"]),
         ((*SOURCE, *LOOK, "--label", *OUT), ["--label", "has no use with --gaze"]),
         ((*SOURCE, *LOOK, *OUT, "--checkpoint", "no.pth"), ["there is no file no.pth", "--checkpoint"]),
-        (("--image", "no.png", *LOOK, *OUT), ["--image: no.png does not exist"]),
-        ((*SOURCE, "--mask", "no.png", *LOOK, *OUT), ["--mask: no.png does not exist"]),
+        (("--image", "no.png", *LOOK, *OUT), ["image: no.png does not exist"]),
+        ((*SOURCE, "--mask", "no.png", *LOOK, *OUT), ["mask: no.png does not exist"]),
         ((*SOURCE, *LOOK, *OUT, "--overwite"), ["--overwite: unknown flag; did you mean --overwrite?"]),
     ],
 )
@@ -491,7 +491,7 @@ def test_nothing_is_replaced_unasked_and_the_input_never(run, photo, base, tmp_p
     look = (*photo, "--gaze", 0, 0)
     for name in ("me.png", "eyes.png", "link.png"):
         refused = run(*look, "--output", tmp_path / name, "--overwrite", ok=False)
-        assert_one_line(refused, name, "it is never written to")
+        assert_one_line(refused, name, "never replaced")
     assert_one_line(run(*look, "--output", tmp_path / "folder.png", "--overwrite", ok=False), "is a folder")
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
 

@@ -23,7 +23,7 @@ from vaegaze.commands.progress import STOPPING
 from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import canvas_camera
+from vaegaze.geometry.camera import camera_from_config, canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
 from vaegaze.pretraining.base_model import build_base_model
@@ -254,6 +254,19 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     assert seen == uninterrupted[2]
     assert_same_model(model, uninterrupted[0])
     assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+def test_a_canvas_that_is_a_band():
+    band = {"width_px": 64, "height_px": 32, "focal_px": 333, "looks_at": "eyes"}
+    parts = {name: TINY_CONFIG[name] for name in ("vae", "unet", "gaze_mlp")}
+    model, progress = pretrain.build_model(pretrain.ModelParams(canvas=band, **parts)), Progress()
+    assert model.canvas == camera_from_config(band)
+    batch = render_batch("train", [0, 1, 2], model.canvas, 2, PARAMS.rendering(1.0))
+    assert batch.target.shape == (2, 3, 32, 64) and batch.eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
+    assert batch.eye_band() is batch
+    held_out = held_out_batches(PARAMS, model.canvas, CPU)
+    losses = [loss for _, loss in pretraining_steps(model, PARAMS, progress, held_out)]
+    assert np.isfinite(losses).all()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
