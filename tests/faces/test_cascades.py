@@ -76,14 +76,14 @@ def test_a_face_that_the_picture_cuts_is_still_met_right(face):
 def test_of_several_faces_one_is_said(face):
     picture, expected = face
     twice = np.hstack([picture, picture])
-    with pytest.raises(UserError, match=r"^me\.jpg shows 2 faces, 1 at \(9\d, 8\d\), 2 at \(29\d, 8\d\); .*--face N$"):
+    with pytest.raises(UserError, match=r"^me\.jpg shows 2 faces, 1 at \(9\d, 8\d\), 2 at \(29\d, 8\d\)$"):
         find_eyes(twice, "me.jpg")
     assert off(find_eyes(twice, "me.jpg", face=1), expected) < NEAR_PX
     assert off(find_eyes(twice, "me.jpg", face=2), expected + np.array([200, 0])) < NEAR_PX
-    with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3; give --face 1 to 2"):
+    with pytest.raises(UserError, match=r"shows 2 faces with eyes, no face 3$"):
         find_eyes(twice, "me.jpg", face=3)
     assert off(find_eyes(picture, "me.jpg", face=1), expected) < NEAR_PX
-    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
+    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):
         find_eyes(picture, "me.jpg", face=2)
 
 
@@ -94,7 +94,7 @@ def test_eyes_that_cannot_be_seen(face):
         for x, y in expected[covered].round().astype(int):
             hidden[y - 14 : y + 14, x - 16 : x + 16] = hidden[y + 27 : y + 28, x - 16 : x + 16]
         with pytest.raises(
-            UserError, match=r"me\.jpg shows a face at \(\d+, \d+\), but not two open eyes in it .*askew.*--mask"
+            UserError, match=r"me\.jpg shows a face at \(\d+, \d+\), but not two open eyes in it .*askew.*"
         ) as error:
             find_eyes(hidden, "me.jpg")
         assert "\n" not in str(error.value)
@@ -111,12 +111,12 @@ def test_where_there_is_no_face(face, kind):
         "line": np.zeros((1, 3000, 3), dtype=np.uint8),
         "upside down": np.ascontiguousarray(face[0][::-1]),
     }
-    with pytest.raises(UserError, match=r"me\.jpg shows no face that is upright.*give --mask, or another photo"):
+    with pytest.raises(UserError, match=r"me\.jpg shows no face that is upright"):
         find_eyes(pictures[kind], "me.jpg")
 
 
 def test_without_opencv_it_is_said_how_to_get_it(no_opencv):
-    with pytest.raises(UserError, match=r"needs OpenCV: give --mask PATH, or pip install -r requirements-vision\.txt"):
+    with pytest.raises(UserError, match=r"needs OpenCV: pip install -r requirements-vision\.txt"):
         find_eyes(np.zeros((8, 8, 3), dtype=np.uint8), "me.jpg")
 
 
@@ -124,7 +124,7 @@ def test_an_opencv_without_cascades(monkeypatch, tmp_path):
     """As 5.0 is."""
     other = SimpleNamespace(__version__="5.0.0", data=SimpleNamespace(haarcascades=str(tmp_path)))
     monkeypatch.setitem(sys.modules, "cv2", other)
-    with pytest.raises(UserError, match=r"OpenCV 5\.0\.0 has no cascades any more: give --mask PATH, or pip install"):
+    with pytest.raises(UserError, match=r"OpenCV 5\.0\.0 has no cascades any more: pip install"):
         find_eyes(np.zeros((8, 8, 3), dtype=np.uint8), "me.jpg")
 
 

@@ -87,12 +87,12 @@ def test_no_face_at_all(talking):
 def test_of_two_faces_one_is_said_and_kept(talking):
     width = talking.frames.shape[2]
     both = np.concatenate([talking.frames[:12, :, 60:-60], talking.frames[30:42, :, 60:-60]], axis=2)
-    with pytest.raises(UserError, match=r"^talk\.mp4 at 0\.00 s shows 2 faces.*--face N$"):
+    with pytest.raises(UserError, match=r"^talk\.mp4 at 0\.00 s shows 2 faces"):
         follow(both)
     left, right = (np.stack([each.eyes for each in follow(both, face=face)]) for face in (1, 2))
     assert np.linalg.norm(left - (talking.eyes[:12] - (60, 0)), axis=-1).mean() < NEAR_PX
     assert np.linalg.norm(right - (talking.eyes[30:42] + np.array([width - 180, 0])), axis=-1).mean() < NEAR_PX
-    with pytest.raises(UserError, match="shows 2 faces with eyes, no face 3; give --face 1 to 2"):
+    with pytest.raises(UserError, match=r"shows 2 faces with eyes, no face 3$"):
         follow(both, face=3)
 
 
@@ -110,7 +110,7 @@ def test_the_face_that_was_said_may_come_a_little_later(talking):
 def test_a_face_that_never_comes(talking, count):
     given = []
     frames = (given.append(each) or each for each in video(talking.frames[:count]))
-    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2; leave out --face$"):
+    with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):
         list(follow_eyes(frames, "talk.mp4", face=2))
     assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + FIND_AGAIN_EVERY
 

@@ -52,10 +52,13 @@ def test_where_the_system_does_not_say_there_is_no_peak(monkeypatch):
 def test_emulated_bf16_is_never_chosen_and_its_slowdown_is_measured(isa):
     """oneDNN, which computes convolutions, may be kept from instructions that the processor has."""
     code = "from vaegaze.models.device import *; print(find_precision('auto', 'cpu'), bf16_slowdown('cpu'))"
+    code += "; from vaegaze.commands.precision import *; [warn_if_emulated(p, 'cpu') for p in ('fp32', 'bf16')]"
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    precision, slowdown = done.stdout.split()
+    numbers, *warnings = done.stdout.splitlines()
+    precision, slowdown = numbers.split()
+    assert len(warnings) == (slowdown != "None")
     if isa == "AVX2":
         assert precision == "fp32"
     assert (precision == "bf16") == (slowdown == "None")

@@ -133,7 +133,7 @@ def test_what_is_no_estimator(estimator, tmp_path):
         {"own_error_deg": {"all": "low"}},
     ):
         save_estimator(path, estimator, info)
-        with pytest.raises(UserError, match="no gaze estimator"):
+        with pytest.raises(UserError, match="not a gaze estimator"):
             load_estimator(path)
 
 

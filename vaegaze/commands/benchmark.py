@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -158,6 +159,7 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     estimator = load_estimator(params.estimator)
     name = find_device(params.device)
     params = replace(params, device=name, precision=find_precision(params.precision, name))
+    warn_if_emulated(params.precision, name)
     device = torch.device(name)
     tasks, cells = grid(params.grid), finished_cells(work_dir, params, overwrite=overwrite)
     torch.set_num_threads(1)

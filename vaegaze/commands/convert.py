@@ -35,7 +35,7 @@ from vaegaze.models.diffusers.files import (
     upstreams_beside,
 )
 from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
-from vaegaze.models.diffusers.parts import PARTS, UNTOLD, WORDS, config_of, keywords_of
+from vaegaze.models.diffusers.parts import NOT_IN_SHAPES, PARTS, WORDS, config_of, keywords_of
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
@@ -214,7 +214,7 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
     groups = {f"from {place}": [], from_shapes: [], by_default: []}
     for key, value in config.items():
-        told = f"from {place}" if key in stated else by_default if key in UNTOLD[part] else from_shapes
+        told = f"from {place}" if key in stated else by_default if key in NOT_IN_SHAPES[part] else from_shapes
         groups[told].append(f"{key} {show(value)}")
     lines += [f"  {told}: {', '.join(values)}" for told, values in groups.items() if values]
     return "\n".join(map(plain, lines))

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import distributed
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -30,7 +31,7 @@ from vaegaze.models.device import find_device, to_device
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, phases, pretraining_steps
-from vaegaze.report.tables import write_loss_curve
+from vaegaze.report.figures import write_loss_curve
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
 FIRST_LOGVAR = -6.0  # latents begin nearly without noise: with as much as signal, the decoder learns nothing at first
@@ -83,6 +84,8 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
     device = torch.device(find_device(params.device))
     first = join_other_processes(device)
     torch.set_num_threads(params.threads)
+    if first:
+        warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     model, progress = build_model(config.model_params), Progress(processes)

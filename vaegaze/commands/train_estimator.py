@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -114,6 +115,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     refuse_output(Path(params.output), "--output", overwrite=overwrite)  # better now than after the training
     device = torch.device(find_device(params.device))
     torch.set_num_threads(params.threads)
+    warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
     model = GazeEstimator().to(device, memory_format=torch.channels_last)
     train(model, params, device)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from vaegaze.commands.earlier_run import adopt_stored_choices, already_finished
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
 from vaegaze.commands.train_steps import diverged, train
 from vaegaze.config.finetune import Command, OneshotParams, describe
@@ -53,6 +54,7 @@ def run(command: Command) -> None:
     resolved = resolved.settled(settle_device(resolved.config), "chosen by auto")
     params, device = resolved.config.oneshot_params, torch.device(resolved.config.oneshot_params.device)
     print(f"💻 Device: {params.device}, precision: {params.precision}")
+    warn_if_emulated(params.precision, params.device)
     to_device(base.model, device)
     selection = select_trainable(base.model, params)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")

@@ -30,7 +30,7 @@ class DiagonalGaussianDistribution:
         return self.mean + noise * torch.exp(0.5 * self.logvar)
 
     def kl(self) -> Tensor:
-        """Divergence from the standard normal, (B,), summed over a picture's latents."""
+        """KL divergence from the standard normal, (B,), summed over a picture's latents."""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).sum(dim=(1, 2, 3))
 
 
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
 class AutoencoderKL(ModelMixin):
     """The keyword arguments are diffusers' config keys; the defaults are sd-vae-ft-mse's.
 
-    `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.
+    `others` are keys for which the family covers one value: ValueError for any other, TypeError for an unknown key.
     The compression f is 2^(number of block_out_channels − 1).
     """
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
+MAX_LAYERS = 32  # in a row; a hostile file could otherwise ask for hours of building
 
 
 class GradientCheckpointingLayer(nn.Module):
-    """A layer that can forget what it computes and compute it again in the backward pass, as in transformers.
+    """A layer that can discard its activations and recompute them in the backward pass, as in transformers.
 
-    That costs time and saves memory: of its activations only its inputs are kept (Chen et al. 2016,
-    arXiv:1604.06174). Where nothing in it trains and no input needs a gradient, nothing is kept or computed again.
+    This trades time for memory: only the layer's inputs are kept (Chen et al. 2016, arXiv:1604.06174). If nothing in
+    it trains and no input needs a gradient, nothing is kept or recomputed.
     """
 
     gradient_checkpointing = False
@@ -26,22 +26,22 @@ class GradientCheckpointingLayer(nn.Module):
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return super().__call__(*inputs)
-        # No layer here draws random numbers whose state would have to come back.
+        # No layer here draws random numbers, so there is no random state to restore.
         return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 class ModelMixin(nn.Module):
-    """What a model of such layers can do, as in diffusers."""
+    """Methods of a model built from such layers, as in diffusers."""
 
     def enable_gradient_checkpointing(self) -> None:
-        """From now on every layer that can computes its activations again in the backward pass."""
+        """From now on every layer that can recomputes its activations in the backward pass."""
         for module in self.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.gradient_checkpointing = True
 
 
 class ResnetBlock2D(GradientCheckpointingLayer):
-    """Two 3 × 3 convolutions around a shortcut; with `time_channels` the time embedding is added in between."""
+    """Two 3 × 3 convolutions around a shortcut; with `time_channels` it adds the time embedding in between."""
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, eps: float, time_channels: int = 0):
         super().__init__()
@@ -123,7 +123,7 @@ class SpatialAttention(GradientCheckpointingLayer, Attention):
 
 
 class GEGLU(nn.Module):
-    """A linear layer gated by the GELU of its own other half (Shazeer 2020, arXiv:2002.05202)."""
+    """A linear layer whose one half is gated by the GELU of the other (Shazeer 2020, arXiv:2002.05202)."""
 
     def __init__(self, channels: int, hidden_channels: int):
         super().__init__()

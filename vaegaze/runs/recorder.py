@@ -23,9 +23,10 @@ from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
 from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory
 from vaegaze.models.estimator import TrainedEstimator
+from vaegaze.report.data_uris import jpeg
+from vaegaze.report.figures import write_loss_curve
 from vaegaze.report.page import Report, command_again, page
-from vaegaze.report.pictures import gaze_sweep, jpeg, photo_sized, picture_rows, thumbnails
-from vaegaze.report.tables import write_loss_curve
+from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
 from vaegaze.runs.pictures import gazes_sheet, results_sheet

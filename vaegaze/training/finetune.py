@@ -60,17 +60,18 @@ def finetune(
 ) -> FineTuned:
     """Adapt `model` in place to a person's samples, on the device that it is on.
 
-    Of the settings those of the training count: strategy, steps, rates, batch, mirror, seed, precision, and memory.
-    `loss` is on the same device; its network is back in float32 afterwards, so a loss serves many persons, one at a
-    time. To fine-tune the next person from the same base, pass a copy of the base.
+    `settings` say what trains and how; those about data, files and logging are not read. `loss` is on the same device.
+    One loss serves many persons, but one at a time, since its network changes precision meanwhile. To fine-tune
+    several persons from one base, pass a copy of the base for each.
 
     state        continue from here, bit for bit as if never interrupted
-    on_start     called before the first step with what was precomputed, in words, and the seconds that it took
-    on_step      called after every step; may draw with the model. Read `Step.refuse_bad` before you use its numbers
+    on_start     called before the first step: what was precomputed, in words, and the seconds that took
+    on_step      called after every step; may draw with the model. Before you use a step's numbers, see its `refuse_bad`
     should_stop  asked after every step, and while precomputing
-    scratch_dir  folder of a temporary file with the frozen weights in float32 while they are bf16; None: the system's
+    scratch_dir  folder for a temporary file of the frozen float32 weights while they are bf16; None: the system's
 
-    TrainingDiverged if a loss or gradient was not finite, at the latest after the last step; StateMismatch.
+    TrainingDiverged if a loss or gradient was not finite, at the latest after the last step; StateMismatch if `state`
+    does not fit.
     """
     started = time.perf_counter()
     device = next(model.parameters()).device

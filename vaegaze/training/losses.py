@@ -18,7 +18,7 @@ from vaegaze.models.tensor_files import load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 in torchvision's vgg19().features
+VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1 … relu5_1 in torchvision's vgg19().features; no next layer is in place
 IMAGENET_SHA256 = "dcbb9e9d"  # first digits for torchvision's vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
@@ -107,9 +107,6 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
 
     with torch.device("meta"):  # vgg19() would draw 140 M numbers, most of them for layers that are cut off
         features = vgg19().features[: VGG19_TAPS[-1] + 1]
-    for layer in features:
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # tapped features must survive the next layer
     features.to_empty(device="cpu")
     if weights == "random":
         generator = torch.Generator().manual_seed(seed)
