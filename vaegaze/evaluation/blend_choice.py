@@ -15,6 +15,7 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.gaze import Estimator, angular_error_deg, read_gaze
 from vaegaze.evaluation.metrics import draw, eye_l1, paste
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
+from vaegaze.models.device import autocast
 from vaegaze.renderer.redrawing import other_gazes
 from vaegaze.training.blending import blend_weights
 
@@ -59,6 +60,7 @@ def choose_blend(
     estimator: Estimator | None,
     *,
     held_out: bool,
+    precision: str = "fp32",
     check: Callable[[], None] = lambda: None,
 ) -> BlendChoice:
     """Set the model to the blend with the smallest eye L1 among those that still obey, and return it.
@@ -66,15 +68,15 @@ def choose_blend(
     A blend obeys if it keeps TRAVEL_KEPT of the base model's iris travel and, as far as an estimator can tell, misses
     the gaze by at most GAZE_TOLERANCE_DEG more than the base model. The base model itself always obeys.
     """
-    bias = _estimator_bias(estimator, eval_set)
-    curve, base_travel = [], None
+    bias, curve, base_travel = _estimator_bias(estimator, eval_set), [], None
+    frames = eval_set.frames
     for alpha in ALPHAS:
         blend_weights(model, base, tuned, alpha)
-        drawn = draw(model, eval_set.frames, check, batch_size=BATCH_SIZE).float()
-        eyes = eval_set.frames.eye_masks * eval_set.frames.valid
-        error = eye_l1(drawn, eval_set.frames.target, eyes).mean().item()
-        gaze_error = None if bias is None else _gaze_error_deg(model, eval_set, estimator, bias, check)
-        travel = iris_travel_px(model, eval_set, check)
+        with autocast(frames.target.device.type, precision):  # anew for each blend: it keeps converted weights
+            drawn = draw(model, frames, check, batch_size=BATCH_SIZE).float()
+            error = eye_l1(drawn, frames.target, frames.eye_masks * frames.valid).mean().item()
+            gaze_error = None if bias is None else _gaze_error_deg(model, eval_set, estimator, bias, check)
+            travel = iris_travel_px(model, eval_set, check)
         base_travel = travel if base_travel is None else base_travel
         curve.append(BlendPoint(alpha, error, gaze_error, travel / base_travel if base_travel else 1.0))
     alpha = best_blend(curve)

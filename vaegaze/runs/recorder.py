@@ -216,16 +216,16 @@ class Recorder:
             return None
         started, tuned = time.perf_counter(), trainable_weights(self.model)
         if self.params.blend == "auto":
-            with autocast(self.device.type, self.params.precision):
-                self.blend = choose_blend(
-                    self.model,
-                    self.base_weights,
-                    tuned,
-                    self.chooses_blend,
-                    self.estimator,
-                    held_out=self.blend_is_held_out,
-                    check=check,
-                )
+            self.blend = choose_blend(
+                self.model,
+                self.base_weights,
+                tuned,
+                self.chooses_blend,
+                self.estimator,
+                held_out=self.blend_is_held_out,
+                precision=self.params.precision,
+                check=check,
+            )
         else:
             self.blend = BlendChoice(float(self.params.blend), frames=0, held_out=False, curve=[])
             blend_weights(self.model, self.base_weights, tuned, self.blend.alpha)
