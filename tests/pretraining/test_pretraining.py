@@ -259,14 +259,13 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
 def test_a_canvas_that_is_a_band():
     band = {"width_px": 64, "height_px": 32, "focal_px": 333, "looks_at": "eyes"}
     parts = {name: TINY_CONFIG[name] for name in ("vae", "unet", "gaze_mlp")}
-    model, progress = pretrain.build_model(pretrain.ModelParams(canvas=band, **parts)), Progress()
+    config = PretrainConfig(PARAMS, ModelParams(canvas=band, **parts))
+    model, sources = build_base_model(config.model_params).model, open_sources(PARAMS)
     assert model.canvas == camera_from_config(band)
-    batch = render_batch("train", [0, 1, 2], model.canvas, 2, PARAMS.rendering(1.0))
-    assert batch.target.shape == (2, 3, 32, 64) and batch.eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
-    assert batch.eye_band() is batch
-    held_out = held_out_batches(PARAMS, model.canvas, CPU)
-    losses = [loss for _, loss in pretraining_steps(model, PARAMS, progress, held_out)]
-    assert np.isfinite(losses).all()
+    held_out, _ = held_out_frames(sources, PARAMS, model.canvas, CPU)
+    assert held_out[0].target.shape[1:] == (3, 32, 64) and held_out[0].eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
+    losses = losses_of(pretraining_steps(model, config, sources, held_out, Progress(), Processes(CPU)))
+    assert len(losses) == 7 and np.isfinite([loss for _, loss in losses]).all()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
