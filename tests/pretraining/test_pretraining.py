@@ -263,7 +263,8 @@ def test_a_canvas_that_is_a_band():
     model, sources = build_base_model(config.model_params).model, open_sources(PARAMS)
     assert model.canvas == camera_from_config(band)
     held_out, _ = held_out_frames(sources, PARAMS, model.canvas, CPU)
-    assert held_out[0].target.shape[1:] == (3, 32, 64) and held_out[0].eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
+    first = held_out[0].batches[0]
+    assert first.target.shape[1:] == (3, 32, 64) and first.eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
     losses = losses_of(pretraining_steps(model, config, sources, held_out, Progress(), Processes(CPU)))
     assert len(losses) == 7 and np.isfinite([loss for _, loss in losses]).all()
 
