@@ -205,7 +205,7 @@ def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list
     if part == "vae":
         own = {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
         return (
-            told
+            config
             | own
             | {
                 "in_channels": size("encoder.conv_in.weight", 1),
@@ -213,7 +213,7 @@ def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list
                 "latent_channels": size("decoder.conv_in.weight", 1),
             }
         )
-    return told | {
+    return config | {
         "in_channels": size("conv_in.weight", 1),
         "out_channels": size("conv_out.weight", 0),
         "cross_attention_dim": size("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1),
