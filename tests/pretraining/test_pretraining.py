@@ -256,6 +256,15 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
 
 
+def test_a_reference_of_the_same_frame_differs_in_the_eyes_alone():
+    source = RenderedSource(CANVAS, 0, 50, 8, same_frame=1.0)
+    for seed in range(3):
+        example = source.example(0, 0, np.random.default_rng(seed), 1)
+        difference = np.abs(example.target[0].astype(float) - example.reference).mean(axis=-1)
+        eyes = example.eye_masks[0]
+        assert difference[eyes].mean() > 4 * difference[~eyes].mean() and difference[~eyes].mean() < 4  # noise, JPEG
+
+
 def test_a_canvas_that_is_a_band():
     band = {"width_px": 64, "height_px": 32, "focal_px": 333, "looks_at": "eyes"}
     parts = {name: TINY_CONFIG[name] for name in ("vae", "unet", "gaze_mlp")}
