@@ -1,8 +1,10 @@
 """What an earlier run left in the folder, and whether a command fits it."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vaegaze.config.finetune import Command, Config
 from vaegaze.config.tree import resolve, settings_of, value_at
@@ -32,11 +34,21 @@ def already_finished(
         if not (finished or interrupted):
             raise UserError(f"--resume: {folder.path} holds no interrupted run; start without --resume")
         changed = differing_keys(config, folder)
+        if finished and not interrupted and [key for key, _, _ in changed] == ["oneshot_params.num_steps"]:
+            _, steps, _ = changed[0]
+            raise UserError(
+                f"--resume: the run in {folder.path} is finished after {steps} steps, and what it would need to go on "
+                f"was removed; train its result further as a new run: --checkpoint_path "
+                f"{shlex.quote(str(folder.results(config.oneshot_params.save)[-1]))}, with another --save_dir and the "
+                "steps to add as --num_steps"
+            )
+        changed = [f"{key} was {before!r}, now {now!r}" for key, before, now in changed]
         if changed:
             raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
         finished = all(path.exists() for path in folder.results(config.oneshot_params.save))
         if finished:
             refuse_other_data(folder.path, folder.stored_fingerprint(), fingerprint)
+            folder.resume.unlink(missing_ok=True)  # left by a run that was killed right before it removed it
         return finished
     for path in base_files:
         if folder.path.resolve() in Path(path).resolve().parents:
@@ -52,8 +64,8 @@ def already_finished(
     return False
 
 
-def differing_keys(config: Config, folder: RunFolder) -> list[str]:
-    """Each setting in which the stored run differs, with both values.
+def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, Any]]:
+    """Each setting in which the stored run differs, with the stored value and the present one.
 
     Three may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers; and
     gradient checkpointing changes no result, but may be what a run that ran out of memory needs.
@@ -61,7 +73,7 @@ def differing_keys(config: Config, folder: RunFolder) -> list[str]:
     free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing")}
     stored = resolve(Config, str(folder.config)).config
     return [
-        f"{key} was {value_at(stored, key)!r}, now {value_at(config, key)!r}"
+        (key, value_at(stored, key), value_at(config, key))
         for key in settings_of(Config)
         if key not in free and value_at(stored, key) != value_at(config, key)
     ]

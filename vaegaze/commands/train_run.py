@@ -19,7 +19,14 @@ from vaegaze.report.tables import summary_table
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite, Recorder
-from vaegaze.runs.resume import Progress, damaged, data_fingerprint, load_resume
+from vaegaze.runs.resume import (
+    Progress,
+    damaged,
+    data_fingerprint,
+    load_resume,
+    network_checksum,
+    refuse_other_networks,
+)
 from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState
 from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
@@ -44,7 +51,7 @@ def run(command: Command) -> None:
     resolved = command.resolved
     if command.resume:
         resolved = resolved.settled(adopt_stored_choices(command.config, folder), "stored by the earlier run")
-    fingerprint = data_fingerprint(person.train, person.held_out, base=base.base.fingerprint)
+    fingerprint = data_fingerprint(person.train, person.held_out, base=base.base.fingerprint, photo=person.photo)
     person = replace(person, info={**person.info, "fingerprint": fingerprint})
     if already_finished(folder, resolved.config, fingerprint, (params.checkpoint_path, base.base.path), command):
         print(f"✅ The run in {folder.path} is already finished")
@@ -64,9 +71,12 @@ def run(command: Command) -> None:
     loss = Loss(resolved.config.loss_params, seed=params.seed, device=device)
     if loss.vgg is not None:
         print(f"👁️ VGG19: {loss.vgg.source}")
-    progress, state = Progress(), None
+    networks = {"estimator": estimator and estimator.model, "VGG19 loss": loss.vgg}
+    checksums = {name: network_checksum(network) for name, network in networks.items() if network is not None}
+    progress, state = Progress(checksums=checksums), None
     if command.resume:
         resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), fingerprint)
+        refuse_other_networks(folder.path, resumed.progress.checksums, checksums)
         torch.set_num_threads(resumed.threads)
         progress, state = resumed.progress, TrainingState(resumed.progress.step, **resumed.tensors)
         print(f"▶️ Going on after step {progress.step}")
