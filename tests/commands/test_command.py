@@ -508,7 +508,7 @@ def test_some_held_out_frames_choose_the_blend_and_the_others_are_measured(world
     blend = summary["blend"]
     assert outcome.code == 0 and f"Kept {blend['alpha']:.0%}".replace("%", " %") in outcome.out
     assert blend["held_out"] and blend["frames"] == 2 and summary["held_out"] == 4, "six are held out"
-    assert len(blend["curve"]) == 5 and blend["alpha"] in [point["alpha"] for point in blend["curve"]]
+    assert len(blend["curve"]) == 6 and blend["alpha"] in [point["alpha"] for point in blend["curve"]]
 
 
 def test_a_given_blend(world, finished, tmp_path):

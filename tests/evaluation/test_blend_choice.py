@@ -27,7 +27,7 @@ BASE = (0.0, 0.10, 2.0, 1.0)
         ([(0.5, 0.08, 2.05, 1.0), (1.0, 0.05, 2.05, 0.95)], 1.0),  # all obey: the best eyes
         ([(0.5, 0.08, 2.05, 1.0), (1.0, 0.05, 3.0, 0.95)], 0.5),  # all of it misses the gaze
         ([(0.5, 0.08, 2.05, 0.95), (1.0, 0.05, 2.0, 0.6)], 0.5),  # all of it hardly moves the irises
-        ([(0.5, 0.08, 2.2, 0.95), (1.0, 0.05, 2.3, 0.95)], 0.0),  # nothing obeys but the base model
+        ([(0.5, 0.08, 2.3, 0.95), (1.0, 0.05, 2.4, 0.95)], 0.0),  # nothing obeys but the base model
         ([(0.5, 0.12, 1.5, 1.0), (1.0, 0.15, 1.0, 1.0)], 0.0),  # nothing draws the eyes better
     ],
 )

@@ -19,11 +19,11 @@ from vaegaze.models.device import autocast
 from vaegaze.renderer.redrawing import other_gazes
 from vaegaze.training.blending import blend_weights
 
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0)
 GAZES_PER_FRAME = 3
 BATCH_SIZE = 8
 SWEEP_YAW_RAD = 0.35  # iris travel is measured between this yaw and its opposite
-GAZE_TOLERANCE_DEG = 0.1  # by which a blend may miss the gaze more than the base model
+GAZE_TOLERANCE_DEG = 0.2  # by which a blend may miss the gaze more than the base model
 TRAVEL_KEPT = 0.9  # of the base model's iris travel
 WORST_ESTIMATOR_DEG = 4.0  # an estimator that misreads true frames by more says nothing about these
 
