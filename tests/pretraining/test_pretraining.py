@@ -23,7 +23,7 @@ from vaegaze.commands.progress import STOPPING
 from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import canvas_camera
+from vaegaze.geometry.camera import camera_from_config, canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
 from vaegaze.pretraining.base_model import build_base_model
@@ -254,6 +254,28 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     assert seen == uninterrupted[2]
     assert_same_model(model, uninterrupted[0])
     assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+def test_a_reference_of_the_same_frame_differs_in_the_eyes_alone():
+    source = RenderedSource(CANVAS, 0, 50, 8, same_frame=1.0)
+    for seed in range(3):
+        example = source.example(0, 0, np.random.default_rng(seed), 1)
+        difference = np.abs(example.target[0].astype(float) - example.reference).mean(axis=-1)
+        eyes = example.eye_masks[0]
+        assert difference[eyes].mean() > 4 * difference[~eyes].mean() and difference[~eyes].mean() < 4  # noise, JPEG
+
+
+def test_a_canvas_that_is_a_band():
+    band = {"width_px": 64, "height_px": 32, "focal_px": 333, "looks_at": "eyes"}
+    parts = {name: TINY_CONFIG[name] for name in ("vae", "unet", "gaze_mlp")}
+    config = PretrainConfig(PARAMS, ModelParams(canvas=band, **parts))
+    model, sources = build_base_model(config.model_params).model, open_sources(PARAMS)
+    assert model.canvas == camera_from_config(band)
+    held_out, _ = held_out_frames(sources, PARAMS, model.canvas, CPU)
+    first = held_out[0].batches[0]
+    assert first.target.shape[1:] == (3, 32, 64) and first.eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
+    losses = losses_of(pretraining_steps(model, config, sources, held_out, Progress(), Processes(CPU)))
+    assert len(losses) == 7 and np.isfinite([loss for _, loss in losses]).all()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

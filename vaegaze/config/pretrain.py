@@ -78,6 +78,12 @@ class PretrainParams:
     eval_every: int = option(200, help="steps between looks at held-out frames, and between saves", low=1)
     log_every: int = option(10, help="steps between looks at the loss", low=1)
     drop_reference: float = option(0.3, help="how often the reference frame is dropped", low=0, high=1)
+    same_frame_reference: float = option(
+        0.0,
+        help="share of rendered references that are the target's own frame with another gaze, as for a photo",
+        low=0,
+        high=1,
+    )
     max_grad_norm: float = option(1.0, help="gradient clipping", above=0)
     warmup_share: float = option(0.05, help="of a phase's steps in which the learning rate rises", low=0, high=1)
     l1_loss: float = option(1.0, help="weight of L1 over the whole picture", low=0)

@@ -110,8 +110,8 @@ def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.nda
 def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
     """Face parsing (H, W) of labels → (2, 3) = centre x, centre y, radius of each eye's minimum enclosing circle.
 
-    As upstream's, the circle encloses the centres of the eye's pixels. An eye that the parsing lacks (closed, hidden)
-    is a row of NaN.
+    Like upstream's, the circle encloses the pixels' centres. An eye that the parsing lacks (closed, hidden) is a row of
+    NaN.
     """
     circles = np.full((2, 3), np.nan)
     rows = np.flatnonzero(parsing.any(axis=1))  # the eyes are a small part of the picture
@@ -179,7 +179,7 @@ def _circle_through(
 
 
 def threshold(mask: np.ndarray) -> np.ndarray:
-    """A stored mask, bool, 0..1 or 0..255, as bool: True from half of its scale on."""
+    """A stored mask (bool, 0..1 or 0..255) as bool: True from half of its range on."""
     if mask.dtype == bool:
         return mask
     return mask >= (0.5 if mask.max(initial=0) <= 1 else 128)

@@ -25,6 +25,7 @@ class RenderedSource:
     samples_per_person: int
     split: str = "train"
     photographic: float = 0.0  # how often all of a person's pictures go through `like_a_photograph`
+    same_frame: float = 0.0  # how often the reference is the target's own frame with another gaze
     name: str = RENDERED
     has_gaze: bool = True
 
@@ -33,6 +34,8 @@ class RenderedSource:
         person = rendering.person_from_seed(self.seed, number, self.split)
         frame = partial(rendering.scene_from_seed, self.seed, number, split=self.split)
         scene, other = map(frame, rng.choice(self.samples_per_person, size=2, replace=False).tolist())
+        if self.same_frame and rng.random() < self.same_frame:
+            other = replace(scene, gaze=other.gaze)
         target_mask, reference_mask = self._eye_mask(scene, rng), self._eye_mask(other, rng)
         elsewhere = rng.integers(self.samples_per_person, size=gazes - 1).tolist()
         looks = [scene, *(replace(scene, gaze=frame(sample).gaze) for sample in elsewhere)]

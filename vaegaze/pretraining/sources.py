@@ -37,7 +37,15 @@ class RenderedPersons:
         return self._source(canvas, "val")
 
     def _source(self, canvas: Camera, split: str = "train") -> RenderedSource:
-        return RenderedSource(canvas, self.params.seed, self.params.persons, self.params.samples_per_person, split)
+        params = self.params
+        return RenderedSource(
+            canvas,
+            params.seed,
+            params.persons,
+            params.samples_per_person,
+            split,
+            same_frame=params.same_frame_reference,
+        )
 
 
 @dataclass(frozen=True)

@@ -203,16 +203,12 @@ def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list
         "layers_per_block": count(down + ".0.resnets.{}.conv1.weight"),
     }
     if part == "vae":
-        own = {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
-        return (
-            config
-            | own
-            | {
-                "in_channels": size("encoder.conv_in.weight", 1),
-                "out_channels": size("decoder.conv_out.weight", 0),
-                "latent_channels": size("decoder.conv_in.weight", 1),
-            }
-        )
+        config |= {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
+        return config | {
+            "in_channels": size("encoder.conv_in.weight", 1),
+            "out_channels": size("decoder.conv_out.weight", 0),
+            "latent_channels": size("decoder.conv_in.weight", 1),
+        }
     return config | {
         "in_channels": size("conv_in.weight", 1),
         "out_channels": size("conv_out.weight", 0),
