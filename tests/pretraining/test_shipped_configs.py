@@ -1,7 +1,5 @@
 """Every file under configs/pretrain: parsed, built, and its plan printed."""
 
-import shutil
-
 import diffusers
 import pytest
 import yaml
@@ -10,6 +8,10 @@ from conftest import process_restored
 from published_weights import UNET, VAE, with_random_weights
 
 from vaegaze.commands import pretrain
+from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.config.tree import resolve
+from vaegaze.models.checkpoint import save_autoencoder
+from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.renderer import data_set
 
 CONFIGS = sorted((ROOT / "configs" / "pretrain").rglob("*.yaml"))
@@ -28,7 +30,9 @@ def folder(tmp_path_factory):
         model = kind(**config)
         with_random_weights(model, 0)
         model.save_pretrained(folder / "weights" / name)
-    shutil.copytree(ROOT / "configs", folder / "configs")
+    config = resolve(PretrainConfig, str(ROOT / "configs/pretrain/autoencoder.yaml")).config
+    autoencoder = build_base_model(config.model_params)
+    save_autoencoder(folder / "checkpoints" / "autoencoder.pth", autoencoder.model, {})
     return folder
 
 
