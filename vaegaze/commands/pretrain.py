@@ -245,7 +245,7 @@ def load_state(run_dir: Path, config: PretrainConfig, model: VAEGaze) -> Progres
     state = load_tensors(state_path, hint="start anew with --overwrite")
     try:
         model.load_state_dict(state["model"])
-        scaling_factor = state["model_config"]["vae"]["scaling_factor"]
+        scaling_factor = state["model_config"]["vae"].get("scaling_factor", model.vae.scaling_factor)
         model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = scaling_factor
         return Progress(**state["progress"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
