@@ -6,4 +6,4 @@ import sys
 from vaegaze.commands.train import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="oneshot_training.py"))

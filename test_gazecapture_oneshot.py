@@ -29,4 +29,4 @@ def test_batch_generation():
 
 
 if __name__ == "__main__":
-    sys.exit(check.main())
+    sys.exit(check.main(prog="test_gazecapture_oneshot.py"))

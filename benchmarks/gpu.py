@@ -13,8 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,17 +29,18 @@ from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.evaluation.metrics import all_finite, draw, measure
 from vaegaze.files import atomic_path, probe_folder, write_text
+from vaegaze.geometry.camera import Camera, canvas_camera
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.cpu.mixed_precision import frozen_weights_in
 from vaegaze.models.device import find_device, find_precision, peak_memory_mb, peak_memory_of, reset_peak_memory
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.report.benchmark import table
-from vaegaze.training.frames import choose_references, precompute, prepare_frames, prepare_training_frames
-from vaegaze.training.loop import Step, TrainingDiverged, make_optimizer, training_steps
+from vaegaze.training import FineTuned, Step, TrainingDiverged, finetune
 from vaegaze.training.losses import Loss
-from vaegaze.training.strategies import STRATEGIES, Selection, freeze_all_but
+from vaegaze.training.references import choose_references
+from vaegaze.training.strategies import STRATEGIES
+from vaegaze.training.tensors import prepare_frames
 
 SMALL = "./checkpoints/pretrained_model.pth"
 CONFIGS = {
@@ -139,7 +139,7 @@ def run(params: GpuParams) -> None:
         print(f"{curves[-1].name}: eye PSNR {curves[-1].after['eye_psnr']:.2f} dB")
 
     config = CONFIGS[params.size]
-    samples = rendered_samples(FRAMES, config["image_size"])
+    samples = rendered_samples(FRAMES, canvas_camera(config["image_size"]))
     rows = []
     for strategy in STRATEGIES:
         for checkpointing in (False, True):
@@ -152,18 +152,19 @@ def run(params: GpuParams) -> None:
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
-def rendered_samples(count: int, size_px: int) -> Samples:
+def rendered_samples(count: int, canvas: Camera) -> Samples:
     """The first frames of a rendered test person."""
     person = synthetic.person_from_seed(SEED, 1, "test")
     scenes = [synthetic.scene_from_seed(SEED, 1, sample, "test") for sample in range(count)]
     labels = np.stack([synthetic.labels(person, scene) for scene in scenes])  # (N, 8)
     return Samples(
-        images=np.stack([synthetic.render(person, scene, size_px).image for scene in scenes]),
-        eye_masks=np.stack([pose_mask(head, size_px) for head in labels[:, 2:4]]),
-        valid=np.ones((count, size_px, size_px), dtype=bool),
+        images=np.stack([synthetic.render(person, scene, canvas).image for scene in scenes]),
+        eye_masks=np.stack([pose_mask(head, canvas) for head in labels[:, 2:4]]),
+        valid=np.ones((count, *canvas.shape), dtype=bool),
         gaze=labels[:, :2],
         head=labels[:, 2:4],
         indices=np.arange(count),
+        canvas=canvas,
     )
 
 
@@ -190,8 +191,8 @@ def measure_row(
     row = Row(strategy, gradient_checkpointing)
     release_memory(device)
     try:
-        selection, seconds = train(random_model(config, device), samples, settings, device, precision)
-        row = replace(row, trainable=selection.trainable, sec_per_step=median_sec(seconds))
+        result, seconds = train(random_model(config, device), samples, settings, precision)
+        row = replace(row, trainable=result.selection.trainable, sec_per_step=median_sec(seconds))
         return replace(row, peak_memory_mb=peak_memory_mb(device))
     except torch.cuda.OutOfMemoryError:
         return replace(row, failure="out of memory")
@@ -199,39 +200,26 @@ def measure_row(
         return replace(row, failure=str(error))
 
 
-def train(
-    model: VAEGaze, samples: Samples, settings: OneshotParams, device: torch.device, precision: str
-) -> tuple[Selection, list[float]]:
-    """What was trained, and the seconds of each step."""
-    with prepared_training(model, samples, settings, device, precision) as (selection, steps):
+def train(model: VAEGaze, samples: Samples, settings: OneshotParams, precision: str) -> tuple[FineTuned, list[float]]:
+    """Fine-tune as a run does; also the seconds of each step. TrainingDiverged after a bad one."""
+    device = next(model.parameters()).device
+    seconds: list[float] = []
+    started = 0.0
+
+    def on_start(precomputed: list[str], precomputing_sec: float) -> None:
+        nonlocal started
         reset_peak_memory(device)
-        return selection, [seconds for _, seconds in timed(steps, device)]
-
-
-@contextmanager
-def prepared_training(
-    model: VAEGaze, samples: Samples, settings: OneshotParams, device: torch.device, precision: str
-) -> Iterator[tuple[Selection, Iterator[Step]]]:
-    """As a fine-tuning run does it."""
-    selection = freeze_all_but(model, settings.finetune_strategy)
-    if settings.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    loss = Loss(LossParams(vgg_weights="random"), seed=SEED, device=device)
-    frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
-    optimizer = make_optimizer(model, settings)
-    with frozen_weights_in(precision, (model, loss.vgg), None):
-        frames, _ = precompute(model, frames, loss, precision=precision, memory_mb=settings.cache_memory_mb)
-        yield selection, training_steps(model, optimizer, frames, loss, settings, precision=precision)
-
-
-def timed(steps: Iterable[Step], device: torch.device) -> Iterator[tuple[Step, float]]:
-    """Each step with the seconds that it took. TrainingDiverged after a bad one."""
-    started = now_sec(device)
-    for step in steps:
-        seconds = now_sec(device) - started
-        step.refuse_bad()
-        yield step, seconds
         started = now_sec(device)
+
+    def on_step(step: Step) -> None:
+        nonlocal started
+        seconds.append(now_sec(device) - started)
+        step.refuse_bad()
+        started = now_sec(device)
+
+    loss = Loss(LossParams(vgg_weights="random"), seed=SEED, device=device)
+    settings = replace(settings, precision=precision)
+    return finetune(model, samples, settings, loss, on_start=on_start, on_step=on_step), seconds
 
 
 def now_sec(device: torch.device) -> float:
@@ -259,23 +247,19 @@ def measure_curve(params: GpuParams, device: torch.device, precision: str) -> Cu
         model = load_checkpoint(SMALL).model.to(device)
     else:
         model = random_model(CONFIGS[params.size], torch.device("cpu")).to(device)
-    samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.image_size)
+    samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.canvas)
     train_samples, held_out_samples = samples.take(slice(CURVE_FRAMES)), samples.take(slice(CURVE_FRAMES, None))
     held_out = prepare_frames(model, held_out_samples, choose_references(train_samples), device)
     before = measure(draw(model, held_out), held_out)
     settings = OneshotParams(num_steps=params.curve_steps, seed=SEED)
-    losses, seconds = [], []
     try:
-        with prepared_training(model, train_samples, settings, device, precision) as (_, steps):
-            for step, step_seconds in timed(steps, device):
-                losses.append(step.total.item())
-                seconds.append(step_seconds)
+        result, seconds = train(model, train_samples, settings, precision)
     except TrainingDiverged as error:
         raise UserError(f"{device} {precision}: {error}") from error
     after = measure(draw(model, held_out), held_out)
     if not all_finite(after):
         raise UserError(f"{device} {precision}: the model draws infinite or NaN pictures")
-    return Curve(str(device), precision, losses, median_sec(seconds), before, after)
+    return Curve(str(device), precision, result.losses.tolist(), median_sec(seconds), before, after)
 
 
 # --- Report -----------------------------------------------------------------------------------------------------------

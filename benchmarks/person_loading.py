@@ -20,6 +20,7 @@ import numpy as np
 
 from vaegaze.data import hdf5
 from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 
 PERSONS, SIZE_PX = 1474, 256  # GazeCapture's
@@ -56,7 +57,7 @@ def write_file(path: Path, persons: int, samples: int) -> str:
     """A file in ST-ED's layout at 256 px; returns the person who has pictures. The others' were never written."""
     someone = synthetic.person_from_seed(SEED, 1)
     scenes = [synthetic.scene_from_seed(SEED, 1, number) for number in range(RENDERED)]
-    images = np.stack([synthetic.render(someone, scene, SIZE_PX).image for scene in scenes])
+    images = np.stack([synthetic.render(someone, scene, canvas_camera(SIZE_PX)).image for scene in scenes])
     labels = np.stack([synthetic.labels(someone, scene) for scene in scenes])
     person_id = f"{persons // 2:05d}"
     with h5py.File(path, "w") as file:
@@ -89,7 +90,7 @@ def measure(path: Path, person_id: str, num_samples: int, rounds: int) -> dict[s
     parts: dict[str, Callable] = {
         "choose_sec": lambda: choose_person(hdf5.person_counts(path), num_samples, SEED),
         "count_sec": lambda: hdf5.sample_count(path, person_id),
-        "read_sec": lambda: hdf5.read_person(path, person_id, rows, SIZE_PX),
+        "read_sec": lambda: hdf5.read_person(path, person_id, rows, canvas_camera(SIZE_PX)),
         "rows_sec": row_by_row,
         "fancy_indexing_sec": fancy_indexing,
     }

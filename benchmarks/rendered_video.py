@@ -49,6 +49,7 @@ def rendered_video(
         first = round(blink_sec * FRAMES_PER_SEC) - len(BLINK_OPENNESS) // 2
         openness[first : first + len(BLINK_OPENNESS)] = BLINK_OPENNESS[: max(count - first, 0)]
 
+    camera = canvas_camera(face_px)
     person, place = person_from_seed(0, number), scene_from_seed(0, number, 0)
     place = replace(place, lid_opening=1.0, jpeg_quality=0)
     wall, square = _wall(width_px, height_px), Image.fromarray(_soft_square(face_px))
@@ -58,11 +59,11 @@ def rendered_video(
         linear = scale[i] * np.array([[cos, -sin], [sin, cos]])
         to_frame = np.column_stack([linear, middle[i] - linear @ np.full(2, face_px / 2)])
         scene = replace(place, gaze=tuple(gaze[i]), head=tuple(head[i]), blink=1 - openness[i], noise_seed=i)
-        face = Image.fromarray(render(person, scene, face_px).image)
+        face = Image.fromarray(render(person, scene, camera).image)
         placed = [_place(picture, to_frame, wall) for picture in (face, square)]
         alpha = placed[1][..., None] / 255
         frames.append(np.rint(wall + alpha * (placed[0] - wall)).astype(np.uint8))
-        eyes.append(move(to_frame, canvas_camera(face_px).project(EYE_CENTRES_MM, head[i])))
+        eyes.append(move(to_frame, camera.project(EYE_CENTRES_MM, head[i])))
     in_picture = [np.stack([rolled(*each) for each in zip(angles, roll_rad)]) for angles in (gaze, head)]
     return RenderedVideo(np.stack(frames), *in_picture, np.stack(eyes), openness)
 

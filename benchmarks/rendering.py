@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 
 SEED = 0
@@ -52,7 +53,7 @@ def measure(processes: int, pictures: int, size: int, rounds: int) -> float:
 def render(number: int, size: int) -> None:
     """Draws that person's first picture, and leaves it where it is: what it costs to send is another matter."""
     person = synthetic.person_from_seed(SEED, number, "train")
-    synthetic.render(person, synthetic.scene_from_seed(SEED, number, 0, "train"), size)
+    synthetic.render(person, synthetic.scene_from_seed(SEED, number, 0, "train"), canvas_camera(size))
 
 
 if __name__ == "__main__":

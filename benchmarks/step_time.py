@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from vaegaze.commands.running import run_command
@@ -123,7 +124,7 @@ def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: in
         torch.manual_seed(0)
         model = VAEGaze({"image_size": image_size, "vae": {}, "unet": {}, "gaze_mlp": {}})
     save_checkpoint(folder / "base.pth", model, {})
-    synthetic.write_hdf5(folder / "person.h5", 1, size=model.image_size, samples=SAMPLES)
+    synthetic.write_hdf5(folder / "person.h5", 1, size=model.canvas.height_px, samples=SAMPLES)
 
 
 def run_rounds(given, folder: Path, device: str, precision: str) -> dict[str, list[dict]]:
@@ -145,46 +146,72 @@ def run_rounds(given, folder: Path, device: str, precision: str) -> dict[str, li
 # --- one process ------------------------------------------------------------------------------------------------------
 
 
-def measure(setting: Setting, started: float) -> dict:
-    """Train, and say how long each step took and how much memory was needed."""
-    import torch
+class Meter:
+    """Listens to a training loop: times its steps, then counts the operations of one and profiles the one after it.
 
-    from vaegaze.models.device import peak_memory_mb
+    Beyond the timed steps a loop has to make two more.
+    """
+
+    def __init__(self, steps: int, device, started: float):
+        self.steps, self.device, self.started = steps, device, started
+        self.losses: list[float] = []
+        self.seconds: list[float] = []
+        self.first_sec = self.memory_mb = self.tflop = None
+        self.spent: dict[str, float] = {}
+        self._before = 0.0
+
+    def on_start(self, *_) -> None:
+        self._before = time.perf_counter()
+
+    def on_step(self, loss) -> None:
+        from vaegaze.models.device import peak_memory_mb
+
+        self.losses.append(float(loss))  # waits for the device
+        now = time.perf_counter()
+        done = len(self.losses)
+        if done <= self.steps:
+            self.seconds.append(now - self._before)
+            self.first_sec = self.first_sec or time.time() - self.started
+        if done == self.steps:
+            self.memory_mb = peak_memory_mb(self.device)
+            self._counter = flop_counter().__enter__()
+        elif done == self.steps + 1:
+            self._counter.__exit__(None, None, None)
+            self.tflop = self._counter.get_total_flops() / 1e12
+            self._profiler = profiler_for(self.device).__enter__()
+        elif done == self.steps + 2:
+            whole_sec = now - self._before
+            self._profiler.__exit__(None, None, None)
+            self.spent = seconds_by_kind(self._profiler, self.device, whole_sec)
+        self._before = time.perf_counter()
+
+
+def measure(setting: Setting, started: float) -> dict:
+    """Train; how long each step took and how much memory was needed."""
+    import torch
 
     if setting.threads:
         torch.set_num_threads(setting.threads)
-    losses, seconds, first = [], [], None
-    steps = peer_steps(setting) if setting.loop == "peer" else our_steps(setting)
-    loop = next(steps)  # everything before the first step
-    before = time.perf_counter()
-    for loss in steps:
-        losses.append(float(loss))  # waits for the device
-        now = time.perf_counter()
-        seconds.append(now - before)
-        first = first or time.time() - started
-        if len(losses) == setting.steps:
-            break
-        before = time.perf_counter()
-    memory = peak_memory_mb(torch.device(setting.device))
+    meter = Meter(setting.steps, torch.device(setting.device), started)
+    optimizer_state = (train_peer if setting.loop == "peer" else train_ours)(setting, meter)
+    tensors = (tensor for state in optimizer_state.values() for tensor in state.values() if torch.is_tensor(tensor))
+    return {
+        "sec_per_step": meter.seconds[WARM_UP:],
+        "sec_to_first_step": meter.first_sec,
+        "first_loss": meter.losses[0],
+        "peak_memory_mb": meter.memory_mb,
+        "tflop": meter.tflop,
+        "optimizer_mb": sum(tensor.nbytes for tensor in tensors) / 2**20,
+        "spent": meter.spent,
+    }
+
+
+def flop_counter():
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     packed = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    known = {} if packed is None else {packed: flop_of_packed_convolution}
-    with FlopCounterMode(display=False, custom_mapping=known) as counter:
-        next(steps)
-    spent = profile(steps, torch.device(setting.device))
-    optimizer_bytes = sum(
-        tensor.nbytes for state in loop.state.values() for tensor in state.values() if torch.is_tensor(tensor)
-    )
-    return {
-        "sec_per_step": seconds[WARM_UP:],
-        "sec_to_first_step": first,
-        "first_loss": losses[0],
-        "peak_memory_mb": memory,
-        "tflop": counter.get_total_flops() / 1e12,
-        "optimizer_mb": optimizer_bytes / 2**20,
-        "spent": spent,
-    }
+    return FlopCounterMode(display=False, custom_mapping={packed: flop_of_packed_convolution} if packed else {})
 
 
 def flop_of_packed_convolution(x: tuple, kernel: tuple, *_, out_shape: tuple, **__) -> int:
@@ -192,17 +219,18 @@ def flop_of_packed_convolution(x: tuple, kernel: tuple, *_, out_shape: tuple, **
     return 2 * math.prod(out_shape) * math.prod(kernel[1:])
 
 
-def profile(steps: Iterator, device) -> dict[str, float]:
-    """The seconds of one step by kind of operation; of a GPU those of the kernels that an operation has started."""
+def profiler_for(device):
     import torch
-    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity
 
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    started = time.perf_counter()
-    with torch.profiler.profile(activities=activities) as profiler:
-        float(next(steps))  # waits for the device
-        whole = time.perf_counter() - started
+    return torch.profiler.profile(activities=activities)
+
+
+def seconds_by_kind(profiler, device, whole_sec: float) -> dict[str, float]:
+    """The seconds of one step by kind of operation; on a GPU those of the kernels that an operation has started."""
+    from torch.autograd import DeviceType
+
     spent = dict.fromkeys((*KINDS, OTHER), 0.0)
     for event in profiler.events():
         if event.device_type != DeviceType.CPU:
@@ -214,40 +242,54 @@ def profile(steps: Iterator, device) -> dict[str, float]:
         kinds = (kind for kind, parts in KINDS.items() if any(part in name for part in parts))
         microseconds = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
         spent[next(kinds, OTHER)] += microseconds / 1e6
-    return {**spent, OUTSIDE: max(0.0, whole - sum(spent.values()))}
+    return {**spent, OUTSIDE: max(0.0, whole_sec - sum(spent.values()))}
 
 
-def our_steps(setting: Setting) -> Iterator:
-    """First the optimiser, then the loss of each step of the project's loop."""
+def train_ours(setting: Setting, meter: Meter) -> dict:
+    """The project's own fine-tuning; returns the optimiser's state."""
     import torch
 
     from vaegaze.config.finetune import LossParams, OneshotParams
     from vaegaze.data import hdf5
     from vaegaze.models.checkpoint import load_checkpoint
-    from vaegaze.models.cpu.mixed_precision import frozen_weights_in
     from vaegaze.models.device import find_device
-    from vaegaze.training.frames import precompute, prepare_training_frames
-    from vaegaze.training.loop import make_optimizer, training_steps
+    from vaegaze.training import finetune
     from vaegaze.training.losses import Loss
-    from vaegaze.training.strategies import freeze_all_but
 
     device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
     model = load_checkpoint(setting.base).model.to(device)
-    samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.image_size).samples
-    freeze_all_but(model, setting.strategy)
-    params = OneshotParams(num_steps=setting.steps + 2, learning_rate=setting.learning_rate)
+    samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.canvas).samples
+    settings = OneshotParams(
+        finetune_strategy=setting.strategy,
+        num_steps=setting.steps + 2,
+        learning_rate=setting.learning_rate,
+        precision=setting.precision,
+    )
     loss = Loss(LossParams(vgg_weights="random"), seed=0, device=device)
-    optimizer = make_optimizer(model, params)
-    frames = prepare_training_frames(model, samples, device, mirror=False)
-    with frozen_weights_in(setting.precision, (model, loss.vgg), setting.folder):
-        frames, _ = precompute(model, frames, loss, precision=setting.precision, memory_mb=params.cache_memory_mb)
-        yield optimizer
-        for step in training_steps(model, optimizer, frames, loss, params, precision=setting.precision):
-            yield step.total
+    result = finetune(
+        model,
+        samples,
+        settings,
+        loss,
+        on_start=meter.on_start,
+        on_step=lambda step: meter.on_step(step.total),
+        scratch_dir=setting.folder,
+    )
+    return result.state.optimizer["state"]
+
+
+def train_peer(setting: Setting, meter: Meter) -> dict:
+    """The loop that peers run; returns the optimiser's state."""
+    steps = peer_steps(setting)
+    optimizer = next(steps)  # everything before the first step
+    meter.on_start()
+    for loss in islice(steps, setting.steps + 2):
+        meter.on_step(loss)
+    return optimizer.state
 
 
 def peer_steps(setting: Setting) -> Iterator:
-    """The same of the loop that peers run."""
+    """First the optimiser, then the loss of each step of the loop that peers run."""
     import diffusers
     import numpy as np
     import torch
@@ -259,6 +301,7 @@ def peer_steps(setting: Setting) -> Iterator:
     from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
     from vaegaze.models.diffusers.parts import keywords_of
     from vaegaze.models.masking import fill_eyes, paint_eyes
+    from vaegaze.models.vaegaze import canvas_of
     from vaegaze.training.loop import ADAM_BETAS, batch_rows
     from vaegaze.training.losses import load_vgg, masked_mean_l1
     from vaegaze.training.strategies import freeze_all_but
@@ -286,8 +329,8 @@ def peer_steps(setting: Setting) -> Iterator:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, setting.learning_rate, ADAM_BETAS, weight_decay=params.weight_decay)
     mask = fill_eyes if config.get("fill_eyes") else paint_eyes
-    size, scale = config["image_size"], model.vae.config.scaling_factor
-    heads = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), size).samples.head
+    canvas, scale = canvas_of(config), model.vae.config.scaling_factor
+    heads = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), canvas).samples.head
     frontal, other, *_ = np.argsort(np.linalg.norm(heads, axis=1), kind="stable")
     yield optimizer
 
@@ -295,7 +338,7 @@ def peer_steps(setting: Setting) -> Iterator:
     while True:
         row = batch_rows(step, SAMPLES, 1, params.seed)[0]
         rows = [row, other if row == frontal else frontal]
-        samples = hdf5.read_person(setting.hdf_path, PERSON, rows, size).samples
+        samples = hdf5.read_person(setting.hdf_path, PERSON, rows, canvas).samples
         target, reference = (to_unit_range(samples.images[i : i + 1]).to(device) for i in (0, 1))
         eyes, valid = (
             torch.from_numpy(array[:1])[:, None].float().to(device) for array in (samples.eye_masks, samples.valid)
@@ -312,11 +355,11 @@ def peer_steps(setting: Setting) -> Iterator:
             drawn = masked_latents + drawn
         result = model.vae.decode(drawn / scale).sample
         with torch.no_grad():
-            wanted = vgg.taps(target * valid)
+            target_features = vgg.taps(target * valid)
         loss = (
             weights.l1_loss * masked_mean_l1(result, target, valid)
             + weights.mask_l1_loss * masked_mean_l1(result, target, eyes * valid)
-            + weights.vgg_loss * vgg(result * valid, wanted)
+            + weights.vgg_loss * vgg(result * valid, target_features)
         )
         optimizer.zero_grad()
         loss.backward()

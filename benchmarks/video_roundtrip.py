@@ -24,15 +24,14 @@ from PIL import Image
 
 from benchmarks.rendered_video import RenderedVideo, rendered_video
 from vaegaze.data.photo import load_photo, paste
-from vaegaze.evaluation.metrics import angular_error_deg
-from vaegaze.geometry.alignment import align
-from vaegaze.geometry.camera import rolled
-from vaegaze.geometry.transforms import draw, roll_of
+from vaegaze.evaluation.gaze import angular_error_deg
+from vaegaze.geometry.alignment import align_face
+from vaegaze.geometry.camera import canvas_camera, rolled
 from vaegaze.images.video import open_video, write_video
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.estimator import CANVAS_PX, load_estimator
-from vaegaze.redirecting.drawing import draw_gazes
+from vaegaze.redirecting.drawing import redraw_gazes
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "checkpoints" / "pretrained_model.pth"
@@ -138,8 +137,8 @@ def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list
     loaded, redirected = load_checkpoint(checkpoint), []
     for frame, head in zip(true.frames, true.head):
         Image.fromarray(frame).save(path)
-        photo = load_photo(path, None, (0, 0), head, loaded.model.image_size)
-        redirected.append(paste(photo, draw_gazes(loaded.model, photo, loaded.reference, np.zeros((1, 2)))[0]))
+        photo = load_photo(path, None, (0, 0), head, loaded.model.canvas)
+        redirected.append(paste(photo, redraw_gazes(loaded.model, photo, loaded.reference, np.zeros((1, 2)))[0]))
     return redirected
 
 
@@ -152,9 +151,9 @@ def judge(frames: Sequence[np.ndarray], true: RenderedVideo) -> tuple[float, flo
     seen, looked = [], []
     for frame, eyes, head, gaze, openness in zip(frames, true.eyes, true.head, true.gaze, true.openness):
         if openness >= OPEN:
-            to_canvas = align(eyes, head, CANVAS_PX)
-            seen.append(draw(frame, to_canvas, CANVAS_PX, CANVAS_PX)[0])
-            looked.append(rolled(gaze, roll_of(to_canvas)))
+            face = align_face(frame, eyes, head, canvas_camera(CANVAS_PX))
+            seen.append(face.image)
+            looked.append(rolled(gaze, face.roll_rad))
     with torch.no_grad():
         read = torch.cat([estimator(few) for few in to_unit_range(np.stack(seen)).split(16)])
     to_camera = angular_error_deg(read, torch.zeros_like(read)).mean().item()

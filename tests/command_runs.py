@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -16,7 +17,6 @@ from conftest import SIZE_PX, make_tiny_model, process_restored
 import oneshot_training
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.renderer import data_set as synthetic
-from vaegaze.runs import oneshot
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004
@@ -147,7 +147,8 @@ def train_rows(folder: Path) -> list[int]:
 
 
 def signal_at_step(monkeypatch, number: int, signum: int) -> None:
-    training_steps = oneshot.training_steps
+    module = import_module("vaegaze.training.finetune")  # the package's attribute of this name is the function
+    training_steps = module.training_steps
 
     def steps(*args, **kwargs):
         for step in training_steps(*args, **kwargs):
@@ -155,4 +156,4 @@ def signal_at_step(monkeypatch, number: int, signum: int) -> None:
                 signal.raise_signal(signum)
             yield step
 
-    monkeypatch.setattr(oneshot, "training_steps", steps)
+    monkeypatch.setattr(module, "training_steps", steps)

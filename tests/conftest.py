@@ -12,6 +12,7 @@ import torch
 
 from vaegaze.data.samples import Samples
 from vaegaze.geometry import eye_regions as masks
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import VAEGaze
 from vaegaze.renderer import data_set as synthetic
 
@@ -83,16 +84,17 @@ class Bomb:
 @pytest.fixture(scope="session")
 def rendered_samples() -> Samples:
     """Six rendered frames of one person."""
-    person, numbers = synthetic.person_from_seed(0, 1), range(6)
+    person, numbers, canvas = synthetic.person_from_seed(0, 1), range(6), canvas_camera(SIZE_PX)
     scenes = [synthetic.scene_from_seed(0, 1, number) for number in numbers]
     labels = np.stack([synthetic.labels(person, scene) for scene in scenes])
     return Samples(
-        images=np.stack([synthetic.render(person, scene, SIZE_PX).image for scene in scenes]),
-        eye_masks=np.stack([masks.pose_mask(head, SIZE_PX) for head in labels[:, 2:4]]),
-        valid=np.ones((len(scenes), SIZE_PX, SIZE_PX), dtype=bool),
+        images=np.stack([synthetic.render(person, scene, canvas).image for scene in scenes]),
+        eye_masks=np.stack([masks.pose_mask(head, canvas) for head in labels[:, 2:4]]),
+        valid=np.ones((len(scenes), *canvas.shape), dtype=bool),
         gaze=labels[:, :2],
         head=labels[:, 2:4],
         indices=np.array(numbers),
+        canvas=canvas,
     )
 
 

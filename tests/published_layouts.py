@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vaegaze.geometry import camera as geometry
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.data_set import Person, Scene, eye_gazes, render
 
@@ -84,7 +85,7 @@ def scene(gaze=(0.0, 0.0), head=(0.0, 0.0)) -> Scene:
 
 @cache
 def photo(person: Person, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    rendering = render(person, scene, PHOTO_PX)
+    rendering = render(person, scene, canvas_camera(PHOTO_PX))
     return rendering.image, rendering.face_parsing
 
 

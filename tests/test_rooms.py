@@ -23,7 +23,7 @@ ORDER = (
     "runs",
     "commands",
 )
-ENTRANCES = ("__init__", "__main__")  # see every room
+ENTRANCES = ("__init__", "__main__", "api")  # see every room
 
 
 def room_of(path: Path) -> str:

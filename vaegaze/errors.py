@@ -1,17 +1,37 @@
-"""The two ways in which a command ends early that are no fault of the program."""
+"""The two ways a command can end early without a bug: the user's mistake, and a signal.
+
+A room below `commands/` says what is wrong in its own terms and never names a flag or a YAML key:
+
+    raise UserError(f"mask: {path} has no white pixel; paint both eyes white on black")
+    raise UserError(f"{path} is no gaze estimator", about="estimator")
+
+The second error may have a remedy that only a command knows. That command says so once, in `run_command`:
+
+    run_command(work, advice={"estimator": "give another file with --estimator"})
+
+which prints "x.pth is no gaze estimator; give another file with --estimator". A command without advice for an error's
+`about` prints the error alone, so no command recommends a flag that it lacks.
+"""
 
 import signal
 
 
 class UserError(Exception):
-    """An error that a user can cause and mend. Its text is what the command prints on stderr; the exit code is 2."""
+    """An error that a user can cause and fix. Commands print its text on stderr and exit with code 2.
+
+    `about` is a word for what is at fault, by which a command finds its own advice; see the module.
+    """
+
+    def __init__(self, text: str = "", *, about: str = ""):
+        super().__init__(text)
+        self.about = about
 
     def __str__(self) -> str:
         return "\n".join(map(plain, super().__str__().split("\n")))
 
 
 class Interrupted(Exception):
-    """A signal ended the work. `hint`, where it is known, says what is left or how to go on."""
+    """A signal ended the work. `hint`, if known, says what is left or how to go on."""
 
     def __init__(self, signum: int, hint: str = ""):
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -20,5 +40,5 @@ class Interrupted(Exception):
 
 
 def plain(text: str) -> str:
-    """Text from a foreign file as printable characters on one line, safe to show in a terminal."""
+    """Text from an untrusted file as printable characters on one line, safe to show in a terminal."""
     return text if text.isprintable() else repr(text)[1:-1]

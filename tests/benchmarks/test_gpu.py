@@ -22,10 +22,11 @@ from conftest import TINY_CONFIG, make_tiny_model, process_restored
 from benchmarks import gpu
 from vaegaze.config.finetune import LossParams, OneshotParams
 from vaegaze.models.device import find_device, find_precision
-from vaegaze.training.frames import choose_references, prepare_frames
 from vaegaze.training.loop import make_optimizer, training_steps
 from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
 from vaegaze.training.strategies import freeze_all_but
+from vaegaze.training.tensors import prepare_frames
 
 pytestmark = pytest.mark.gpu
 

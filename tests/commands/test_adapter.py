@@ -126,7 +126,7 @@ def test_a_run_that_saved_but_one_of_two_goes_on(both, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("vaegaze.runs.oneshot.save_checkpoint", full)
+        patched.setattr("vaegaze.runs.recorder.save_checkpoint", full)
         outcome = command(*flags)
         assert outcome.code == 2 and outcome.err.splitlines()[-1] == "error: No space left on device"
     assert {"adapter.pth", "resume.pth"} <= files_in(tmp_path / PERSON)

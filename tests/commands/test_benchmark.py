@@ -15,8 +15,8 @@ from vaegaze.evaluation.metrics import measure
 from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.report.benchmark import AUTOENCODER, BASE, Cell, follows, help_rows, interval, strategy_rows, table
-from vaegaze.training.frames import prepare_frames
 from vaegaze.training.strategies import STRATEGIES
+from vaegaze.training.tensors import prepare_frames
 
 VAL = [Task("val", "person_001", BASE, 32, 0), Task("val", "person_001", "selective", 32, 0, (("num_steps", 1),))]
 TEST = [Task("test", "person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]

@@ -7,6 +7,7 @@ from published_layouts import scene, write
 from vaegaze.commands import check
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import resolve
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.runs.person import load_person
 
@@ -76,7 +77,10 @@ def test_a_folder_is_called_a_data_set(tmp_path, capsys):
     assert check.main(flags) == 0
     words = f"📁 Data set: {tmp_path} (2 files)\n"
     assert words in capsys.readouterr().out
-    load_person(resolve(Config, None, {"hdf_path": str(tmp_path), "num_samples": "1"}, []).config.oneshot_params, 128)
+    load_person(
+        resolve(Config, None, {"hdf_path": str(tmp_path), "num_samples": "1"}, []).config.oneshot_params,
+        canvas_camera(128),
+    )
     assert words in capsys.readouterr().out
 
 

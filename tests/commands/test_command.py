@@ -34,11 +34,13 @@ from vaegaze.config.finetune import Config, parse_command
 from vaegaze.config.tree import resolve
 from vaegaze.data import hdf5
 from vaegaze.evaluation.metrics import METRICS
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.device import find_precision
 from vaegaze.models.estimator import GazeEstimator, save_estimator
-from vaegaze.runs import oneshot
 from vaegaze.runs.folder import folder_name
+from vaegaze.training.losses import Loss
+from vaegaze.training.provenance import frame_checksums
 from vaegaze.training.strategies import GAZE_MLP_LAYERS, STRATEGIES
 
 # The users' own file, as it stands.
@@ -114,6 +116,9 @@ def test_the_summary(finished, world):
     assert summary["after"]["eye_psnr"] > summary["before"]["eye_psnr"] + 1
     assert summary["held_out"] == 4 and summary["steps"] == STEPS and summary["person"] == PERSON
     assert 0 < summary["sec_per_step"] < summary["seconds"]
+    phases = {"loading", "measuring_before", "precomputing", "training", "measuring_after", "writing"}
+    assert summary["seconds_of"].keys() == phases and summary["seconds_of"]["training"] == summary["seconds"]
+    assert all(seconds > 0 for seconds in summary["seconds_of"].values())
     assert 100 < summary["peak_memory_mb"] < 1e6 and summary["peak_memory_of"] == "the whole process"
     total = sum(parameter.numel() for parameter in load_checkpoint(world.base).model.parameters())
     assert summary["parameters"]["total"] == total > summary["parameters"]["trainable"] > 0
@@ -162,11 +167,16 @@ def test_the_model_loads_alone_and_carries_the_reference(finished, world, tmp_pa
     _, _, folder = finished
     shutil.copy(folder / "finetuned_model.pth", tmp_path / "alone.pth")
     tuned, base = load_checkpoint(tmp_path / "alone.pth"), load_checkpoint(world.base)
-    told = {"fine_tuned_on": PERSON, "fine_tuned_steps": STEPS, "trained_indices": train_rows(folder)}
-    assert tuned.info == {**BASE_INFO, **told} and base.reference is None
-
-    samples = hdf5.read_person(world.hdf_path, PERSON, train_rows(folder), SIZE_PX).samples
+    samples = hdf5.read_person(world.hdf_path, PERSON, train_rows(folder), canvas_camera(SIZE_PX)).samples
     most_frontal = np.linalg.norm(samples.head, axis=1).argmin()
+    added = {
+        "fine_tuned_on": PERSON,
+        "fine_tuned_steps": STEPS,
+        "trained_indices": train_rows(folder),
+        "trained_checksums": frame_checksums(samples),
+        "reference_index": train_rows(folder)[most_frontal],
+    }
+    assert tuned.info == {**BASE_INFO, **added} and base.reference is None
     assert np.array_equal(tuned.reference.image, samples.images[most_frontal])
     assert tuned.reference.gaze == pytest.approx(samples.gaze[most_frontal])
     assert tuned.reference.head == pytest.approx(samples.head[most_frontal])
@@ -416,14 +426,14 @@ def test_an_estimator_reads_the_gaze(world, tmp_path):
 def test_nan_stops_the_run_and_keeps_the_last_good_state(finished, tmp_path, monkeypatch):
     flags, _, _ = finished
     flags = (*flags, "--save_dir", tmp_path)
-    total, calls = oneshot.Loss.total, []
+    total, calls = Loss.total, []
 
     def nan_at_step_14(loss, terms):
         if torch.is_grad_enabled():
             calls.append(loss)
         return total(loss, terms) * (float("nan") if len(calls) == 14 else 1)
 
-    monkeypatch.setattr(oneshot.Loss, "total", nan_at_step_14)
+    monkeypatch.setattr(Loss, "total", nan_at_step_14)
     outcome = command(*flags)
     assert outcome.code == 2 and "Traceback" not in outcome.err
     error = outcome.err.splitlines()[-1]
@@ -451,7 +461,7 @@ def test_out_of_memory(finished, tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(oneshot, "prepare_frames", fails)
+    monkeypatch.setattr("vaegaze.evaluation.eval_set.prepare_frames", fails)
     outcome = command(*finished[0], "--save_dir", tmp_path)
     assert_one_line(outcome, "out of memory", "--batch_size", "--num_samples")
 

@@ -14,10 +14,12 @@ from vaegaze.commands import evaluate
 from vaegaze.data import hdf5
 from vaegaze.data.selection import rows_left
 from vaegaze.evaluation.metrics import draw, measure
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.renderer.data_set import write_hdf5
-from vaegaze.training.frames import REFERENCE_POOL, choose_references, prepare_frames, references_of
+from vaegaze.training.references import REFERENCE_POOL, choose_references, references_of
+from vaegaze.training.tensors import prepare_frames
 
 PERSON = "person_002"
 
@@ -98,7 +100,7 @@ def test_a_base_models_reference_does_not_depend_on_which_frames_are_drawn(world
     assert run(*flags_for(world, world.base, tmp_path / "numbers.json", "--num_eval_samples", 2)) == 0
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     model = load_checkpoint(world.base).model
-    samples = hdf5.read_person(world.hdf_path, PERSON, range(12), model.image_size).samples
+    samples = hdf5.read_person(world.hdf_path, PERSON, range(12), model.canvas).samples
     drawn = samples.take(numbers["indices"])
     frames = prepare_frames(model, drawn, choose_references(samples), torch.device("cpu"))
     by_hand = measure(draw(model, frames), frames)
@@ -114,8 +116,10 @@ def test_a_base_models_reference_does_not_depend_on_the_seed(world, seed, tmp_pa
     assert run("--checkpoint", world.base, *data, "--num_eval_samples", 2, "--seed", seed, "--output", output) == 0
     numbers = json.loads(output.read_text())
     model = load_checkpoint(world.base).model
-    drawn = hdf5.read_person(world.hdf_path, "person_001", numbers["indices"], SIZE_PX).samples
-    frames = prepare_frames(model, drawn, references_of(world.hdf_path, "person_001", SIZE_PX), torch.device("cpu"))
+    drawn = hdf5.read_person(world.hdf_path, "person_001", numbers["indices"], canvas_camera(SIZE_PX)).samples
+    frames = prepare_frames(
+        model, drawn, references_of(world.hdf_path, "person_001", canvas_camera(SIZE_PX)), torch.device("cpu")
+    )
     assert numbers["eye_l1"] == pytest.approx(measure(draw(model, frames), frames)["eye_l1"], rel=1e-6)
 
 
@@ -129,7 +133,10 @@ def test_another_person_of_the_same_name(world, finished, tmp_path, capsys):
     assert f"⚠️ The model was fine-tuned on another {PERSON} than that of {other}\n" in capsys.readouterr().out
     numbers = json.loads(output.read_text())
     assert numbers["indices"] == list(range(12))
-    samples, model = hdf5.read_person(other, PERSON, range(12), SIZE_PX).samples, load_checkpoint(model).model
+    samples, model = (
+        hdf5.read_person(other, PERSON, range(12), canvas_camera(SIZE_PX)).samples,
+        load_checkpoint(model).model,
+    )
     frames = prepare_frames(model, samples, choose_references(samples), torch.device("cpu"))
     assert numbers["eye_l1"] == pytest.approx(measure(draw(model, frames), frames)["eye_l1"], rel=1e-6)
 

@@ -21,6 +21,7 @@ from vaegaze.commands.inspect import (
     marked,
 )
 from vaegaze.data.samples import Samples
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 
 GAZES = [(0.3, 0.0), (-0.3, 0.0), (0.0, 0.3), (0.0, -0.3), (0.0, 0.0)]
@@ -96,7 +97,14 @@ def blank_sample(gaze=(0.0, 0.0), head=(0.0, 0.0)) -> Samples:
     masks = np.zeros(side, dtype=bool)
     masks[:, 60:90, 40:80] = True
     labels = (np.array([angles], dtype=np.float32) for angles in (gaze, head))
-    return Samples(np.full((*side, 3), 128, np.uint8), masks, np.ones(side, bool), *labels, np.array([0]))
+    return Samples(
+        np.full((*side, 3), 128, np.uint8),
+        masks,
+        np.ones(side, bool),
+        *labels,
+        np.array([0]),
+        canvas_camera(PICTURE_PX),
+    )
 
 
 @pytest.mark.parametrize(("what", "colour"), [("gaze", GAZE_COLOUR), ("head", HEAD_COLOUR)])

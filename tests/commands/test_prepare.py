@@ -38,7 +38,7 @@ def rendered() -> tuple[list[Image.Image], np.ndarray]:
     """A person's frames, and their labels (N, 8)."""
     person = synthetic.person_from_seed(0, PERSON)
     scenes = [synthetic.scene_from_seed(0, PERSON, number) for number in FRAMES]
-    pictures = [Image.fromarray(synthetic.render(person, scene, SIZE_PX).image) for scene in scenes]
+    pictures = [Image.fromarray(synthetic.render(person, scene, canvas_camera(SIZE_PX)).image) for scene in scenes]
     return pictures, np.stack([synthetic.labels(person, scene) for scene in scenes])
 
 
@@ -86,7 +86,7 @@ def refused(outcome: Outcome, *words: str) -> None:
 
 def read(path: Path, person_id: str = "me", size_px: int = 128) -> hdf5.PersonData:
     rows = range(hdf5.sample_count(path, person_id))
-    return hdf5.read_person(path, person_id, rows, size_px)
+    return hdf5.read_person(path, person_id, rows, canvas_camera(size_px))
 
 
 def report(tmp_path: Path) -> list[dict[str, str]]:
@@ -120,7 +120,7 @@ def test_rendered_frames_come_back(run, rendered, tmp_path):
     for position, picture in enumerate(pictures):
         true = np.asarray(picture.resize((128, 128), Image.Resampling.BICUBIC))
         assert abs(samples.images[position].astype(float) - true).mean() < 16
-        mask, expected = samples.eye_masks[position], pose_mask(labels[position, 2:4], 128)
+        mask, expected = samples.eye_masks[position], pose_mask(labels[position, 2:4], canvas_camera(128))
         assert (mask & expected).sum() > 0.6 * (mask | expected).sum()
 
 
@@ -159,7 +159,7 @@ def test_points_that_somebody_looks_at(run, face, tmp_path):
 
 def test_pose_parsing_gives_the_circles_back():
     for head in ((0, 0), (0.2, -0.3)):
-        found = circles_from_parsing(pose_parsing(np.array(head), 128))
+        found = circles_from_parsing(pose_parsing(np.array(head), canvas_camera(128)))
         np.testing.assert_allclose(found, eye_circles(head, canvas_camera(128)), atol=0.8)
 
 
@@ -307,18 +307,18 @@ def test_the_least_sharpness_can_be_said(run, face, tmp_path):
 def test_blur_is_seen_and_noise_and_light_are_not():
     person = synthetic.person_from_seed(0, 2, "test")
     scene = synthetic.scene_from_seed(0, 2, 0, "test")
-    circles, noise = eye_circles(scene.head, canvas_camera(128)), np.random.default_rng(0)
-    picture = Image.fromarray(synthetic.render(person, scene, 128).image)
+    canvas, noise = canvas_camera(128), np.random.default_rng(0)
+    picture = Image.fromarray(synthetic.render(person, scene, canvas_camera(128)).image)
     levels = []
     for blur_px in (0, 0.5, 1, 2, 3):
         blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(blur_px)) if blur_px else picture)
-        levels.append(sharpness(blurred, circles))
+        levels.append(sharpness(blurred, scene.head, canvas))
         noisy = np.clip(blurred + noise.normal(0, 2.5, blurred.shape), 0, 255).astype(np.uint8)
-        assert sharpness(noisy, circles) < 1.2 * levels[-1] + 0.01
-        assert sharpness(blurred // 2, circles) == pytest.approx(levels[-1], rel=0.1)
+        assert sharpness(noisy, scene.head, canvas) < 1.2 * levels[-1] + 0.01
+        assert sharpness(blurred // 2, scene.head, canvas) == pytest.approx(levels[-1], rel=0.1)
     assert levels == sorted(levels, reverse=True)
     assert levels[1] > MIN_SHARPNESS > levels[4]
-    assert sharpness(np.full((128, 128, 3), 90, np.uint8), circles) == 0
+    assert sharpness(np.full((128, 128, 3), 90, np.uint8), scene.head, canvas) == 0
 
 
 # --- A video ----------------------------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ def test_a_talk_with_a_blink(run, tmp_path):
     assert rows[blink]["left_out"] in ("eyes closed", "no two open eyes")
     samples = read(tmp_path / "me.h5").samples
     for position, number in enumerate((0, 5, 12)):
-        to_canvas = align(true.eyes[number], true.head[number], 128)
+        to_canvas = align(true.eyes[number], true.head[number], canvas_camera(128))
         expected = rolled(np.stack([true.gaze[number], true.head[number]]), roll_of(to_canvas))
         assert np.degrees(abs(np.stack([samples.gaze[position], samples.head[position]]) - expected)).max() < 1.5
 

@@ -14,14 +14,16 @@ from vaegaze.commands import redirect
 from vaegaze.data import hdf5
 from vaegaze.data.photo import load_photo
 from vaegaze.evaluation.metrics import draw, paste
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images import animations
 from vaegaze.images.animations import CAPTION_PX, captioned, write_animation
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
-from vaegaze.redirecting.drawing import draw_gazes
+from vaegaze.redirecting.drawing import redraw_gazes
 from vaegaze.redirecting.sweeps import MAX_LISTED, sweep_gazes
 from vaegaze.renderer.data_set import write_hdf5
-from vaegaze.training.frames import choose_references, prepare_frames, references_of
+from vaegaze.training.references import choose_references, references_of
+from vaegaze.training.tensors import prepare_frames
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
 PERSON = "person_002"
@@ -203,7 +205,7 @@ def frame_flags(world, index=3, person_id=PERSON):
 def drawn_by_hand(world, checkpoint, references, gaze, index=3, person_id=PERSON):
     """The frame, its eye mask, and the pasted drawing, as evaluation makes it."""
     model = checkpoint.model
-    sample = hdf5.read_person(world.hdf_path, person_id, [index], model.image_size).samples
+    sample = hdf5.read_person(world.hdf_path, person_id, [index], model.canvas).samples
     frames = prepare_frames(model, sample, references, torch.device("cpu"))
     return sample.images[0], sample.eye_masks[0], paste(to_pixels(draw(model, frames.looking(gaze))), sample)[0]
 
@@ -232,7 +234,7 @@ def test_an_adapter_whose_base_has_moved(run, world, tuned, base, tmp_path):
 def test_a_base_model_takes_the_persons_most_frontal_frame(run, world, base, tmp_path):
     run(*frame_flags(world), "--gaze", 0.2, 0, "--output", tmp_path / "out.png")
     checkpoint = load_checkpoint(base)
-    references = choose_references(hdf5.read_person(world.hdf_path, PERSON, range(12), SIZE_PX).samples)
+    references = choose_references(hdf5.read_person(world.hdf_path, PERSON, range(12), canvas_camera(SIZE_PX)).samples)
     expected = drawn_by_hand(world, checkpoint, references, (0.2, 0))[-1]
     assert abs(pixels(tmp_path / "out.png").astype(int) - expected).max() <= 1
     dropped = drawn_by_hand(world, checkpoint, [], (0.2, 0))[-1]
@@ -250,14 +252,14 @@ def test_another_person_of_the_same_name_is_drawn_with_a_frame_of_their_own(run,
     other = World(tmp_path / "other.h5", tuned / "finetuned_model.pth")
     outcome = run(*frame_flags(other), "--checkpoint", other.base, "--gaze", 0, 0, "--output", tmp_path / "out.png")
     assert f"fine-tuned on another {PERSON} than that of {other.hdf_path}" in outcome.out
-    references = references_of(other.hdf_path, PERSON, SIZE_PX)
+    references = references_of(other.hdf_path, PERSON, canvas_camera(SIZE_PX))
     expected = drawn_by_hand(other, load_checkpoint(other.base), references, (0.0, 0.0))[-1]
     assert abs(pixels(tmp_path / "out.png").astype(int) - expected).max() <= 1
 
 
 def test_a_base_model_draws_with_the_frame_that_evaluation_takes(run, world, base, tmp_path):
     run(*frame_flags(world, person_id="person_001"), "--gaze", 0.2, 0, "--output", tmp_path / "out.png")
-    references = references_of(world.hdf_path, "person_001", SIZE_PX)
+    references = references_of(world.hdf_path, "person_001", canvas_camera(SIZE_PX))
     expected = drawn_by_hand(world, load_checkpoint(base), references, (0.2, 0), person_id="person_001")[-1]
     assert abs(pixels(tmp_path / "out.png").astype(int) - expected).max() <= 1
 
@@ -282,16 +284,16 @@ def test_a_gaze_turns_with_the_photo_and_each_is_drawn_once(cut, tmp_path):
     """Her right eye stands higher; the canvas sets that right, and so turns the gaze."""
     picture, mask = cut
     flags = photo_flags(tmp_path, Image.fromarray(picture), mask)
-    photo = load_photo(flags[1], flags[3], (0, 0), (0, 0), SIZE_PX)
+    photo = load_photo(flags[1], flags[3], (0, 0), (0, 0), canvas_camera(SIZE_PX))
     model, told = make_tiny_model(), []
     model.gaze_mlp.register_forward_hook(lambda module, inputs, output: told.append(inputs[1]))
     gazes = np.array([[0.0, 0.3], [0.2, -0.1], [0.0, 0.3]])
-    drawn = draw_gazes(model, photo, None, gazes)
+    drawn = redraw_gazes(model, photo, None, gazes)
     assert drawn.shape == (3, SIZE_PX, SIZE_PX, 3) and (drawn[0] == drawn[2]).all()
     assert len(told) == 1 and len(told[0]) == 2
     np.testing.assert_allclose(told[0][0], (0.3 * np.sin(photo.roll_rad), 0.3), atol=2e-3)
     assert abs(photo.roll_rad) > 0.05
-    alone = draw_gazes(model, photo, None, gazes[1:2])
+    alone = redraw_gazes(model, photo, None, gazes[1:2])
     assert abs(alone[0].astype(int) - drawn[1]).max() <= 1
 
 

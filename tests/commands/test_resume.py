@@ -27,10 +27,11 @@ from command_runs import (
 )
 from conftest import SIZE_PX, make_tiny_model
 
+from vaegaze.commands import train_run
 from vaegaze.commands.progress import STOPPING
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.renderer.data_set import write_hdf5
-from vaegaze.runs import oneshot
+from vaegaze.runs.recorder import Recorder
 
 # --- A run that is there already --------------------------------------------------------------------------------------
 
@@ -84,13 +85,13 @@ def test_overwrite_never_deletes_its_own_base_model(finished, world, tmp_path):
 def test_a_signal_during_set_up_leaves_the_earlier_run_alone(finished, world, tmp_path, monkeypatch):
     _, _, folder = finished
     shutil.copytree(folder, tmp_path / PERSON)
-    load_person = oneshot.load_person
+    load_person = train_run.load_person
 
     def interrupted(*args):
         signal.raise_signal(signal.SIGINT)
         return load_person(*args)
 
-    monkeypatch.setattr(oneshot, "load_person", interrupted)
+    monkeypatch.setattr(train_run, "load_person", interrupted)
     assert command(*world.flags, *RUN, "--save_dir", tmp_path, "--overwrite").code == 130
     assert contents_of(tmp_path / PERSON) == contents_of(folder)
 
@@ -148,7 +149,7 @@ def test_resumed_equals_uninterrupted(number, signum, code, finished, tmp_path, 
     assert records_in(tmp_path / PERSON) == records_in(folder)
     assert files_in(tmp_path / PERSON) == files_in(folder)
     summary, other = (json.loads((path / "summary.json").read_text()) for path in (tmp_path / PERSON, folder))
-    measured = {"seconds": 0, "sec_per_step": 0, "peak_memory_mb": 0}
+    measured = {"seconds": 0, "sec_per_step": 0, "seconds_of": {}, "peak_memory_mb": 0}
     assert summary | measured == other | measured
 
 
@@ -159,13 +160,13 @@ def test_resumed_with_another_number_of_threads(finished, tmp_path, monkeypatch)
     with monkeypatch.context() as patched:
         signal_at_step(patched, 5, signal.SIGTERM)
         assert command(*flags).code == 143
-    start, threads = oneshot.Run.start, []
+    begin, threads = Recorder.begin, []
 
-    def counted(run):
+    def counted(recorder):
         threads.append(torch.get_num_threads())
-        start(run)
+        begin(recorder)
 
-    monkeypatch.setattr(oneshot.Run, "start", counted)
+    monkeypatch.setattr(Recorder, "begin", counted)
     command(*flags, "--resume", threads=2)
     assert threads == [1]
 
@@ -174,14 +175,14 @@ def test_two_interruptions_and_a_signal_while_pictures_are_drawn(finished, tmp_p
     """Nothing that was computed is lost, and no line is missing or twice."""
     flags, _, folder = finished
     flags = (*flags, "--save_dir", tmp_path, "--checkpoint_every", 0)
-    draw_samples = oneshot.Run.draw_samples
+    draw_samples = Recorder.draw_samples
 
-    def drawn(run):
-        if run.progress.step == 20:
+    def drawn(recorder):
+        if recorder.progress.step == 20:
             signal.raise_signal(signal.SIGINT)
-        draw_samples(run)
+        draw_samples(recorder)
 
-    monkeypatch.setattr(oneshot.Run, "draw_samples", drawn)
+    monkeypatch.setattr(Recorder, "draw_samples", drawn)
     signal_at_step(monkeypatch, 3, signal.SIGTERM)
     assert command(*flags).code == 143
     outcome = command(*flags, "--resume")
@@ -193,15 +194,15 @@ def test_two_interruptions_and_a_signal_while_pictures_are_drawn(finished, tmp_p
 
 
 def signal_while_measuring(monkeypatch, nth: int) -> None:
-    measure, calls = oneshot.Run.measure, []
+    measure, calls = Recorder.measure, []
 
-    def measured(run):
-        calls.append(run)
+    def measured(recorder, check):
+        calls.append(recorder)
         if len(calls) == nth:
             signal.raise_signal(signal.SIGINT)
-        return measure(run)
+        return measure(recorder, check)
 
-    monkeypatch.setattr(oneshot.Run, "measure", measured)
+    monkeypatch.setattr(Recorder, "measure", measured)
 
 
 def test_interrupted_before_the_first_step(finished, tmp_path, monkeypatch):
@@ -232,11 +233,11 @@ def test_interrupted_while_the_result_is_measured(finished, tmp_path, monkeypatc
 def test_a_second_ctrl_c_ends_it_at_once(finished, tmp_path, monkeypatch):
     flags, _, _ = finished
 
-    def pressed_twice(run):
+    def pressed_twice(recorder, check):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(oneshot.Run, "measure", pressed_twice)
+    monkeypatch.setattr(Recorder, "measure", pressed_twice)
     outcome = command(*flags, "--save_dir", tmp_path)
     assert outcome.code == 130 and "Traceback" not in outcome.err
 

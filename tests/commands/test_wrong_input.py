@@ -239,7 +239,7 @@ def test_out_of_memory(world, tmp_path):
     script = """
 import resource, sys
 import oneshot_training, torchmetrics.functional.image
-from vaegaze.runs import oneshot
+from vaegaze.commands import train_run
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 200 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

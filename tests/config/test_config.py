@@ -218,7 +218,8 @@ def test_the_shipped_gazecapture_file_is_the_users_own_with_every_key(parse):
         ("gaze_mlp_layers: last", "got 'last'; expected list of last | all"),
         ("gaze_mlp_layers: []", "got []; expected list of last | all"),
         ("gaze_mlp_layers: [lst]", "got ['lst']; expected list of last | all; did you mean last?"),
-        ("save_dir: 5", 'got 5; expected text; quote it: save_dir: "5"'),
+        ("save_dir:", "got nothing; expected text"),
+        ("save_dir: [a]", "got ['a']; expected text"),
         ("save_dir: ''", "got ''; expected text"),
         ("device: gpu", "got 'gpu'; expected auto | cpu | cuda | cuda:N"),
         ("precision: fp16", "got 'fp16'; expected auto | fp32 | bf16; did you mean bf16?"),
@@ -235,16 +236,36 @@ def test_an_illegal_value(problems, line, message):
     assert problems("", in_run(line)) == [f"x.yaml, line 3: oneshot_params.{key}: {message}"]
 
 
-@pytest.mark.parametrize("text", ["03523", "010", "no", "1_0", "1.50", "2024-01-31", "0x1F"])
-def test_a_person_id_without_quotes(problems, text):
-    expected = f'got {text}; expected text | null; quote it: person_id: "{text}"'
-    assert problems("", in_gazecapture(f"person_id: {text}")) == [f"x.yaml, line 4: {SECTION}.person_id: {expected}"]
-
-
-@pytest.mark.parametrize("text", ["009", "person_001", "'03523'", "0000-13-99"])
-def test_a_person_id_that_is_text(parse, text):
+@pytest.mark.parametrize(
+    "text",
+    ["03523", "00002", "010", "no", "on", "1_0", "1.50", "2024-01-31", "0x1F", "1:30", "009", "person_001", "5e-5",
+     "'03523'", "'null'", '"~"', "0000-13-99"],
+)  # fmt: skip
+def test_a_person_id_is_text_with_and_without_quotes(parse, text):
     data = parse("", in_gazecapture(f"person_id: {text}")).config.oneshot_params.gazecapture_params
-    assert data.person_id == text.strip("'")
+    assert data.person_id == text.strip("'\"")
+
+
+@pytest.mark.parametrize("text", ["null", "~", "Null", ""])
+def test_no_person_id(parse, text):
+    assert parse("", in_gazecapture(f"person_id: {text}")).config.oneshot_params.gazecapture_params.person_id is None
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("true", True), ("Yes", True), ("on", True), ("false", False), ("no", False), ("OFF", False)],
+)
+def test_booleans_as_yaml_has_them(parse, text, value):
+    assert parse("", in_run(f"mirror: {text}")).config.oneshot_params.mirror is value
+
+
+def test_words_of_a_list_are_text_too(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("names: [00002, no, 1.50, 'x y', a]")
+    assert resolve(Pretraining, str(path)).config.names == ("00002", "no", "1.50", "x y", "a")
+    path.write_text("names: [a, null]")
+    with pytest.raises(ConfigError, match=r"names: got \['a', null\]; expected list of text \| null"):
+        resolve(Pretraining, str(path))
 
 
 @pytest.mark.parametrize(
@@ -275,9 +296,11 @@ def test_a_key_given_twice(problems):
     assert problems("", in_run("seed: 1", "num_steps: 2", "seed: 1")) == [expected]
 
 
-def test_a_key_that_is_no_text(problems):
-    expected = "got the key '1' in oneshot_params; expected text: quote it"
-    assert problems("", in_run("1: 3")) == [f"x.yaml, line 3: {expected}"]
+def test_keys_are_text(problems):
+    (problem,) = problems("", in_run("1: 3"))
+    assert problem.startswith("x.yaml, line 3: oneshot_params.1: unknown key")
+    (problem,) = problems("", in_run("[a]: 3"))
+    assert problem == "x.yaml, line 3: got a list or mapping as a key in oneshot_params; expected text"
 
 
 def test_a_section_that_is_none(problems):
@@ -349,7 +372,7 @@ def test_odd_words_are_refused_plainly(problems, word):
                 f"needed without use_gazecapture; set it, or give --{name} {words}"
                 for name, words in (
                     ("image", "PATH"),
-                    ("mask", "PATH; or pip install -r requirements-vision.txt, with which the eyes are found"),
+                    ("mask", "PATH; or pip install -r requirements-vision.txt, to find the eyes automatically"),
                     ("gaze", "PITCH YAW"),
                 )
             ],
@@ -381,7 +404,8 @@ def test_odd_words_are_refused_plainly(problems, word):
             "--no-use_gazecapture --image a --mask b --gaze 10 0",
             [
                 "--gaze (oneshot_params.photo_params.gaze): got ['10', '0']; "
-                "expected list of 2, each a number >= -1.5708 and <= 1.5708 rad | null"
+                "expected list of 2, each a number >= -1.5708 and <= 1.5708 rad | null; "
+                "looks like degrees: 10° is 0.17, or use --gaze_deg"
             ],
         ),
     ],
@@ -401,7 +425,7 @@ def test_photo_settings_in_the_file_may_wait(parse):
 
 
 def test_a_wrong_value_is_not_also_called_missing(problems):
-    assert len(problems("", "oneshot_params: {gazecapture_params: {hdf_path: 5}}")) == 1
+    assert len(problems("", "oneshot_params: {gazecapture_params: {hdf_path: ''}}")) == 1
 
 
 def test_a_flag_does_not_hide_what_is_wrong_in_the_file(problems):
@@ -562,13 +586,15 @@ def test_the_same_machinery_serves_another_tree(tmp_path):
 
 def test_free_mappings_are_checked_too(tmp_path):
     path = tmp_path / "p.yaml"
-    path.write_text("widths:\n  unet:\n    a: 1\n    a: 2\n    no: 3\nsteps: 1\n")
+    path.write_text("widths:\n  unet:\n    a: 1\n    a: 2\n    no: 3\nsteps: 0\n")
     with pytest.raises(ConfigError) as caught:
         resolve(Pretraining, str(path))
     assert [problem.removeprefix(f"{path}, ") for problem in caught.value.problems] == [
         "line 4: widths.unet.a: given twice, first on line 3; keep one",
-        "line 5: got the key 'no' in widths.unet; expected text: quote it",
+        "line 6: steps: got 0; expected whole number >= 1",
     ]
+    path.write_text("widths: {unet: {no: 010, b: '010', c: yes}}")  # contents as YAML types them
+    assert resolve(Pretraining, str(path)).config.widths.unet == {"no": 8, "b": "010", "c": True}
     path.write_text("widths: {unet: 3}")
     with pytest.raises(ConfigError, match=r"widths\.unet: got 3; expected mapping$"):
         resolve(Pretraining, str(path))
@@ -583,3 +609,25 @@ def test_defaults_are_not_shared():
 def test_angles_reach_to_a_right_angle():
     flags = {"use_gazecapture": False, "image": "a", "mask": "b", "gaze": [math.pi / 2, -math.pi / 2]}
     assert resolve(Config, flags=flags).config.oneshot_params.photo_params.gaze == (math.pi / 2, -math.pi / 2)
+
+
+def test_angles_in_degrees(parse):
+    photo = parse("--no-use_gazecapture --image a --mask b --gaze_deg -90 20 --head 0 0.1").config
+    assert photo.oneshot_params.photo_params.gaze == (-math.pi / 2, math.radians(20))
+    assert photo.oneshot_params.photo_params.head == (0.0, 0.1)
+    content = in_run("use_gazecapture: false", "photo_params: {image: a, mask: b, gaze_deg: [5, -5], head_deg: [1, 2]}")
+    command = parse("", content.replace("  gazecapture_params: {hdf_path: a.h5}\n", ""))
+    assert command.config.oneshot_params.photo_params.gaze == pytest.approx((0.0873, -0.0873), abs=1e-4)
+    assert parse("", to_yaml(command.config)).config == command.config
+    command = parse("--gaze 0.3 0.3", content.replace("  gazecapture_params: {hdf_path: a.h5}\n", ""))
+    assert command.config.oneshot_params.photo_params.gaze == (0.3, 0.3)
+
+
+def test_angles_that_are_wrong(problems):
+    photo = "--no-use_gazecapture --image a --mask b"
+    (problem,) = problems(f"{photo} --gaze_deg 10 95")
+    assert problem.endswith("got ['10', '95']; expected list of 2, each a number >= -90 and <= 90 degrees | null")
+    (problem,) = problems(f"{photo} --gaze_deg 1 1 --gaze 0 0")
+    assert problem.endswith("given both in radians and in degrees; keep one")
+    (problem,) = problems(f"{photo} --gaze 0 0", in_run("photo_params: {head: [0, 20]}"))
+    assert problem.endswith("looks like degrees: 20° is 0.35, or use head_deg")

@@ -91,10 +91,10 @@ def test_eyes_beside_the_axis(read):
     [
         ("", ["is empty", ANGLES, POINTS]),
         ("\n\n", ["is empty"]),
-        (f"{ANGLES}\n", ["no line below"]),
+        (f"{ANGLES}\n", ["no lines below"]),
         ("file_or_time;pitch_deg;yaw_deg\na;1;2\n", ["line 1", "semicolons", "commas"]),
         ("file_or_time\tpitch_deg\tyaw_deg\na\t1\t2\n", ["line 1", "tabs", "commas"]),
-        (f"{ANGLES},yaw_deg\n", ["line 1", "yaw_deg", "twice"]),
+        (f"{ANGLES},yaw_deg\n", ["line 1", "yaw_deg", "occurs twice"]),
         ("file_or_time,pitch_deg,jaw_deg\na,1,2\n", ["line 1", "'jaw_deg'", "did you mean yaw_deg"]),
         ("file_or_time,pitch_deg,colour\na,1,2\n", ["line 1", "'colour'", ANGLES]),
         ("a.png,1,2\n", ["line 1", "unknown column 'a.png'"]),
@@ -143,7 +143,7 @@ def test_files_that_are_too_large_are_not_read(refuse, monkeypatch):
 
 def test_what_is_no_file(tmp_path):
     for path, words in ((tmp_path / "none.csv", "does not exist"), (tmp_path, "is no plain file")):
-        with pytest.raises(UserError, match=f"--labels: .* {words}; give a CSV file with the columns"):
+        with pytest.raises(UserError, match=f"labels: .* {words}; give a CSV file with the columns"):
             read_labels(path)
 
 

@@ -11,6 +11,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.layouts import LAYOUTS
 from vaegaze.errors import UserError
 from vaegaze.geometry import camera as geometry
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer.data_set import render
 from vaegaze.renderer.persons import eyeball_centres_mm
 
@@ -30,7 +31,7 @@ def layout(request):
 def data(layout, tmp_path_factory):
     """The scenes as they are read, each a sample, from a file as the layout's writer writes it."""
     path = write(tmp_path_factory.mktemp("layouts") / "00002.h5", layout, SCENES)
-    return hdf5.read_person(path, "00002", range(len(SCENES)), SIZE_PX)
+    return hdf5.read_person(path, "00002", range(len(SCENES)), canvas_camera(SIZE_PX))
 
 
 def blueness(image: np.ndarray) -> np.ndarray:
@@ -97,7 +98,7 @@ def test_head_signs_by_the_face(data):
     for image, valid, gaze, head in zip(samples.images, samples.valid, samples.gaze, samples.head):
         errors = {}
         for signs in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
-            drawn = render(somebody(), scene(tuple(gaze), tuple(head * signs)), SIZE_PX).image
+            drawn = render(somebody(), scene(tuple(gaze), tuple(head * signs)), canvas_camera(SIZE_PX)).image
             errors[signs] = abs(drawn.astype(float) - image)[valid].mean()
         others = [error for signs, error in errors.items() if signs != (1, 1)]
         assert errors[1, 1] < 0.6 * min(others), errors
@@ -133,9 +134,9 @@ def test_a_folder_is_a_data_set(folder):
     nobody = dict.fromkeys(["cut", "folder", "group", "lost", "pipe", "text"], 0)
     assert counts == persons | nobody
     assert hdf5.sample_count(folder, "subject0000") == len(SCENES)
-    alone = hdf5.read_person(folder / "subject0003.h5", "subject0003", [1, 0], SIZE_PX).samples
+    alone = hdf5.read_person(folder / "subject0003.h5", "subject0003", [1, 0], canvas_camera(SIZE_PX)).samples
     for person_id in ("subject0003", "link"):
-        samples = hdf5.read_person(folder, person_id, [1, 0], SIZE_PX).samples
+        samples = hdf5.read_person(folder, person_id, [1, 0], canvas_camera(SIZE_PX)).samples
         for name in vars(samples):
             assert np.array_equal(getattr(samples, name), getattr(alone, name))
 
@@ -156,12 +157,12 @@ def test_a_folder_is_a_data_set(folder):
 )
 def test_whoever_is_no_person_of_the_folder(folder, person_id, words):
     with pytest.raises(UserError, match=words) as error:
-        hdf5.read_person(folder, person_id, [0], SIZE_PX)
+        hdf5.read_person(folder, person_id, [0], canvas_camera(SIZE_PX))
     assert "\n" not in str(error.value) and person_id in str(error.value)
 
 
 def test_folders_without_anybody(tmp_path):
-    with pytest.raises(UserError, match=r"is a folder without \.h5 files.*; give the path of a gaze data set$"):
+    with pytest.raises(UserError, match=r"is a folder without \.h5 files"):
         hdf5.person_counts(tmp_path)
     h5py.File(tmp_path / "empty.h5", "w").close()
     with pytest.raises(UserError, match=r"holds no samples; .* a folder of one \.h5 file per person"):
@@ -222,7 +223,7 @@ def test_what_is_wrong_with_a_one_person_file_is_said(what, tmp_path):
     name, datasets, words = REFUSED[what]
     path = change(write(tmp_path / "subject0001.h5", name, TWO), **datasets)
     with pytest.raises(UserError, match=words) as error:
-        hdf5.read_person(path, "subject0001", [0], SIZE_PX)
+        hdf5.read_person(path, "subject0001", [0], canvas_camera(SIZE_PX))
     assert "\n" not in str(error.value) and "person 'subject0001'" in str(error.value)
 
 
@@ -254,7 +255,7 @@ def test_an_eye_without_a_mask_is_placed_by_the_head_pose(tmp_path):
     path = write(tmp_path / "subject0001.h5", "GazeNeRF (GazeCapture)", TWO)
     with h5py.File(path, "r+") as file:
         file["right_eye_mask"][1] = 0
-    data = hdf5.read_person(path, "subject0001", [0, 1], SIZE_PX)
+    data = hdf5.read_person(path, "subject0001", [0, 1], canvas_camera(SIZE_PX))
     assert data.mask_source == "left_eye_mask, right_eye_mask (1 of 2 samples: head pose)"
     for mask in data.samples.eye_masks:
         assert mask[:, : SIZE_PX // 2].any() and mask[:, SIZE_PX // 2 :].any()

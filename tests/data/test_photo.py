@@ -15,6 +15,7 @@ from vaegaze.runs.folder import RunFolder
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
 SIZE = 128
+CANVAS = canvas_camera(SIZE)
 HEAD, GAZE = np.array([0.1, -0.2]), np.array([-0.15, 0.25])  # on the canvas
 EXIF_ORIENTATION = 0x0112
 
@@ -31,7 +32,7 @@ def paint(to_photo: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np
     x, y = np.moveaxis(move(inverse(to_photo), np.stack([xs, ys], axis=-1)), -1, 0)  # canvas coordinates
     photo = np.stack([150 + 30 * np.sin(x / 9), 130 + 30 * np.cos(y / 11), 120 + 20 * np.sin((x + y) / 13)], axis=-1)
     mask = np.zeros((height, width), dtype=bool)
-    for eye_x, eye_y, radius in eye_circles(HEAD, canvas_camera(SIZE)):
+    for eye_x, eye_y, radius in eye_circles(HEAD, CANVAS):
         dark = np.clip(5 - np.hypot(x - eye_x, y - eye_y), 0, 1)[..., None]
         photo = photo * (1 - dark) + 20 * dark
         mask |= np.maximum(abs(x - eye_x), abs(y - eye_y)) <= 1.2 * radius
@@ -54,10 +55,10 @@ def test_the_eyes_come_to_where_the_canvas_has_them(tmp_path, scale, degrees, he
     to_photo[:, 2] -= to_photo[:, :2] @ (64, 50)
     photo, mask = paint(to_photo, height, width)
     seen_gaze, seen_head = (rolled(angles, np.radians(degrees)) for angles in (GAZE, HEAD))
-    loaded = load_photo(*save(tmp_path, photo, mask), seen_gaze, seen_head, SIZE)
+    loaded = load_photo(*save(tmp_path, photo, mask), seen_gaze, seen_head, CANVAS)
 
     assert (loaded.picture == photo).all() and (loaded.mask == mask).all() and loaded.ignored_specks == 0
-    eyes = canvas_camera(SIZE).project(EYE_CENTRES_MM, HEAD)
+    eyes = CANVAS.project(EYE_CENTRES_MM, HEAD)
     assert np.linalg.norm(move(loaded.to_canvas, move(to_photo, eyes)) - eyes, axis=1).max() < 0.5
     np.testing.assert_allclose(loaded.roll_rad, -np.radians(degrees), atol=0.02)
     np.testing.assert_allclose(loaded.samples.head[0], HEAD, atol=0.02)
@@ -94,17 +95,17 @@ def test_exif_orientation_is_honoured(tmp_path, orientation, stored):
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
     paths = save(tmp_path, np.ascontiguousarray(stored(photo)), mask, exif=exif)
-    loaded = load_photo(*paths, GAZE, HEAD, SIZE)
+    loaded = load_photo(*paths, GAZE, HEAD, CANVAS)
     assert (loaded.picture == photo).all()
     if orientation == 6:
         Image.fromarray(np.rot90(mask, 1).astype(np.uint8) * 255).save(paths[1])
         with pytest.raises(UserError, match="300×340 pixels, but the upright photo has 340×300"):
-            load_photo(*paths, GAZE, HEAD, SIZE)
+            load_photo(*paths, GAZE, HEAD, CANVAS)
 
 
 def test_only_the_mask_is_rewritten_with_a_soft_edge(tmp_path):
     photo, mask = paint(turn(3, 15, (150, 40)), 500, 560)
-    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE)
+    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS)
     pasted = paste(loaded, np.zeros((SIZE, SIZE, 3), dtype=np.uint8))
     assert pasted.shape == photo.shape and pasted.dtype == np.uint8
     assert (pasted[~mask] == photo[~mask]).all()
@@ -118,9 +119,9 @@ def test_only_the_mask_is_rewritten_with_a_soft_edge(tmp_path):
 
 def test_the_colour_profile_goes_along(tmp_path):
     photo, mask = paint(turn(2, 0, (20, 10)), 256, 300)
-    assert load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE).colour_profile is None
+    assert load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS).colour_profile is None
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert load_photo(*save(tmp_path, photo, mask, icc_profile=profile), GAZE, HEAD, SIZE).colour_profile == profile
+    assert load_photo(*save(tmp_path, photo, mask, icc_profile=profile), GAZE, HEAD, CANVAS).colour_profile == profile
     RunFolder(str(tmp_path), "a").write_picture("b.png", photo, profile)
     with Image.open(tmp_path / "a" / "b.png") as written:
         assert written.info["icc_profile"] == profile
@@ -128,7 +129,7 @@ def test_the_colour_profile_goes_along(tmp_path):
 
 def test_around_the_face_a_drawing_is_pasted_as_into_the_whole(tmp_path):
     photo, mask = paint(turn(1, 12, (300, 40)), 260, 700)
-    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE)
+    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS)
     face = loaded.around_face()
     side = len(face.mask)
     assert face.mask.shape == (side, side) and abs(side - 1.6 * SIZE) < 3
@@ -137,14 +138,14 @@ def test_around_the_face_a_drawing_is_pasted_as_into_the_whole(tmp_path):
     left, top = np.rint(loaded.eyes[0] - face.eyes[0]).astype(int)
     whole = paste(loaded, drawn)[top : top + side, left : left + side]
     assert abs(whole.astype(int) - paste(face, drawn)).max() <= 1
-    narrow = load_photo(*save(tmp_path, photo[:, 300:430], mask[:, 300:430]), GAZE, HEAD, SIZE).around_face()
+    narrow = load_photo(*save(tmp_path, photo[:, 300:430], mask[:, 300:430]), GAZE, HEAD, CANVAS).around_face()
     assert narrow.mask.shape[1] == 130 < len(narrow.mask) and narrow.mask.any(), "no more than there is"
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.5, 4])
 def test_there_and_back(tmp_path, scale):
     photo, mask = paint(turn(scale, 12, (50 * scale, 10)), int(160 * scale), int(190 * scale))
-    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE)
+    loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS)
     pasted = paste(loaded, loaded.samples.images[0])
     assert (pasted[~mask] == photo[~mask]).all()
     error = np.mean((pasted[mask].astype(float) - photo[mask]) ** 2)
@@ -153,7 +154,7 @@ def test_there_and_back(tmp_path, scale):
 
 def test_where_the_photo_ends_the_canvas_is_not_valid(tmp_path):
     photo, mask = paint(turn(2, 0, (0, -40)), 120, 256)  # from below the forehead to above the mouth
-    samples = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, SIZE).samples
+    samples = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS).samples
     assert not samples.valid[0, :15].any() and not samples.valid[0, -40:].any() and samples.valid[0, 25:75, 3:-3].all()
     assert (samples.images[0, 5] > 60).all(), "the edge is repeated, not black"
     assert not (samples.eye_masks & ~samples.valid).any()
@@ -176,7 +177,7 @@ def test_every_kind_of_picture(tmp_path):
     }
     for name, picture in pictures.items():
         picture.save(tmp_path / name)
-        loaded = load_photo(tmp_path / name, mask_path, GAZE, HEAD, SIZE)
+        loaded = load_photo(tmp_path / name, mask_path, GAZE, HEAD, CANVAS)
         assert loaded.picture.shape == photo.shape and loaded.picture.dtype == np.uint8
         expected = np.repeat(grey[..., None], 3, axis=2) if name in ("grey.png", "deep.png", "faint.png") else photo
         assert abs(loaded.picture[20:].astype(int) - expected[20:]).mean() < 8, name
@@ -189,7 +190,7 @@ def test_every_kind_of_picture(tmp_path):
         assert channels % 2 or (pasted[..., -1] == alpha).all(), "transparency stays"
     for scale, kind in ((1, np.uint8), (65535, np.uint16)):  # masks of 0 and 1, and of 16 bit
         Image.fromarray(mask.astype(kind) * scale).save(mask_path)
-        assert (load_photo(tmp_path / "grey.png", mask_path, GAZE, HEAD, SIZE).mask == mask).all()
+        assert (load_photo(tmp_path / "grey.png", mask_path, GAZE, HEAD, CANVAS).mask == mask).all()
 
 
 def test_a_mask_may_be_painted_on_a_transparent_layer(tmp_path):
@@ -198,14 +199,14 @@ def test_a_mask_may_be_painted_on_a_transparent_layer(tmp_path):
     layer = np.full((*mask.shape, 4), 255, np.uint8)
     layer[..., 3] = mask * 255
     Image.fromarray(layer).save(mask_path)
-    assert (load_photo(image_path, mask_path, GAZE, HEAD, SIZE).mask == mask).all()
+    assert (load_photo(image_path, mask_path, GAZE, HEAD, CANVAS).mask == mask).all()
 
 
 def test_specks_in_the_mask_are_ignored_and_counted(tmp_path):
     photo, mask = paint(turn(3, 0, (20, 10)), 420, 440)
     speckled = mask.copy()
     speckled[5, 5] = speckled[400:402, 300] = True
-    loaded = load_photo(*save(tmp_path, photo, speckled), GAZE, HEAD, SIZE)
+    loaded = load_photo(*save(tmp_path, photo, speckled), GAZE, HEAD, CANVAS)
     assert loaded.ignored_specks == 2 and (loaded.mask == mask).all()
 
 
@@ -227,7 +228,7 @@ def test_what_is_wrong_with_a_photo_is_said(tmp_path):
     for message, wrong in masks.items():
         Image.fromarray(wrong.astype(np.uint8) * 255).save(mask_path)
         with pytest.raises(UserError, match=message) as error:
-            load_photo(image_path, mask_path, GAZE, HEAD, SIZE)
+            load_photo(image_path, mask_path, GAZE, HEAD, CANVAS)
         assert str(mask_path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -250,7 +251,7 @@ def test_what_is_no_picture_is_said(tmp_path):
     }
     for name, message in expected.items():
         with pytest.raises(UserError, match=message) as error:
-            load_photo(tmp_path / name, mask_path, GAZE, HEAD, SIZE)
+            load_photo(tmp_path / name, mask_path, GAZE, HEAD, CANVAS)
         assert "\n" not in str(error.value)
 
 
@@ -259,13 +260,13 @@ def test_a_large_photo_below_the_limit_gives_no_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_photo(*paths, GAZE, HEAD, SIZE)
+        load_photo(*paths, GAZE, HEAD, CANVAS)
 
 
 def test_a_real_face_lands_on_the_canvas():
-    loaded = load_photo(DOCS / "astronaut.png", DOCS / "astronaut_mask.png", (0, 0), (0, 0), SIZE)
+    loaded = load_photo(DOCS / "astronaut.png", DOCS / "astronaut_mask.png", (0, 0), (0, 0), CANVAS)
     eyes = np.array([[203.0, 101.0], [247.5, 103.5]])  # centres of the eye openings, found by eye at eightfold size
-    expected = canvas_camera(SIZE).project(EYE_CENTRES_MM, (0, 0))
+    expected = CANVAS.project(EYE_CENTRES_MM, (0, 0))
     assert np.linalg.norm(move(loaded.to_canvas, eyes) - expected, axis=1).max() < 0.7
 
     grey = loaded.samples.images[0].astype(float).mean(axis=2)

@@ -10,18 +10,13 @@ from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vaegaze.data.samples import Samples
-from vaegaze.evaluation.metrics import (
-    draw,
-    eye_centres,
-    mean_eye_patch,
-    measure,
-    outside_difference,
-    paste,
-    reference_eyes,
-)
+from vaegaze.evaluation.baselines import eye_centres, mean_eye_patch, reference_eyes
+from vaegaze.evaluation.metrics import draw, measure, outside_difference, paste
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
-from vaegaze.training.frames import choose_references, prepare_frames
+from vaegaze.training.references import choose_references
+from vaegaze.training.tensors import prepare_frames
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -36,7 +31,7 @@ def samples_of(images, eye_masks, valid=None):
     count, shape = len(images), images.shape[:3]
     angles = np.zeros((count, 2), dtype=np.float32)
     valid = np.ones(shape, dtype=bool) if valid is None else valid
-    return Samples(images, eye_masks, valid, angles, angles, np.arange(count))
+    return Samples(images, eye_masks, valid, angles, angles, np.arange(count), canvas_camera(shape[1]))
 
 
 def noise(seed, count=1):

@@ -21,7 +21,7 @@ def openness(number, blink, **scene) -> float:
     scene = replace(scene_from_seed(0, number, 0), blink=blink, **scene)
     eyes = canvas_camera(FACE_PX).project(EYE_CENTRES_MM, scene.head)
     off = np.random.default_rng(number).normal(0, 0.8, (2, 2))
-    return eye_openness(render(person_from_seed(0, number), scene, FACE_PX).image, eyes + off).mean()
+    return eye_openness(render(person_from_seed(0, number), scene, canvas_camera(FACE_PX)).image, eyes + off).mean()
 
 
 def test_open_and_closed_eyes_of_many_persons():
@@ -77,6 +77,9 @@ def test_in_the_rendered_video_blinks_are_seen_at_once(talking):
 
 def test_a_scene_without_a_blink_is_drawn_as_before():
     scene, person = scene_from_seed(0, 1, 0), person_from_seed(0, 1)
-    assert (render(person, scene, 64).image == render(person, replace(scene, blink=0.0), 64).image).all()
-    shut = render(person, replace(scene, blink=1.0), FACE_PX)
-    assert not shut.face_parsing.any() and render(person, scene, FACE_PX).face_parsing.any()
+    assert (
+        render(person, scene, canvas_camera(64)).image
+        == render(person, replace(scene, blink=0.0), canvas_camera(64)).image
+    ).all()
+    shut = render(person, replace(scene, blink=1.0), canvas_camera(FACE_PX))
+    assert not shut.face_parsing.any() and render(person, scene, canvas_camera(FACE_PX)).face_parsing.any()

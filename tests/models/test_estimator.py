@@ -7,12 +7,15 @@ from conftest import process_restored
 
 from vaegaze.commands import train_estimator
 from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import angular_error_deg, judge, lpips
+from vaegaze.evaluation.gaze import angular_error_deg, gaze_errors
+from vaegaze.evaluation.metrics import lpips
 from vaegaze.geometry import camera as geometry
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
 from vaegaze.renderer import data_set as synthetic
-from vaegaze.training.frames import choose_references, prepare_frames
+from vaegaze.training.references import choose_references
+from vaegaze.training.tensors import prepare_frames
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def test_both_protocols_on_known_angles(tiny_model, rendered_samples):
     frames.gaze[:] = torch.tensor([0.5, 0.0])
     pictures = np.full(rendered_samples.images.shape, 140, np.uint8)
     pitch = to_unit_range(pictures).mean().item()
-    numbers = judge(brightness, pictures, frames)
+    numbers = gaze_errors(brightness, pictures, frames)
     assert numbers["gaze_error_deg"] == pytest.approx(np.degrees(0.5 - pitch), rel=1e-5)
     assert numbers["gaze_error_to_target_deg"] == pytest.approx(np.degrees(0.2 - pitch), rel=1e-5)
     assert numbers["estimator_error_deg"] == pytest.approx(np.degrees(0.3), rel=1e-5)
@@ -171,7 +174,7 @@ def test_test_frames_are_true_pictures_of_test_persons(monkeypatch):
         number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(0, number, "test")
         scene = synthetic.scene_from_seed(0, number, sample, "test")
-        assert np.array_equal(image, synthetic.render(person, scene, CANVAS_PX).image)
+        assert np.array_equal(image, synthetic.render(person, scene, canvas_camera(CANVAS_PX)).image)
         np.testing.assert_allclose(angles, scene.gaze, atol=1e-6)
         assert bool(worn) == person.glasses
 

@@ -12,9 +12,10 @@ from conftest import TINY_CONFIG, make_tiny_model
 from vaegaze.config.finetune import LossParams
 from vaegaze.models import AutoencoderKL, UNet2DConditionModel, VAEGaze, blocks
 from vaegaze.models.blocks import GradientCheckpointingLayer
-from vaegaze.training.frames import choose_references, prepare_frames
 from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
 from vaegaze.training.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training.tensors import prepare_frames
 
 
 def set_up(samples, strategy, *, checkpointing):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SIZE_PX, TINY_CONFIG, process_restored
+from conftest import TINY_CONFIG, process_restored
 from PIL import Image
 
 from vaegaze.commands import pretrain
@@ -60,7 +60,7 @@ def new_model():
 
 def train(model, params, progress=None, *, stop_after=math.inf):
     progress = progress or Progress()
-    for _ in pretraining_steps(model, params, progress, held_out_batches(params, SIZE_PX, CPU)):
+    for _ in pretraining_steps(model, params, progress, held_out_batches(params, model.canvas, CPU)):
         if progress.step == stop_after:
             break
     return progress

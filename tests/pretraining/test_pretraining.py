@@ -23,6 +23,7 @@ from vaegaze.commands import pretrain
 from vaegaze.commands.progress import STOPPING
 from vaegaze.config.tree import resolve
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
 from vaegaze.pretraining.batches import render_batch
@@ -34,6 +35,7 @@ PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
 BATCHES = {"vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "held_out": 8}
 SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50}
 CPU = torch.device("cpu")
+CANVAS = canvas_camera(SIZE_PX)
 PARAMS = PretrainParams(**SMALL)
 
 
@@ -73,7 +75,7 @@ def uninterrupted():
     model, progress = make_tiny_model(), Progress()
     steps = [
         (phase.name, loss)
-        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU))
     ]
     return model, progress, steps
 
@@ -92,14 +94,14 @@ def without_seconds(records):
 
 
 def test_batches_are_a_function_of_their_numbers():
-    first, again, other = (render_batch("train", [0, 1, step], SIZE_PX, 3, PARAMS.rendering()) for step in (5, 5, 6))
+    first, again, other = (render_batch("train", [0, 1, step], CANVAS, 3, PARAMS.rendering()) for step in (5, 5, 6))
     for field in fields(first):
         assert torch.equal(getattr(first, field.name), getattr(again, field.name)), field.name
     assert not torch.equal(first.target, other.target)
 
 
 def test_batches_hold_two_frames_of_each_person():
-    batch = render_batch("train", [0, 1, 2], SIZE_PX, 6, PARAMS.rendering())
+    batch = render_batch("train", [0, 1, 2], CANVAS, 6, PARAMS.rendering())
     for pictures in (batch.target, batch.reference):
         assert pictures.shape == (6, 3, SIZE_PX, SIZE_PX) and pictures.abs().max() <= 1
         assert pictures.std(dim=(1, 2, 3)).min() > 0.1
@@ -114,14 +116,16 @@ def test_batches_hold_two_frames_of_each_person():
     numbers = np.random.default_rng([0, 1, 2]).integers(PARAMS.persons, size=6)
     scenes = [synthetic.scene_from_seed(0, int(numbers[0]), i, "train") for i in range(PARAMS.samples_per_person)]
     (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, batch.gaze[0], atol=1e-6)]
-    image = synthetic.render(synthetic.person_from_seed(0, int(numbers[0]), "train"), scene, SIZE_PX).image
+    image = synthetic.render(
+        synthetic.person_from_seed(0, int(numbers[0]), "train"), scene, canvas_camera(SIZE_PX)
+    ).image
     assert np.array_equal(np.rint((batch.target[0].permute(1, 2, 0).numpy() + 1) * 127.5), image)
 
 
 def test_some_persons_look_like_photographs():
     """All pictures of a person alike: what the reference says of the skin still holds for the target."""
     settings = [replace(PARAMS.rendering(share), drop_reference=0) for share in (0.0, 1.0)]
-    plain, other = (render_batch("train", [0, 1, 2], SIZE_PX, 1, each, 2) for each in settings)
+    plain, other = (render_batch("train", [0, 1, 2], CANVAS, 1, each, 2) for each in settings)
     for field in fields(plain):
         same = torch.equal(getattr(plain, field.name), getattr(other, field.name))
         assert same == (field.name not in ("target", "reference")), field.name
@@ -131,7 +135,7 @@ def test_some_persons_look_like_photographs():
 
 def test_the_band_holds_the_eyes():
     for step in range(5):
-        batch = render_batch("train", [0, 1, step], 128, 2, PARAMS.rendering())
+        batch = render_batch("train", [0, 1, step], canvas_camera(128), 2, PARAMS.rendering())
         band = batch.eye_band()
         assert band.target.shape == (2, 3, 64, 128)
         assert band.eye_masks.sum() == batch.eye_masks.sum() and torch.equal(band.gaze, batch.gaze)
@@ -140,22 +144,24 @@ def test_the_band_holds_the_eyes():
 def test_workers_render_the_same(uninterrupted):
     params = replace(PARAMS, workers=2)
     model, progress = make_tiny_model(), Progress()
-    losses = [loss for _, loss in pretraining_steps(model, params, progress, held_out_batches(params, SIZE_PX, CPU))]
+    losses = [loss for _, loss in pretraining_steps(model, params, progress, held_out_batches(params, CANVAS, CPU))]
     assert losses == [loss for _, loss in uninterrupted[2]]
 
 
 def test_the_reference_is_dropped_as_often_as_asked():
-    keep = render_batch("train", [0, 0, 0], 16, 100, PARAMS.rendering()).keep_reference
+    keep = render_batch("train", [0, 0, 0], canvas_camera(16), 100, PARAMS.rendering()).keep_reference
     assert keep.shape == (100, 1, 1, 1) and 0.55 < keep.mean() < 0.85
     for share, kept in ((0.0, 1.0), (1.0, 0.0)):
         params = PretrainParams(drop_reference=share)
-        assert render_batch("train", [0, 0, 0], 16, 4, params.rendering()).keep_reference.unique().tolist() == [kept]
+        assert render_batch(
+            "train", [0, 0, 0], canvas_camera(16), 4, params.rendering()
+        ).keep_reference.unique().tolist() == [kept]
 
 
 def test_splits_show_different_persons():
     persons = {repr(synthetic.person_from_seed(0, i, split)) for split in synthetic.SPLITS for i in range(40)}
     assert len(synthetic.SPLITS) == 4 and len(persons) == 160
-    train, val = (render_batch(split, [0, 0, 0], SIZE_PX, 2, PARAMS.rendering()) for split in ("train", "val"))
+    train, val = (render_batch(split, [0, 0, 0], CANVAS, 2, PARAMS.rendering()) for split in ("train", "val"))
     assert not torch.equal(train.target, val.target)
 
 
@@ -173,7 +179,7 @@ def test_each_phase_trains_its_own_parts():
     model, progress = make_tiny_model(), Progress()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     seen = []
-    for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU)):
+    for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU)):
         seen.append(phase.name)
         assert math.isfinite(loss) and loss > 0
         now = model.state_dict()
@@ -190,7 +196,7 @@ def test_each_phase_trains_its_own_parts():
 @torch.no_grad()
 def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
     model, _, _ = uninterrupted
-    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8, PARAMS.rendering())
+    held_out = render_batch("val", [0, 99, 0], CANVAS, 8, PARAMS.rendering())
     assert model.encode(held_out.target).std().item() == pytest.approx(1.0, rel=1e-4)
     assert model.config["vae"]["scaling_factor"] == model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
 
@@ -199,7 +205,7 @@ def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, uninterrupted, tmp_path):
     """Also where one phase ends and the next has not begun."""
     model, progress = make_tiny_model(), Progress()
-    steps = pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+    steps = pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU))
     seen = [(phase.name, loss) for _, (phase, loss) in zip(range(stop_after), steps)]
     pretrain.save_state(tmp_path, model, progress)
 
@@ -209,7 +215,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     progress = pretrain.load_state(tmp_path, config, model)
     seen += [
         (phase.name, loss)
-        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, SIZE_PX, CPU))
+        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU))
     ]
 
     assert seen == uninterrupted[2]

@@ -9,10 +9,11 @@ import torch
 from conftest import SIZE_PX
 
 from vaegaze.data import hdf5
-from vaegaze.evaluation.metrics import redirect
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import LIMIT_RAD, REACH_RAD, RenderedPerson, other_gazes
-from vaegaze.training.frames import choose_references, prepare_frames
+from vaegaze.training.references import choose_references
 
 
 def rendered_by(data):
@@ -28,7 +29,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture
 def person(file):
-    return hdf5.read_person(file, "person_002", [1, 4, 5], 64)
+    return hdf5.read_person(file, "person_002", [1, 4, 5], canvas_camera(64))
 
 
 def test_a_file_says_who_is_in_it(person):
@@ -37,7 +38,7 @@ def test_a_file_says_who_is_in_it(person):
 
 @pytest.mark.parametrize("size_px", [64, 128])
 def test_with_its_own_gaze_a_frame_is_the_same(file, size_px):
-    person = hdf5.read_person(file, "person_002", [1, 4, 5], size_px)
+    person = hdf5.read_person(file, "person_002", [1, 4, 5], canvas_camera(size_px))
     gazes = [[synthetic.scene_from_seed(3, 2, sample, "val").gaze] for sample in (1, 4, 5)]
     again = rendered_by(person).redraw(person.samples, np.array(gazes))
     for name, array in vars(person.samples).items():
@@ -73,15 +74,16 @@ def test_redirections_keep_what_the_model_sees(person, tiny_model):
         images=np.ascontiguousarray(person.samples.images[:, ::2, ::2]),
         eye_masks=np.ascontiguousarray(person.samples.eye_masks[:, ::2, ::2]),
         valid=np.ascontiguousarray(person.samples.valid[:, ::2, ::2]),
+        canvas=canvas_camera(SIZE_PX),
     )
     assert samples.images.shape[1] == SIZE_PX
-    frames = prepare_frames(tiny_model, samples, choose_references(samples), torch.device("cpu"))
-    told = redirect(frames, samples, rendered_by(person).redirected(samples))
-    assert len(told.frames) == len(told.originals) == 24
+    eval_set = EvalSet.prepare(tiny_model, samples, choose_references(samples), rendered_by(person))
+    told = eval_set.redirections
+    assert len(told) == len(told.frames) == 24
     for name in ("masked_latents", "reference_latents", "eye_masks", "head", "valid"):
-        assert torch.equal(getattr(told.frames, name)[::8], getattr(frames, name)), name
-    assert not torch.equal(told.frames.gaze[::8], frames.gaze)
-    np.testing.assert_array_equal(told.originals.images[5], samples.images[0])
+        assert torch.equal(getattr(told.frames, name)[::8], getattr(eval_set.frames, name)), name
+    assert not torch.equal(told.frames.gaze[::8], eval_set.frames.gaze)
+    np.testing.assert_array_equal(told.samples.images[5], samples.images[0])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_other_files_say_nothing_of_the_kind(attributes, file, tmp_path):
         for name in list(group.attrs):
             del group.attrs[name]
         group.attrs.update(attributes)
-    data = hdf5.read_person(path, "person_002", [1], 64)
+    data = hdf5.read_person(path, "person_002", [1], canvas_camera(64))
     assert RenderedPerson.from_attributes(data.attributes, data.frame_px) is None
 
 
@@ -117,7 +119,7 @@ def test_a_type_that_numpy_has_not(file, tmp_path):
         del other["person_002"].attrs["number"]
         space = h5py.h5s.create(h5py.h5s.SCALAR)
         h5py.h5a.create(other["person_002"].id, b"number", h5py.h5t.UNIX_D32LE, space)
-    data = hdf5.read_person(path, "person_002", [1], 64)
+    data = hdf5.read_person(path, "person_002", [1], canvas_camera(64))
     assert RenderedPerson.from_attributes(data.attributes, data.frame_px) is None
 
 

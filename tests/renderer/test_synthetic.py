@@ -11,7 +11,7 @@ from PIL import Image
 from vaegaze.commands import render as render_command
 from vaegaze.errors import UserError
 from vaegaze.geometry import camera as geometry
-from vaegaze.geometry.camera import gaze_vector
+from vaegaze.geometry.camera import canvas_camera, gaze_vector
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.data_set import Scene, eye_gazes, labels, person_from_seed, render, scene_from_seed
 from vaegaze.renderer.persons import eyeball_centres_mm
@@ -77,7 +77,7 @@ def gaze_from_iris_pixels(image, person, scene, side):
 def test_irises_lie_where_the_geometry_says(head, gaze):
     person = wide_open_person()
     scene = replace(PLAIN, head=head, gaze=tuple(np.add(gaze, np.multiply(head, 0.7))))
-    parsing = render(person, scene, 256).face_parsing
+    parsing = render(person, scene, canvas_camera(256)).face_parsing
     for side in range(2):
         rows, columns = np.nonzero(parsing == 3 + side)
         found = np.array([columns.mean() + 0.5, rows.mean() + 0.5])
@@ -107,7 +107,7 @@ def test_gaze_can_be_read_off_the_iris_pixels(size, tolerance_deg):
         ((0.2, -0.3), (0.1, 0)),
     ]:
         scene = replace(PLAIN, head=head, gaze=gaze)
-        image = render(person, scene, size).image
+        image = render(person, scene, canvas_camera(size)).image
         for side, truth in enumerate(eye_gazes(person, scene)):
             found = gaze_from_iris_pixels(image, person, scene, side)
             cosine = gaze_vector(found) @ gaze_vector(truth)
@@ -171,7 +171,7 @@ def test_face_parsing_agrees_with_the_picture():
 @pytest.mark.parametrize("head", [(0.0, 0.0), (0.2, 0.3), (-0.3, 0.3), (0.1, -0.35)])
 def test_eyes_end_at_the_projected_corners(head):
     person = replace(wide_open_person(), corner_lift_mm=0.0)
-    parsing = render(person, replace(PLAIN, head=head, gaze=head, lid_opening=1.0), 512).face_parsing
+    parsing = render(person, replace(PLAIN, head=head, gaze=head, lid_opening=1.0), canvas_camera(512)).face_parsing
     corners_px = geometry.canvas_camera(512).project(geometry.EYE_CORNERS_MM, head)
     for side in range(2):
         columns = np.nonzero(np.isin(parsing, (1 + side, 3 + side)))[1]
@@ -194,8 +194,8 @@ def test_same_numbers_same_pixels():
 
 def test_proportions_hold_at_any_size():
     person, scene = person_from_seed(0, 1), replace(scene_from_seed(0, 1, 0), noise=0.0)
-    small = render(person, scene, 64).image.astype(float)
-    large = render(person, scene, 256).image.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
+    small = render(person, scene, canvas_camera(64)).image.astype(float)
+    large = render(person, scene, canvas_camera(256)).image.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - large).mean() < 6
 
 
@@ -216,7 +216,7 @@ def test_file_has_the_upstream_layout(tmp_path):
         assert first["face_parsing"].shape == (60, 32, 32) and first["face_parsing"].dtype == np.uint8
         assert 3 <= len(second["labels"]) <= 6
         person, scene = person_from_seed(5, 2, "train"), scene_from_seed(5, 2, 1, "train")
-        np.testing.assert_array_equal(second["pixels"][1], render(person, scene, 32).image)
+        np.testing.assert_array_equal(second["pixels"][1], render(person, scene, canvas_camera(32)).image)
         np.testing.assert_array_equal(second["labels"][1], labels(person, scene))
         assert file.attrs["split"] == second.attrs["split"] == "train"
 
@@ -233,7 +233,7 @@ def test_one_file_holds_all_splits(tmp_path):
             group, split = file[f"person_{number:03d}"], splits[number - 1]
             assert (group.attrs["seed"], group.attrs["number"]) == (3, number)
             person, scene = person_from_seed(3, number, split), scene_from_seed(3, number, 0, split)
-            np.testing.assert_array_equal(group["pixels"][0], render(person, scene, 16).image)
+            np.testing.assert_array_equal(group["pixels"][0], render(person, scene, canvas_camera(16)).image)
 
 
 @pytest.mark.parametrize("persons", [1, 2, 3, 10, 200])
@@ -313,4 +313,4 @@ def test_the_same_pixels_on_any_machine():
     """To a level of 255, as they were once stored: without JPEG, whose decoders differ by more."""
     scene = replace(scene_from_seed(0, 1, 0), jpeg_quality=0)
     stored = np.asarray(Image.open(Path(__file__).with_name("rendered_face.png")), int)
-    assert np.abs(render(person_from_seed(0, 1), scene, 64).image - stored).max() <= 1
+    assert np.abs(render(person_from_seed(0, 1), scene, canvas_camera(64)).image - stored).max() <= 1

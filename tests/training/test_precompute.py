@@ -14,10 +14,11 @@ from vaegaze.models import layers
 from vaegaze.models.cpu import packed_convolutions as packing
 from vaegaze.models.cpu.mixed_precision import frozen_weights, frozen_weights_in, in_bf16
 from vaegaze.models.cpu.packed_convolutions import packed_convolutions
-from vaegaze.training.frames import precompute, prepare_training_frames
 from vaegaze.training.loop import make_optimizer, training_steps
 from vaegaze.training.losses import Loss
+from vaegaze.training.precompute import precompute
 from vaegaze.training.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training.tensors import prepare_training_frames
 
 CPU = torch.device("cpu")
 PLENTY_MB = 2048
@@ -102,14 +103,14 @@ def test_what_does_not_fit_is_computed_at_every_step_and_said(rendered_samples, 
     freeze_all_but(model, "minimal")
     frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
     together, said = precompute(model, frames, loss, precision="fp32", memory_mb=PLENTY_MB)
-    assert together.features.shape[0] == len(frames) and together.wanted[0].shape == (6, 64, 32, 32)
-    assert len(together.wanted) == 10 and "once, " in said[1]
+    assert together.features.shape[0] == len(frames) and together.target_features[0].shape == (6, 64, 32, 32)
+    assert len(together.target_features) == 10 and "once, " in said[1]
 
     trunk_alone, said = precompute(model, frames, loss, precision="fp32", memory_mb=1)
-    assert torch.equal(trunk_alone.features, together.features) and trunk_alone.wanted == ()
+    assert torch.equal(trunk_alone.features, together.features) and trunk_alone.target_features == ()
     assert said[1].startswith("VGG19 on the targets: at every step, since ")
     nothing, said = precompute(model, frames, loss, precision="fp32", memory_mb=0)
-    assert nothing.features is None and nothing.wanted == () and len(said) == 2
+    assert nothing.features is None and nothing.target_features == () and len(said) == 2
 
 
 def test_other_gazes_have_other_features(rendered_samples, loss):
@@ -119,7 +120,9 @@ def test_other_gazes_have_other_features(rendered_samples, loss):
     frames, _ = precompute(model, frames, loss, precision="fp32", memory_mb=PLENTY_MB)
     assert frames.looking((0.1, 0.2)).features is None
     few = frames.take([4, 1])
-    assert torch.equal(few.features, frames.features[[4, 1]]) and torch.equal(few.wanted[3], frames.wanted[3][[4, 1]])
+    assert torch.equal(few.features, frames.features[[4, 1]]) and torch.equal(
+        few.target_features[3], frames.target_features[3][[4, 1]]
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

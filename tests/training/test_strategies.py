@@ -6,10 +6,11 @@ from conftest import make_tiny_model
 
 from vaegaze.config.finetune import LossParams, OneshotParams
 from vaegaze.models import VAEGaze
-from vaegaze.training.frames import choose_references, prepare_frames
 from vaegaze.training.loop import make_optimizer, training_steps
 from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
 from vaegaze.training.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training.tensors import prepare_frames
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,14 @@ import torch
 from conftest import SIZE_PX, make_tiny_model
 
 from vaegaze.config.finetune import LossParams, OneshotParams
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import to_unit_range
-from vaegaze.training.frames import PREPARED, choose_references, prepare_frames, prepare_training_frames
 from vaegaze.training.loop import TrainingDiverged, batch_rows, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
 from vaegaze.training.strategies import freeze_all_but
+from vaegaze.training.tensors import PREPARED, prepare_frames, prepare_training_frames
 
 CPU = torch.device("cpu")
 
@@ -165,7 +167,7 @@ def test_frames_in_a_mirror(tiny_model, rendered_samples):
 def test_a_mirrored_head_has_mirrored_eyes(rendered_samples):
     mirrored = rendered_samples.mirrored()
     for sample_mask, head in zip(mirrored.eye_masks, mirrored.head):
-        assert (sample_mask != pose_mask(head, SIZE_PX)).sum() <= 0.02 * sample_mask.sum()
+        assert (sample_mask != pose_mask(head, canvas_camera(SIZE_PX))).sum() <= 0.02 * sample_mask.sum()
     assert np.array_equal(mirrored.indices, rendered_samples.indices)
 
 

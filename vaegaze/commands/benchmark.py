@@ -1,9 +1,9 @@
 """What k images of one person buy: `vaegaze benchmark`.
 
 Fine-tunes the base model on k images of rendered test persons, for several k, strategies and seeds, and measures each
-result on the same 16 held-out frames of the person, also told to look elsewhere. One setting at a time is changed on
-rendered val persons, so that nothing is chosen by the test persons. Every finished cell of that grid is kept: the
-command can be stopped and called again. It ends by writing the tables into docs/.
+result on the same 16 held-out frames of the person, as they are and redirected. On rendered val persons it changes one
+setting at a time, so that no setting is chosen on the test persons. Every finished cell of this grid is kept: stop the
+command and call it again as you like. In the end it writes the tables into docs/.
 """
 
 import hashlib
@@ -21,28 +21,29 @@ from PIL import Image
 
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
-from vaegaze.commands.running import run_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import Drawing, Estimator, all_finite, draw, evaluate, redirect
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.gaze import Estimator
+from vaegaze.evaluation.metrics import Drawing, all_finite, draw, evaluate, eye_l1
 from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.cpu.mixed_precision import frozen_weights_in
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.benchmark import AUTOENCODER, BASE, FEW, Cell, write_report
-from vaegaze.training.frames import Frames, choose_references, precompute, prepare_frames, prepare_training_frames
-from vaegaze.training.loop import TrainingDiverged, make_optimizer, training_steps
-from vaegaze.training.losses import Loss, mean_over
-from vaegaze.training.strategies import STRATEGIES, freeze_all_but
+from vaegaze.training import Step, TrainingDiverged, finetune
+from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
+from vaegaze.training.strategies import STRATEGIES
 
 PAGE = "./docs/benchmark.md"  # of the default grid
 HELD_OUT = 16
@@ -64,31 +65,29 @@ _HELD_OUT_STREAM, _TRAIN_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class BenchmarkParams:
-    """Which persons, and how each is fine-tuned"""
+    """The persons, and how to fine-tune on each"""
 
-    checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the base model", metavar="PATH")
-    estimator: str = option(
-        "./checkpoints/gaze_estimator/gaze_estimator.pth", help="what reads gaze off the results", metavar="PATH"
-    )
-    work_dir: str = option("./outputs/benchmark", help="finished cells, to go on from", metavar="PATH")
+    checkpoint_path: str = shared.checkpoint_path("the base model")
+    estimator: str = shared.estimator(required=True)
+    work_dir: str = option("./outputs/benchmark", help="finished cells, to continue from", metavar="PATH")
     output: str | None = option(
         None,
         legal="PATH",
-        help=f"the tables; beside it the same as .json; otherwise {PAGE}, or of another grid benchmark.md in work_dir",
+        help=f"page of tables, with a .json beside it; default {PAGE}, or benchmark.md in work_dir for another grid",
         metavar="PATH",
     )
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
-    seed: int = option(1, low=0, high=2**31, help="of the rendered persons")
+    seed: int = shared.seed("draws the rendered persons", default=1)
     num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
-    mirror: bool = option(True, help="train on every image in a mirror, too")
+    mirror: bool = option(True, help="also train on every image mirrored")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
-    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and bring little")
+    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and gain little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
     workers: int = option(2, low=1, help="cells at once, each on one CPU thread: small models gain little by more")
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    precision: str = option("auto", choices=("auto", "fp32", "bf16"), help="as in fine-tuning")
+    device: str = shared.device()
+    precision: str = shared.precision()
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Task:
 
 
 def grid(name: str) -> list[Task]:
-    """The cells, person by person, so that an early look has whole persons."""
+    """The cells, person by person, so that an early look shows whole persons."""
     ks, strategies = (1, 2, 4, 8, 16, 32), tuple(STRATEGIES)
     persons, seeds, val_persons = {"small": (2, 1, 1), "default": (6, 3, 2), "full": (12, 3, 6)}[name]
     tasks = [
@@ -138,14 +137,16 @@ def grid(name: str) -> list[Task]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="start anew over cells of other settings")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, BenchmarkConfig, argv)
-        run(resolved.config.benchmark_params, **switches)
-
-    return run_command(work, hint="call it again to go on")
+    return run_with_settings(
+        BenchmarkConfig,
+        lambda resolved, **switches: run(resolved.config.benchmark_params, **switches),
+        argv,
+        prog="vaegaze benchmark",
+        description="Measure what k images of one person buy.",
+        switches=[("--overwrite", "start anew over cells of other settings")],
+        hint="call it again to continue",
+        advice=shared.advice("checkpoint_path", "estimator", "device"),
+    )
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
@@ -196,7 +197,7 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
-    """What an earlier call has measured with these settings and files. UserError where any of them was another."""
+    """The cells an earlier call measured with these settings and files. UserError if any of them differs."""
     settings = {
         name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid", "workers")
     }
@@ -217,19 +218,19 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
 
 
 class BenchmarkPerson:
-    """A rendered person's frames: those held out of everything, and those to draw from."""
+    """A rendered person's frames: those never trained on, and the pool that training frames come from."""
 
     def __init__(self, file: Path, split: str, name: str, params: BenchmarkParams, device: torch.device):
         self.split, self.name, self.params, self.device = split, name, params, device
-        self.size_px = load_checkpoint(params.checkpoint_path).model.image_size
+        self.canvas = load_checkpoint(params.checkpoint_path).model.canvas
         number = int(name.removeprefix("person_"))
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(HELD_OUT + POOL)
-        data = hdf5.read_person(file, name, rows.tolist(), self.size_px)
+        data = hdf5.read_person(file, name, rows.tolist(), self.canvas)
         self.held_out, self.pool = data.samples.take(slice(HELD_OUT)), data.samples.take(slice(HELD_OUT, None))
-        rendered = matching_renderer(data)
+        rendered, _ = matching_renderer(data)
         if rendered is None:
             raise UserError(f"{file} was not rendered by this version of the renderer; give --overwrite")
-        self.true, self.number = rendered.redirected(self.held_out), number
+        self.true, self.number = rendered.redirected(self.held_out), number  # rendered once for all cells
 
     def train(self, k: int, seed: int) -> Samples:
         rng = np.random.default_rng([self.params.seed, _TRAIN_STREAM, self.number, seed])
@@ -246,42 +247,26 @@ def measure_cell(
     """Fine-tune with these settings, from the base model, and measure."""
     model = load_checkpoint(params.checkpoint_path).model.to(person.device)
     train = person.train(task.k, task.seed)
-    references = choose_references(train)
-    held_out = prepare_frames(model, person.held_out, references, person.device)
-    redirections = redirect(held_out, person.held_out, person.true)
+    held_out = EvalSet.prepare(model, person.held_out, choose_references(train))
+    held_out = replace(held_out, redirections=held_out.redirected(person.true))
 
     started = time.perf_counter()
     if task.strategy not in (BASE, AUTOENCODER):
-        settings = OneshotParams(num_steps=params.num_steps, learning_rate=params.learning_rate, seed=task.seed)
-        freeze_all_but(model, task.strategy)
-        frames = prepare_training_frames(model, train, person.device, mirror=params.mirror)
-        optimizer = make_optimizer(model, settings)
-        loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
-        loss = Loss(loss_params, seed=0, device=person.device)  # of its own: its weights are exchanged, too
-        with frozen_weights_in(params.precision, (model, loss.vgg), params.work_dir):
-            memory_mb = settings.cache_memory_mb
-            frames, _ = precompute(model, frames, loss, precision=params.precision, memory_mb=memory_mb)
-            try:
-                for step in training_steps(model, optimizer, frames, loss, settings, precision=params.precision):
-                    stop.check()
-                    step.refuse_bad()
-            except TrainingDiverged as error:
-                raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
+        train_cell(task, model, train, params, stop)
     seconds = time.perf_counter() - started
     drawing = model
     if task.strategy == AUTOENCODER:
         held_out = unmasked(model, held_out)
-        redirections = replace(redirections, frames=unmasked(model, redirections.frames))
         drawing = decoding(model)
-    numbers = evaluate(drawing, held_out, person.held_out, estimator, redirections, stop.check)
+    numbers = evaluate(drawing, held_out, estimator, stop.check)
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
 
     worst_frame = None
     if task in pictured(task.person).values():
-        results = draw(model, held_out)
-        errors = mean_over((results - held_out.target).abs(), held_out.eye_masks * held_out.valid)
-        worst_frame = errors.argmax().item()
+        frames = held_out.frames
+        results = draw(model, frames)
+        worst_frame = eye_l1(results, frames.target, frames.eye_masks * frames.valid).argmax().item()
         for name, pictures in ((task.name, to_pixels(results)), (task.person, person.held_out.images)):
             with atomic_path(Path(params.work_dir) / "pictures" / f"{name}.png") as temporary:
                 Image.fromarray(np.concatenate([*pictures], axis=0)).save(temporary)
@@ -289,26 +274,51 @@ def measure_cell(
     return Cell(**known, seconds=round(seconds, 2), numbers=numbers, worst_frame=worst_frame)
 
 
+def train_cell(task: Task, model: VAEGaze, train: Samples, params: BenchmarkParams, stop: StopSignals) -> None:
+    """Fine-tune `model` in place. The loss is the cell's own: cells run at once, and each exchanges its weights."""
+
+    def on_step(step: Step) -> None:
+        stop.check()
+        step.refuse_bad()
+
+    settings = OneshotParams(
+        num_steps=params.num_steps,
+        learning_rate=params.learning_rate,
+        mirror=params.mirror,
+        finetune_strategy=task.strategy,
+        precision=params.precision,
+        seed=task.seed,
+    )
+    loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
+    loss = Loss(loss_params, seed=0, device=torch.device(params.device))
+    try:
+        finetune(model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
+    except TrainingDiverged as error:
+        raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
+
+
 @torch.no_grad()
-def unmasked(model: VAEGaze, frames: Frames) -> Frames:
-    """The frames with nothing to draw: the latents of the whole pictures stand for those of the masked ones."""
+def unmasked(model: VAEGaze, eval_set: EvalSet) -> EvalSet:
+    """The same frames with nothing to draw: latents of the whole pictures in place of the masked ones."""
+    frames = eval_set.frames
     latents = torch.cat([model.encode(target) for target in frames.target.split(1)])
-    return replace(frames.without_precomputed(), masked_latents=latents)
+    redirections = None if eval_set.redirections is None else unmasked(model, eval_set.redirections)
+    return replace(eval_set, frames=replace(frames, masked_latents=latents), redirections=redirections)
 
 
 def decoding(model: VAEGaze) -> Drawing:
-    """In place of a model: draws nothing into what it is given."""
+    """In place of a model: only decodes what it is given."""
     return lambda masked_latents, *_: model.decode(masked_latents)
 
 
 def pictured(person: str) -> dict[str, Task]:
-    """The cells whose drawings of the held-out frames are kept, by the caption of their column."""
+    """The cells whose drawings of the held-out frames are kept, by column caption."""
     tasks = {"base": Task("test", person, BASE, POOL, 0)}
     return tasks | {f"k = {k}": Task("test", person, "selective", k, 0) for k in FEW}
 
 
 def sheets(work_dir: Path, persons: list[str], cells: dict[str, Cell]) -> dict[str, np.ndarray]:
-    """Held-out frames beside how they are drawn: the first person's, and of each the one drawn worst in the end."""
+    """Held-out frames beside their drawings: several of the first person, and the worst one of each person."""
 
     def row(person: str, frame: int) -> tuple[str, list[np.ndarray]]:
         names = [person, *(task.name for task in pictured(person).values())]

@@ -1,12 +1,12 @@
-"""Check a set-up: four checks of the data that `vaegaze train` would train on.
+"""Check a setup: four checks of the data that `vaegaze train` would train on.
 
     vaegaze check                    the rendered demo file, made on first use
     vaegaze check --config FILE      the HDF5 file and settings of a YAML file
     vaegaze check --hdf_path FILE    an HDF5 file
 
---person_id and --num_samples are those of `vaegaze train`.
+--person_id and --num_samples mean the same as in `vaegaze train`.
 
-Exit code 0: all passed; 1: a check failed; 2: the input cannot be used.
+Exit code 0: all checks passed; 1: a check failed; 2: the input cannot be used.
 """
 
 import sys
@@ -14,23 +14,29 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegaze.commands.running import run_command
+from vaegaze.commands.progress import progress_callback
+from vaegaze.commands.running import advised, run_command
 from vaegaze.config.finetune import DEMO_HDF_PATH, Config, OneshotParams
 from vaegaze.config.flags import FlagParser
 from vaegaze.config.tree import resolve
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.selection import choose_person, choose_samples
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
 
+ADVICE = {
+    "data_set": "give the path of a gaze data set with --hdf_path (oneshot_params.gazecapture_params.hdf_path)",
+    "num_samples": "give fewer --num_samples",
+    "sample": "fix it in the file",
+}
 CANVAS_PX = 128
-SEEDS = 20  # how many are tried, to see who else is drawn
+SEEDS = 20  # tried to see who else is drawn
 
 
 class CheckFailed(AssertionError):
-    """What a check expected and what it saw instead."""
+    """What a check found instead of what it expected."""
 
 
 def expect(condition: bool, otherwise: str) -> None:
@@ -39,7 +45,7 @@ def expect(condition: bool, otherwise: str) -> None:
 
 
 def check_random_person_selection(params: OneshotParams) -> str:
-    """The same seed draws the same person, who has enough samples."""
+    """The same seed draws the same person, and that person has enough samples."""
     given, seed = params.gazecapture_params, params.seed
     counts = hdf5.person_counts(given.hdf_path)
     person = choose_person(counts, given.num_samples, seed)
@@ -52,11 +58,13 @@ def check_random_person_selection(params: OneshotParams) -> str:
 
 
 def check_specific_person_selection(params: OneshotParams) -> str:
-    """The person is found by id, and training and held-out samples are apart."""
+    """The person is found by id, and no sample is both trained on and held out."""
     person, train, held_out = _choose(params)
     total = hdf5.sample_count(params.gazecapture_params.hdf_path, person)
     expect(len(train) == min(total, params.gazecapture_params.num_samples), f"{len(train)} samples chosen of {total}")
-    expect(not set(train) & set(held_out), f"held out, too: samples {sorted(set(train) & set(held_out))}")
+    expect(
+        not set(train) & set(held_out), f"both trained on and held out: samples {sorted(set(train) & set(held_out))}"
+    )
     return f"{person}: {total} samples, {len(train)} to train on, {len(held_out)} held out"
 
 
@@ -79,7 +87,7 @@ def check_data_consistency(params: OneshotParams) -> str:
 
 
 def check_batch_generation(params: OneshotParams) -> str:
-    """Batches have the right shapes, types and ranges, and no sample comes twice within an epoch."""
+    """Batches have the right shapes, types and ranges, and no sample occurs twice in an epoch."""
     import torch
 
     from vaegaze.models import to_unit_range
@@ -91,11 +99,11 @@ def check_batch_generation(params: OneshotParams) -> str:
     steps = len(samples) // batch_size
     epoch = [batch_rows(step, len(samples), batch_size, params.seed) for step in range(steps)]
     rows = [row for batch in epoch for row in batch]
-    expect(len(rows) == len(set(rows)), "a sample comes twice within an epoch")
-    wanted = (batch_size, 3, CANVAS_PX, CANVAS_PX)
+    expect(len(rows) == len(set(rows)), "a sample occurs twice in an epoch")
+    expected = (batch_size, 3, CANVAS_PX, CANVAS_PX)
     for batch in epoch:
         images = to_unit_range(samples.images[batch])
-        expect(images.shape == wanted, f"images of shape {tuple(images.shape)}, expected {wanted}")
+        expect(images.shape == expected, f"images of shape {tuple(images.shape)}, expected {expected}")
         expect(images.dtype == torch.float32, f"images of type {images.dtype}")
         expect(images.min() >= -1 and images.max() <= 1, f"pixels from {images.min():.2f} to {images.max():.2f}")
         expect(samples.gaze[batch].shape == (batch_size, 2), f"gaze of shape {samples.gaze[batch].shape}")
@@ -104,7 +112,7 @@ def check_batch_generation(params: OneshotParams) -> str:
 
 
 def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
-    """Person, training rows and held-out rows, as a run with these settings chooses them."""
+    """The person, training rows and held-out rows that a run with these settings chooses."""
     given = params.gazecapture_params
     person = given.person_id
     if person is None:
@@ -114,9 +122,10 @@ def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def _read(params: OneshotParams) -> hdf5.PersonData:
+    canvas = canvas_camera(CANVAS_PX)
     person, train, held_out = _choose(params)
     given = params.gazecapture_params
-    return hdf5.read_person(given.hdf_path, person, [*train, *held_out], CANVAS_PX, given.mask_path)
+    return hdf5.read_person(given.hdf_path, person, [*train, *held_out], canvas, given.mask_path)
 
 
 CHECKS = {
@@ -127,12 +136,18 @@ CHECKS = {
 }
 
 
-def read_arguments(argv: list[str] | None) -> OneshotParams:
-    parser = FlagParser(description="Check the data that oneshot_training.py would train on.")
+def main(argv: list[str] | None = None, prog: str = "vaegaze check") -> int:
+    parser = FlagParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--config", metavar="FILE", help="YAML file whose HDF5 file and settings are checked")
-    parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file, or a folder of them, one person each")
-    parser.add_argument("--person_id", metavar="ID", help="whose samples are looked at")
+    parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file, or a folder of them with one person each")
+    parser.add_argument("--person_id", metavar="ID", help="the person whose samples are checked")
     parser.add_argument("--num_samples", metavar="N", help="images to train on")
+    return run_command(
+        lambda: run_checks(read_arguments(parser, argv)), less_memory="give fewer --num_samples", advice=ADVICE
+    )
+
+
+def read_arguments(parser: FlagParser, argv: list[str] | None) -> OneshotParams:
     given, unknown = parser.read(argv)
     config = given.pop("config")
     flags = {name: value for name, value in given.items() if value is not None}
@@ -142,18 +157,14 @@ def read_arguments(argv: list[str] | None) -> OneshotParams:
     if params.gazecapture_params.hdf_path is None:
         raise UserError(f"{config} names no HDF5 file; give --hdf_path PATH")
     if Path(params.gazecapture_params.hdf_path) == Path(DEMO_HDF_PATH):
-        synthetic.demo_file(DEMO_HDF_PATH)
+        with progress_callback("rendering demo.h5") as on_sample:
+            synthetic.demo_file(DEMO_HDF_PATH, on_sample)
     return params
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_command(lambda: run_checks(read_arguments(argv)), less_memory="give fewer --num_samples")
-
-
-@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
 def run_checks(params: OneshotParams) -> int:
-    """Run all, and print what each saw; 1 when one has failed, else 0."""
-    hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for what is no such file
+    """Run all checks and print what each found; 1 if one has failed, else 0."""
+    hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for the wrong kind of file
     print(f"📁 {named(params.gazecapture_params.hdf_path)}")
     failed = 0
     for name, check in CHECKS.items():
@@ -161,7 +172,7 @@ def run_checks(params: OneshotParams) -> int:
             print(f"✅ {name}: {check(params)}")
         except (CheckFailed, UserError) as error:
             failed += 1
-            print(f"❌ {name}: {error}")
+            print(f"❌ {name}: {advised(error, ADVICE) if isinstance(error, UserError) else error}")
     print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
     return 1 if failed else 0
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from vaegaze.commands.outputs import refuse_output
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option, show
 from vaegaze.errors import UserError, plain
 from vaegaze.files import write_text
@@ -34,21 +34,21 @@ WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other s
 
 @dataclass(frozen=True)
 class ConvertParams:
-    """What is read, and what is written"""
+    """What to read, and what to write"""
 
     vae: str | None = option(None, help="the autoencoder: folder or file", metavar="PATH")
     unet: str | None = option(None, help="the UNet: folder or file", metavar="PATH")
-    gaze_mlp: str | None = option(None, help="the gaze MLP, where the UNet's file does not hold it", metavar="PATH")
+    gaze_mlp: str | None = option(None, help="the gaze MLP, if the UNet's file does not hold it", metavar="PATH")
     new_gaze_mlp: bool = option(False, help="start with a new gaze MLP, drawn by the seed")
-    ema: bool = option(False, help="where a file holds trained weights and their average (EMA): take the average")
-    # None: as the UNet's source states it, else as in upstream's model
-    image_size: int | None = option(None, low=1, help="side of the pictures that the model is for, px")
+    ema: bool = option(False, help="take averaged weights (EMA) from files that hold them")
+    # None: as the UNet's source states, otherwise as in upstream's model
+    image_size: int | None = option(None, low=1, help="side of the model's pictures, px")
     residual: bool | None = option(None, help="the UNet's output is added to the masked latents")
     fill_eyes: bool | None = option(None, help="masked eyes are filled with the colours around them, instead of black")
-    seed: int = option(0, low=0, high=2**32 - 1, help="draws the new gaze MLP")
-    checkpoint: str | None = option(None, help="in place of vae and unet: a whole model, or an adapter", metavar="PATH")
-    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
-    output: str | None = option(None, help="the checkpoint to write", metavar="PATH")
+    seed: int = shared.seed("draws the new gaze MLP")
+    checkpoint: str | None = shared.checkpoint("instead of vae and unet: a whole model, or an adapter")
+    base: str | None = shared.base()
+    output: str | None = shared.output("the checkpoint to write")
     to_diffusers: str | None = option(None, help="folder for the parts of the checkpoint", metavar="DIR")
 
 
@@ -59,7 +59,7 @@ class ConvertConfig:
     convert_params: ConvertParams = ConvertParams()
 
     def problems(self, origins):
-        """What does not go together; see `config_tree.resolve`."""
+        """What is missing or contradictory; see `tree.resolve`."""
         params = self.convert_params
         if params.checkpoint is None and params.to_diffusers is not None and params.vae is params.unet is None:
             yield ("convert_params.checkpoint",), "needed with --to_diffusers; give --checkpoint PATH"
@@ -86,14 +86,18 @@ class ConvertConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze convert", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace what was written before")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, ConvertConfig, argv)
-        run(resolved.config.convert_params, **switches)
-
-    return run_command(work, less_memory="the whole model must fit into memory")
+    return run_with_settings(
+        ConvertConfig,
+        lambda resolved, **switches: run(resolved.config.convert_params, **switches),
+        argv,
+        prog="vaegaze convert",
+        description=__doc__.splitlines()[0],
+        switches=[shared.OVERWRITE],
+        less_memory="the whole model must fit into memory",
+        advice=shared.advice(
+            "checkpoint", "base", "no_adapter", weights="give a folder or a file of weights, see --help"
+        ),
+    )
 
 
 def run(params: ConvertParams, *, overwrite: bool) -> None:
@@ -110,7 +114,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         model, info = put_together(params)
         reference = None
     else:
-        checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+        checkpoint = load_checkpoint(params.checkpoint, params.base)
         for note in checkpoint.notes:
             print(note)
         model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
@@ -192,7 +196,7 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [f"{part}: {source.file}, {numbers:,} parameters, {dtypes}"]
-    lines += [f"  {choice}" for choice in source.contents.choices(part)]
+    lines += [f"  {choice}" for choice in source.contents.choices(part, "--ema")]
     lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
     from_shapes = "from the tensors' shapes"
     by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"

@@ -2,7 +2,7 @@
 
     vaegaze evaluate --checkpoint C --hdf_path F --person_id P
 
-They are those of `summary.json`: see `vaegaze.evaluation`.
+They are those of a run's `summary.json`: see `vaegaze.evaluation`.
 """
 
 import json
@@ -15,47 +15,43 @@ import numpy as np
 import torch
 
 from vaegaze.commands.outputs import refuse_output
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import rows_left
 from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import all_finite, evaluate, redirect
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.metrics import all_finite, evaluate
 from vaegaze.files import write_text
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.tables import estimator_lines, numbers_table, second_line
-from vaegaze.training.frames import choose_references, fine_tuned_on, prepare_frames, references_of
+from vaegaze.training.provenance import fine_tuned_on
+from vaegaze.training.references import choose_references, references_of
 
-RESULT_BEGINS = '{\n  "checkpoint": '  # what --output holds; no other file is replaced
+RESULT_BEGINS = '{\n  "checkpoint": '  # how a file from --output begins; no other file is replaced
 
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """Whose frames are drawn, by which model"""
+    """The frames to draw, and the model that draws them"""
 
-    checkpoint: str | None = option(None, help="the model: a base, a fine-tuned one, or an adapter", metavar="PATH")
-    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
-    hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them", metavar="PATH")
-    person_id: str | None = option(None, help="whose frames", metavar="ID")
+    checkpoint: str | None = shared.checkpoint()
+    base: str | None = shared.base()
+    hdf_path: str | None = shared.hdf_path()
+    person_id: str | None = shared.person_id("the person whose frames to measure on")
     frames: str = option(
-        "held_out", choices=("held_out", "all"), help="held_out: those it was not trained on", metavar="NAME"
+        "held_out", choices=("held_out", "all"), help="held_out: only those it was not trained on", metavar="NAME"
     )
-    num_eval_samples: int = option(32, low=1, help="at most so many, drawn by the seed")
-    estimator: str = option(
-        "./checkpoints/gaze_estimator/gaze_estimator.pth",
-        legal="none | PATH",
-        help="what reads gaze off the results",
-        metavar="PATH",
-    )
-    seed: int = option(0, low=0, high=2**32 - 1, help="draws the frames")
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
-    output: str | None = option(None, help="JSON file of the numbers; an earlier one is replaced", metavar="PATH")
+    num_eval_samples: int = option(32, low=1, help="number of frames, at most, drawn by the seed")
+    estimator: str = shared.estimator()
+    seed: int = shared.seed("draws the frames")
+    device: str = shared.device()
+    output: str | None = shared.output("JSON file of the numbers; an earlier one is replaced")
 
 
 @dataclass(frozen=True)
@@ -65,45 +61,57 @@ class EvaluateConfig:
     evaluate_params: EvaluateParams = EvaluateParams()
 
     def problems(self, origins):
-        """What is missing; see `config_tree.resolve`."""
+        """What is missing; see `tree.resolve`."""
         for name in ("checkpoint", "hdf_path", "person_id"):
             if getattr(self.evaluate_params, name) is None:
                 yield (f"evaluate_params.{name}",), f"needed; give --{name}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze evaluate", description=__doc__.splitlines()[0])
-    return run_command(
-        lambda: run(read_command(parser, EvaluateConfig, argv)[0].config.evaluate_params),
+    return run_with_settings(
+        EvaluateConfig,
+        lambda resolved: run(resolved.config.evaluate_params),
+        argv,
+        prog="vaegaze evaluate",
+        description="Measure a model on one person's frames.",
         hint="nothing was written",
         less_memory="give fewer --num_eval_samples",
+        advice=shared.advice(
+            "checkpoint",
+            "base",
+            "no_adapter",
+            "estimator",
+            "device",
+            "data_set",
+            sample="fix it in the file, or measure other frames with another --seed",
+        ),
     )
 
 
-@path_given_by("--hdf_path")
 def run(params: EvaluateParams) -> None:
     refuse_anothers_output(params)
-    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
         print(note)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
     device = torch.device(find_device(params.device))
     model = checkpoint.model.to(device)
 
-    own = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    for note in notes:
+        print(note)
     rows = choose_rows(params, checkpoint.info.get("trained_indices", ()) if own else ())
-    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.image_size)
+    data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.canvas)
     data.samples.refuse_empty_masks(params.person_id)
     if own:
         references = own_references(checkpoint, data.samples)
     else:
-        references = references_of(params.hdf_path, params.person_id, model.image_size)
-    frames = prepare_frames(model, data.samples, references, device)
-    redirections, rendered = None, matching_renderer(data)
-    if rendered is not None:
-        redirections = redirect(frames, data.samples, rendered.redirected(data.samples))
-    reader = estimator.model.to(device) if estimator else None
-    numbers = evaluate(model, frames, data.samples, reader, redirections)
+        references = references_of(params.hdf_path, params.person_id, model.canvas)
+    rendered, notes = matching_renderer(data)
+    for note in notes:
+        print(note)
+    eval_set = EvalSet.prepare(model, data.samples, references, rendered)
+    numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None)
 
     if not all_finite(numbers):
         raise UserError(f"the pictures that {params.checkpoint} draws are infinite or NaN; give another --checkpoint")
@@ -120,7 +128,7 @@ def run(params: EvaluateParams) -> None:
 
 
 def refuse_anothers_output(params: EvaluateParams) -> None:
-    """UserError where --output cannot be written, or is anything but an earlier result."""
+    """UserError if --output cannot be written, or is a file other than an earlier result."""
     if params.output is None:
         return
     output = Path(params.output)
@@ -136,7 +144,7 @@ def begins_with(path: Path, text: str) -> bool:
 
 
 def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
-    """The rows of the person's frames that are drawn, by default those not trained on. UserError when none is left."""
+    """The rows of the frames to draw, by default those not trained on. UserError if none is left."""
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
     if not len(rows):
@@ -145,7 +153,7 @@ def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
 
 
 def own_references(checkpoint: Checkpoint, samples: Samples) -> list[Reference]:
-    """The frame that the model was fine-tuned with, and another for that frame itself."""
+    """The reference frame the model was fine-tuned with, and another one for that frame itself."""
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []

@@ -1,9 +1,9 @@
-"""What a gaze data set holds, in a few lines and on one sheet of pictures.
+"""Show what a gaze data set holds, in a few lines and on one sheet of pictures.
 
     vaegaze inspect FILE_OR_FOLDER [--output PNG]
 
-The sheet shows frames, labels and eye masks as training would get them: in each column the frames whose labels look
-farthest that way. So a wrong sign, wrong colours or a misplaced mask is seen at one look.
+The sheet shows frames, labels and eye masks as training gets them. Each column holds the frames whose labels look
+farthest in one direction, so a wrong sign, wrong colours or a misplaced mask shows at a glance.
 """
 
 import sys
@@ -30,22 +30,22 @@ PERSONS_LOOKED_AT, LABELS_LOOKED_AT, PERSONS_SHOWN, PROBLEMS_SHOWN = 24, 100, 6,
 COLUMNS = ("looks up", "looks down", "looks left", "looks right", "looks ahead")
 
 PICTURE_PX = 256
-FINENESS = 2  # lines are drawn so much larger, then shrunk
+FINENESS = 2  # pictures are drawn this much larger, then shrunk
 ARROW = 0.5  # length of an arrow seen from the side / side of the picture
 ARROW_STARTS_MM = np.array([EYE_CENTRES_MM.mean(axis=0), (0, 35, -20)])  # between the eyes; about the tip of the nose
 GAZE_COLOUR, HEAD_COLOUR = (255, 225, 0), (90, 200, 255)
-MASK_COLOUR, POSE_MASK_COLOUR = (60, 255, 60), (255, 60, 220)  # the file's; those that the head pose had to place
+MASK_COLOUR, POSE_MASK_COLOUR = (60, 255, 60), (255, 60, 220)  # from the file; from the head pose
 ID_LENGTH = 20  # of an id in a caption
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was seen of a data set."""
+    """What was found in a data set."""
 
-    counts: dict[str, int]  # person id → samples, of all
+    counts: dict[str, int]  # person id → samples, of every person
     facts: dict[str, PersonFacts]  # of some persons, evenly spread
     shown: dict[str, PersonData]  # frames of fewer persons, one per column of the sheet
-    problems: list[str]  # why others could not be read
+    problems: list[str]  # why other persons could not be read
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.usage = "%(prog)s FILE_OR_FOLDER [--output PNG]"
     parser.add_argument("path", metavar="FILE_OR_FOLDER", help="the gaze data set")
     parser.add_argument("--output", metavar="PNG", help=f"the sheet of pictures (default: {SHEETS_FOLDER}/NAME.png)")
-    return run_command(lambda: run(*_arguments(parser, argv)), hint="no sheet was written")
+    return run_command(
+        lambda: run(*_arguments(parser, argv)),
+        hint="no sheet was written",
+        advice={"data_set": "give the path of a gaze data set"},
+    )
 
 
 def _arguments(parser: FlagParser, argv: list[str] | None) -> tuple[str, Path]:
@@ -64,7 +68,7 @@ def _arguments(parser: FlagParser, argv: list[str] | None) -> tuple[str, Path]:
     name = path.resolve().name if path.is_dir() else path.stem
     output = Path(given["output"] or SHEETS_FOLDER / f"{name}.png")
     if output.suffix.lower() != ".png":
-        raise UserError(f"--output: {output} is no PNG file; give a name that ends in .png")
+        raise UserError(f"--output: {output} is not a PNG file; give a name that ends in .png")
     return given["path"], output
 
 
@@ -78,7 +82,7 @@ def run(path: str, output: Path) -> None:
 
 
 def look_at(path: str) -> Findings:
-    """UserError when the data set holds nobody, or when nobody's labels or frames can be read of those looked at."""
+    """UserError if the data set holds nobody, or if no labels or no frames can be read of the persons looked at."""
     counts = hdf5.person_counts(path)
     facts, problems = {}, []
     for person_id in _spread(sorted(person_id for person_id, count in counts.items() if count), PERSONS_LOOKED_AT):
@@ -91,7 +95,7 @@ def look_at(path: str) -> Findings:
     shown = {}
     for person_id in _spread(list(facts), PERSONS_SHOWN):
         try:
-            shown[person_id] = hdf5.read_person(path, person_id, _farthest(facts[person_id]), PICTURE_PX)
+            shown[person_id] = hdf5.read_person(path, person_id, _farthest(facts[person_id]), canvas_camera(PICTURE_PX))
         except UserError as error:
             problems.append(str(error))
     if not shown:
@@ -100,7 +104,7 @@ def look_at(path: str) -> Findings:
 
 
 def _spread(items: Sequence, at_most: int) -> list:
-    """At most so many of the items, evenly spread, first and last among them."""
+    """At most so many of the items, evenly spread, including the first and the last."""
     return [items[i] for i in hdf5.evenly_spread(len(items), at_most)]
 
 
@@ -108,7 +112,7 @@ def _spread(items: Sequence, at_most: int) -> list:
 
 
 def report(findings: Findings) -> list[str]:
-    """Lines of facts, each with its name in front."""
+    """Lines of facts, each preceded by its name."""
     counts = np.array([count for count in findings.counts.values() if count])
     facts = list(findings.facts.values())
     empty = len(findings.counts) - len(counts)
@@ -133,7 +137,7 @@ def report(findings: Findings) -> list[str]:
 
 
 def _each(texts) -> str:
-    """The text that all have in common, or each with how many persons have it."""
+    """The text that all persons share, or each text with its number of persons."""
     times = Counter(texts)
     return next(iter(times)) if len(times) == 1 else "; ".join(f"{text} ({n} persons)" for text, n in times.items())
 
@@ -144,7 +148,7 @@ def _frame_text(fact: PersonFacts) -> str:
 
 
 def _pose_text(shown: list[PersonData]) -> str:
-    """In how many of the frames on the sheet the file's own masks did not do; "" if they always did."""
+    """For how many frames on the sheet the file's own masks could not be used; "" if for none."""
     by_pose = np.concatenate([data.mask_by_pose for data in shown]) if shown else np.array([])
     return (
         f"; for {by_pose.sum()} of {len(by_pose)} frames shown, from the head pose (magenta)" if by_pose.any() else ""
@@ -157,7 +161,7 @@ def _range_text(angles: np.ndarray) -> str:
 
 
 def _chunk_text(fact: PersonFacts) -> str:
-    """The datasets by how many samples lie in a chunk: to read one sample unpacks them all."""
+    """The datasets by samples per chunk: reading one sample unpacks its whole chunk."""
     by_size: dict[str, list[str]] = {}
     for key, chunk in fact.chunks.items():
         size = "in one piece" if chunk is None else f"of {chunk[0]} samples (slow)" if chunk[0] > 1 else "of 1 sample"
@@ -180,15 +184,18 @@ def contact_sheet(findings: Findings) -> np.ndarray:
 
 
 def _farthest(facts: PersonFacts) -> np.ndarray:
-    """(5,) rows: of those looked at, the ones that look farthest up, down, left, right, and least anywhere."""
+    """(5,) rows: those that look farthest up, down, left and right, and the one nearest to straight ahead."""
     pitch, yaw = facts.gaze.T
     found = [pitch.argmax(), pitch.argmin(), yaw.argmax(), yaw.argmin(), np.hypot(pitch, yaw).argmin()]
     return facts.rows[found]
 
 
 def marked(samples: Samples, position: int, mask_colour: tuple[int, int, int] = MASK_COLOUR) -> np.ndarray:
-    """One frame (S, S, 3) uint8 with its labels: gaze as an arrow from between the eyes, the head's direction as one
-    from the nose, both eyes' masks in outline; darkened where the source shows nothing."""
+    """One frame (S, S, 3) uint8 with its labels drawn in.
+
+    The gaze is an arrow from between the eyes, the head's direction an arrow from the nose, the eye masks are outlines.
+    Pixels that the source does not cover are darkened.
+    """
     size_px = PICTURE_PX * FINENESS
     picture, gaze, head = samples.images[position].copy(), samples.gaze[position], samples.head[position]
     picture[~samples.valid[position]] //= 3
@@ -223,7 +230,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 def _arrow(
     pen: ImageDraw.ImageDraw, start: np.ndarray, direction: np.ndarray, colour: tuple[int, int, int], size_px: int
 ) -> None:
-    """Draws a direction (pitch, yaw) from a point, as it is seen from the camera: straight at it, it is a dot."""
+    """Draws a direction (pitch, yaw) from a point, as the camera sees it; straight at the camera it is a dot."""
     along = ARROW * size_px * gaze_vector(direction)[:2]
     length, width = float(np.hypot(*along)), 3 * FINENESS
     pen.ellipse((*(start - width), *(start + width)), fill=colour, outline="black", width=FINENESS)

@@ -1,4 +1,4 @@
-"""What a command must not write over."""
+"""The check that a command's output can be written and replaces nothing by accident."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +10,13 @@ from vaegaze.files import probe_folder
 def refuse_output(
     output: Path, flag: str, *, overwrite: bool, inputs: Mapping[str, str | Path | None] | None = None
 ) -> None:
-    """UserError where something is there that was not to be replaced, or where nothing can be written.
+    """UserError if `output` exists and may not be replaced, or cannot be written.
 
-    `inputs` is what the command reads, by flag: that is not replaced in any case.
+    `inputs` are the files the command reads, by flag. They are never replaced.
     """
     for name, path in (inputs or {}).items():
         if path is not None and output.exists() and Path(path).exists() and output.samefile(path):
-            raise UserError(f"{flag}: {output} is what {name} gives; it is never written to: give another name")
+            raise UserError(f"{flag}: {output} is also the input {name}, which is never replaced; give another name")
     if output.is_dir():
         raise UserError(f"{flag}: {output} is a folder; give the path of a file")
     if output.exists() and not overwrite:

@@ -1,10 +1,10 @@
-"""A data file of one person from their own frames: a folder of pictures or a video, and a CSV of where they look.
+"""Make a data file of one person from a folder of pictures or a video, and a CSV file of where they look.
 
     vaegaze prepare --frames FOLDER --labels labels.csv --person_id me --output me.h5
     vaegaze prepare --frames session.mp4 --labels labels.csv --person_id me --output me.h5
 
-The CSV's columns are file_or_time, pitch_deg, yaw_deg, or file_or_time, point_x_mm, point_y_mm, distance_mm; more in
-docs/prepare.md. Every frame that cannot be used is told, with the reason, in a report beside the file.
+The CSV's columns are file_or_time, pitch_deg, yaw_deg, or file_or_time, point_x_mm, point_y_mm, distance_mm; see
+docs/prepare.md. A report beside the file lists every frame that could not be used, with the reason.
 """
 
 import csv
@@ -21,8 +21,8 @@ import numpy as np
 
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import progress_bar
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
@@ -31,36 +31,34 @@ from vaegaze.errors import UserError, plain
 from vaegaze.faces.cascades import EyesNotFound, find_eyes, opencv
 from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
 from vaegaze.files import atomic_path, write_text
-from vaegaze.geometry.alignment import align
-from vaegaze.geometry.camera import canvas_camera, eye_circles, rolled
+from vaegaze.geometry.alignment import align_face
+from vaegaze.geometry.camera import canvas_camera, rolled
 from vaegaze.geometry.eye_regions import pose_parsing
-from vaegaze.geometry.transforms import draw, roll_of, scale_of
+from vaegaze.geometry.transforms import scale_of
 from vaegaze.images.sharpness import MIN_SHARPNESS, sharpness
 
-MAX_HEAD_RAD = math.radians(60)  # beyond, the eyes lie too close to each other in the picture to align it by them
+MAX_HEAD_RAD = math.radians(60)  # beyond that, the eyes are too close together in the picture to align it by them
 MAX_ENLARGEMENT = 2.5  # of a frame, on the canvas
-TRAINED_ON, HELD_OUT_SHARE = 30, 0.25  # of the kept frames, in the command that is proposed
-NAMED = 5  # frames that are named for each reason; the report names all
+TRAINED_ON, HELD_OUT_SHARE = 30, 0.25  # in the suggested command: at most so many, and of the kept frames
+NAMED = 5  # frames named for each reason; the report names all
 REPORT_SUFFIX = ".frames.csv"
 
 
 @dataclass(frozen=True)
 class PrepareParams:
-    """Whose frames these are, where the person looks in each, and what is made of them"""
+    """The frames, where the person looks in each, and the data file to make"""
 
     frames: str | None = option(None, help="a folder of pictures, or a video", metavar="PATH")
     labels: str | None = option(None, help="the CSV file that says where the person looks", metavar="CSV")
-    person_id: str | None = option(None, help="what the person is called in the data file", metavar="ID")
-    output: str | None = option(None, help="the data file to write (HDF5)", metavar="PATH")
+    person_id: str | None = shared.person_id("the person's name in the data file")
+    output: str | None = shared.output("the data file to write (HDF5)")
     size: int = option(
-        128, low=32, high=1024, unit="px", help="side of the pictures in there; the model's, best of all"
+        128, low=32, high=1024, unit="px", help="side of the pictures in the data file; best the model's"
     )
-    face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
-    min_sharpness: float = option(
-        MIN_SHARPNESS, low=0, help="frames whose eyes are less sharp are left out; 0 keeps them all"
-    )
+    face: int | None = shared.face()
+    min_sharpness: float = option(MIN_SHARPNESS, low=0, help="frames with less sharp eyes are left out; 0 keeps all")
     min_openness: float = option(
-        CLOSED_BELOW, low=0, help="frames whose eyes are less open, as in a blink, are left out; 0 keeps them all"
+        CLOSED_BELOW, low=0, help="frames with less open eyes, as in a blink, are left out; 0 keeps all"
     )
 
 
@@ -71,16 +69,19 @@ class PrepareConfig:
     prepare_params: PrepareParams = PrepareParams()
 
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-        """What is missing or cannot be; see `config_tree.resolve`."""
+        """What is missing or impossible; see `tree.resolve`."""
         params = self.prepare_params
         for name, value in (("frames", "PATH"), ("labels", "CSV"), ("person_id", "ID"), ("output", "PATH")):
             if getattr(params, name) is None:
                 yield (f"prepare_params.{name}",), f"needed; give --{name} {value}"
         person_id = params.person_id
         if person_id is not None and ("/" in person_id or person_id == "." or not person_id.isprintable()):
-            yield ("prepare_params.person_id",), f"got {person_id!r}; expected a name without / and control characters"
+            yield ("prepare_params.person_id",), f"got {person_id!r}; expected a name without / or control characters"
         if params.output is not None and Path(params.output).suffix.lower() not in (".h5", ".hdf5"):
-            yield ("prepare_params.output",), f"{params.output} is no name of a data file; give one that ends in .h5"
+            yield (
+                ("prepare_params.output",),
+                f"{params.output} is not the name of an HDF5 file; give one that ends in .h5",
+            )
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,21 @@ class Fate:
     """What became of one frame."""
 
     label: FrameLabel
-    row: int | None  # in the data file
+    row: int | None  # in the data file, if it was kept
     why_not: Unusable | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace what was written before")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, PrepareConfig, argv)
-        run(resolved.config.prepare_params, **switches)
-
-    return run_command(work, hint="no data file was written", less_memory="give smaller pictures")
+    return run_with_settings(
+        PrepareConfig,
+        lambda resolved, **switches: run(resolved.config.prepare_params, **switches),
+        argv,
+        prog="vaegaze prepare",
+        description=__doc__.splitlines()[0],
+        switches=[shared.OVERWRITE],
+        hint="no data file was written",
+        less_memory="give smaller pictures",
+    )
 
 
 def run(params: PrepareParams, *, overwrite: bool) -> None:
@@ -118,22 +121,24 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     report = output.with_suffix(REPORT_SUFFIX)
     read = {"--frames": params.frames, "--labels": params.labels}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
-    refuse_output(report, "--output", overwrite=True, inputs=read)  # it goes with the data file, or tells why none is
-    opencv(instead="")  # needed for every frame
+    refuse_output(
+        report, "--output", overwrite=True, inputs=read
+    )  # it accompanies the data file, or says why there is none
+    opencv()  # needed for every frame
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
         print(plain(f"{params.labels}: {len(labels)} frames"))
         if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
-            print(plain(f"⚠️ {others} more pictures in {params.frames} are in no line of it"))
+            print(plain(f"⚠️ {others} more pictures in {params.frames} have no line in it"))
         if not any(label.head.any() for label in labels):
-            print(f"every head is taken as facing the camera: {' and '.join(HEAD)} are 0 or not there")
+            print(f"every head is assumed to face the camera: {' and '.join(HEAD)} are 0 or absent")
         fates = write_person(temporary, params, frames, len(labels))
         print("\n".join(map(plain, summary(fates))))
         kept, replaces = sum(fate.row is not None for fate in fates), output.exists()
-        if kept or not replaces:  # else the report there is that of the data file, which stays
+        if kept or not replaces:  # otherwise keep the report of the data file that stays
             write_text(report, report_text(fates))
         if not kept:
-            outcome = f"{output} stays as it was" if replaces else f"see {report}; no data file was written"
+            outcome = f"{output} was not changed" if replaces else f"see {report}; no data file was written"
             raise UserError(f"none of the {len(fates)} frames can be used: {outcome}")
     print(plain(f"✅ {output}: {kept} frames of {params.person_id}, {params.size} × {params.size} px"))
     print(plain(f"   {report}: what became of each frame"))
@@ -147,7 +152,7 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
 def write_person(
     path: Path, params: PrepareParams, frames: Iterable[tuple[FrameLabel, np.ndarray | Unusable]], count: int
 ) -> list[Fate]:
-    """The usable ones of `count` frames as an HDF5 file in the upstream layout; what became of each, as they came."""
+    """Writes the usable ones of `count` frames to an HDF5 file in the upstream layout; returns each frame's fate."""
     fates, angles = [], []
     with h5py.File(path, "w") as file, progress_bar("preparing", count) as bar:
         group = file.create_group(params.person_id)
@@ -171,29 +176,25 @@ def write_person(
 
 
 def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams) -> Sample:
-    """A picture (H, W, 3) uint8 brought onto the canvas by its eyes, its angles turned along. Else Unusable."""
+    """A picture (H, W, 3) uint8 aligned to the canvas by its eyes, with its angles. Raises Unusable."""
     if abs(label.head).max() > MAX_HEAD_RAD:
         raise Unusable("head turned away", f"the head is turned by more than {math.degrees(MAX_HEAD_RAD):.0f}°")
     try:
         eyes = find_eyes(picture, label.frame, params.face)
     except EyesNotFound as error:
         raise Unusable(error.kind, error.seen) from error
-    to_canvas = align(eyes, label.head, params.size)
-    roll_rad = roll_of(to_canvas)
-    gaze, head = rolled(label.gaze, roll_rad), rolled(label.head, roll_rad)
-
-    camera = canvas_camera(params.size)
-    enlargement = scale_of(to_canvas)
+    canvas = canvas_camera(params.size)
+    aligned = align_face(picture, eyes, label.head, canvas)
+    enlargement = scale_of(aligned.to_canvas)
     if enlargement > MAX_ENLARGEMENT:
         apart = np.linalg.norm(eyes[1] - eyes[0])
         least = apart * enlargement / MAX_ENLARGEMENT
         detail = f"the eyes are {apart:.0f} px apart; expected {least:.0f} or more for --size {params.size}"
         raise Unusable("face too small", detail)
-    drawn, valid = draw(picture, to_canvas, params.size, params.size)
-    parsing = pose_parsing(head, params.size)
-    if not valid[parsing > 0].all():
+    parsing = pose_parsing(aligned.head, canvas)
+    if not aligned.valid[parsing > 0].all():
         raise Unusable("eyes cut off", "the picture ends within an eye")
-    sharp = sharpness(drawn, eye_circles(head, camera))
+    sharp = sharpness(aligned.image, aligned.head, canvas)
     if sharp < params.min_sharpness:
         raise Unusable("blurred", f"sharpness {sharp:.4f}; expected --min_sharpness {params.min_sharpness:g} or more")
     openness = eye_openness(picture, eyes).mean()
@@ -201,14 +202,14 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
         raise Unusable(
             "eyes closed", f"openness {openness:.2f}; expected --min_openness {params.min_openness:g} or more"
         )
-    return Sample(drawn, parsing, gaze, head)
+    return Sample(aligned.image, parsing, rolled(label.gaze, aligned.roll_rad), aligned.head)
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 
 
 def summary(fates: Sequence[Fate]) -> list[str]:
-    """How many frames were kept, and for each reason how many were not, and which."""
+    """How many frames were kept, and which were not, by reason."""
     by_kind: dict[str, list[str]] = {}
     for fate in fates:
         if fate.why_not is not None:
@@ -222,7 +223,7 @@ def summary(fates: Sequence[Fate]) -> list[str]:
 
 
 def report_text(fates: Sequence[Fate]) -> str:
-    """What became of each frame, as CSV, in the order of the labels' lines."""
+    """Each frame's fate as CSV, in the order of the lines of the labels."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
@@ -233,7 +234,7 @@ def report_text(fates: Sequence[Fate]) -> str:
 
 
 def training_command(output: Path, person_id: str, kept: int) -> str:
-    """Fine-tuning on so many frames, some of them held out."""
+    """The command that fine-tunes on `kept` frames, some of them held out."""
     held_out = math.ceil(HELD_OUT_SHARE * kept) if kept > 1 else 0
     flags = ["--config", "configs/finetune/finetune_gazecapture.yaml", "--use_gazecapture"]
     flags += ["--hdf_path", typed_path(output)]
@@ -243,7 +244,7 @@ def training_command(output: Path, person_id: str, kept: int) -> str:
 
 
 def typed_path(path: Path) -> str:
-    """As it would be typed: never taken for a flag."""
+    """As typed so that it is not taken for a flag."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 

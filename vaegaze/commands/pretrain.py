@@ -19,8 +19,8 @@ from torch import distributed
 from vaegaze.commands.autoencoder_card import autoencoder_card
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option, to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import atomic_path, write_text
@@ -69,15 +69,17 @@ class PretrainConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, PretrainConfig, argv, recipe=RECIPE)
-        run(resolved.config, resolved.path, **switches)
-
-    return run_command(work, less_memory="give smaller batch sizes")
+    return run_with_settings(
+        PretrainConfig,
+        lambda resolved, **switches: run(resolved.config, resolved.path, **switches),
+        argv,
+        prog="vaegaze pretrain",
+        description="Pre-train a model on rendered persons.",
+        switches=[shared.RESUME, shared.OVERWRITE],
+        recipe=RECIPE,
+        less_memory="give smaller batch sizes",
+        advice=shared.advice("device", resume="start anew with --overwrite"),
+    )
 
 
 def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> None:
@@ -109,7 +111,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool) -> 
         print(f"Pre-training {parameters:,} parameters on rendered persons; the run's folder is {run_dir}")
     # Convolutions are faster with the channels last, on CPUs as well.
     model.to(device, memory_format=torch.channels_last)
-    held_out = held_out_batches(params, model.image_size, device)
+    held_out = held_out_batches(params, model.canvas, device)
 
     stop, bar, phase_shown, seen = StopSignals(), None, None, len(progress.records)
     for phase, loss in pretraining_steps(model, params, progress, held_out):

@@ -1,4 +1,4 @@
-"""Long work in sight: a bar in a terminal, a line every few seconds elsewhere; and a clean stop on a signal."""
+"""Progress of long work, as a bar in a terminal and as lines elsewhere; and a clean stop on a signal."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from tqdm import tqdm
 from vaegaze.errors import Interrupted
 
 LINE_INTERVAL_SEC = 5.0
-STOPPING = "stopping after what is under way; Ctrl-C from now on ends it at once, and saves nothing more\n"
+STOPPING = "stopping after the current step; press Ctrl-C again to stop at once without saving\n"
 
 
 def progress_bar(description: str, total: int | None, initial: int = 0, unit: str = "it") -> tqdm:
-    """A tqdm bar on stderr, with time left where the total is known."""
+    """A tqdm bar on stderr, with the time left if the total is known."""
     if sys.stderr.isatty():
         return tqdm(total=total, initial=initial, desc=description, unit=unit, dynamic_ncols=True)
     return tqdm(
@@ -33,7 +33,7 @@ def progress_bar(description: str, total: int | None, initial: int = 0, unit: st
 
 @contextmanager
 def progress_callback(description: str, unit: str = "it") -> Iterator[Callable[[int, int], None]]:
-    """A bar as a callable (done, total), for work that knows nothing of terminals; shown from its first call on."""
+    """A bar as a callable (done, total), for work that knows nothing of terminals. It appears with the first call."""
     bar = None
 
     def show(done: int, total: int) -> None:
@@ -49,7 +49,7 @@ def progress_callback(description: str, unit: str = "it") -> Iterator[Callable[[
 
 
 class _Lines:
-    """A stream for tqdm that turns its redrawn bar into plain lines."""
+    """A stream for tqdm that writes each state of the bar as a line of its own."""
 
     def write(self, text: str) -> None:
         if text.strip():
@@ -60,7 +60,7 @@ class _Lines:
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM only set a flag, which every long loop looks at, and say so; a second Ctrl-C ends it."""
+    """Ctrl-C and SIGTERM only set a flag, which every long loop checks. A second Ctrl-C ends the program."""
 
     def __init__(self):
         self.received: int | None = None
@@ -70,8 +70,8 @@ class StopSignals:
     def _receive(self, signum: int, frame) -> None:
         if self.received is None:
             line = "\n" * sys.stderr.isatty() + STOPPING  # below the bar
-            with suppress(OSError):  # nobody may read it any more
-                os.write(2, line.encode())  # print may be what was interrupted, and does not bear that
+            with suppress(OSError):  # stderr may be closed
+                os.write(2, line.encode())  # print is not reentrant, and may be what was interrupted
         self.received = signum
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

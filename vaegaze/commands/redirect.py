@@ -1,14 +1,15 @@
-"""A photo, a video, or a frame of a data set, with the person looking elsewhere.
+"""A photo, a video, or a frame of a data set in which the person looks elsewhere.
 
     vaegaze redirect --checkpoint C --image me.jpg --gaze 0 0 --output me_looking.png
     vaegaze redirect --checkpoint C --image me.jpg --sweep circle --output me.gif
     vaegaze redirect --checkpoint C --hdf_path F --person_id P --index 3 --sweep grid --output grid.png
     vaegaze redirect --checkpoint C --video talk.mp4 --gaze camera --output talk_looking.mp4
 
-The result is the picture with the eyes drawn in; a sweep shows the face with many gazes, as an animation or a sheet.
+The result is the picture with its eyes redrawn; a sweep shows the face with many gazes, as an animation or a sheet.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,80 +17,140 @@ import torch
 from PIL import Image
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
 from vaegaze.commands.redirect_settings import RedirectConfig, RedirectParams, with_camera_in_angles
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.data import hdf5
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
-from vaegaze.data.safe_hdf5 import path_given_by
-from vaegaze.errors import UserError, plain
+from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
 from vaegaze.files import atomic_path
+from vaegaze.geometry.camera import Camera
 from vaegaze.images.animations import captioned, write_animation
 from vaegaze.images.pictures import as_image, rgb_over_white
 from vaegaze.images.sheets import picture_sheet
+from vaegaze.images.video import VideoReader, open_video, write_video
+from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device
-from vaegaze.redirecting.drawing import draw_gazes
+from vaegaze.redirecting.drawing import redraw_gazes
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
 from vaegaze.redirecting.video import redirect_video
-from vaegaze.training.frames import fine_tuned_on, references_of
+from vaegaze.training.provenance import fine_tuned_on
+from vaegaze.training.references import references_of
 
-FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, at least and at most: of a frame, of a picture in the grid
+FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, least and most: of a frame, of a picture in the grid
+ADVICE = shared.advice(
+    "checkpoint",
+    "base",
+    "no_adapter",
+    "device",
+    "data_set",
+    "eyes",
+    "opencv",
+    "faces",
+    "face",
+    sample="fix it in the file, or give another --index",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze redirect", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace what was written before")
+    return run_with_settings(
+        RedirectConfig,
+        lambda resolved, **switches: run(resolved.config.redirect_params, **switches),
+        argv,
+        prog="vaegaze redirect",
+        description="Make a photo, a video or a frame of a data set look elsewhere.",
+        switches=[shared.OVERWRITE],
+        rewrite=with_camera_in_angles,
+        hint="nothing was written",
+        less_memory="give a smaller picture",
+        advice=ADVICE,
+    )
 
-    def work() -> None:
-        typed = with_camera_in_angles(sys.argv[1:] if argv is None else argv)
-        resolved, switches = read_command(parser, RedirectConfig, typed)
-        run(resolved.config.redirect_params, **switches)
 
-    return run_command(work, hint="nothing was written", less_memory="give a smaller picture")
-
-
-@path_given_by("--hdf_path")
 def run(params: RedirectParams, *, overwrite: bool) -> None:
     output = Path(params.output)
     read = {f"--{name}": getattr(params, name) for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path")}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
-        opencv(instead="")  # a mask is of no use there
-    checkpoint = load_checkpoint(params.checkpoint, params.base, flag="--checkpoint")
+        opencv()
+    checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
         print(note)
     if params.video is not None:
         model = checkpoint.model.to(find_device(params.device))
-        reference = reference_for(checkpoint, params)
-        how = {"gaze": params.gaze, "head": params.head, "face": params.face, "compare": params.compare}
-        redirect_video(params.video, output, model, reference, **how)
-        return
-    photo = load_subject(params, checkpoint.model.image_size)
+        redirect_the_video(params, model, reference_for(checkpoint, params))
+    else:
+        redirect_the_picture(params, checkpoint)
+
+
+def redirect_the_video(params: RedirectParams, model: VAEGaze, reference: Reference | None) -> None:
+    """Write the video of `params`, and print what became of its frames. Interrupted after a signal."""
+    output, stop, began = Path(params.output), StopSignals(), time.perf_counter()
+    with open_video(params.video, "--video") as reader:
+        print(plain(f"{params.video}: {described(reader)}"))
+        width_px = reader.width_px * (2 if params.compare else 1)
+        with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
+            early_notes = [*reader.notes, *writer.notes]
+            for note in early_notes:
+                print(plain(note))
+            with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar:
+                tally = redirect_video(
+                    reader,
+                    writer,
+                    model,
+                    reference,
+                    gaze=params.gaze,
+                    head=params.head,
+                    face=params.face,
+                    compare=params.compare,
+                    on_frames=bar.update,
+                    should_stop=lambda: stop.received is not None,
+                )
+    for note in (*reader.notes, *writer.notes):
+        if note not in early_notes:
+            print(plain(note))
+    if tally.stopped:
+        raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
+    per_sec = tally.frames / (time.perf_counter() - began)
+    print(
+        f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {tally.redrawn} redrawn, "
+        f"{tally.closed + tally.no_face} left alone (blinks {tally.closed}, no face {tally.no_face})"
+    )
+
+
+def described(reader: VideoReader) -> str:
+    count = f"about {reader.frame_count}" if reader.frame_count else "an unknown number of"
+    return f"{count} frames of {reader.width_px}×{reader.height_px} px, {reader.frames_per_sec:.4g} a second"
+
+
+def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None:
+    """Write the photo or frame of `params` with its gaze, or a sweep of gazes."""
+    output, photo = Path(params.output), load_subject(params, checkpoint.model.canvas)
     if photo.original.shape[-1] in (2, 4) and params.gaze is not None and output.suffix.lower() != ".png":
         raise UserError(
             f"--output: JPEG holds no transparency, which {params.image} has; give a name that ends in .png"
         )
     reference = reference_for(checkpoint, params, photo)
-    device = torch.device(find_device(params.device))
-    model = checkpoint.model.to(device)
+    model = checkpoint.model.to(torch.device(find_device(params.device)))
 
     gazes = np.array([params.gaze]) if params.sweep is None else sweep_gazes(params.sweep)
-    drawn = draw_gazes(model, photo, reference, gazes)
+    with progress_callback("drawing") as show:
+        redrawn = redraw_gazes(model, photo, reference, gazes, on_batch=show)
     if params.sweep is None:
-        write_picture(output, as_image(paste(photo, drawn[0])), photo.colour_profile)
+        write_picture(output, as_image(paste(photo, redrawn[0])), photo.colour_profile)
         print(f"✅ {output}")
         return
-    write_sweep(
-        output, params, gazes, close_ups(photo, drawn, *(CELL_PX if params.sweep == "grid" else FRAME_PX)), photo
-    )
+    sides = CELL_PX if params.sweep == "grid" else FRAME_PX
+    write_sweep(output, params, gazes, close_ups(photo, redrawn, *sides), photo)
 
 
-def load_subject(params: RedirectParams, size_px: int) -> Photo:
-    """The photo, or the data set's frame; what was found is printed."""
+def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
+    """The photo, or the data set's frame; prints what was found."""
     if params.image is not None:
-        photo = load_photo(params.image, params.mask, (0, 0), params.head, size_px, params.face)
+        photo = load_photo(params.image, params.mask, (0, 0), params.head, canvas, params.face)
         height, width = photo.mask.shape
         found = "found" if params.mask is None else "by the mask"
         print(plain(f"{params.image}: {width}×{height} px, eyes {found} {eyes_text(photo)}"))
@@ -99,27 +160,32 @@ def load_subject(params: RedirectParams, size_px: int) -> Photo:
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     if params.index >= total:
         raise UserError(f"--index: {params.person_id} has {total} frames; give 0 to {total - 1}, not {params.index}")
-    data = hdf5.read_person(params.hdf_path, params.person_id, [params.index], size_px)
+    data = hdf5.read_person(params.hdf_path, params.person_id, [params.index], canvas)
     data.samples.refuse_empty_masks(params.person_id)
     print(plain(f"{params.hdf_path}: frame {params.index} of {params.person_id}, eye masks: {data.mask_source}"))
     return photo_of_frame(data.samples)
 
 
 def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo | None = None) -> Reference | None:
-    """The frame that the model was fine-tuned with; of another person's frames in a data set, the most frontal one."""
-    if params.hdf_path is None or fine_tuned_on(checkpoint, params.hdf_path, params.person_id):
+    """The frame that the model was fine-tuned with; for another person of a data set, their most frontal frame."""
+    own, notes = True, []
+    if params.hdf_path is not None:
+        own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+    for note in notes:
+        print(note)
+    if own:
         info = checkpoint.info
         if checkpoint.reference is None and "fine_tuned_on" not in info and not info.get("drops_reference"):
-            print("⚠️ The model never saw a dropped reference frame, and there is none here: expect less of it")
+            print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse eyes")
         return checkpoint.reference
-    others = references_of(params.hdf_path, params.person_id, checkpoint.model.image_size)
+    others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
     return next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
 
 
 def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> list[np.ndarray]:
-    """Each drawing (K, S, S, 3) pasted into the photo, of which the face's surroundings are shown: (H, W, 3) uint8.
+    """The photo's face with each drawing (K, H, W, 3) pasted in: pictures (H, W, 3) uint8.
 
-    The longer side is brought into the range from `least_px` to `most_px`.
+    Their longer side is scaled into the range from `least_px` to `most_px`.
     """
     face = photo.around_face()
     height, width = face.mask.shape
@@ -137,7 +203,7 @@ def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> l
 def write_sweep(
     output: Path, params: RedirectParams, gazes: np.ndarray, frames: list[np.ndarray], photo: Photo
 ) -> None:
-    """The frames (H, W, 3) uint8, one for each of the gazes (K, 2), as a sheet or an animation."""
+    """Write the frames (H, W, 3) uint8, one for each of the gazes (K, 2), as a sheet or an animation."""
     height, width = frames[0].shape[:2]
     profile = photo.colour_profile if photo.original.shape[-1] >= 3 else None  # these pictures are RGB
     if params.sweep == "grid":
@@ -158,7 +224,7 @@ def write_sweep(
 
 
 def write_picture(output: Path, picture: Image.Image, colour_profile: bytes | None) -> None:
-    """A still picture; JPEG as good as it can be."""
+    """Write a still picture; JPEG at high quality."""
     options = {} if output.suffix.lower() == ".png" else {"quality": 95, "subsampling": 0}
     with atomic_path(output) as temporary:
         picture.save(temporary, icc_profile=colour_profile, **options)

@@ -1,20 +1,20 @@
-"""The settings of `vaegaze.redirect`, and what of them goes together."""
+"""The settings of `vaegaze redirect`, and which of them go together."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
 from vaegaze.images import animations, video
 from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-INTO_CAMERA = "camera"  # the word for it, in place of an angle each
+INTO_CAMERA = "camera"  # instead of two angles
 
-SAYS_ITSELF = ": the data set says it"
-USELESS = {  # by where the pictures come from: what has no use then, and why
+SAID_BY_DATA_SET = ": the data set has it"
+USELESS = {  # by source of the pictures: the settings without a use, and why
     "image": {"person_id": "", "index": "", "compare": "; it is for videos"},
     "video": {
         "person_id": "",
@@ -23,56 +23,45 @@ USELESS = {  # by where the pictures come from: what has no use then, and why
         "sweep": "; give --gaze",
         "label": "; it is for animations",
     },
-    "hdf_path": {"mask": SAYS_ITSELF, "face": SAYS_ITSELF, "head": SAYS_ITSELF, "compare": "; it is for videos"},
+    "hdf_path": {
+        "mask": SAID_BY_DATA_SET,
+        "face": SAID_BY_DATA_SET,
+        "head": SAID_BY_DATA_SET,
+        "compare": "; it is for videos",
+    },
 }
 
 
 @dataclass(frozen=True)
 class RedirectParams:
-    """Whose eyes are drawn, by which model, and where they look. Angles are those seen in the upright picture"""
+    """The picture, the model, and where to look. Angles are as seen in the upright picture"""
 
-    checkpoint: str | None = option(None, help="the model: a base, a fine-tuned one, or an adapter", metavar="PATH")
-    base: str | None = option(None, help="of an adapter: its base, where that has moved", metavar="PATH")
+    checkpoint: str | None = shared.checkpoint()
+    base: str | None = shared.base()
     image: str | None = option(None, help="the photo", metavar="PATH")
-    video: str | None = option(None, help="in place of a photo: a video", metavar="PATH")
-    mask: str | None = option(
-        None,
-        help="its eye mask, an image of its size, white on the eyes; without it they are found, if OpenCV is there",
-        metavar="PATH",
+    video: str | None = option(None, help="instead of a photo: a video", metavar="PATH")
+    mask: str | None = shared.mask(
+        "the photo's eye mask, a picture of the same size, white on the eyes; without it, OpenCV finds the eyes"
     )
-    face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
-    head: tuple[float, float] = option(
-        (0.0, 0.0),
-        low=-math.pi / 2,
-        high=math.pi / 2,
-        unit="rad",
-        help="how the head in the photo is turned, or all through the video",
-        metavar=("PITCH", "YAW"),
+    face: int | None = shared.face()
+    head: tuple[float, float] = shared.angles(
+        "how the head is turned, in the photo or all through the video", default=(0.0, 0.0)
     )
-    hdf_path: str | None = option(None, help="in place of a photo: HDF5 file, or a folder of them", metavar="PATH")
-    person_id: str | None = option(None, help="whose frame in there", metavar="ID")
-    index: int | None = option(None, low=0, help="which of the person's frames")
-    gaze: tuple[float, float] | None = option(
-        None,
-        low=-math.pi / 2,
-        high=math.pi / 2,
-        unit="rad",
-        help="where to look: 0 0, or the word camera, is into the camera; up and to the picture's left are positive",
-        metavar=("PITCH", "YAW"),
+    hdf_path: str | None = shared.hdf_path("instead of a photo: an HDF5 file, or a folder of them")
+    person_id: str | None = shared.person_id("the person in the data set")
+    index: int | None = option(None, low=0, help="the number of the person's frame")
+    gaze: tuple[float, float] | None = shared.angles(
+        "where to look: 0 0, or the word camera, is into the camera; up and to the picture's left are positive"
     )
     sweep: str | None = option(
-        None, legal=f"{' | '.join(SWEEPS)} | P,Y;P,Y;...", help="in place of --gaze: many gazes", metavar="SWEEP"
+        None, legal=f"{' | '.join(SWEEPS)} | P,Y;P,Y;...", help="instead of --gaze: many gazes", metavar="SWEEP"
     )
     label: bool = option(False, help="write the angles below each frame of an animation")
-    compare: bool = option(False, help="of a video: the original on the left, the redrawn one on the right")
-    output: str | None = option(
-        None,
-        help="the picture: PNG or JPEG; of a sweep other than grid: GIF, WebP or APNG; of a video: MP4, MOV or MKV",
-        metavar="PATH",
+    compare: bool = option(False, help="of a video: the original on the left, the result on the right")
+    output: str | None = shared.output(
+        "the picture: PNG or JPEG; of a sweep other than grid: GIF, WebP or APNG; of a video: MP4, MOV or MKV"
     )
-    device: str = option(
-        "auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU", metavar="NAME"
-    )
+    device: str = shared.device()
 
 
 @dataclass(frozen=True)
@@ -82,14 +71,14 @@ class RedirectConfig:
     redirect_params: RedirectParams = RedirectParams()
 
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-        """What is missing or does not go together; see `config_tree.resolve`."""
+        """What is missing or contradictory; see `tree.resolve`."""
         params = self.redirect_params
 
         def about(*names: str) -> tuple[str, ...]:
             return tuple(f"redirect_params.{name}" for name in names)
 
         def given(name: str) -> bool:
-            value = getattr(params, name)  # 0 may be given, null and false may not
+            value = getattr(params, name)  # 0 counts as given, null and false do not
             return origins[f"redirect_params.{name}"] != "default" and value is not None and value is not False
 
         for name in ("checkpoint", "output"):
@@ -137,7 +126,7 @@ class RedirectConfig:
 
 
 def with_camera_in_angles(argv: Sequence[str]) -> list[str]:
-    """The command line with `--gaze camera` written as `--gaze 0 0`. UserError for another word."""
+    """The command line with `--gaze camera` replaced by `--gaze 0 0`. UserError for any other word."""
     words: list[str] = []
     for word in argv:
         if word == f"--gaze={INTO_CAMERA}":

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import progress_callback
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
-from vaegaze.config.tree import option
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
+from vaegaze.config.tree import Resolved, option
 from vaegaze.renderer.data_set import FIRST_PERSON_SAMPLES, SPLITS, write_hdf5
 
 
 @dataclass(frozen=True)
 class SyntheticParams:
-    """Who is rendered, and how often"""
+    """The persons to render, and how many pictures of each"""
 
-    output: str | None = option(None, help="the HDF5 file to write", metavar="PATH")
-    persons: int = option(8, low=1, help="how many there are")
+    output: str | None = shared.output("the HDF5 file to write")
+    persons: int = option(8, low=1, help="number of persons")
     samples: str = option(
         "60",
         pattern=r"0*[1-9]\d*(:0*[1-9]\d*)?",
@@ -29,8 +29,10 @@ class SyntheticParams:
         metavar="N",
     )
     size: int = option(128, low=1, help="side of the pictures, px")
-    seed: int = option(0, low=0, help="draws persons and scenes")
-    split: str = option("all", choices=("all", *SPLITS), help="whose persons: no split shows another's", metavar="NAME")
+    seed: int = shared.seed("draws persons and scenes")
+    split: str = option(
+        "all", choices=("all", *SPLITS), help="the persons' split; no two splits share a person", metavar="NAME"
+    )
 
     @property
     def sample_range(self) -> tuple[int, int]:
@@ -45,7 +47,7 @@ class SyntheticConfig:
     synthetic_params: SyntheticParams = SyntheticParams()
 
     def problems(self, origins):
-        """What is missing or does not go together; see `config_tree.resolve`."""
+        """What is missing or contradictory; see `tree.resolve`."""
         params = self.synthetic_params
         if params.output is None:
             yield ("synthetic_params.output",), "needed; give --output PATH"
@@ -55,18 +57,24 @@ class SyntheticConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze render", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    return run_with_settings(
+        SyntheticConfig,
+        run,
+        argv,
+        prog="vaegaze render",
+        description=__doc__.splitlines()[0],
+        switches=[shared.OVERWRITE],
+        hint="nothing was written",
+        less_memory="give a smaller --size",
+    )
 
-    def work() -> None:
-        resolved, switches = read_command(parser, SyntheticConfig, argv)
-        params = resolved.config.synthetic_params
-        refuse_output(Path(params.output), "--output", **switches)
-        numbers = params.persons, params.size, params.seed, params.sample_range
-        with progress_callback(f"rendering {Path(params.output).name}") as on_sample:
-            write_hdf5(params.output, *numbers, params.split, **switches, on_sample=on_sample)
 
-    return run_command(work, hint="nothing was written", less_memory="give a smaller --size")
+def run(resolved: Resolved, *, overwrite: bool) -> None:
+    params = resolved.config.synthetic_params
+    refuse_output(Path(params.output), "--output", overwrite=overwrite)
+    numbers = params.persons, params.size, params.seed, params.sample_range
+    with progress_callback(f"rendering {Path(params.output).name}") as on_sample:
+        write_hdf5(params.output, *numbers, params.split, overwrite=overwrite, on_sample=on_sample)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""How every command ends: its exit code, and one line about what went wrong."""
+"""How every command starts and ends: its exit code, and one line about what went wrong."""
 
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.errors import Interrupted, UserError
 
 SIGTERM_CODE = 128 + signal.SIGTERM
@@ -14,17 +16,19 @@ BROKEN_PIPE_CODE = 128 + 13  # SIGPIPE
 log = logging.getLogger(__name__)
 
 
-def run_command(work: Callable[[], int | None], hint: str = "", less_memory: str = "") -> int:
-    """Do the work, and return its exit code or 0.
+def run_command(
+    work: Callable[[], int | None], *, hint: str = "", less_memory: str = "", advice: Mapping[str, str] | None = None
+) -> int:
+    """Do the work and return its exit code, or 0 if it returns none.
 
-    2 after a mistake of the user's, 130 or 143 after a signal, 141 when nobody reads its output any more. `hint` says
-    what a signal has left or how to go on, where Interrupted does not say it itself; `less_memory` what to do when
-    memory has run out.
+    2 after a user's mistake, 130 or 143 after a signal, 141 when nothing reads the output any more. `hint` says what a
+    signal left behind or how to go on, unless Interrupted says so itself; `less_memory` what to do when memory has run
+    out; `advice`, by `UserError.about`, what to do about an error of a lower room, in this command's flags.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE))  # until the work has its own way to stop
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has not
-            # No terminal without emoji ends the run, and a log file keeps the order of what was said.
+        if hasattr(stream, "reconfigure"):  # a notebook's streams cannot
+            # A terminal without emoji must not end the run, and a log file must keep the order of the lines.
             stream.reconfigure(errors="replace", line_buffering=True)
     try:
         return work() or 0
@@ -41,10 +45,10 @@ def run_command(work: Callable[[], int | None], hint: str = "", less_memory: str
         return SIGTERM_CODE
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:
-            # Whoever read the output, head say, has seen enough: no fault, and nobody to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed
+            # The reader, such as `head`, has seen enough: not an error, and nobody is left to print to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
             return BROKEN_PIPE_CODE
-        message = in_words(error, less_memory)
+        message = in_words(error, less_memory, advice or {})
         if message is None:
             raise
         log.debug("what led to the error", exc_info=True)
@@ -52,19 +56,53 @@ def run_command(work: Callable[[], int | None], hint: str = "", less_memory: str
         return 2
 
 
+def run_with_settings(
+    tree: type,
+    run: Callable[..., int | None],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    switches: Sequence[tuple[str, str]] = (),
+    recipe: str | None = None,
+    rewrite: Callable[[Sequence[str]], Sequence[str]] = list,
+    **ending: Any,
+) -> int:
+    """The whole `main` of a command whose settings are a `tree`: `run(resolved, **switches)` on what was typed.
+
+    `switches` are (flag, help) of flags without a value; `rewrite` replaces words of the command line before it is
+    read; `recipe` is as in `read_command`, `ending` as in `run_command`.
+    """
+    parser = FlagParser(prog=prog, description=description)
+    for flag, text in switches:
+        parser.add_argument(flag, action="store_true", help=text)
+
+    def work() -> int | None:
+        words = rewrite(sys.argv[1:] if argv is None else argv)
+        resolved, typed = read_command(parser, tree, words, recipe=recipe)
+        return run(resolved, **typed)
+
+    return run_command(work, **ending)
+
+
 def joined(what: str, then: str) -> str:
     return f"{what}; {then}" if then else what
 
 
-def in_words(error: Exception, less_memory: str) -> str | None:
-    """What went wrong, for whoever can mend it; None for a fault of the program's own."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, known by its name: --help need not wait for torch
+def advised(error: UserError, advice: Mapping[str, str]) -> str:
+    """The error, followed by the command's advice about it, if there is any."""
+    return joined(str(error), advice.get(error.about, ""))
+
+
+def in_words(error: Exception, less_memory: str, advice: Mapping[str, str]) -> str | None:
+    """What went wrong, for a user who can fix it; None for a bug."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised by name: --help must not wait for torch
         return joined(f"out of GPU memory ({str(error).splitlines()[0]})", less_memory)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return joined("out of memory", less_memory)
     if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError):  # a full disk, say
+        return advised(error, advice)
+    if isinstance(error, OSError):  # a full disk, for example
         what = (str(error.strerror or error) or type(error).__name__).splitlines()[0]
         return f"{error.filename}: {what}" if error.filename else what
     return None

@@ -4,25 +4,25 @@ import logging
 import sys
 
 from vaegaze.commands.running import run_command
-from vaegaze.config.finetune import parse_command
+from vaegaze.config.finetune import ADVICE, parse_command
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
     def work() -> None:
-        command = parse_command(argv)
+        command = parse_command(argv, prog)
         if command.debug:
             logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-            logging.getLogger("matplotlib").setLevel(logging.INFO)  # it tells of every font
+            logging.getLogger("matplotlib").setLevel(logging.INFO)  # it reports every font
 
-        from vaegaze.runs import oneshot  # with torch, which --help and mistakes need not wait for
+        from vaegaze.commands import train_run  # imports torch, which --help and mistakes need not wait for
 
-        oneshot.run(command)
+        train_run.run(command)
 
     less_memory = (
         "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "
         "cache_memory_mb: 0"
     )
-    return run_command(work, less_memory=less_memory)
+    return run_command(work, less_memory=less_memory, advice=ADVICE)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the gaze estimator that judges pictures: `vaegaze train_estimator`.
 
-It sees rendered train persons only, and is measured on test persons, with and without glasses.
+It is trained only on rendered persons of the train split, and measured on the test split, with and without glasses.
 """
 
 import math
@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import progress_bar
-from vaegaze.commands.running import run_command
-from vaegaze.config.flags import FlagParser, read_command
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
 from vaegaze.config.tree import option, to_yaml
-from vaegaze.errors import UserError
-from vaegaze.evaluation.metrics import angular_error_deg
-from vaegaze.files import probe_folder, write_text
+from vaegaze.evaluation.gaze import angular_error_deg
+from vaegaze.files import write_text
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
@@ -36,19 +37,19 @@ class EstimatorParams:
     """Training of the gaze estimator"""
 
     output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator")
-    seed: int = option(0, help="draws persons, frames and initial weights", low=0, high=2**31)
-    device: str = option("auto", choices=("auto", "cpu", "cuda"), help="what to compute on; auto takes a GPU")
+    seed: int = shared.seed("draws persons, frames and initial weights")
+    device: str = shared.device()
     precision: str = option("bf16", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
     threads: int = option(2, help="CPU threads", low=1)
-    workers: int = option(2, help="processes that render", low=0)
+    workers: int = option(2, help="rendering processes", low=0)
     persons: int = option(100_000, help="rendered train persons to draw from", low=1)
-    samples_per_person: int = option(32, help="frames that each of them has", low=1)
-    photographic: float = option(0.3, help="share of frames seen sharper, in other colours", low=0, high=1)
+    samples_per_person: int = option(32, help="frames of each person", low=1)
+    photographic: float = option(0.3, help="share of frames made sharper and recoloured", low=0, high=1)
     frames: int = option(40_000, help="frames to learn from, rendered first", low=1)
-    epochs: int = option(8, help="how often each of them is seen", low=1)
-    batch_size: int = option(32, help="frames in a step", low=1)
-    learning_rate: float = option(1.5e-3, help="highest of a cosine schedule", above=0)
-    test_frames: int = option(1200, help="frames of test persons that it is measured on", low=1)
+    epochs: int = option(8, help="passes over the frames", low=1)
+    batch_size: int = option(32, help="frames per step", low=1)
+    learning_rate: float = option(1.5e-3, help="peak of the cosine schedule", above=0)
+    test_frames: int = option(1200, help="frames of test persons to measure on", low=1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class RenderedFrames(Dataset):
         number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(params.seed, number, self.split)
         scene = synthetic.scene_from_seed(params.seed, number, sample, self.split)
-        image = synthetic.render(person, scene, CANVAS_PX).image
+        image = synthetic.render(person, scene, canvas_camera(CANVAS_PX)).image
         if self.split == "train" and rng.random() < params.photographic:
             image = like_a_photograph(image[None], rng)[0]
         return torch.from_numpy(image), torch.tensor(scene.gaze, dtype=torch.float32), person.glasses
@@ -89,27 +90,28 @@ class RenderedFrames(Dataset):
             for start, batch in zip(range(0, self.count, RENDERED_AT_ONCE), loader):
                 rows = slice(start, start + len(batch[0]))
                 for column, values in zip(columns, batch):
-                    column[rows] = values  # copied: a batch lies in memory that processes share, which is scarce
+                    column[rows] = values  # copied: batches are in shared memory, which is scarce
                 bar.update(len(batch[0]))
         return columns
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze train_estimator", description=__doc__.splitlines()[0])
-    parser.add_argument("--overwrite", action="store_true", help="replace an estimator that is there")
-
-    def work() -> None:
-        resolved, switches = read_command(parser, EstimatorConfig, argv)
-        run(resolved.config, **switches)
-
-    return run_command(work, hint="nothing was written", less_memory="give fewer --frames, or a smaller --batch_size")
+    return run_with_settings(
+        EstimatorConfig,
+        lambda resolved, **switches: run(resolved.config, **switches),
+        argv,
+        prog="vaegaze train_estimator",
+        description="Train the gaze estimator that judges pictures.",
+        switches=[shared.OVERWRITE],
+        hint="nothing was written",
+        less_memory="give fewer --frames, or a smaller --batch_size",
+        advice=shared.advice("device"),
+    )
 
 
 def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     params = config.estimator_params
-    if Path(params.output).exists() and not overwrite:
-        raise UserError(f"{params.output} exists; give --overwrite to replace it, or another --output")
-    probe_folder(Path(params.output).parent)  # better to fail now than after the training
+    refuse_output(Path(params.output), "--output", overwrite=overwrite)  # better now than after the training
     device = torch.device(find_device(params.device))
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
@@ -150,7 +152,7 @@ def train(model: GazeEstimator, params: EstimatorParams, device: torch.device) -
 
 @torch.no_grad()
 def own_error_deg(model: GazeEstimator, params: EstimatorParams, device: torch.device) -> dict[str, float]:
-    """Mean angular error on true pictures of test persons: of all, and of those with and without glasses."""
+    """Mean angular error on rendered pictures of test persons: all, with glasses, without."""
     model.eval()
     images, gaze, glasses = RenderedFrames("test", params.test_frames, params).render_all()
     parts = images.split(RENDERED_AT_ONCE)
@@ -166,9 +168,9 @@ def card(params: EstimatorParams, info: dict, model: GazeEstimator) -> str:
     errors = "\n".join(f"| {name} | {error:.2f}° |" for name, error in info["own_error_deg"].items())
     return f"""# {Path(params.output).name}
 
-A gaze estimator that judges redirected pictures. `vaegaze train_estimator` wrote it, and this page.
+A gaze estimator that judges redirected pictures. `vaegaze train_estimator` wrote it and this page.
 
-- **Trained on** {info["trained_on"]}. It is in no loss of this project.
+- **Trained on** {info["trained_on"]}. No loss of this project uses it.
 - **Architecture** torchvision's ResNet with three stages of one block, {parameters:,} parameters, on the
   128 px canvas; one for both eyes, of which it sees the right one mirrored.
 

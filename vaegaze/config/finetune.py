@@ -1,17 +1,19 @@
 """The settings of a fine-tuning run: the YAML tree as frozen dataclasses, and the command line over it.
 
-Flags, file checks, --help and the run folder's config.yaml all come from the fields below. Nothing here needs torch.
+Flags, checks of the file, --help, --schema and the run folder's config.yaml all come from the fields below. Nothing
+here needs torch.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 
+from vaegaze.config import shared
 from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import ConfigError, Resolved, describe, option, to_yaml
 
 __all__ = [
+    "ADVICE",
     "DEMO_HDF_PATH",
     "INSTALL_VISION",
     "VISION_HINT",
@@ -29,60 +31,65 @@ __all__ = [
 
 
 INSTALL_VISION = "pip install -r requirements-vision.txt"
-VISION_HINT = f"{INSTALL_VISION}, with which the eyes are found"
+VISION_HINT = f"{INSTALL_VISION}, to find the eyes automatically"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
+ADVICE = shared.advice(
+    "checkpoint_path",
+    "base",
+    "no_adapter",
+    "estimator",
+    "device",
+    "eyes",
+    "opencv",
+    "faces",
+    "face",
+    data_set="give the path of a gaze data set with --hdf_path (oneshot_params.gazecapture_params.hdf_path)",
+    num_samples="give fewer --num_samples",
+    sample="fix it in the file, or draw other samples with another --seed",
+    vgg="give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights (--vgg_weights "
+    "random), or leave the term out (--vgg_loss 0)",
+    save_dir="give another --save_dir",
+    resume="start anew with --overwrite",
+    other_data="restore them to continue, or start anew with --overwrite",
+)
 
 
 @dataclass(frozen=True)
 class GazeCaptureParams:
     """One person of a gaze data set, such as GazeCapture."""
 
-    hdf_path: str | None = option(None, help="the HDF5 file, or a folder of them, one person each", metavar="PATH")
-    person_id: str | None = option(None, help="whom to fine-tune on; without it, see random_person", metavar="ID")
+    hdf_path: str | None = shared.hdf_path()
+    person_id: str | None = shared.person_id("the person to fine-tune on; without it, see random_person")
     num_samples: int = option(30, low=1, help="images to train on; the rest is held out")
-    random_person: bool = option(True, help="draw a person by the seed, unless person_id names one")
-    num_eval_samples: int = option(32, low=0, help="most held-out images to measure on")
-    mask_path: str | None = option(None, help="image of the eye mask, for a file without masks", metavar="PATH")
+    random_person: bool = option(True, help="let the seed draw a person, unless person_id names one")
+    num_eval_samples: int = option(32, low=0, help="held-out images to measure on, at most")
+    mask_path: str | None = option(None, help="picture of the eye mask, for a file without masks", metavar="PATH")
 
 
 @dataclass(frozen=True)
 class PhotoParams:
-    """One photo in place of the HDF5 file, with --no-use_gazecapture. Angles are those seen in the upright picture."""
+    """One photo instead of the HDF5 file, with --no-use_gazecapture. Angles are as seen in the upright picture."""
 
     image: str | None = option(None, help="the photo", metavar="PATH")
-    mask: str | None = option(
-        None,
+    mask: str | None = shared.mask(
+        "its eye mask, a picture of the same size, white on the eyes; without it, or with auto, OpenCV finds the eyes",
         legal="auto | PATH",
-        help="its eye mask, an image of its size, white on the eyes; without it, or with auto, OpenCV finds them",
-        metavar="PATH",
     )
-    face: int | None = option(None, low=1, help="whose eyes are to be found, of several faces, from left to right")
-    gaze: tuple[float, float] | None = option(
-        None,
-        low=-math.pi / 2,
-        high=math.pi / 2,
-        unit="rad",
-        help="where the person looks: 0 0 into the camera; up and to the picture's left are positive",
-        metavar=("PITCH", "YAW"),
+    face: int | None = shared.face()
+    gaze: tuple[float, float] | None = shared.angles(
+        "where the person looks: 0 0 into the camera; up and to the picture's left are positive"
     )
-    head: tuple[float, float] = option(
-        (0.0, 0.0),
-        low=-math.pi / 2,
-        high=math.pi / 2,
-        unit="rad",
-        help="how the head is turned, with the same signs",
-        metavar=("PITCH", "YAW"),
-    )
+    head: tuple[float, float] = shared.angles("how the head is turned, with the same signs", default=(0.0, 0.0))
 
     @property
     def mask_path(self) -> str | None:
-        """None where the eyes are to be found."""
+        """None if the eyes are to be found."""
         return None if self.mask == "auto" else self.mask
 
 
 @dataclass(frozen=True)
 class OneshotParams:
-    """What is trained, for how long, and where the result goes."""
+    """What to train, for how long, and where to save the result."""
 
     use_gazecapture: bool = option(True, help="train on a gaze data set, not on one photo")
     gazecapture_params: GazeCaptureParams = GazeCaptureParams()
@@ -90,55 +97,44 @@ class OneshotParams:
     num_steps: int = option(500, low=1, help="training steps")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     batch_size: int = option(1, low=1, help="images per step")
-    mirror: bool = option(False, help="train on every image in a mirror, too, its yaw negated")
+    mirror: bool = option(False, help="also train on every image mirrored, with its yaw negated")
     finetune_strategy: str = option(
         "selective",
         choices=("selective", "encoder_only", "cross_attention_only", "minimal", "full"),
         help="which part of the UNet trains",
         metavar="NAME",
     )
-    finetune_gaze_mlp: bool = option(False, help="train the gaze MLP, too")
+    finetune_gaze_mlp: bool = option(False, help="also train the gaze MLP")
     gaze_mlp_layers: tuple[str, ...] = option(
         ("last",), choices=("last", "all"), help="which of the gaze MLP's layers", metavar="NAME"
     )
-    weight_decay: float = option(0.01, low=0, help="of AdamW: what pulls the trained weights to 0", flag=False)
+    weight_decay: float = option(
+        0.01, low=0, help="AdamW's weight decay, which pulls trained weights towards 0", flag=False
+    )
     max_grad_norm: float = option(1.0, above=0, help="gradients are clipped to this norm", flag=False)
     save_dir: str = option(
-        "./outputs/gazecapture_oneshot", help="the run's folder is made in here, named after the person", metavar="PATH"
+        "./outputs/gazecapture_oneshot", help="the run makes a folder in here, named after the person", metavar="PATH"
     )
-    checkpoint_path: str = option("./checkpoints/pretrained_model.pth", help="the model to start from", metavar="PATH")
-    base: str | None = option(None, help="of an adapter to start from: its base, where that has moved", metavar="PATH")
+    checkpoint_path: str = shared.checkpoint_path()
+    base: str | None = shared.base()
     save: str = option(
         "full",
         choices=("full", "adapter", "both"),
-        help="the whole model, or what was trained of it, for use with the same base",
+        help="save the whole model, or only its trained weights, for use with the same base",
         metavar="WHAT",
     )
-    estimator: str = option(
-        "./checkpoints/gaze_estimator/gaze_estimator.pth",
-        legal="none | PATH",
-        help="what reads gaze off the results; trains nothing",
-        metavar="PATH",
-    )
-    seed: int = option(0, low=0, high=2**32 - 1, help="decides every random choice")
-    device: str = option(
-        "auto",
-        pattern=r"auto|cpu|cuda(:\d{1,3})?",
-        legal="auto | cpu | cuda | cuda:N",
-        help="what to compute on; auto takes a GPU if there is one",
-        metavar="NAME",
-    )
-    precision: str = option(
-        "auto", choices=("auto", "fp32", "bf16"), help="number format; auto fits the device", metavar="NAME"
-    )
+    estimator: str = shared.estimator()
+    seed: int = shared.seed("decides every random choice")
+    device: str = shared.device()
+    precision: str = shared.precision()
     gradient_checkpointing: bool = option(
         False, help="recompute activations in the backward pass: less memory, more time"
     )
     cache_memory_mb: int = option(
-        2048, low=0, help="at most so much for what is computed once, not at every step", flag=False
+        2048, low=0, help="limit for results that are computed once instead of at every step", flag=False
     )
     log_every: int = option(10, low=1, help="steps between lines of metrics.jsonl")
-    eval_every: int = option(100, low=1, help="steps between looks at held-out images, for the loss curve")
+    eval_every: int = option(100, low=1, help="steps between measurements on held-out images, for the loss curve")
     sample_every: int = option(100, low=0, help="steps between pictures; 0 draws none")
     checkpoint_every: int = option(100, low=0, help="steps between resume files; 0 writes one only when interrupted")
 
@@ -149,7 +145,7 @@ class LossParams:
 
     l1_loss: float = option(1.0, low=0, help="mean absolute difference over the picture")
     mask_l1_loss: float = option(2.0, low=0, help="the same over the eye pixels")
-    vgg_loss: float = option(0.1, low=0, help="difference as VGG19's layers see it")
+    vgg_loss: float = option(0.1, low=0, help="difference in the layers of VGG19")
     vgg_weights: str = option(
         "imagenet", legal="imagenet | random | PATH", help="VGG19's weights; imagenet needs a network once", metavar="W"
     )
@@ -163,7 +159,7 @@ class Config:
     loss_params: LossParams = LossParams()
 
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-        """What is wrong with the settings together, though each is legal; see `config_tree.resolve`."""
+        """Settings that contradict each other, though each is legal; see `tree.resolve`."""
         run, gazecapture, photo = "oneshot_params", "oneshot_params.gazecapture_params", "oneshot_params.photo_params"
         source = f"{run}.use_gazecapture"
         params = self.oneshot_params
@@ -206,7 +202,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Command:
-    """What was typed: the settings, and the switches that concern this one start."""
+    """What was typed: the settings, and the switches for this run of the command."""
 
     resolved: Resolved
     resume: bool
@@ -219,15 +215,16 @@ class Command:
         return self.resolved.config
 
 
-def parse_command(argv: Sequence[str] | None = None) -> Command:
-    """Read the command line of oneshot_training.py; whatever is wrong with it is a UserError."""
+def parse_command(argv: Sequence[str] | None = None, prog: str = "vaegaze train") -> Command:
+    """Read the command line of `vaegaze train`. UserError for any mistake in it."""
     parser = FlagParser(
+        prog=prog,
         description="Fine-tune a gaze-redirecting face model on one person.",
-        epilog="Flags win over the file, the file over the defaults.",
+        epilog="Flags override the file, and the file overrides the defaults.",
     )
     earlier_run = parser.add_mutually_exclusive_group()
-    earlier_run.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    earlier_run.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    for flag, text in (shared.RESUME, shared.OVERWRITE):
+        earlier_run.add_argument(flag, action="store_true", help=text)
     parser.add_argument("--debug", action="store_true", help="log in detail")
     parser.add_argument("--dry_run", action="store_true", help="check everything, print the settings, train nothing")
     resolved, switches = read_command(parser, Config, argv)

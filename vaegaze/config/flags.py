@@ -1,22 +1,24 @@
-"""The command line over a tree of settings: a flag for each, and argparse's mistakes as UserErrors of one line."""
+"""The command line of a tree of settings: one flag per setting, and each mistake as a one-line UserError."""
 
 import argparse
 import difflib
+import json
 import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vaegaze.config.tree import Resolved, Setting, resolve, sections_of, settings_of, show, value_at
+from vaegaze.config.schema import json_schema
+from vaegaze.config.tree import Resolved, Setting, flag_names, resolve, sections_of, settings_of, show, value_at
 from vaegaze.errors import UserError
 from vaegaze.files import shipped_path
 
 
 class FlagParser(argparse.ArgumentParser):
-    """argparse whose mistakes are UserErrors of one line, and to which -2e-1 is a number and --num not --num_steps."""
+    """argparse that raises UserError, reads -2e-1 as a number, and does not accept --num for --num_steps."""
 
-    # Python < 3.14 takes -2e-1 for a flag, and any takes -0.1,0;0,0. With a character in front that no argument can
-    # hold they are values.
+    # Python before 3.14 takes -2e-1 for a flag, and every version takes -0.1,0;0,0 for one. Prefixed with a character
+    # that no argument can hold, they are values.
     _MARK = "\0"
 
     def __init__(self, **kwargs):
@@ -26,7 +28,7 @@ class FlagParser(argparse.ArgumentParser):
         raise UserError(message.replace(self._MARK, "").removeprefix("argument "))
 
     def read(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], list[str]]:
-        """What was typed, by name, and what is not known of it."""
+        """The parsed arguments by name, and a message about each unknown one."""
         argv = sys.argv[1:] if argv is None else argv
         number = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?([,;].*)?", re.IGNORECASE)  # or a list of them
         typed, unknown = self.parse_known_args([self._MARK + a if number.fullmatch(a) else a for a in argv])
@@ -40,7 +42,7 @@ class FlagParser(argparse.ArgumentParser):
 
     @staticmethod
     def _flags_or_all(words: list[str]) -> list[str]:
-        """Only the flags, if there are any: the other words are most likely theirs."""
+        """Only the flags, if there are any: the other words are most likely their values."""
         return [word for word in words if word.startswith("-")] or words
 
     def _advice(self, word: str) -> str:
@@ -52,9 +54,9 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser, defaults: Any) -> None:
-    """A flag for each setting, a group for each section; only those typed appear among the parsed arguments.
+    """Adds one flag per setting and one group per section; flags not typed are absent from the parsed arguments.
 
-    `defaults` is an instance of the tree, with the values that hold where nothing is typed.
+    `defaults` is an instance of the tree, with the values that apply if nothing is typed.
     """
     tree = type(defaults)
     for section, kind in sections_of(tree).items():
@@ -63,6 +65,8 @@ def add_flags(parser: argparse.ArgumentParser, defaults: Any) -> None:
         for setting in settings:
             words = _argparse_words(setting, value_at(defaults, setting.key))
             group.add_argument(setting.flag, default=argparse.SUPPRESS, **words)
+            if degrees := setting.in_degrees:
+                group.add_argument(degrees.flag, default=argparse.SUPPRESS, **_argparse_words(degrees, None))
 
 
 def _argparse_words(setting: Setting, default: Any) -> dict[str, Any]:
@@ -81,25 +85,37 @@ def _argparse_words(setting: Setting, default: Any) -> dict[str, Any]:
 def read_command(
     parser: FlagParser, tree: type, argv: Sequence[str] | None = None, *, recipe: str | None = None
 ) -> tuple[Resolved, dict[str, Any]]:
-    """Add --config and the tree's flags to the parser, read the command line, and resolve the settings.
+    """Adds --config, --schema and the tree's flags to the parser, reads the command line and resolves the settings.
 
-    Also returns the values of the arguments that the parser had before. `recipe` is the YAML file that is read where
-    --config names none.
+    Also returns the values of the arguments that the parser had before. `recipe` is the YAML file that is read unless
+    --config names another.
     """
     otherwise = f" (default: {recipe})" if recipe else ""
     parser.add_argument(
-        "--config", metavar="FILE", default=recipe, help=f"YAML file of settings; flags win over it{otherwise}"
+        "--config", metavar="FILE", default=recipe, help=f"YAML file of settings; flags override it{otherwise}"
     )
+    parser.add_argument("--schema", action=_PrintSchema, tree=tree, help="print the file's JSON schema, for editors")
     add_flags(parser, resolve(tree, recipe).config if recipe and shipped_path(recipe).is_file() else tree())
     typed, problems = parser.read(argv)
     path = typed.pop("config")
-    names = {setting.name for setting in settings_of(tree).values() if setting.flag}
-    flags = {name: typed.pop(name) for name in list(typed) if name in names}
+    flags = {name: typed.pop(name) for name in list(typed) if name in flag_names(tree)}
     return resolve(tree, path, flags, problems), typed
 
 
+class _PrintSchema(argparse.Action):
+    """Prints and exits, as --help does."""
+
+    def __init__(self, option_strings, dest, *, tree, **kwargs):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **kwargs)
+        self.tree = tree
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(json.dumps(json_schema(self.tree, title=f"{parser.prog} --config"), indent=2, ensure_ascii=False))
+        parser.exit()
+
+
 def _typed(value: Any) -> str:
-    """A value as it would be typed behind its flag."""
+    """A value as it would be typed after its flag."""
     if isinstance(value, list | tuple):
         return " ".join(map(_typed, value))
     return value if isinstance(value, str) else show(value)

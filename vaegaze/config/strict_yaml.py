@@ -1,4 +1,8 @@
-"""YAML read strictly: every entry with its line and its own characters, and every mistake of the file listed."""
+"""YAML read strictly: each entry with its line and its exact text, and every mistake in the file listed.
+
+The reader decides nothing about types. It keeps each scalar as text, so that the settings' own types decide what
+`00002`, `no` and `5e-5` mean; what YAML itself would make of the word is kept beside it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,22 +16,45 @@ MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A value in the file: of a mapping dict[str, Entry], of a list list[Entry], else what YAML takes the word for."""
+class Word:
+    """A scalar of the file."""
 
-    value: Any
+    text: str  # as written, without its quotes
+    quoted: bool
+    value: Any  # what YAML 1.1 makes of it; the text if quoted
+
+    @property
+    def is_null(self) -> bool:
+        """null, ~ or nothing, without quotes."""
+        return self.value is None
+
+    def __repr__(self) -> str:
+        """As in the file, but for the style of the quotes."""
+        return repr(self.text) if isinstance(self.value, str) else self.text or "nothing"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value in the file: a mapping, a list or a single word."""
+
+    value: "dict[str, Entry] | list[Entry] | Word"
     line: int
-    text: str | None  # a single word as it stands in the file: YAML reads 03523 as 1875
+
+    def words(self) -> Any:
+        """The value without line numbers: dicts and lists of words."""
+        if isinstance(self.value, dict):
+            return {key: entry.words() for key, entry in self.value.items()}
+        return [entry.words() for entry in self.value] if isinstance(self.value, list) else self.value
 
     def plain(self) -> Any:
-        """The value alone, all the way down."""
+        """The value as YAML itself types it."""
         if isinstance(self.value, dict):
             return {key: entry.plain() for key, entry in self.value.items()}
-        return [entry.plain() for entry in self.value] if isinstance(self.value, list) else self.value
+        return [entry.plain() for entry in self.value] if isinstance(self.value, list) else self.value.value
 
 
 def read_yaml(path: str) -> tuple[Entry | None, list[str]]:
-    """The file's content and what is wrong with it; no content at all if it could not be read as YAML."""
+    """The file's content, or None if it is not YAML at all; and what is wrong with it."""
     try:
         with open(shipped_path(path), "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -51,18 +78,18 @@ def read_yaml(path: str) -> tuple[Entry | None, list[str]]:
         return None, [f"{path}, line {line}: not valid YAML: character #x{error.character:04x} is not allowed"]
     problems: list[str] = []
     if node is None:
-        return Entry(None, line=1, text=""), problems
+        return Entry(Word("", quoted=False, value=None), line=1), problems
     return _entry(loader, node, path, "", problems), problems
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without what no settings file needs and a hostile one fills the memory with."""
+    """PyYAML's safe loader without anchors, tags and deep nesting, by which a hostile file could fill the memory."""
 
     depth = 0
 
     def compose_node(self, parent, index):
         event = self.peek_event()
-        if getattr(event, "anchor", None) or getattr(event, "tag", None):  # an alias has an anchor, too
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):  # an alias has an anchor as well
             problem = "anchors (&), aliases (*) and tags (!) are not read here; write the values out"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         if self.depth == MAX_DEPTH:
@@ -76,21 +103,28 @@ class _Loader(yaml.SafeLoader):
 def _entry(loader: _Loader, node: yaml.Node, path: str, key: str, problems: list[str]) -> Entry:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
-        try:
-            return Entry(loader.construct_object(node), line, node.value)
-        except (ValueError, OverflowError, yaml.YAMLError):  # it looks like a number or a date, but is none
-            return Entry(node.value, line, node.value)
+        return Entry(_word(loader, node), line)
     if isinstance(node, yaml.SequenceNode):
-        return Entry([_entry(loader, child, path, key, problems) for child in node.value], line, None)
+        return Entry([_entry(loader, child, path, key, problems) for child in node.value], line)
     entries: dict[str, Entry] = {}
     for name, child in node.value:
         place = f"{path}, line {name.start_mark.line + 1}: "
-        full_key = ".".join(filter(None, [key, str(name.value)]))
-        if name.tag != "tag:yaml.org,2002:str":
-            text = name.value if isinstance(name, yaml.ScalarNode) else "a list or mapping"
-            problems.append(f"{place}got the key {text!r} in {key or 'the file'}; expected text: quote it")
-        elif name.value in entries:
+        if not isinstance(name, yaml.ScalarNode):
+            problems.append(f"{place}got a list or mapping as a key in {key or 'the file'}; expected text")
+            continue
+        full_key = ".".join(filter(None, [key, name.value]))
+        if name.value in entries:
             problems.append(f"{place}{full_key}: given twice, first on line {entries[name.value].line}; keep one")
         else:
             entries[name.value] = _entry(loader, child, path, full_key, problems)
-    return Entry(entries, line, None)
+    return Entry(entries, line)
+
+
+def _word(loader: _Loader, node: yaml.ScalarNode) -> Word:
+    if node.style is not None:
+        return Word(node.value, quoted=True, value=node.value)
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, OverflowError, yaml.YAMLError):  # it looks like a number or a date, but is none
+        value = node.value
+    return Word(node.value, quoted=False, value=value)

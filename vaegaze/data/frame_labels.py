@@ -1,7 +1,8 @@
-"""The labels of somebody's own frames: a CSV file that says for each frame where the person looks.
+"""Labels of the user's own frames: a CSV file that says where the person looks in each frame.
 
-A line is a frame: the name of a picture or a time in a video, and either the gaze's angles or the point looked at, with
-the eyes' distance from the camera. Whoever wrote the file is told the line that is wrong, and what was expected there.
+Each line is a frame: a picture's name or a time in a video, followed by either the angles of the gaze, or the point
+looked at and the eyes' distance from the camera. Cells are read as text, so a picture may be called 00002 or no. Errors
+name the line, what it says and what was expected.
 """
 
 import csv
@@ -21,7 +22,7 @@ from vaegaze.geometry.camera import gaze_at
 FRAME = "file_or_time"
 GAZE, HEAD = ("pitch_deg", "yaw_deg"), ("head_pitch_deg", "head_yaw_deg")
 POINT, POINT_Z, DISTANCE, EYES = ("point_x_mm", "point_y_mm"), "point_z_mm", "distance_mm", ("eyes_x_mm", "eyes_y_mm")
-BY_ANGLE, BY_POINT = (FRAME, *GAZE), (FRAME, *POINT, DISTANCE)  # the columns that are needed
+BY_ANGLE, BY_POINT = (FRAME, *GAZE), (FRAME, *POINT, DISTANCE)  # the required columns
 COLUMNS = (*BY_ANGLE, *HEAD, *POINT, POINT_Z, DISTANCE, *EYES)
 EXPECTED = f"{','.join(BY_ANGLE)}, or {','.join(BY_POINT)}"
 MAX_ANGLE_DEG, MAX_LENGTH_MM = 90.0, 100_000.0
@@ -33,19 +34,19 @@ class FrameLabel:
     """One line of the file."""
 
     line: int
-    frame: str  # a picture's name or a time, as it was written
+    frame: str  # a picture's name or a time, as written
     gaze: np.ndarray  # (2,) pitch, yaw in radians, as seen in the upright picture
     head: np.ndarray  # (2,) the same
 
 
 def read_labels(path: str | Path) -> list[FrameLabel]:
-    """Every line's label; at least one. UserError names the file, the line, what stands there and what was expected."""
+    """The label of each line, at least one. UserError names the file, the line, what it says and what was expected."""
     path = Path(path)
     if not path.is_file():
         what = "is no plain file" if path.exists() else "does not exist"
-        raise UserError(f"--labels: {path} {what}; give a CSV file with the columns {EXPECTED}")
+        raise UserError(f"labels: {path} {what}; give a CSV file with the columns {EXPECTED}")
     if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"--labels: {path} is larger than {MAX_BYTES >> 20} MB; give a CSV file with a line per frame")
+        raise UserError(f"labels: {path} is larger than {MAX_BYTES >> 20} MB; give a CSV file with a line per frame")
     rows = _rows(path)
     line, names = next(rows, (1, []))
     if not names:
@@ -57,10 +58,10 @@ def read_labels(path: str | Path) -> list[FrameLabel]:
         if len(cells) != len(names):
             raise UserError(f"{where} has {len(cells)} values; expected {len(names)}: {','.join(names)}")
         if len(labels) == MAX_SAMPLES:
-            raise UserError(f"{where}: at most {MAX_SAMPLES} frames are read; make several files of it")
+            raise UserError(f"{where}: at most {MAX_SAMPLES} frames are read; split the file")
         labels.append(_label(line, dict(zip(names, cells)), where))
     if not labels:
-        raise UserError(f"{path} has no line below the column names; expected one for each frame")
+        raise UserError(f"{path} has no lines below the column names; expected one per frame")
     return labels
 
 
@@ -93,7 +94,7 @@ def _check_columns(names: Sequence[str], where: str) -> None:
             hint = f"did you mean {close[0]}?" if close else f"expected {EXPECTED}"
             raise UserError(f"{where}: unknown column {name!r}; {hint}")
         if names.count(name) > 1:
-            raise UserError(f"{where}: column {name} stands there twice; leave out one")
+            raise UserError(f"{where}: column {name} occurs twice; remove one")
     is_by_point = not set(names).isdisjoint((*POINT, POINT_Z, DISTANCE, *EYES))
     if is_by_point and not set(names).isdisjoint(GAZE):
         raise UserError(f"{where} has columns of angles and of points; expected {EXPECTED}")
@@ -108,7 +109,7 @@ def _label(line: int, cells: dict[str, str], where: str) -> FrameLabel:
         raise UserError(f"{where}: {FRAME} is empty; expected a picture's name, or a time in seconds")
 
     def numbers(names: Sequence[str], limit: float, unit: str) -> np.ndarray:
-        """What stands in these columns; 0 for those that are not there."""
+        """The values of these columns; 0 for a column that is not there."""
         return np.array([_number(cells[name], name, limit, unit, where) if name in cells else 0.0 for name in names])
 
     head = np.radians(numbers(HEAD, MAX_ANGLE_DEG, "degrees"))

@@ -15,8 +15,9 @@ from vaegaze.data.safe_hdf5 import plain_attributes, safe_datasets, written_rows
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.alignment import place
+from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.eye_regions import eye_mask, threshold
-from vaegaze.geometry.transforms import draw
+from vaegaze.geometry.transforms import warp
 from vaegaze.images.pictures import read_grey
 
 log = logging.getLogger(__name__)
@@ -111,9 +112,9 @@ def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFac
 
 
 def read_person(
-    path: str | Path, person_id: str, rows: Sequence[int], size_px: int, mask_path: str | Path | None = None
+    path: str | Path, person_id: str, rows: Sequence[int], canvas: Camera, mask_path: str | Path | None = None
 ) -> PersonData:
-    """Reads rows of one person (at least one; their order stays) onto the canvas of size_px × size_px; closes the file.
+    """Reads rows of one person (at least one; their order stays) onto the canvas; closes the file.
 
     Eye masks come from the file; else from the picture at `mask_path`, of the frames' or the canvas's size and the same
     for every sample; else from the head pose. UserError, besides those of `sample_count`, names the person and row
@@ -123,7 +124,7 @@ def read_person(
         layout, datasets = _person(group, where)
         frame_hw = datasets[layout.images_key].shape[1:3]
         mask_keys = layout.mask_keys(datasets)
-        picture = _mask_picture(mask_path, frame_hw, size_px) if mask_path and not mask_keys else None
+        picture = _mask_picture(mask_path, frame_hw, canvas) if mask_path and not mask_keys else None
 
         attributes = plain_attributes(group, ("split", "seed", "number"))
 
@@ -132,17 +133,17 @@ def read_person(
             row_where = f"{where}, row {row}"
             frame = _rgb_frame(datasets[layout.images_key][row], layout, row_where)
             gaze, head = _labels(datasets, layout, row, row_where)
-            to_canvas = place(layout.camera(*frame_hw), head, size_px)
-            image, valid = draw(frame, to_canvas, size_px, size_px)
+            to_canvas = place(layout.camera(*frame_hw), head, canvas)
+            image, valid = warp(frame, to_canvas, *canvas.shape)
 
             stored = _stored_mask([datasets[key][row] for key in mask_keys]) if mask_keys else picture
             drawn_by = to_canvas if stored is not None and stored.shape == frame_hw else np.eye(2, 3)
             is_parsing = mask_keys not in ((), (layout.mask_key,))
-            mask, from_pose = eye_mask(stored, is_parsing, drawn_by, head, valid)
+            mask, from_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas)
             by_pose |= {row} if from_pose else set()
             read[row] = (image, mask, valid, gaze, head, np.int64(row))
 
-    samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))))
+    samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))), canvas)
     mask_by_pose = np.array([int(row) in by_pose for row in rows])
     mask_source = _mask_source(mask_keys, mask_path, mask_by_pose.sum(), len(rows))
     log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
@@ -199,21 +200,18 @@ def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: 
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
     values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
-        raise UserError(
-            f"{where}: {angles.key!r} holds {values}, which are no angles; mend it in the file, or let a run draw "
-            "other samples with another --seed"
-        )
+        raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
     if (abs(values) > np.pi).any():
         raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
     return values
 
 
-def _mask_picture(mask_path: str | Path, frame_hw: tuple[int, int], size_px: int) -> np.ndarray:
+def _mask_picture(mask_path: str | Path, frame_hw: tuple[int, int], canvas: Camera) -> np.ndarray:
     mask = read_grey(mask_path, "mask_path")
-    if mask.shape not in (frame_hw, (size_px, size_px)):
+    if mask.shape not in (frame_hw, canvas.shape):
         raise UserError(
             f"mask_path: {mask_path} has {mask.shape[1]}×{mask.shape[0]} pixels; expected {frame_hw[1]}×{frame_hw[0]}, "
-            f"the frames' size, or {size_px}×{size_px}, the model's"
+            f"the frames' size, or {canvas.width_px}×{canvas.height_px}, the model's"
         )
     return mask
 

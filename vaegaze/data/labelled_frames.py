@@ -1,4 +1,4 @@
-"""Somebody's own frames, one after the other, each with its label: the pictures of a folder, or a video's frames."""
+"""The user's own frames, one after another, each with its label: pictures in a folder, or frames of a video."""
 
 import os
 from collections import deque
@@ -14,11 +14,11 @@ from vaegaze.images.pictures import read_picture
 from vaegaze.images.video import Frame, VideoReader, open_video
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
-SECONDS_OFF = 1.0  # how far a video's stated length is believed
+SECONDS_OFF = 1.0  # tolerance for the length that a video states
 
 
 class Unusable(Exception):
-    """Of one frame: why it cannot be used, in few words that are the same for all such frames; and in detail."""
+    """Why one frame cannot be used: its `kind`, the same text for all such frames, and the details."""
 
     def __init__(self, kind: str, detail: str):
         super().__init__(detail)
@@ -29,85 +29,85 @@ class Unusable(Exception):
 def labelled_frames(
     frames: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path
 ) -> Iterator[Iterator[tuple[FrameLabel, np.ndarray | Unusable]]]:
-    """Each label once, with its picture (H, W, 3) uint8: a folder's in the labels' order, a video's in order of time.
+    """Each label once, with its picture (H, W, 3) uint8: in the order of the labels for a folder, of time for a video.
 
-    UserError, which names the line in the CSV file, where a label has no frame, or another label has the same: at once,
-    as far as that is seen before a video's frames are gone through.
+    UserError names the line of the CSV file whose label has no frame, or the same frame as another label. It comes
+    before the first frame unless only reading the whole video can tell.
     """
     if Path(frames).is_dir():
         yield _of_folder(_pictures(Path(frames), labels, csv_path))
     elif Path(frames).is_file():
-        with open_video(frames, "--frames") as video:
+        with open_video(frames, "frames") as video:
             yield _of_video(video, _timed(labels, csv_path, video), csv_path)
     else:
         what = "is no plain file" if Path(frames).exists() else "does not exist"
-        raise UserError(f"--frames: {frames} {what}; give a folder of pictures, or a video")
+        raise UserError(f"frames: {frames} {what}; give a folder of pictures, or a video")
 
 
 def unlabelled_pictures(folder: str | Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> int:
-    """How many pictures lie in the folder of which no label speaks. UserError as `labelled_frames`."""
+    """How many pictures in the folder have no label. UserError as for `labelled_frames`."""
     labelled = {str(path) for path in _pictures(Path(folder), labels, csv_path)}
     pictures = [path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
-    return sum(os.path.realpath(path) not in labelled for path in pictures)  # which takes links in a circle
+    return sum(os.path.realpath(path) not in labelled for path in pictures)  # realpath tolerates circular links
 
 
 def _of_folder(pictures: dict[Path, FrameLabel]) -> Iterator[tuple[FrameLabel, np.ndarray | Unusable]]:
     for path, label in pictures.items():
         try:
-            yield label, read_picture(path, "--frames").rgb()
+            yield label, read_picture(path, "frames").rgb()
         except UserError as error:
             yield label, Unusable("unreadable", str(error))
 
 
 def _pictures(folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> dict[Path, FrameLabel]:
-    """Where each label's picture lies, none of which is read yet."""
+    """The path of each label's picture; none is read yet."""
     paths: dict[Path, FrameLabel] = {}
     for label in labels:
         where = f"{csv_path}, line {label.line}"
         path = _inside(folder, label.frame, where)
         if path in paths:
-            raise UserError(f"{where}: {label.frame} stands in line {paths[path].line} already; leave out one")
+            raise UserError(f"{where}: {label.frame} is in line {paths[path].line} already; remove one")
         paths[path] = label
     return paths
 
 
 def _inside(folder: Path, name: str, where: str) -> Path:
-    """The picture of this name, which must not lead out of the folder, not by a link either."""
+    """The path of this picture. It must lie in the folder, even if it is a link."""
     try:
         path = (folder / name).resolve()
         is_inside, is_file = path.is_relative_to(folder.resolve()), path.is_file()
-    except (OSError, ValueError, RuntimeError):  # a NUL, a name that is too long, links in a circle
+    except (OSError, ValueError, RuntimeError):  # a NUL, too long a name, circular links
         is_inside, is_file = True, False
     if not is_inside:
-        raise UserError(f"{where}: {name} lies outside {folder}; expected the name of a picture in there")
+        raise UserError(f"{where}: {name} lies outside {folder}; expected the name of a picture in it")
     if not is_file:
-        raise UserError(f"{where}: {name} is not in {folder}; expected the name of a picture in there")
+        raise UserError(f"{where}: {name} is not in {folder}; expected the name of a picture in it")
     return path
 
 
 def _of_video(
     video: VideoReader, timed: Sequence[tuple[float, FrameLabel]], csv_path: str | Path
 ) -> Iterator[tuple[FrameLabel, np.ndarray]]:
-    """Of each time the frame that is nearest to it."""
-    wanted = deque(timed)
+    """The frame nearest to each time."""
+    pending = deque(timed)
     for frame, until_sec in _with_ends(video):
         taken_by: FrameLabel | None = None
-        while wanted[0][0] <= until_sec:
-            _, label = wanted.popleft()
+        while pending[0][0] <= until_sec:
+            _, label = pending.popleft()
             if taken_by is not None:
                 raise UserError(
                     f"{csv_path}, line {label.line}: {label.frame} s is the same frame of the video as "
-                    f"{taken_by.frame} s in line {taken_by.line}; leave out one"
+                    f"{taken_by.frame} s in line {taken_by.line}; remove one"
                 )
             yield label, frame.pixels
             taken_by = label
-            if not wanted:
+            if not pending:
                 return
-    raise _beyond(wanted[0][1], csv_path, video, until_sec)
+    raise _beyond(pending[0][1], csv_path, video, until_sec)
 
 
 def _with_ends(video: VideoReader) -> Iterator[tuple[Frame, float]]:
-    """Each frame, and until when it is the nearest one, in seconds; the last one until it is over."""
+    """Each frame with the time in seconds up to which it is the nearest; for the last one, its end."""
     before = None
     for frame in video:
         if before is not None:
@@ -117,12 +117,12 @@ def _with_ends(video: VideoReader) -> Iterator[tuple[Frame, float]]:
 
 
 def _timed(labels: Sequence[FrameLabel], csv_path: str | Path, video: VideoReader) -> list[tuple[float, FrameLabel]]:
-    """The labels with their times in seconds, in order of time; none far beyond the end that the video states."""
+    """The labels with their times in seconds, sorted by time. UserError for one far beyond the video's stated end."""
     timed = [(_seconds(label, f"{csv_path}, line {label.line}"), label) for label in labels]
     timed.sort(key=lambda each: (each[0], each[1].line))
     if video.frame_count is not None:
         stated_sec = video.frame_count / video.frames_per_sec
-        if timed[-1][0] > stated_sec + SECONDS_OFF:  # said before the work, not after it
+        if timed[-1][0] > stated_sec + SECONDS_OFF:  # fail before the work, not after it
             raise _beyond(timed[-1][1], csv_path, video, stated_sec)
     return timed
 

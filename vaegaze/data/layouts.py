@@ -1,4 +1,4 @@
-"""The published HDF5 layouts of gaze data sets: a layout is a row in this table, found by what a file itself holds."""
+"""The published HDF5 layouts of gaze data sets. Each is a row of a table, recognised by the contents of the file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,15 +19,16 @@ from vaegaze.geometry.camera import (
 
 @dataclass(frozen=True)
 class Angles:
-    """Where a sample's (pitch, yaw) in radians stands: two neighbouring columns of a dataset (N, width)."""
+    """Where a sample's (pitch, yaw) in radians is stored: two neighbouring columns of a dataset (N, width)."""
 
     key: str
     pitch_column: int = 0
-    pitch_up: int = 1  # the sign of a direction upwards
+    pitch_up: int = 1  # sign of the pitch of an upward direction
     in_head_frame: bool = False  # relative to the head, not to the camera
 
     def in_camera(self, stored: np.ndarray, head: np.ndarray | None = None) -> np.ndarray:
-        """A stored direction (2,) as (2,) pitch, yaw in the convention of `geometry`; `head` (2,) is in it already.
+        """A stored direction (2,) as (2,) pitch, yaw in the convention of `geometry`;
+        `head` (2,) is already in it.
 
         The normalised camera has no roll, so the head's pitch and yaw are its whole rotation R. A direction v in the
         head's frame is R v in the camera's.
@@ -53,14 +54,14 @@ class Layout:
     parsing_key: str | None = None  # optional dataset (N, height, width): 1, 3 one eye and its iris; 2, 4 the other
     one_eye_keys: tuple[str, ...] = ()  # two optional datasets (N, height, width), an eye each, 0..1 or 0..255
     mask_key: str | None = None  # optional dataset (N, height, width): the eyes, 0..1 or 0..255
-    needs: tuple[str, ...] = ()  # a person who lacks one of these is of another layout
-    without: tuple[str, ...] = ()  # and so is one who has one of these
+    needs: tuple[str, ...] = ()  # datasets that this layout always has
+    without: tuple[str, ...] = ()  # datasets that it never has
 
     def camera(self, height_px: int, width_px: int) -> Camera:
         return Camera(width_px, height_px, self.focal_per_width * width_px, self.origin_mm, self.distance_mm)
 
     def mask_keys(self, held: Mapping) -> tuple[str, ...]:
-        """The datasets that say where a person's eyes are, of those that are held; none if () is returned."""
+        """Those of the datasets in `held` that say where the eyes are; () if there are none."""
         choices = ((self.parsing_key,), self.one_eye_keys, (self.mask_key,))
         return next((keys for keys in choices if keys and all(key in held for key in keys)), ())
 
@@ -70,7 +71,7 @@ class Layout:
 
 # GazeNeRF's gaze is relative to the head, its vector (x right, y down, z into the head) is
 # (-cos p · sin y, +sin p, -cos p · cos y), and it starts some 40 mm off the face centre: the writer averages the first
-# six of 50 landmarks, not those of eyes and nose. How many degrees that makes no file says, so it stays.
+# six of 50 landmarks, not those of eyes and nose. No file says how many degrees that makes, so it is not corrected.
 _GAZENERF = Layout(
     name="GazeNeRF (GazeCapture)",
     images_key="face_patch",
@@ -87,7 +88,7 @@ _GAZENERF = Layout(
 
 # Sources: swook/faze_preprocess create_hdf_files_for_sted.py and …_for_faze.py, ALable/FAGE dataset/gaze_capture.py,
 # xucong-zhang/ETH-XGaze normalization_example.py, AlessandroRuzzi/GazeNeRF dataset_pre_processing.py and
-# pre_processing/data_process.py. The first row that fits wins, so the more particular ones stand first.
+# pre_processing/data_process.py. The first row that fits wins, so the more specific ones come first.
 LAYOUTS = (
     Layout(
         name="ST-ED",
@@ -146,13 +147,13 @@ LAYOUTS = (
 
 
 def known_keys() -> tuple[str, ...]:
-    """Every dataset name that tells some layout from others or that is read from it."""
+    """Every dataset name that identifies a layout or is read from one."""
     keys = [key for row in LAYOUTS for key in (*_keys_read(row), *row.needs, *row.without)]
     return tuple(dict.fromkeys(keys))
 
 
 def image_keys() -> tuple[str, ...]:
-    """What the layouts call a person's images."""
+    """The names of the image datasets in all layouts."""
     return tuple(dict.fromkeys(row.images_key for row in LAYOUTS))
 
 

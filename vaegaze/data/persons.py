@@ -1,4 +1,4 @@
-"""Where a data set keeps its persons: in groups of one HDF5 file, or in a folder of files, one person each."""
+"""Persons in a data set: groups of one HDF5 file, or a folder of files with one person each."""
 
 import difflib
 import logging
@@ -27,12 +27,11 @@ SUFFIX = ".h5"  # of the files in a folder, as every published writer names them
 
 
 def person_counts(path: str | Path) -> dict[str, int]:
-    """Person id → number of samples, for every person of a data set; 0 for one without images or labels.
+    """Person id → number of samples, for every person of a data set; 0 for a person without images or labels.
 
-    `path` is an HDF5 file with a group per person, named by it; or one with a single person's datasets, or a folder of
-    such: a person's id is then the file's name without its ending. Opens one dataset per person (1,474 of them in one
-    file in about 0.15 s) and reads none. UserError when the file is missing, is no HDF5 file or is damaged, or when a
-    folder has no such files.
+    `path` is one of: an HDF5 file with one group per person, named after the id; an HDF5 file with the datasets of a
+    single person, named after the id; a folder of such files. Opens one dataset per person (1,474 in one file take
+    about 0.15 s) and reads none. UserError if the file is missing, not HDF5 or damaged, or if the folder holds none.
     """
     if Path(path).is_dir():
         counts = {person_id: _count_in_file(file, person_id) for person_id, file in _files_in(path).items()}
@@ -47,7 +46,7 @@ def person_counts(path: str | Path) -> dict[str, int]:
 
 
 def named(path: str | Path) -> str:
-    """The data set in words, for the first lines of a command."""
+    """One line about the data set."""
     if not Path(path).is_dir():
         return f"HDF5 file: {path}"
     files = len(_files_in(path))
@@ -56,9 +55,9 @@ def named(path: str | Path) -> str:
 
 @contextmanager
 def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group, str]]:
-    """The group that holds one person's datasets, open for reading; and the words that name it in errors.
+    """The group that holds one person's datasets, open for reading, and its name in errors.
 
-    UserError, besides those of the file itself, when the person is not found.
+    UserError as for `opened`, and if there is no such person.
     """
     where = f"{path}: person {person_id!r}"
     if Path(path).is_dir():
@@ -81,10 +80,12 @@ def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group
 
 
 def _files_in(folder: str | Path) -> dict[str, Path]:
-    """Person id → file, by name. Hidden files, such as a writer's temporary ones, are nobody's."""
+    """Person id → file, sorted by name. Hidden files, such as temporary ones, are ignored."""
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
     if not paths:
-        raise NoDataSet(f"{folder} is a folder without {SUFFIX} files, which hold one person each")
+        raise NoDataSet(
+            f"{folder} is a folder without {SUFFIX} files; expected one file per person, named after the id"
+        )
     return {path.stem: path for path in paths}
 
 
@@ -115,10 +116,10 @@ def _group_counts(file: h5py.File) -> dict[str, int]:
 
 
 def _count(file: h5py.File, person_id: str, prefix: str) -> int:
-    """A person's samples; `prefix` is "" where the file's top level holds them, else the group's name and a slash."""
+    """A person's number of samples. `prefix` is "" if they are at the file's top level, else "GROUP/"."""
     try:
         if not person_id.isprintable() or (prefix and not is_hard_link(file.id, person_id)):
-            return 0  # an id with control characters would reach the terminal
+            return 0  # control characters in an id would reach the terminal
         for row in LAYOUTS:
             if all(is_hard_link(file.id, prefix + key) for key in (row.images_key, row.gaze.key, row.head.key)):
                 shape = dataset_shape(file, prefix + row.images_key)

@@ -25,64 +25,56 @@ class NoDataSet(UserError):
     """The path itself is wrong."""
 
     def __init__(self, what: str):
-        super().__init__(f"{what}; give the path of a gaze data set")
-
-
-@contextmanager
-def path_given_by(key: str) -> Iterator[None]:
-    """Says of a wrong path where it is to be set: of a command that has a key for it. Also a decorator."""
-    try:
-        yield
-    except NoDataSet as error:
-        raise UserError(f"{error} ({key})") from error
+        super().__init__(what, about="data_set")
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[h5py.File]:
-    """The file, open for reading. UserError when it is missing, no plain file, no HDF5 file, cut short or damaged."""
+    """The file, open for reading. UserError if it is missing, not a plain file, not HDF5, cut short or damaged."""
     if not Path(path).is_file():
         what = "is no plain file" if Path(path).exists() else "does not exist"
         raise NoDataSet(f"HDF5 file {path} {what}")
     try:
         if not h5py.is_hdf5(path):
-            Path(path).open("rb").close()  # one that may not be read is another matter
+            Path(path).open("rb").close()  # PermissionError if that is the reason
             raise NoDataSet(f"{path} is not an HDF5 file")
         with h5py.File(path, "r") as file:
             yield file
     except PermissionError as error:
         raise NoDataSet(f"HDF5 file {path} may not be read; grant access to it") from error
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises on bytes it cannot make sense of
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of these on malformed bytes
         reason = " ".join(str(error).strip("'\"").split())
         if "unable to lock file" in reason:
             raise UserError(
-                f"HDF5 file {path} is open for writing in another program; close that, or set "
+                f"HDF5 file {path} is open for writing in another program; close it there, or set "
                 "HDF5_USE_FILE_LOCKING=FALSE in the environment"
             ) from error
         raise UserError(f"HDF5 file {path} is damaged or cut short ({reason}); copy or download it again") from error
 
 
 def names_in(file: h5py.File) -> list[str]:
-    """The names at the file's top level; without those that are no text, which h5py gives as bytes."""
+    """The names at the file's top level, except those that are not valid text, which h5py returns as bytes."""
     return [name for name in file if isinstance(name, str)]
 
 
 def is_hard_link(group: h5py.h5g.GroupID, name: str) -> bool:
-    """Whether the group holds this name itself, rather than pointing elsewhere. Of a path, the last name is meant."""
+    """Whether the name is an object in this file, not a soft or external link. In a path, the last name counts."""
     try:
         return group.links.get_info(_encoded(name)).type == h5py.h5l.TYPE_HARD
-    except (KeyError, RuntimeError):  # which of them, depends on HDF5's version
+    except (KeyError, RuntimeError):  # depending on HDF5's version
         return False
 
 
 def dataset_shape(file: h5py.File, path: str) -> tuple[int, ...]:
-    """A dataset's shape, () without any; for counting, as h5py's own objects take three times as long."""
+    """A dataset's shape, or () if it has none. For counting: h5py's own objects take three times as long."""
     return h5py.h5d.open(file.id, _encoded(path)).shape or ()
 
 
 def written_rows(dataset: h5py.Dataset) -> int:
-    """How many rows were written: the published writers of one-person files make room before they know for how many.
+    """The number of rows written, which may be less than the shape says.
 
-    With chunks of one row each, a chunk that is not there was never written, and they write from the first row on.
+    The published writers of one-person files allocate rows before they know the count, and then write from the first
+    row on. In chunks of one row each, a missing chunk is a row never written.
     """
     rows = dataset.shape[0]
     return min(rows, dataset.id.get_num_chunks()) if dataset.chunks and dataset.chunks[0] == 1 else rows
@@ -93,7 +85,7 @@ def _encoded(name: str) -> bytes:
 
 
 def safe_group(file: h5py.File, name: str, where: str) -> h5py.Group:
-    """A group of the file's top level that is there. `where` names it in errors."""
+    """An existing group of the file's top level. `where` names it in errors."""
     if not is_hard_link(file.id, name):
         raise UserError(f"{where} is a link; links are not followed: copy what it points to into the file")
     if not isinstance(group := file[name], h5py.Group):
@@ -102,7 +94,7 @@ def safe_group(file: h5py.File, name: str, where: str) -> h5py.Group:
 
 
 def safe_datasets(group: h5py.Group, keys: tuple[str, ...], where: str) -> dict[str, h5py.Dataset]:
-    """Those of the datasets that the group holds, each checked as the module says."""
+    """The datasets that exist among `keys`, each checked by the rules of this module."""
     return {key: _safe_dataset(group, key, f"{where}, {key!r}") for key in keys if key in group.keys()}  # noqa: SIM118
 
 
@@ -117,11 +109,11 @@ def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
 
     try:
         kind, itemsize = dataset.dtype.kind, dataset.dtype.itemsize
-    except (TypeError, ValueError):  # a type that numpy has not
+    except (TypeError, ValueError):  # a type that numpy lacks
         kind, itemsize = "O", 0
     if kind not in "buif" or itemsize > 8:
         raise UserError(f"{where} is of a type that is not read here; expected plain numbers")
-    if not dataset.shape or not 1 <= dataset.shape[0] <= MAX_SAMPLES:  # None: it has no extent at all
+    if not dataset.shape or not 1 <= dataset.shape[0] <= MAX_SAMPLES:  # None: no extent at all
         raise UserError(f"{where} has the shape {dataset.shape}; expected 1 to {MAX_SAMPLES} samples")
     row_bytes = math.prod(dataset.shape[1:]) * itemsize
     chunk_bytes = math.prod(dataset.chunks or ()) * itemsize
@@ -134,7 +126,7 @@ def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
 
 
 def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int | str]:
-    """Those of the attributes that are one whole number or one short text each; all others are passed over."""
+    """The attributes among `names` that are a single whole number or a short text; any others are ignored."""
     found = {}
     for name in names:
         if name not in group.attrs:
@@ -143,7 +135,7 @@ def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int
             attribute = group.attrs.get_id(name)
             small = attribute.shape == () and attribute.get_storage_size() <= MAX_ATTRIBUTE_BYTES
             value = group.attrs[name] if small else None
-        except (TypeError, ValueError, OSError, RuntimeError):  # of a type that numpy has not, or damaged
+        except (TypeError, ValueError, OSError, RuntimeError):  # of a type that numpy lacks, or damaged
             continue
         if isinstance(value, str | np.integer):
             found[name] = value if isinstance(value, str) else int(value)

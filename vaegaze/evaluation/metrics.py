@@ -1,8 +1,7 @@
-"""The numbers: how well frames are redrawn, and what a trivial method would have reached."""
+"""How well a model redraws frames, in numbers."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,110 +9,61 @@ import torch
 from torch import Tensor
 
 from vaegaze.data.samples import Samples
-from vaegaze.geometry.eye_regions import FEATHER_OF_CANVAS, inward_alpha
-from vaegaze.models import to_pixels, to_unit_range
-from vaegaze.models.checkpoint import Reference
-from vaegaze.training.frames import Frames
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.gaze import AT_ONCE, Estimator, gaze_errors
+from vaegaze.geometry.pasting import paste_on_canvas
+from vaegaze.models import to_pixels
 from vaegaze.training.losses import mean_over
+from vaegaze.training.tensors import Frames
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
-BEST_PSNR_DB = 100.0  # of a perfect copy, whose own would be infinite, which no JSON holds
-AT_ONCE = 16  # pictures that a network judges
+BEST_PSNR_DB = 100.0  # of a perfect copy, whose true value, infinity, JSON cannot hold
 
-Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or what takes and gives the same
-Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
-
-
-@dataclass(frozen=True)
-class Redirections:
-    """Frames told to look elsewhere, and what they would then have looked like."""
-
-    frames: Frames  # (N, …): the latents are those of the original frames, target and gaze are of the true pictures
-    originals: Samples  # (N, …): what a result is pasted into
-
-
-def redirect(frames: Frames, samples: Samples, true: Samples) -> Redirections:
-    """The frames, which are the samples' tensors, told to look as the `true` pictures do, as many of each frame."""
-    rows = np.repeat(np.arange(len(samples)), len(true) // len(samples))
-    device = frames.target.device
-    told = replace(
-        frames.take(torch.from_numpy(rows).to(device)).without_precomputed(),
-        target=to_unit_range(true.images).to(device),
-        gaze=torch.from_numpy(true.gaze).to(device),
-    )
-    return Redirections(told, samples.take(rows))
+Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or a function with its signature
 
 
 def evaluate(
     model: Drawing,
-    frames: Frames,
-    samples: Samples,
+    eval_set: EvalSet,
     estimator: Estimator | None = None,
-    redirections: Redirections | None = None,
     check: Callable[[], None] = lambda: None,
     drawn: Tensor | None = None,
 ) -> dict[str, float | None]:
-    """All numbers of a model on frames, which are the samples' tensors, and of which it may have `drawn` all already.
+    """All numbers of a model: those of `measure` and `gaze_errors`, lpips (None without its weights), outside_mask.
 
-    Those of `measure`, those of `judge`, lpips (None without its weights), outside_mask: the largest difference that
-    pasting made outside the eye masks (0..255, and always 0); and with `redirections` the same against the true
-    pictures, as redirected_….
+    outside_mask is the largest difference that pasting made outside the eye masks (0..255, and always 0). With
+    redirections the same against the true pictures, as redirected_…. `drawn` are its drawings of the frames, if they
+    exist already; `check` is called before each picture and may raise.
     """
-    drawn = draw(model, frames, check) if drawn is None else drawn
-    numbers = _numbers(drawn, frames, samples, estimator)
-    if redirections is not None:
-        told = redirections.frames
-        redirected = _numbers(draw(model, told, check), told, redirections.originals, estimator)
-        numbers |= {f"redirected_{name}": value for name, value in redirected.items()}
+    drawn = draw(model, eval_set.frames, check) if drawn is None else drawn
+    numbers = _numbers(drawn, eval_set, estimator)
+    if eval_set.redirections is not None:
+        redirected = draw(model, eval_set.redirections.frames, check)
+        found = _numbers(redirected, eval_set.redirections, estimator)
+        numbers |= {f"redirected_{name}": value for name, value in found.items()}
     return numbers
 
 
-def _numbers(
-    results: Tensor, frames: Frames, originals: Samples, estimator: Estimator | None
-) -> dict[str, float | None]:
-    pasted = paste(to_pixels(results), originals)
-    numbers = measure(results, frames) | {"lpips": lpips(results, frames.target)}
-    numbers["outside_mask"] = float(outside_difference(pasted, originals))
-    return numbers if estimator is None else numbers | judge(estimator, pasted, frames)
+def _numbers(results: Tensor, eval_set: EvalSet, estimator: Estimator | None) -> dict[str, float | None]:
+    pasted = paste(to_pixels(results), eval_set.samples)
+    numbers = measure(results, eval_set.frames) | {"lpips": lpips(results, eval_set.frames.target)}
+    numbers["outside_mask"] = float(outside_difference(pasted, eval_set.samples))
+    return numbers if estimator is None else numbers | gaze_errors(estimator, pasted, eval_set.frames)
 
 
 def all_finite(numbers: dict[str, float | None]) -> bool:
     return all(value is None or math.isfinite(value) for value in numbers.values())
 
 
-@torch.no_grad()
-def judge(estimator: Estimator, pictures: np.ndarray, frames: Frames) -> dict[str, float]:
-    """Mean angular errors, in degrees, of what an estimator reads off pictures (N, S, S, 3) uint8.
-
-    gaze_error_deg is against the label (ST-ED's protocol), gaze_error_to_target_deg against what it reads off the
-    frames' targets (GazeNeRF's), and estimator_error_deg its own error on these targets, to be kept in mind.
-    """
-    drawn = _estimates(estimator, to_unit_range(pictures).to(frames.target.device))
-    true = _estimates(estimator, frames.target)
-    pairs = {
-        "gaze_error_deg": (drawn, frames.gaze),
-        "gaze_error_to_target_deg": (drawn, true),
-        "estimator_error_deg": (true, frames.gaze),
-    }
-    return {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
+def eye_l1(results: Tensor, targets: Tensor, eye_masks: Tensor) -> Tensor:
+    """Mean absolute difference (B,) over the eyes of pictures (B, 3, S, S); eye_masks (B, 1, S, S) in {0, 1}."""
+    return mean_over((results - targets).abs(), eye_masks)
 
 
-def _estimates(estimator: Estimator, pictures: Tensor) -> Tensor:
-    return torch.cat([estimator(few) for few in pictures.split(AT_ONCE)])
-
-
-def angular_error_deg(first: Tensor, second: Tensor) -> Tensor:
-    """Angles (B,) in degrees between directions (B, 2) = pitch, yaw in radians (those of `geometry.gaze_vector`).
-
-    Twice the arcsine of half the distance of the unit vectors: the arccosine of their product is blunt near 0.
-    """
-
-    def vectors(angles: Tensor) -> Tensor:
-        pitch, yaw = angles.double().unbind(-1)
-        return torch.stack([pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()], dim=-1)  # (B, 3)
-
-    distance = (vectors(first) - vectors(second)).norm(dim=-1)
-    return torch.rad2deg(2 * torch.asin((distance / 2).clamp(max=1)))
+def eye_psnr(results: Tensor, targets: Tensor, eye_masks: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio (B,) in dB over the eyes of pictures (B, 3, S, S) in [−1, 1], at most 100."""
+    squared_error = mean_over((results - targets).square(), eye_masks)
+    return (10 * torch.log10(2.0**2 / squared_error)).clamp(max=BEST_PSNR_DB)
 
 
 def outside_difference(pasted: np.ndarray, samples: Samples) -> int:
@@ -159,19 +109,19 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
     from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import, needed only here
 
     eyes = frames.eye_masks * frames.valid
-    error = (results - frames.target).abs()
-    squared_eye_error = mean_over(error.square(), eyes)
     ssim_maps = [
         structural_similarity_index_measure(
             (result[None] + 1) / 2, (target[None] + 1) / 2, data_range=1.0, return_full_image=True
         )[1]
-        for result, target in zip(results * frames.valid, frames.target * frames.valid)  # all at once need gigabytes
+        for result, target in zip(
+            results * frames.valid, frames.target * frames.valid
+        )  # one by one: all need gigabytes
     ]
     ssim_map = torch.cat(ssim_maps)  # (N, 3, S, S)
     values = {
-        "l1": mean_over(error, frames.valid),
-        "eye_l1": mean_over(error, eyes),
-        "eye_psnr": (10 * torch.log10(2.0**2 / squared_eye_error)).clamp(max=BEST_PSNR_DB),
+        "l1": mean_over((results - frames.target).abs(), frames.valid),
+        "eye_l1": eye_l1(results, frames.target, eyes),
+        "eye_psnr": eye_psnr(results, frames.target, eyes),
         "ssim": mean_over(ssim_map, frames.valid),
     }
     return {name: values[name].mean().item() for name in METRICS}
@@ -179,69 +129,4 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
 
 def paste(results: np.ndarray, samples: Samples) -> np.ndarray:
     """Results (N, S, S, 3) uint8 into the frames they were drawn for; pixels outside the eyes stay as they were."""
-    feather_px = results.shape[1] * FEATHER_OF_CANVAS
-    alpha = inward_alpha(samples.eye_masks & samples.valid, feather_px)[..., None]
-    return np.rint(samples.images + alpha * (results.astype(np.float32) - samples.images)).astype(np.uint8)
-
-
-def measure_baselines(
-    train: Samples, held_out: Samples, frames: Frames, reference: Reference | None, estimator: Estimator | None = None
-) -> dict[str, dict[str, float] | None]:
-    """What pasting eyes reaches on held-out samples, of which `frames` are the tensors.
-
-    None where the training frames would have to stand for them, or where there is no reference.
-    """
-    pasted = {"mean_eye_patch": None, "reference_eyes": None}
-    if len(held_out):
-        pasted["mean_eye_patch"] = mean_eye_patch(train, held_out)
-        if reference is not None:
-            pasted["reference_eyes"] = reference_eyes(reference, train, held_out)
-    numbers = {}
-    for name, pixels in pasted.items():
-        numbers[name] = None
-        if pixels is not None:
-            numbers[name] = measure(to_unit_range(pixels).to(frames.target.device), frames)
-            if estimator is not None:
-                numbers[name] |= judge(estimator, pixels, frames)
-    return numbers
-
-
-def mean_eye_patch(train: Samples, targets: Samples) -> np.ndarray:
-    """Baseline: the mean of the training frames' eyes, pasted at each target's eye centres; (N, S, S, 3) uint8."""
-    return _paste_patches(train, targets)
-
-
-def reference_eyes(reference: Reference, train: Samples, targets: Samples) -> np.ndarray:
-    """Baseline: the reference frame's eyes, pasted at each target's eye centres; (N, S, S, 3) uint8."""
-    row = next(i for i, image in enumerate(train.images) if np.array_equal(image, reference.image))
-    return _paste_patches(train.take([row]), targets)
-
-
-def _paste_patches(sources: Samples, targets: Samples) -> np.ndarray:
-    results = targets.images.copy()
-    source_centres = [eye_centres(mask) for mask in sources.eye_masks]
-    for result, mask in zip(results, targets.eye_masks):
-        for eye, centre in enumerate(eye_centres(mask)):
-            rows, columns = np.nonzero(_one_eye(mask, eye))
-            patches = [
-                image[
-                    np.clip(rows + round(source[eye][0] - centre[0]), 0, len(image) - 1),
-                    np.clip(columns + round(source[eye][1] - centre[1]), 0, len(image) - 1),
-                ]
-                for image, source in zip(sources.images, source_centres)
-            ]  # of each source (eye pixels, 3)
-            result[rows, columns] = np.rint(np.mean(patches, axis=0))
-    return results
-
-
-def eye_centres(mask: np.ndarray) -> np.ndarray:
-    """Centres (2, 2) = row, column of the image's left and right eye in a mask (S, S)."""
-    return np.array([np.mean(np.nonzero(_one_eye(mask, eye)), axis=1) for eye in (0, 1)])
-
-
-def _one_eye(mask: np.ndarray, eye: int) -> np.ndarray:
-    """The left (0) or right (1) half of a mask, cut between both eyes; all of a mask that is too narrow to cut."""
-    columns = np.flatnonzero(mask.any(axis=0))
-    middle = (columns[0] + columns[-1] + 1) / 2
-    half = mask & ((np.arange(mask.shape[1]) < middle) == (eye == 0))
-    return half if half.any() else mask
+    return paste_on_canvas(results, samples.images, samples.eye_masks & samples.valid, samples.canvas)

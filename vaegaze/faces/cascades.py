@@ -41,8 +41,8 @@ MAX_SLOPE = 0.27  # of the line through both eyes: 15°; heads turned farther ar
 class EyesNotFound(UserError):
     """Of one picture; `kind` says why in few words, the same for all pictures of which it is true."""
 
-    def __init__(self, name: str, kind: str, seen: str, hint: str):
-        super().__init__(f"{name} {seen}; {hint}")
+    def __init__(self, name: str, kind: str, seen: str, about: str):
+        super().__init__(f"{name} {seen}", about=about)
         self.kind, self.seen = kind, seen
 
 
@@ -61,10 +61,11 @@ def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.nda
     EyesNotFound, about the photo of this `name`, when there is no such face, and when no two eyes can be seen in it;
     UserError when OpenCV is missing.
     """
+    opencv(about="opencv")
     with_eyes, seen = _faces_with_eyes(picture)
     if not with_eyes:
         kind = "no two open eyes" if seen else "no face"
-        raise EyesNotFound(name, kind, _what_was_seen(seen), "give --mask, or another photo")
+        raise EyesNotFound(name, kind, _what_was_seen(seen), "eyes")
     return eyes_of([each.eyes for each in with_eyes], name, face)
 
 
@@ -78,12 +79,10 @@ def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
     if len(faces) > 1 and face is None:
         places = [f"{i} at {_point(eyes.mean(axis=0))}" for i, eyes in enumerate(faces, 1)]
         seen = f"shows {len(faces)} faces, {', '.join(places)}"
-        raise EyesNotFound(name, "several faces", seen, "say which with --face N")
+        raise EyesNotFound(name, "several faces", seen, "faces")
     if face is not None and face > len(faces):
-        shown, hint = f"{len(faces)} faces", f"give --face 1 to {len(faces)}"
-        if len(faces) == 1:
-            shown, hint = "1 face", "leave out --face"
-        raise EyesNotFound(name, f"no face {face}", f"shows {shown} with eyes, no face {face}", hint)
+        shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
+        raise EyesNotFound(name, f"no face {face}", f"shows {shown} with eyes, no face {face}", "face")
     return faces[(face or 1) - 1]
 
 
@@ -140,17 +139,17 @@ def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
     return with_eyes, seen
 
 
-def opencv(instead: str = "give --mask PATH, or "):
-    """The package, with its cascades; `instead` is what else the user might do where there is none."""
+def opencv(about: str = ""):
+    """The package, with its cascades. UserError, `about` that, without it."""
     try:
         import cv2
 
         cascades = Path(cv2.data.haarcascades)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"finding the eyes in a picture needs OpenCV: {instead}{VISION_HINT}") from error
+        raise UserError(f"finding the eyes in a picture needs OpenCV: {VISION_HINT}", about=about) from error
     missing = [name for name in (*FACE_CASCADES, *EYE_CASCADES) if not (cascades / name).is_file()]
     if missing or not hasattr(cv2, "CascadeClassifier"):
-        raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: {instead}{VISION_HINT}")
+        raise UserError(f"OpenCV {cv2.__version__} has no cascades any more: {VISION_HINT}", about=about)
     return cv2
 
 

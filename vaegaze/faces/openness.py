@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from vaegaze.faces.cascades import around
-from vaegaze.geometry.transforms import draw, similarity
+from vaegaze.geometry.transforms import similarity, warp
 
 EYE_DISTANCE_PX = 100  # in the view in which they are looked at; an eye is 42 px wide there
 WIDTH_PX, HEIGHT_PX = 34, 20  # of the window about an eye's centre: within its corners, hardly more than the iris high
@@ -24,7 +24,7 @@ def eye_openness(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     first = np.array([width, height]) / 2
     corner, near = around(picture, eyes, reach=0.5)
     to_view = similarity(eyes - corner, first + np.array([[0, 0], [EYE_DISTANCE_PX, 0]]))
-    view, _ = draw(np.asarray(Image.fromarray(near).convert("L")), to_view, height, width + EYE_DISTANCE_PX)
+    view, _ = warp(np.asarray(Image.fromarray(near).convert("L")), to_view, height, width + EYE_DISTANCE_PX)
     down, along = np.gradient(np.asarray(Image.fromarray(view).filter(ImageFilter.GaussianBlur(BLUR_PX)), np.float32))
     rows = slice(MARGIN_PX, MARGIN_PX + HEIGHT_PX)
     windows = [(rows, slice(x, x + WIDTH_PX)) for x in (MARGIN_PX, MARGIN_PX + EYE_DISTANCE_PX)]

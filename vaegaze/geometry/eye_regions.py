@@ -1,4 +1,4 @@
-"""Eye masks: from a face parsing, from the head pose, and the soft edge with which a drawing is pasted."""
+"""Eye masks: from a face parsing, from a stored mask, or from the head pose alone."""
 
 import math
 from collections.abc import Iterator
@@ -6,59 +6,63 @@ from itertools import combinations
 
 import numpy as np
 
-from vaegaze.geometry.camera import canvas_camera, eye_circles
-from vaegaze.geometry.transforms import draw, inverse, move, scale_of
+from vaegaze.geometry.camera import Camera, eye_circles
+from vaegaze.geometry.transforms import inverse, move, scale_of, warp
 
 SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALable/FAGE)
-FEATHER_OF_CANVAS = 1 / 64  # width of a pasted eye's soft edge / side of the canvas
 EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other eye and its iris
 
 
-def draw_squares(circles: np.ndarray, size_px: int, factor: float = SQUARE_FACTOR) -> np.ndarray:
-    """(S, S) bool: a filled square around each circle of (K, 3) = centre x, centre y, radius; half side factor·radius.
+def draw_squares(circles: np.ndarray, shape: tuple[int, int], factor: float = SQUARE_FACTOR) -> np.ndarray:
+    """(H, W) bool: a filled square around each circle of (K, 3) = centre x, centre y, radius; half side factor·radius.
 
     A pixel belongs to a square that holds its centre.
     """
-    ys, xs = np.mgrid[:size_px, :size_px] + 0.5
-    mask = np.zeros((size_px, size_px), dtype=bool)
+    ys, xs = pixel_centres(shape)
+    mask = np.zeros(shape, dtype=bool)
     for x, y, radius in circles:
         mask |= np.maximum(abs(xs - x), abs(ys - y)) <= factor * radius
     return mask
 
 
-def pose_parsing(head: np.ndarray, size_px: int) -> np.ndarray:
-    """A face parsing (S, S) uint8 of a head at (pitch, yaw) on the canvas: discs through the eye corners, labels 1, 2.
+def pixel_centres(shape: tuple[int, int]) -> np.ndarray:
+    """(2, H, W): y and x of the centre of every pixel."""
+    return np.mgrid[: shape[0], : shape[1]] + 0.5
+
+
+def pose_parsing(head: np.ndarray, canvas: Camera) -> np.ndarray:
+    """A face parsing (H, W) uint8 of a head at (pitch, yaw) on the canvas: discs through the eye corners, labels 1, 2.
 
     `circles_from_parsing` finds these circles again, to within half a pixel.
     """
-    ys, xs = np.mgrid[:size_px, :size_px] + 0.5
-    parsing = np.zeros((size_px, size_px), dtype=np.uint8)
-    for labels, (x, y, radius) in zip(EYE_LABELS, eye_circles(head, canvas_camera(size_px))):
+    ys, xs = pixel_centres(canvas.shape)
+    parsing = np.zeros(canvas.shape, dtype=np.uint8)
+    for labels, (x, y, radius) in zip(EYE_LABELS, eye_circles(head, canvas)):
         parsing[np.hypot(xs - x, ys - y) <= radius] = labels[0]
     return parsing
 
 
-def pose_mask(head: np.ndarray, size_px: int, factor: float = SQUARE_FACTOR) -> np.ndarray:
-    """(S, S) bool: both eyes of a head at (pitch, yaw) on the canvas; the squares' circles pass the eye corners."""
-    return draw_squares(eye_circles(head, canvas_camera(size_px)), size_px, factor)
+def pose_mask(head: np.ndarray, canvas: Camera, factor: float = SQUARE_FACTOR) -> np.ndarray:
+    """(H, W) bool: both eyes of a head at (pitch, yaw), as squares around the circles through the eye corners."""
+    return draw_squares(eye_circles(head, canvas), canvas.shape, factor)
 
 
-def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, size_px: int) -> np.ndarray:
+def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera) -> np.ndarray:
     """(H, W) bool: the squares of `pose_mask` as they lie in a photo of this shape, which `to_canvas` aligns."""
     mask = np.zeros(shape, dtype=bool)
-    for window, depth in pose_squares_in_photo(shape, to_canvas, head, size_px):
+    for window, depth in pose_squares_in_photo(shape, to_canvas, head, canvas):
         mask[window] |= depth >= 0
     return mask
 
 
 def pose_squares_in_photo(
-    shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, size_px: int
+    shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera
 ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Each of these squares that the photo shows: the rows and columns about it, and how deep in it their pixels lie.
+    """Each of these squares that the photo shows: the rows and columns around it, and each pixel's depth in it (h, w).
 
-    The depth (h, w) is in pixels of the canvas, 0 on the square's edge and negative outside.
+    The depth is in pixels of the canvas, 0 on the square's edge and negative outside.
     """
-    for x, y, radius in eye_circles(head, canvas_camera(size_px)):
+    for x, y, radius in eye_circles(head, canvas):
         half = SQUARE_FACTOR * radius
         corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
         left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
@@ -70,31 +74,35 @@ def pose_squares_in_photo(
 
 
 def eye_mask(
-    stored: np.ndarray | None, is_parsing: bool, to_canvas: np.ndarray, head: np.ndarray, valid: np.ndarray
+    stored: np.ndarray | None,
+    is_parsing: bool,
+    to_canvas: np.ndarray,
+    head: np.ndarray,
+    valid: np.ndarray,
+    canvas: Camera,
 ) -> tuple[np.ndarray, bool]:
-    """One sample's eye mask (S, S) bool on the canvas, only where `valid`; and whether the head pose had to help.
+    """One sample's eye mask (H, W) bool on the canvas, only where `valid`; and whether it needed the head pose.
 
-    `stored` (H, W) is what the data set has: a face parsing, or a mask whose pixels are the eyes; `to_canvas` places
-    it. An eye that the parsing lacks, as in a blink, and a mask that shows nothing, come from the head pose.
+    `stored` is what the data set has: a face parsing, or a mask whose pixels are the eyes; `to_canvas` places it. The
+    head pose gives an eye that the parsing lacks, as in a blink, and both where a mask shows nothing.
     """
-    size_px = len(valid)
     if stored is None:
-        return pose_mask(head, size_px) & valid, True
+        return pose_mask(head, canvas) & valid, True
     if is_parsing:
         circles = circles_from_parsing(stored)
         circles[:, :2] = move(to_canvas, circles[:, :2])
         circles[:, 2] *= scale_of(to_canvas)
         missing = np.isnan(circles)
-        circles[missing] = eye_circles(head, canvas_camera(size_px))[missing]
-        return draw_squares(circles, size_px) & valid, missing.any()
-    mask = draw_mask(threshold(stored), to_canvas, size_px) & valid
-    return (mask, False) if mask.any() else (pose_mask(head, size_px) & valid, True)
+        circles[missing] = eye_circles(head, canvas)[missing]
+        return draw_squares(circles, canvas.shape) & valid, missing.any()
+    mask = warp_mask(threshold(stored), to_canvas, canvas) & valid
+    return (mask, False) if mask.any() else (pose_mask(head, canvas) & valid, True)
 
 
-def draw_mask(mask: np.ndarray, to_canvas: np.ndarray, size_px: int) -> np.ndarray:
-    """A mask (H, W) bool on the canvas (S, S): the pixels that are at least half covered."""
-    drawn, valid = draw(mask.astype(np.uint8) * 255, to_canvas, size_px, size_px)
-    return (drawn >= 128) & valid
+def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.ndarray:
+    """A mask (h, w) bool on the canvas (H, W): the pixels that it covers at least half."""
+    warped, valid = warp(mask.astype(np.uint8) * 255, to_canvas, *canvas.shape)
+    return (warped >= 128) & valid
 
 
 def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
@@ -159,25 +167,3 @@ def threshold(mask: np.ndarray) -> np.ndarray:
     if mask.dtype == bool:
         return mask
     return mask >= (0.5 if mask.max(initial=0) <= 1 else 128)
-
-
-def inward_alpha(mask: np.ndarray, feather_px: float) -> np.ndarray:
-    """Mask (..., H, W) bool → float32 alpha for pasting: 0 outside it, rising to 1 over `feather_px` inside.
-
-    Linear in the exact distance from a pixel's centre to the mask's edge. The picture's own border is no edge.
-    """
-    reach = math.ceil(feather_px + 0.5)  # what lies farther away changes nothing
-    squared = np.where(mask, np.float32(reach**2), np.float32(0))
-    for axis in (-2, -1):  # the squared distance separates: first along columns, then along rows
-        squared = _nearest_along(axis, squared, reach)
-    return np.clip((np.sqrt(squared) - 0.5) / max(float(feather_px), 1e-3), 0, 1)
-
-
-def _nearest_along(axis: int, squared: np.ndarray, reach: int) -> np.ndarray:
-    squared = np.moveaxis(squared, axis, -1)
-    nearest = squared.copy()
-    for step in range(1, min(reach, squared.shape[-1] - 1) + 1):
-        there, here = squared + np.float32(step**2), nearest
-        np.minimum(here[..., step:], there[..., :-step], out=here[..., step:])
-        np.minimum(here[..., :-step], there[..., step:], out=here[..., :-step])
-    return np.moveaxis(nearest, -1, axis)

@@ -1,4 +1,4 @@
-"""Bringing a picture onto another frame: similarity transforms, and drawing by them without aliasing.
+"""Similarity transforms between pictures, and warping by them without aliasing.
 
 A transform is a 2×3 array: pixel p of the source lies at T[:, :2] @ p + T[:, 2] of the target, in the continuous
 pixel coordinates of `camera` (a pixel's centre is at half its width).
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -> np.ndarray:
-    """The least-squares rotation, scale and translation (2, 3) that brings points (K, 2) to points (K, 2), K ≥ 2."""
+    """The least-squares rotation, scale and translation (2, 3) from points (K, 2) to points (K, 2), K ≥ 2."""
     z, w = (points[:, 0] + 1j * points[:, 1] for points in (source, target))  # a complex factor is scale · rotation
     z_offset, w_offset = z - z.mean(), w - w.mean()
     factor = (z_offset.conj() @ w_offset) / (z_offset.conj() @ z_offset).real
@@ -27,7 +27,7 @@ def scale_of(transform: np.ndarray) -> float:
 
 
 def roll_of(transform: np.ndarray) -> float:
-    """By how many radians a similarity turns the picture, from x towards y: clockwise as one sees it."""
+    """By how many radians a similarity turns the picture, from x towards y: clockwise to the viewer."""
     return math.atan2(transform[1, 0], transform[0, 0])
 
 
@@ -37,8 +37,18 @@ def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def chain(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """One transform (2, 3) in place of two."""
+    """The transform (2, 3) that does the first, then the second."""
     return np.column_stack([second[:, :2] @ first[:, :2], move(second, first[:, 2])])
+
+
+def from_crop(transform: np.ndarray, left: int, top: int) -> np.ndarray:
+    """The transform (2, 3) of the part of the source that begins at this pixel."""
+    return np.column_stack([transform[:, :2], move(transform, np.array([left, top]))])
+
+
+def to_crop(transform: np.ndarray, left: int, top: int) -> np.ndarray:
+    """The transform (2, 3) onto the part of the target that begins at this pixel."""
+    return transform - np.array([[0, 0, left], [0, 0, top]])
 
 
 def inverse(transform: np.ndarray) -> np.ndarray:
@@ -46,11 +56,11 @@ def inverse(transform: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, -linear @ transform[:, 2:]], axis=1)
 
 
-def draw(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a picture (H, W) or (H, W, 3) uint8 in the target's frame, antialiased.
+def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (H, W) or (H, W, 3) uint8 as it lies in the target's frame, antialiased.
 
-    Returns the drawing (height, width[, 3]) uint8 and `valid` (height, width) bool: the pixels that the picture covers
-    fully. Around them the drawing repeats the picture's edge, which a face model takes better than black.
+    Returns the result (height, width[, 3]) uint8 and `valid` (height, width) bool: the pixels that the picture covers
+    fully. Around them it repeats the picture's edge, which suits a face model better than black.
     """
     same_size = picture.shape[:2] == (height_px, width_px)
     if same_size and np.allclose(transform, np.eye(2, 3), rtol=0, atol=1e-6):
@@ -85,9 +95,9 @@ def _covered(shape: tuple[int, ...], transform: np.ndarray, height_px: int, widt
     return inside[:-1, :-1] & inside[:-1, 1:] & inside[1:, :-1] & inside[1:, 1:]
 
 
-def _nearest(picture: np.ndarray, transform: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The picture's pixels that lie nearest to the wanted pixels (height, width) bool of the target."""
-    rows, columns = np.nonzero(wanted)
+def _nearest(picture: np.ndarray, transform: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The picture's pixels that lie nearest to these pixels, (height, width) bool, of the target."""
+    rows, columns = np.nonzero(targets)
     points = move(inverse(transform), np.stack([columns, rows], axis=1) + 0.5)  # (K, 2)
     last = np.array([picture.shape[1], picture.shape[0]]) - 1
     columns, rows = np.clip(np.floor(points), 0, last).astype(int).T

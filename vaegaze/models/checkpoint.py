@@ -6,7 +6,7 @@ A checkpoint is one dictionary of tensors and plain Python values:
     model_config  keyword arguments of `VAEGaze`: nobody states the architecture twice
     state_dict    all weights, under diffusers' names
     info          what it was trained on, in words, and how
-    reference     None, or the person's reference frame: image (S, S, 3) uint8, gaze and head [pitch, yaw]
+    reference     None, or the person's reference frame: image (H, W, 3) uint8, gaze and head [pitch, yaw]
 
 An adapter holds what fine-tuning changed of a base, and is nothing without it:
 
@@ -30,6 +30,7 @@ import torch
 
 from vaegaze.config.tree import show
 from vaegaze.errors import UserError, plain
+from vaegaze.geometry.camera import camera_from_config
 from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, UPSTREAMS, with_configs
 from vaegaze.models.diffusers.parts import (
     CONFIG_ERRORS,
@@ -63,7 +64,7 @@ ADAPTER_FORMAT = "vaegaze-adapter-1"
 class Reference:
     """The frame of the person that every picture is drawn with."""
 
-    image: np.ndarray  # (S, S, 3) uint8
+    image: np.ndarray  # (H, W, 3) uint8
     gaze: np.ndarray  # (2,) pitch, yaw in radians
     head: np.ndarray  # (2,) pitch, yaw in radians
 
@@ -129,37 +130,40 @@ def _normal(config: dict) -> dict:
     To JSON, tuples are lists.
     """
     normal = {key: config.get(key, default) for key, default in UPSTREAMS.items()}
+    if config.get("canvas") is not None:
+        normal["canvas"] = vars(camera_from_config(config["canvas"]))
+        del normal["image_size"]
     for part in PARTS:
         keywords = {key: (config[part].get(key, default), type(default)) for key, default in keywords_of(part).items()}
         normal[part] = {key: float(value) if kind is float else value for key, (value, kind) in keywords.items()}
     return normal
 
 
-def load_checkpoint(path: str | Path, base: str | Path | None = None, *, flag: str = "--checkpoint_path") -> Checkpoint:
+def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
     """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one, whole.
 
     An adapter is put onto its base, which lies at `base` or else where the adapter says. A file of upstream's is taken
-    as it is if it holds all three parts. `flag` is what the user gives the path with.
+    as it is if it holds all three parts.
     """
-    content = load_tensors(path, hint=f"give a VAE-GAZE checkpoint with {flag}")
+    content = load_tensors(path, about="checkpoint")
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
         return _load_adapter(path, content, base)
     if base is not None:
-        raise UserError(f"{path} is no adapter; leave out --base")
-    return _load_whole(path, content, flag)
+        raise UserError(f"{path} is not an adapter, so it has no base", about="no_adapter")
+    return _load_whole(path, content, "checkpoint")
 
 
-def _load_whole(path: str | Path, content, flag: str) -> Checkpoint:
+def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
     format_ = content.get("format") if isinstance(content, dict) else None
     if format_ != FORMAT:
         contents = find_parts(str(path), {} if isinstance(format_, str) else content)
         if not contents.parts:
-            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r}); see {flag}")
+            raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r})", about=about)
         return _load_upstream(path, contents)
     try:
         model = _on_meta(content["model_config"])
         info, state = dict(content["info"]), dict(content["state_dict"])
-        reference = _read_reference(content["reference"], model.image_size)
+        reference = _read_reference(content["reference"], model.canvas.shape)
         _refuse_wrong_indices(info)
     except CONFIG_ERRORS as error:
         raise UserError(
@@ -232,21 +236,21 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
     if place is None:
         where = f"it was trained on {named}, which is not there, nor beside the adapter"
         where = f"there is no file {base_path}" if base_path else where
-        raise UserError(f"{path} is an adapter, and {where}; give its base with --base PATH")
-    base_content = load_tensors(place, hint="give the adapter's base with --base PATH")
+        raise UserError(f"{path} is an adapter, and {where}", about="base")
+    base_content = load_tensors(place, about="base")
     if isinstance(base_content, dict) and base_content.get("format") == ADAPTER_FORMAT:
-        raise UserError(f"{place} is an adapter itself, and no base; give the base of {path} with --base PATH")
-    whole = _load_whole(place, base_content, "--base")
+        raise UserError(f"{place} is itself an adapter, not the base of {path}", about="base")
+    whole = _load_whole(place, base_content, "base")
     if weights_fingerprint(whole.model) != base.fingerprint:
         raise UserError(
-            f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}: give "
-            "that with --base PATH"
+            f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}",
+            about="base",
         )
 
     shapes = shapes_of(whole.model)
     refuse_mismatch(path, {name: shapes[name] for name in state if name in shapes}, state)
     try:
-        reference = _read_reference(content["reference"], whole.model.image_size)
+        reference = _read_reference(content["reference"], whole.model.canvas.shape)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
     whole.model.load_state_dict(with_own_memory(state), strict=False, assign=True)
@@ -266,11 +270,11 @@ def _written(reference: Reference | None) -> dict | None:
     return {"image": torch.from_numpy(reference.image), **angles}
 
 
-def _read_reference(content: dict | None, size: int) -> Reference | None:
+def _read_reference(content: dict | None, shape: tuple[int, int]) -> Reference | None:
     if content is None:
         return None
     image = content["image"].numpy()
     gaze, head = (np.array(content[key], dtype=np.float32) for key in ("gaze", "head"))
-    if image.shape != (size, size, 3) or image.dtype != np.uint8 or gaze.shape != (2,) or head.shape != (2,):
-        raise ValueError(f"reference frame of shape {image.shape} {image.dtype}, expected ({size}, {size}, 3) uint8")
+    if image.shape != (*shape, 3) or image.dtype != np.uint8 or gaze.shape != (2,) or head.shape != (2,):
+        raise ValueError(f"reference frame of shape {image.shape} {image.dtype}, expected {(*shape, 3)} uint8")
     return Reference(image, gaze, head)

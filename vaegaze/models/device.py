@@ -28,8 +28,8 @@ def find_device(name: str) -> str:
         index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UserError(
-                f"device: {name} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
-                "give --device cpu, or auto, or install a PyTorch build that fits the driver"
+                f"device: {name} was requested, but PyTorch sees {torch.cuda.device_count()} CUDA devices",
+                about="device",
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form

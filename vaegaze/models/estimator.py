@@ -74,9 +74,9 @@ def save_estimator(path: str | Path, model: GazeEstimator, info: dict) -> None:
 
 def load_estimator(path: str | Path) -> TrainedEstimator:
     """Read an estimator onto the CPU, ready to judge. UserError for whatever is none."""
-    content = load_tensors(path, hint="give a gaze estimator with --estimator")
+    content = load_tensors(path, about="estimator")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not a gaze estimator (expected format {FORMAT!r}); see --estimator")
+        raise UserError(f"{path} is not a gaze estimator (expected format {FORMAT!r})", about="estimator")
     model = GazeEstimator()
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in content["state_dict"].items()})
@@ -85,6 +85,6 @@ def load_estimator(path: str | Path) -> TrainedEstimator:
             raise ValueError("own_error_deg")
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(
-            f"{path}: the contents are no gaze estimator ({type(error).__name__}); see --estimator"
+            f"{path}: the contents are not a gaze estimator ({type(error).__name__})", about="estimator"
         ) from error
     return TrainedEstimator(model.eval().requires_grad_(False), info)

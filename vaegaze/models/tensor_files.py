@@ -70,14 +70,15 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
-def load_tensors(path: str | Path, *, hint: str):
-    """What a file of tensors and plain values holds, on the CPU; every failure is one UserError that ends in `hint`.
+def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
+    """What a file of tensors and plain values holds, on the CPU; every failure is one UserError,
+    which ends in `hint` and is `about` that.
 
     `.safetensors` is read as such, all else by torch.load, restricted to tensors and plain values.
     """
-    path = shipped_path(path)
+    path, then = shipped_path(path), f"; {hint}" if hint else ""
     if not is_file(path):
-        raise UserError(f"there is no file {path}; {hint}")
+        raise UserError(f"there is no file {path}{then}", about=about)
     try:
         if Path(path).suffix == ".safetensors":
             return _load_safetensors(path)
@@ -87,15 +88,16 @@ def load_tensors(path: str | Path, *, hint: str):
     except (MemoryError, UserError):
         raise
     except PermissionError as error:  # the file may well be whole
-        raise UserError(f"{path} cannot be read ({error.strerror}); {hint}") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}){then}", about=about) from error
     except Exception as error:  # a foreign file can make the unpickler fail in any way
         if "GLOBAL" in str(error) or ("Unsupported" in str(error) and _begins_as_pickle(path)):
             raise UserError(
                 f"{path} holds Python code or objects besides tensors and was not opened, since that could run "
-                f"anything; {hint}"
+                f"anything{then}",
+                about=about,
             ) from error
         kind = "safetensors" if Path(path).suffix == ".safetensors" else "PyTorch"
-        raise UserError(f"{path} is no {kind} file, or it is damaged or cut short; {hint}") from error
+        raise UserError(f"{path} is not a {kind} file, or it is damaged or cut short{then}", about=about) from error
 
 
 def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:

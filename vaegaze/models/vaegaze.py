@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaegaze.geometry.camera import MAX_SIDE_PX, Camera, camera_from_config, canvas_camera
 from vaegaze.models.autoencoder import AutoencoderKL
 from vaegaze.models.blocks import ModelMixin
 from vaegaze.models.gaze_mlp import GazeMLP
 from vaegaze.models.masking import fill_eyes, paint_eyes
 from vaegaze.models.unet import UNet2DConditionModel
-
-MAX_SIZE_PX = 4096
 
 
 class VAEGaze(ModelMixin):
@@ -20,7 +19,8 @@ class VAEGaze(ModelMixin):
 
     `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; and
 
-    image_size   the side in pixels of the square pictures it works on
+    canvas       the camera that every picture is brought to, as `geometry.camera.camera_from_config` reads it; or
+    image_size   the side in pixels of a square one
     residual     whether the UNet's output is added to the masked latents, so that it need not learn to copy what is
                  not masked (default False, as upstream)
     fill_eyes    whether the masked eyes are filled with the colours around them (default False: painted black, as
@@ -30,9 +30,7 @@ class VAEGaze(ModelMixin):
     def __init__(self, config: dict):
         super().__init__()
         self.config = config
-        self.image_size: int = config["image_size"]
-        if type(self.image_size) is not int or not 1 <= self.image_size <= MAX_SIZE_PX:
-            raise ValueError(f"image_size {self.image_size!r} is no whole number from 1 to {MAX_SIZE_PX}")
+        self.canvas: Camera = canvas_of(config)
         self.residual: bool = config.get("residual", False)
         self.fill_eyes: bool = config.get("fill_eyes", False)
         for key in ("residual", "fill_eyes"):
@@ -42,8 +40,9 @@ class VAEGaze(ModelMixin):
         self.unet = UNet2DConditionModel(**config["unet"])
         self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
         halvings = len(self.vae.encoder.down_blocks) + len(self.unet.down_blocks) - 2
-        if self.image_size % 2**halvings:
-            raise ValueError(f"image_size {self.image_size} cannot be halved {halvings} times")
+        for key, size in _sides_of(self.canvas, config).items():
+            if size % 2**halvings:
+                raise ValueError(f"{key} {size} cannot be halved {halvings} times")
         self._refuse_parts_that_do_not_fit()
 
     def _refuse_parts_that_do_not_fit(self) -> None:
@@ -62,11 +61,11 @@ class VAEGaze(ModelMixin):
             raise ValueError(f"the parts do not fit together: {'; '.join(wrong)}")
 
     def mask(self, images: Tensor, eye_masks: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) in [−1, 1] without the eyes, which eye_masks (B, 1, S, S) in {0, 1} cover."""
+        """Pictures (B, 3, H, W) in [−1, 1] without the eyes, which eye_masks (B, 1, H, W) in {0, 1} cover."""
         return fill_eyes(images, eye_masks) if self.fill_eyes else paint_eyes(images, eye_masks)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) in [−1, 1] → scaled latents (B, 4, S / f, S / f); the mode, never a sample."""
+        """Pictures (B, 3, H, W) in [−1, 1] → scaled latents (B, 4, H / f, W / f); the mode, never a sample."""
         return self.vae.encode(images).latent_dist.mode() * self.vae.scaling_factor
 
     def inpaint(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
@@ -77,9 +76,9 @@ class VAEGaze(ModelMixin):
         return self.output(self.trunk(masked_latents, reference_latents, head, gaze), masked_latents)
 
     def trunk(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
-        """The first part of `inpaint`: → what the UNet's output layers are given (B, C, S / f, S / f)."""
+        """The first part of `inpaint`: → what the UNet's output layers are given (B, C, H / f, W / f)."""
         tokens = self.gaze_mlp(head, gaze)  # (B, 2, D)
-        latents = torch.cat([masked_latents, reference_latents], dim=1)  # (B, 8, S / f, S / f)
+        latents = torch.cat([masked_latents, reference_latents], dim=1)  # (B, 8, H / f, W / f)
         return self.unet.trunk(latents, 0, encoder_hidden_states=tokens)
 
     def trunk_parameters(self) -> Iterator[nn.Parameter]:
@@ -95,16 +94,35 @@ class VAEGaze(ModelMixin):
         return masked_latents + drawn if self.residual else drawn
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents → pictures (B, 3, S, S), about [−1, 1]."""
+        """Scaled latents → pictures (B, 3, H, W), about [−1, 1]."""
         return self.vae.decode(latents / self.vae.scaling_factor).sample
 
     def forward(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
-        """The stages after encoding: what `mask` and `encode` prepared → pictures (B, 3, S, S)."""
+        """The stages after encoding: what `mask` and `encode` prepared → pictures (B, 3, H, W)."""
         return self.decode(self.inpaint(masked_latents, reference_latents, head, gaze))
 
 
+def canvas_of(config: dict) -> Camera:
+    """ValueError unless the config has a valid image_size or a valid canvas."""
+    size = config.get("image_size")
+    if (size is None) == (config.get("canvas") is None):
+        raise ValueError("expected either image_size or canvas")
+    if size is None:
+        return camera_from_config(config["canvas"])
+    if type(size) is not int or not 1 <= size <= MAX_SIDE_PX:
+        raise ValueError(f"image_size {size!r} is no whole number from 1 to {MAX_SIDE_PX}")
+    return canvas_camera(size)
+
+
+def _sides_of(canvas: Camera, config: dict) -> dict[str, int]:
+    """The canvas's sides by the config's names."""
+    if config.get("canvas") is None:
+        return {"image_size": canvas.width_px}
+    return {"canvas.width_px": canvas.width_px, "canvas.height_px": canvas.height_px}
+
+
 def to_unit_range(images: np.ndarray) -> Tensor:
-    """Pixels (B, S, S, 3) uint8 → (B, 3, S, S) float32 in [−1, 1]."""
+    """Pixels (B, H, W, 3) uint8 → (B, 3, H, W) float32 in [−1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
 
 

@@ -22,12 +22,12 @@ EYE_BAND = (6, 70)  # rows of 128 that hold both eyes at every head pose
 class Batch:
     """Rendered frames of P persons: each with G targets that differ in gaze alone, and another frame as reference."""
 
-    target: Tensor  # (P·G, 3, S, S) in [−1, 1]; the G of a person follow each other
-    eye_masks: Tensor  # (P·G, 1, S, S) in {0, 1}
+    target: Tensor  # (P·G, 3, H, W) in [−1, 1]; the G of a person follow each other
+    eye_masks: Tensor  # (P·G, 1, H, W) in {0, 1}
     gaze: Tensor  # (P·G, 2) pitch, yaw in radians
     head: Tensor  # (P·G, 2) pitch, yaw in radians
-    reference: Tensor  # (P, 3, S, S) in [−1, 1]
-    reference_eye_masks: Tensor  # (P, 1, S, S) in {0, 1}
+    reference: Tensor  # (P, 3, H, W) in [−1, 1]
+    reference_eye_masks: Tensor  # (P, 1, H, W) in {0, 1}
     keep_reference: Tensor  # (P, 1, 1, 1) in {0, 1}; 0 drops the reference
 
     def to(self, device: torch.device) -> "Batch":
@@ -45,13 +45,13 @@ class RenderedBatches(Dataset):
     """Item `step` is that step's batch of train persons: a DataLoader can render it ahead, in another process."""
 
     entropy: tuple[int, ...]  # apart from the step
-    size: int
+    canvas: geometry.Camera
     persons: int
     settings: "RenderSettings"
     gazes: int = 1
 
     def __getitem__(self, step: int) -> Batch:
-        return render_batch("train", [*self.entropy, step], self.size, self.persons, self.settings, self.gazes)
+        return render_batch("train", [*self.entropy, step], self.canvas, self.persons, self.settings, self.gazes)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RenderSettings:
 
 
 def render_batch(
-    split: str, entropy: list[int], size: int, persons: int, settings: RenderSettings, gazes: int = 1
+    split: str, entropy: list[int], canvas: geometry.Camera, persons: int, settings: RenderSettings, gazes: int = 1
 ) -> Batch:
     """Draw random persons of `split`; the same `entropy` gives the same batch."""
     rng = np.random.default_rng(entropy)
@@ -75,11 +75,11 @@ def render_batch(
         person = synthetic.person_from_seed(settings.seed, number, split)
         frame = partial(synthetic.scene_from_seed, settings.seed, number, split=split)
         scene, other = map(frame, rng.choice(settings.samples_per_person, size=2, replace=False).tolist())
-        target_mask, reference_mask = _eye_mask(scene, size, rng), _eye_mask(other, size, rng)
+        target_mask, reference_mask = _eye_mask(scene, canvas, rng), _eye_mask(other, canvas, rng)
         elsewhere = rng.integers(settings.samples_per_person, size=gazes - 1).tolist()
         looks = [scene, *(replace(scene, gaze=frame(sample).gaze) for sample in elsewhere)]
 
-        pictures = np.stack([synthetic.render(person, look, size).image for look in (*looks, other)])
+        pictures = np.stack([synthetic.render(person, look, canvas).image for look in (*looks, other)])
         if rng.random() < settings.photographic:
             pictures = like_a_photograph(pictures, rng)
         targets += [*pictures[:-1]]
@@ -98,21 +98,21 @@ def render_batch(
     )
 
 
-def _eye_mask(scene: synthetic.Scene, size: int, rng: np.random.Generator) -> np.ndarray:
-    circles = geometry.eye_circles(scene.head, geometry.canvas_camera(size))
+def _eye_mask(scene: synthetic.Scene, canvas: geometry.Camera, rng: np.random.Generator) -> np.ndarray:
+    circles = geometry.eye_circles(scene.head, canvas)
     circles[:, :2] += rng.normal(0.0, MASK_JITTER, size=(2, 2)) * circles[:, 2:]
-    return masks.draw_squares(circles, size, rng.uniform(*MASK_FACTORS))
+    return masks.draw_squares(circles, canvas.shape, rng.uniform(*MASK_FACTORS))
 
 
 def like_a_photograph(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rendered pictures (N, S, S, 3) uint8, all changed alike: sharper, of other colours and contrast.
+    """Rendered pictures (N, H, W, 3) uint8, all changed alike: sharper, of other colours and contrast.
 
     The renderer draws skin and hair softer, and in fewer colours, than cameras show them.
     """
     pixels = pictures.astype(np.float32) / 255
     padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    size = pixels.shape[1]
-    blurred = sum(padded[:, i : i + size, j : j + size] for i in range(3) for j in range(3)) / 9
+    height, width = pixels.shape[1:3]
+    blurred = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9
     pixels += rng.uniform(0, 1.5) * (pixels - blurred)
     grey = pixels.mean(axis=-1, keepdims=True)
     pixels = grey + np.exp(rng.normal(0, 0.4)) * (pixels - grey)

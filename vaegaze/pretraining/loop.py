@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import Camera
 from vaegaze.models import VAEGaze
 from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
 from vaegaze.pretraining.batches import Batch, RenderedBatches, RenderSettings, render_batch
@@ -201,13 +202,13 @@ def phases(params: PretrainParams) -> list[Phase]:
     return [phase for phase in (vae, latents, pixels) if phase.steps]
 
 
-def batches_of(phase: Phase, params: PretrainParams, entropy: tuple[int, ...], size: int) -> Dataset:
+def batches_of(phase: Phase, params: PretrainParams, entropy: tuple[int, ...], canvas: Camera) -> Dataset:
     """Item `step` is that step's batch: a function of `entropy` and `step`."""
     if phase.loss is texture_loss:
         counts = {"photographs": 2 * phase.batch_size, "persons": phase.batch_size}  # as many crops of either kind
         drawn = (params.seed, params.persons, params.samples_per_person)
         return CropBatches(params.photographs, entropy, params.crop_px, *counts.values(), *drawn)
-    return RenderedBatches(entropy, size, phase.batch_size, params.rendering(phase.photographic), phase.gazes)
+    return RenderedBatches(entropy, canvas, phase.batch_size, params.rendering(phase.photographic), phase.gazes)
 
 
 @dataclass
@@ -224,10 +225,10 @@ class Progress:
     records: list[dict] = field(default_factory=list)  # what was measured on held-out frames
 
 
-def held_out_batches(params: PretrainParams, size: int, device: torch.device) -> list[Batch]:
+def held_out_batches(params: PretrainParams, canvas: Camera, device: torch.device) -> list[Batch]:
     """Frames of persons that nothing is trained on, the same ones for the same seed."""
     return [
-        render_batch("val", [params.seed, HELD_OUT_STREAM, i], size, HELD_OUT_BATCH, params.rendering()).to(device)
+        render_batch("val", [params.seed, HELD_OUT_STREAM, i], canvas, HELD_OUT_BATCH, params.rendering()).to(device)
         for i in range(params.held_out // HELD_OUT_BATCH)
     ]
 
@@ -250,7 +251,7 @@ def pretraining_steps(
         optimizer = torch.optim.AdamW(trained, lr=phase.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
         if progress.optimizer is not None:
             optimizer.load_state_dict(progress.optimizer)
-        batches = batches_of(phase, params, (params.seed, progress.phase, process), model.image_size)
+        batches = batches_of(phase, params, (params.seed, progress.phase, process), model.canvas)
         if progress.step == 0:
             if phase.trained == ("vae",) and model.vae.patch_decoder is not None:
                 start_from_principal_components(model.vae, map(pictures_of, map(batches.__getitem__, FIRST_PICTURES)))

@@ -5,10 +5,11 @@ with. Skin, brows, lips and hair are painted in millimetres on that surface, so 
 would. The eyes are spheres behind it, seen through lids that follow the gaze. Light is linear until `_develop`.
 Nothing that depends on gaze leaves the square of 1.4 eye-corner radii around each eye.
 
-Left and right are the image's. Images inside this module are channel first: (3, S, S) float32.
+Left and right are the image's. Images inside this module are channel first: (3, H, W) float32.
 """
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from vaegaze.renderer.canvas import (
     Light,
     View,
     blur_reach_px,
+    blur_sigma_px,
     colour,
     dot,
     inside,
@@ -31,16 +33,18 @@ from vaegaze.renderer.eyes import draw_eye, eye_squares
 from vaegaze.renderer.face import head_surface, shade, skin, skin_colour
 from vaegaze.renderer.persons import Person, Scene, eye_gazes
 
+PLAIN_CAMERA = geometry.canvas_camera(128)
+
 
 @dataclass(frozen=True)
 class Rendering:
-    image: np.ndarray  # (S, S, 3) uint8 RGB
-    face_parsing: np.ndarray  # (S, S) uint8: 0 background, 1 left eye, 2 right eye, 3 left iris, 4 right iris
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    face_parsing: np.ndarray  # (H, W) uint8: 0 background, 1 left eye, 2 right eye, 3 left iris, 4 right iris
 
 
-def render(person: Person, scene: Scene, size: int = 128) -> Rendering:
-    """The picture of this person in this scene, `size` pixels wide and high."""
-    view = View.of(scene.head, size)
+def render(person: Person, scene: Scene, camera: geometry.Camera = PLAIN_CAMERA) -> Rendering:
+    """The picture that this camera takes of this person in this scene."""
+    view = View.of(scene.head, camera)
     light = Light.of(scene, person)
     surface = head_surface(person, view)
 
@@ -49,35 +53,35 @@ def render(person: Person, scene: Scene, size: int = 128) -> Rendering:
     face = shade(skin(person, scene, surface), person, surface, light)
     mix(picture, face, surface.coverage)
 
-    face_parsing = np.zeros((size, size), np.uint8)
+    face_parsing = np.zeros(camera.shape, np.uint8)
     for side, gaze in enumerate(eye_gazes(person, scene)):
         draw_eye(picture, face_parsing, person, scene, view, light, side, gaze)
     if person.glasses:
         _draw_glasses(picture, person, scene, view, light)
-    image = _develop(picture, scene, size)
+    image = _develop(picture, scene, camera)
     if scene.jpeg_quality:
-        image = _compress(image, scene, view.camera)
+        image = _compress(image, scene, camera)
     return Rendering(image, face_parsing)
 
 
 def _background(scene: Scene, view: View) -> np.ndarray:
-    """(3, S, S): an unsharp room, two colours that flow into each other."""
-    size = view.camera.width_px
+    """(3, H, W): an unsharp room, two colours that flow into each other."""
     coarse, fine = white_noise(scene.background_seed, 2)[:, :7, :7]
-    share = 0.5 + 0.9 * _stretch(coarse[:4, :5], size) + 0.35 * _stretch(fine, size)
+    share = 0.5 + 0.9 * _stretch(coarse[:4, :5], view.camera) + 0.35 * _stretch(fine, view.camera)
     first, second = (colour(c) * scene.exposure for c in scene.background_colours)
     return second + np.clip(share, 0, 1) * (first - second)
 
 
-def _stretch(values: np.ndarray, size: int) -> np.ndarray:
-    """(size, size): a coarse grid drawn out over the whole picture, smoothly."""
+def _stretch(values: np.ndarray, camera: geometry.Camera) -> np.ndarray:
+    """(H, W): a coarse grid drawn out over the whole picture, smoothly."""
 
-    def weights(count: int) -> np.ndarray:  # (size, count), each row's sum is 1
+    def weights(count: int, size: int) -> np.ndarray:  # (size, count), each row's sum is 1
         distance = np.linspace(0, count - 1, size, dtype=np.float32)[:, None] - np.arange(count, dtype=np.float32)
         weights = np.exp(-2 * distance**2)
         return weights / weights.sum(axis=1, keepdims=True)
 
-    return weights(values.shape[0]) @ values @ weights(values.shape[1]).T
+    rows, columns = map(weights, values.shape, camera.shape)
+    return rows @ values @ columns.T
 
 
 def _draw_behind_the_face(picture, person: Person, view: View, light: Light) -> None:
@@ -129,36 +133,36 @@ def _draw_glasses(picture: np.ndarray, person: Person, scene: Scene, view: View,
     )
 
 
-def _develop(picture: np.ndarray, scene: Scene, size: int) -> np.ndarray:
-    """Linear light (3, S, S) → 8-bit sRGB (S, S, 3): lens blur, colours, tone, the sensor's noise."""
-    picture = _blur(picture, scene.blur_px * size / 128, blur_reach_px(scene, size)) * colour(scene.white_balance)
+def _develop(picture: np.ndarray, scene: Scene, camera: geometry.Camera) -> np.ndarray:
+    """Linear light (3, H, W) → 8-bit sRGB (H, W, 3): lens blur, colours, tone, the sensor's noise."""
+    picture = _blur(picture, blur_sigma_px(scene, camera), blur_reach_px(scene, camera)) * colour(scene.white_balance)
     grey = dot([0.25, 0.65, 0.10], picture)
     picture = np.maximum(grey + scene.saturation * (picture - grey), 0)
     picture = np.sqrt(1.25 * picture / (1 + 0.35 * picture))  # about sRGB's curve; highlights roll off
     picture = 0.5 + (picture - 0.5) * scene.contrast
-    picture += scene.noise * _sensor_noise(scene.noise_seed, size)
+    picture += scene.noise * _sensor_noise(scene.noise_seed, camera.shape)
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0).copy()
 
 
-def _sensor_noise(seed: int, size: int) -> np.ndarray:
-    """(3, S, S), standard deviation about 1, mostly of brightness; two random bytes add up to nearly a Gaussian."""
-    random_bytes = np.random.default_rng(seed).bytes(2 * 3 * size * size)
-    first, second = np.frombuffer(random_bytes, np.uint8).reshape(2, 3, size, size).astype(np.float32)
+def _sensor_noise(seed: int, shape: tuple[int, int]) -> np.ndarray:
+    """(3, H, W), standard deviation about 1, mostly of brightness; two random bytes add up to nearly a Gaussian."""
+    random_bytes = np.random.default_rng(seed).bytes(2 * 3 * math.prod(shape))
+    first, second = np.frombuffer(random_bytes, np.uint8).reshape(2, 3, *shape).astype(np.float32)
     noise = (first + second - 255) / 104.5
     return 0.6 * noise + 0.8 * noise[1]
 
 
 def _blur(picture: np.ndarray, sigma_px: float, reach: int) -> np.ndarray:
-    """Gaussian blur of (3, S, S), edges repeated."""
+    """Gaussian blur of (3, H, W), edges repeated."""
     if not reach:
         return picture
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
-    size = picture.shape[-1]
+    height, width = picture.shape[1:]
     padded = np.pad(picture, ((0, 0), (reach, reach), (0, 0)), mode="edge")
-    picture = sum(weight * padded[:, k : k + size] for k, weight in enumerate(weights))
+    picture = sum(weight * padded[:, k : k + height] for k, weight in enumerate(weights))
     padded = np.pad(picture, ((0, 0), (0, 0), (reach, reach)), mode="edge")
-    return sum(weight * padded[:, :, k : k + size] for k, weight in enumerate(weights))
+    return sum(weight * padded[:, :, k : k + width] for k, weight in enumerate(weights))
 
 
 def _compress(image: np.ndarray, scene: Scene, camera: geometry.Camera) -> np.ndarray:
@@ -170,7 +174,8 @@ def _compress(image: np.ndarray, scene: Scene, camera: geometry.Camera) -> np.nd
     Image.fromarray(image).save(file, "JPEG", quality=scene.jpeg_quality, subsampling=0)
     compressed = np.asarray(Image.open(file).convert("RGB"))
     squares = eye_squares(scene.head, camera)
-    size = len(image)
-    blocks = np.pad(squares, (0, -size % 8)).reshape(-(-size // 8), 8, -(-size // 8), 8).any(axis=(1, 3))
-    border = blocks.repeat(8, 0).repeat(8, 1)[:size, :size] & ~squares
+    height, width = camera.shape
+    blocks = np.pad(squares, ((0, -height % 8), (0, -width % 8)))
+    blocks = blocks.reshape(-(-height // 8), 8, -(-width // 8), 8).any(axis=(1, 3))
+    border = blocks.repeat(8, 0).repeat(8, 1)[:height, :width] & ~squares
     return np.where(border[..., None], image, compressed)

@@ -19,21 +19,23 @@ class View:
     head: tuple[float, float]
     rotation: np.ndarray  # (3, 3) head → camera
     position_mm: np.ndarray  # (3,) of the camera, head frame
-    rays: np.ndarray  # (3, S, S) float32, head frame, z of the camera frame = 1
+    rays: np.ndarray  # (3, H, W) float32, head frame, z of the camera frame = 1
     pixel_mm: float  # width of a pixel at the face
 
     @classmethod
-    def of(cls, head: tuple[float, float], size: int) -> "View":
-        camera = geometry.canvas_camera(size)
+    def of(cls, head: tuple[float, float], camera: geometry.Camera) -> "View":
         rotation = geometry.head_rotation(head)
         position_mm = np.array(camera.origin_mm) - rotation.T @ (0.0, 0.0, camera.distance_mm)
-        slope = ((np.arange(size) + 0.5 - size / 2) / camera.focal_px).astype(np.float32)
+        across, down = (
+            ((np.arange(size) + 0.5 - size / 2) / camera.focal_px).astype(np.float32)
+            for size in (camera.width_px, camera.height_px)
+        )
         columns = rotation.T.astype(np.float32)[:, :, None, None]
-        rays = columns[:, 0] * slope[None, :] + columns[:, 1] * slope[:, None] + columns[:, 2]
+        rays = columns[:, 0] * across + columns[:, 1] * down[:, None] + columns[:, 2]
         return cls(camera, head, rotation, position_mm, rays, camera.distance_mm / camera.focal_px)
 
     def plane(self, z_mm: float) -> tuple[np.ndarray, np.ndarray]:
-        """x, y (S, S) where the rays meet the head frame's plane z = z_mm."""
+        """x, y (H, W) where the rays meet the head frame's plane z = z_mm."""
         x_mm, y_mm, from_mm = self.position_mm.tolist()
         steps = (z_mm - from_mm) / self.rays[2]
         return x_mm + steps * self.rays[0], y_mm + steps * self.rays[1]
@@ -54,9 +56,14 @@ class Light:
         return cls(geometry.gaze_vector(scene.light), key, ambient, scene.light_size)
 
 
-def blur_reach_px(scene: Scene, size: int) -> int:
-    """How far the lens blur carries light, in pixels of a picture `size` wide."""
-    sigma_px = scene.blur_px * size / 128
+def blur_sigma_px(scene: Scene, camera: geometry.Camera) -> float:
+    """Standard deviation of the lens blur in the camera's pixels."""
+    return scene.blur_px * camera.face_px / geometry.FACE_PX
+
+
+def blur_reach_px(scene: Scene, camera: geometry.Camera) -> int:
+    """How far the lens blur carries light, in the camera's pixels."""
+    sigma_px = blur_sigma_px(scene, camera)
     return int(np.ceil(2.5 * sigma_px)) if sigma_px >= 0.2 else 0
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from vaegaze.data.upstream_file import create_frames
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import Rendering, render
 from vaegaze.renderer.persons import (  # fmt: skip
     Person,
@@ -80,7 +81,7 @@ def write_hdf5(
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already: choose another --output, or pass --overwrite")
+        raise UserError(f"{path} exists already")
     splits = {number: split_of(number, persons) if split == "all" else split for number in range(1, persons + 1)}
     counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     total, done = sum(counts.values()), 0
@@ -116,7 +117,7 @@ def _written_samples(group: h5py.Group, number: int, count: int, size: int, seed
     person = person_from_seed(seed, number, split)
     for sample in range(count):
         scene = scene_from_seed(seed, number, sample, split)
-        rendering = render(person, scene, size)
+        rendering = render(person, scene, canvas_camera(size))
         pixels[sample], parsing[sample] = rendering.image, rendering.face_parsing
         label_rows[sample] = labels(person, scene)
         yield sample

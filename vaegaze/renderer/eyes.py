@@ -25,7 +25,7 @@ CORNEA_RADIUS_MM = 7.8
 
 
 def eye_squares(head: tuple[float, float], camera: geometry.Camera) -> np.ndarray:
-    """(S, S) bool: the two squares outside of which no pixel depends on gaze."""
+    """(H, W) bool: the two squares outside of which no pixel depends on gaze."""
     squares = np.zeros((camera.height_px, camera.width_px), bool)
     for x, y, radius in geometry.eye_circles(head, camera):
         half = SQUARE_FACTOR * radius
@@ -36,7 +36,7 @@ def eye_squares(head: tuple[float, float], camera: geometry.Camera) -> np.ndarra
 def draw_eye(picture, face_parsing, person, scene, view, light, side, gaze) -> None:
     """Lids, lashes and eyeball of one eye (0 left, 1 right), inside its square."""
     x, y, radius = geometry.eye_circles(scene.head, view.camera)[side]
-    half = SQUARE_FACTOR * radius - blur_reach_px(scene, view.camera.width_px)
+    half = SQUARE_FACTOR * radius - blur_reach_px(scene, view.camera)
     rows, columns = _pixels(y, half, view.camera.height_px), _pixels(x, half, view.camera.width_px)
     before = picture[:, rows, columns]
     box = before.copy()

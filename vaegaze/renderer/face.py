@@ -34,12 +34,12 @@ SKIN_TONES = np.array(
 class Surface:
     """Where the rays meet the face."""
 
-    x: np.ndarray  # (S, S) mm, head frame
+    x: np.ndarray  # (H, W) mm, head frame
     y: np.ndarray
-    normal: np.ndarray  # (3, S, S) unit vectors, camera axes, towards the camera
-    shadow: np.ndarray  # (S, S) how much of the light never gets there, 0..1
-    blood: np.ndarray  # (S, S)
-    coverage: np.ndarray  # (S, S), 0 beside the head..1
+    normal: np.ndarray  # (3, H, W) unit vectors, camera axes, towards the camera
+    shadow: np.ndarray  # (H, W) how much of the light never gets there, 0..1
+    blood: np.ndarray  # (H, W)
+    coverage: np.ndarray  # (H, W), 0 beside the head..1
     pixel_mm: float
 
     def band(self, top_mm: float, bottom_mm: float) -> tuple[slice, np.ndarray, np.ndarray]:
@@ -113,7 +113,7 @@ def _relief(person: Person) -> _Relief:
 
 
 def _read(maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n, S, S): maps of `_Relief` between their points."""
+    """(n, H, W): maps of `_Relief` between their points."""
     u = np.clip(np.abs(x), 0, RELIEF_COLUMNS - 1.001)
     y = np.clip(y - RELIEF_TOP_MM, 0, RELIEF_ROWS - 1.001)
     column, row = np.floor(u), np.floor(y)
@@ -182,7 +182,7 @@ def skin_colour(person: Person) -> np.ndarray:
 
 
 def skin(person: Person, scene: Scene, surface: Surface) -> np.ndarray:
-    """(3, S, S) albedo of the whole head, painted in millimetres."""
+    """(3, H, W) albedo of the whole head, painted in millimetres."""
     x, y, u = surface.x, surface.y, np.abs(surface.x)
     blotches, pores, freckles, *_ = white_noise(person.texture_seed, 5)
     base = skin_colour(person)
@@ -275,7 +275,7 @@ def _paint_hair(albedo: np.ndarray, person: Person, surface: Surface) -> None:
 
 
 def shade(albedo: np.ndarray, person: Person, surface: Surface, light: Light) -> np.ndarray:
-    """(3, S, S) light that leaves the face."""
+    """(3, H, W) light that leaves the face."""
     normal = surface.normal
     towards = light.towards.astype(np.float32)
     facing = dot(towards, normal)

@@ -1,7 +1,7 @@
 """Rendered frames drawn again with another gaze: what a redirected picture should look like, to the pixel.
 
-A file that `vaegaze.data.synthetic` wrote says of each person which one it is. So the same person, head and light can
-be drawn looking elsewhere, which no camera offers.
+A file written by `renderer.data_set` records which rendered person each group holds. So the same person can be drawn
+with the same head and light, looking elsewhere, which no camera can do.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from vaegaze.data.hdf5 import PersonData
 from vaegaze.data.samples import Samples
 from vaegaze.geometry.alignment import place
 from vaegaze.geometry.camera import canvas_camera
-from vaegaze.geometry.transforms import draw
+from vaegaze.geometry.transforms import warp
 from vaegaze.renderer import render
 from vaegaze.renderer.data_set import SPLITS, person_from_seed, scene_from_seed
 
 GAZES_PER_FRAME = 8
 LIMIT_RAD = np.radians((20, 28))  # pitch, yaw: how far off the camera
-REACH_RAD = np.radians((27, 33))  # pitch, yaw: no farther from the head's own direction do eyes turn
-SAME_LEVELS = 0.5  # of 255: other machines may round otherwise, and JPEG makes more of it
-_STREAM = 7  # apart from other draws
+REACH_RAD = np.radians((27, 33))  # pitch, yaw: how far eyes turn from the head's own direction
+SAME_LEVELS = 0.5  # of 255: other machines round differently, and JPEG enlarges that
+_STREAM = 7  # of random numbers, apart from other uses of the same seed
 
 
 @dataclass(frozen=True)
 class RenderedPerson:
-    """Which of the rendered persons somebody is."""
+    """One of the rendered persons, by its numbers."""
 
     split: str
     seed: int
@@ -35,25 +35,25 @@ class RenderedPerson:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, int | str], frame_px: int) -> "RenderedPerson | None":
-        """From the attributes of the person's group; None where no renderer of ours wrote them."""
+        """From the attributes of the person's group; None if this renderer did not write them."""
         split, seed, number = (attributes.get(name) for name in ("split", "seed", "number"))
         if split not in SPLITS or not isinstance(seed, int) or not isinstance(number, int) or min(seed, number) < 0:
             return None
         return cls(split, seed, number, frame_px)
 
     def redraw(self, samples: Samples, gazes: np.ndarray) -> Samples:
-        """The frames of `samples` (N), each looking as `gazes` (N, K, 2) says: N·K samples, the K follow each other.
+        """The frames of `samples` (N), each drawn with its K of `gazes` (N, K, 2): N·K samples, frame by frame.
 
         Eye masks, head and indices are those of the original frames.
         """
         person = person_from_seed(self.seed, self.number, self.split)
-        size_px, pictures = samples.images.shape[1], []
+        frames_camera, pictures = canvas_camera(self.frame_px), []
         for sample, head, looks in zip(samples.indices.tolist(), samples.head, gazes.tolist()):
             scene = scene_from_seed(self.seed, self.number, sample, self.split)
-            to_canvas = place(canvas_camera(self.frame_px), head, size_px)
+            to_canvas = place(frames_camera, head, samples.canvas)
             for gaze in looks:
-                frame = render(person, replace(scene, gaze=tuple(gaze)), self.frame_px).image
-                pictures.append(draw(frame, to_canvas, size_px, size_px)[0])
+                frame = render(person, replace(scene, gaze=tuple(gaze)), frames_camera).image
+                pictures.append(warp(frame, to_canvas, *samples.canvas.shape)[0])
         repeated = samples.take(np.repeat(np.arange(len(samples)), gazes.shape[1]))
         return replace(repeated, images=np.stack(pictures), gaze=gazes.reshape(-1, 2).astype(np.float32))
 
@@ -62,28 +62,29 @@ class RenderedPerson:
         return self.redraw(samples, other_gazes(samples))
 
     def drew(self, samples: Samples) -> bool:
-        """Whether today's renderer draws the first, the middle and the last of the samples as they are."""
+        """Whether this version of the renderer draws the first, middle and last of the samples as they are."""
         some = samples.take(sorted({0, len(samples) // 2, len(samples) - 1}))
         scenes = [scene_from_seed(self.seed, self.number, i, self.split) for i in some.indices.tolist()]
         again = self.redraw(some, np.array([[scene.gaze] for scene in scenes])).images.astype(int)
         return np.abs(again - some.images).mean(axis=(1, 2, 3)).max() < SAME_LEVELS
 
 
-def matching_renderer(data: PersonData) -> RenderedPerson | None:
-    """The rendered person behind these samples, if this version of the renderer draws them as they are.
+def matching_renderer(data: PersonData) -> tuple[RenderedPerson | None, list[str]]:
+    """The rendered person behind these samples, if this version of the renderer draws them alike; and notes to show.
 
-    Otherwise warns and returns None.
+    None without notes for samples that were not rendered.
     """
     rendered = RenderedPerson.from_attributes(data.attributes, data.frame_px)
     if rendered is None or rendered.drew(data.samples):
-        return rendered
-    print("⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze")
-    print("   (render it anew; the demo file is made anew once it is deleted)")
-    return None
+        return rendered, []
+    return None, [
+        "⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze",
+        "   (render it anew; the demo file is made anew once it is deleted)",
+    ]
 
 
 def other_gazes(samples: Samples) -> np.ndarray:
-    """(N, 8, 2): for each frame other directions that its eyes could look in; the same ones for the same frame."""
+    """(N, 8, 2): for each frame eight other directions its eyes could look in, the same each time."""
     return np.stack([_gazes(int(index), head) for index, head in zip(samples.indices, samples.head)])
 
 

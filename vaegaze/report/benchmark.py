@@ -1,4 +1,4 @@
-"""The benchmark's tables and picture, out of its measured cells."""
+"""The benchmark's page: tables and pictures from its measured cells."""
 
 import json
 import statistics
@@ -13,10 +13,10 @@ from vaegaze.files import atomic_path, write_text
 
 BOOTSTRAPS = 2000
 BASE = "base"  # in place of a strategy: nothing is trained
-AUTOENCODER = "autoencoder"  # the true pictures, only encoded and decoded: what bounds everything else
+AUTOENCODER = "autoencoder"  # the true pictures, only encoded and decoded: an upper bound
 CLOSE = 0.05  # of the best: good enough
-AIM_DEG = 0.7  # of what the estimator reads off a picture, by the autoencoder alone
-FEW = (1, 4, 32)  # the numbers of images that every strategy is tried with
+AIM_DEG = 0.7  # of the shift in what the estimator reads, caused by the autoencoder alone
+FEW = (1, 4, 32)  # numbers of images that every strategy is tried with
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cell:
     changed: dict[str, float | bool]  # settings other than the report's
     seconds: float
     numbers: dict[str, float | None]
-    worst_frame: int | None = None  # of the held-out frames the one whose eyes are drawn worst, where it was looked for
+    worst_frame: int | None = None  # held-out frame whose eyes are drawn worst, if it was looked for
 
 
 COLUMNS = {
@@ -48,7 +48,7 @@ COLUMNS = {
 def write_report(
     path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, sheets: dict[str, np.ndarray]
 ) -> None:
-    """`path` in Markdown, beside it the same as .json and the sheets of pictures as .jpg."""
+    """Write `path` in Markdown, and beside it the numbers as .json and the sheets of pictures as .jpg."""
     content = {"settings": settings, "estimator": estimator_info, "cells": [asdict(cell) for cell in cells]}
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
     for name, sheet in sheets.items():
@@ -138,7 +138,7 @@ def mean(cells: Sequence[Cell], name: str) -> float:
 
 
 def table(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is its head."""
+    """A Markdown table; the first row is the head."""
     head, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
@@ -187,7 +187,7 @@ def by_setting(cells: Sequence[Cell], settings: dict) -> dict[str, list[Cell]]:
 
 
 def follows(cells: Sequence[Cell], strategies: Sequence[str], val: Sequence[Cell], settings: dict) -> str:
-    """What the numbers say of each setting, as a Markdown list; strategies are compared with seed 0."""
+    """What the numbers say about each setting, as a Markdown list; strategies are compared at seed 0."""
     ks = sorted({cell.k for cell in cells if cell.strategy == "selective"})
     by_k = {k: [cell for cell in cells if (cell.strategy, cell.k) == ("selective", k)] for k in ks}
     eye_l1 = {k: mean(chosen, "eye_l1") for k, chosen in by_k.items()}
@@ -214,7 +214,7 @@ def follows(cells: Sequence[Cell], strategies: Sequence[str], val: Sequence[Cell
 
 
 def best_first(groups: dict[str, list[Cell]]) -> str:
-    """The means of eyes and gaze of each group, in two lines."""
+    """Each group's means of eyes and gaze, the best first, in two lines."""
     lists = []
     for name, title in (("eye_l1", "eye L1"), ("redirected_gaze_error_to_target_deg", "gaze")):
         means = sorted((mean(group, name), what) for what, group in groups.items())

@@ -13,7 +13,7 @@ from vaegaze.images.pictures import rgb_over_white
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.redirecting.sweeps import frame_ms, sweep_gazes
 from vaegaze.renderer.redrawing import RenderedPerson
-from vaegaze.training.frames import Frames
+from vaegaze.training.tensors import Frames
 
 FIRST, WORST = 4, 4  # frames that are shown in rows: the first ones, and those drawn worst
 COLUMNS = ("target", "before", "after", "after, pasted")

@@ -1,4 +1,4 @@
-"""What a run shows: the loss curve and the table of numbers."""
+"""The loss curve, and tables of numbers for the terminal."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
 def write_loss_curve(
     path: Path, history: list[dict], title: str, names: Sequence[str] = ("loss", "l1", "mask_l1", "vgg")
 ) -> None:
-    """Those of the names that the history has over its steps, for training frames and for held-out ones."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # works without a display; pyplot may not
+    """Each named value that the history has, over its steps: of training frames and of held-out ones."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot may need a display
     from matplotlib.figure import Figure
 
     names = [name for name in names if any({name, f"held_out_{name}"} & record.keys() for record in history)]
@@ -34,12 +34,12 @@ def write_loss_curve(
         axis.legend()
     figure.suptitle(title, parse_math=False)  # an id may hold a $
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a title may have letters that the font lacks
+        warnings.simplefilter("ignore")  # about letters in the title that the font lacks
         figure.savefig(temporary, dpi=110)
 
 
 def summary_table(summary: dict) -> str:
-    """Before, after and the baselines in columns; then the same of redirected frames; at most 60 wide."""
+    """Before, after and the baselines, a row each; then the same for redirected frames. At most 60 characters wide."""
     rows = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
     lines = numbers_table(rows, "")
     redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
@@ -49,7 +49,7 @@ def summary_table(summary: dict) -> str:
 
 
 def estimator_lines(numbers: dict, info: dict | None) -> list[str]:
-    """What the gaze estimator itself is wrong by: on these true pictures, and on test persons."""
+    """The gaze estimator's own error: on these true pictures, and on test persons."""
     if info is None:
         return []
     here = [f"{numbers[key]:.2f}°" for key in ESTIMATOR_ERRORS if key in numbers]
@@ -58,7 +58,7 @@ def estimator_lines(numbers: dict, info: dict | None) -> list[str]:
 
 
 def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
-    """The rows that have numbers under these names with the prefix; none if no row has."""
+    """A head and the rows that have numbers, whose names begin with the prefix; empty if no row has any."""
     columns = [name for name in COLUMNS if any(numbers and prefix + name in numbers for numbers in rows.values())]
     if not columns:
         return []
@@ -71,7 +71,7 @@ def numbers_table(rows: dict[str, dict | None], prefix: str) -> list[str]:
 
 
 def second_line(numbers: dict, prefix: str) -> list[str]:
-    """What has no room in the table, in a line, under the names of the numbers."""
+    """The numbers for which the table has no room, in one line with their names."""
     names = [name for name in SECOND_LINE if prefix + name in numbers]
     return ["  ".join(f"{name} {_cell(numbers[prefix + name], name)}" for name in names)] if names else []
 

@@ -1,19 +1,19 @@
-"""Whom the model is fine-tuned on: chosen, read, and said."""
+"""The person a run fine-tunes on: chosen and read."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vaegaze.commands.progress import progress_callback
 from vaegaze.config.finetune import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
-from vaegaze.data.safe_hdf5 import path_given_by
 from vaegaze.data.samples import Samples
 from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import RenderedPerson, matching_renderer
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Person:
-    """One person's samples: those to train on, and those held out, of which there may be none."""
+    """One person's samples: those to train on, and those held out (possibly none)."""
 
     name: str
     train: Samples
@@ -32,47 +32,59 @@ class Person:
     rendered: RenderedPerson | None = None
 
 
-def load_person(params: OneshotParams, size_px: int) -> Person:
-    """Choose the person and the samples, bring them onto a canvas of size_px, and print what was done.
+def load_person(
+    params: OneshotParams,
+    canvas: Camera,
+    say: Callable[[str], None] = lambda line: None,
+    on_sample: Callable[[int, int], None] = lambda done, total: None,
+) -> Person:
+    """Choose the person and the samples, and bring them onto the canvas.
 
-    UserError for whatever is wrong with the file or the photo.
+    `say` gets a line about each thing that was chosen or found; `on_sample(done, total)` follows the demo file while it
+    is rendered. UserError for whatever is wrong with the file or the photo.
     """
-    person = _load_from_gazecapture(params, size_px) if params.use_gazecapture else _load_from_photo(params, size_px)
+    if params.use_gazecapture:
+        person = _load_from_gazecapture(params, canvas, say, on_sample)
+    else:
+        person = _load_from_photo(params, canvas, say)
     for samples in (person.train, person.held_out):
         samples.refuse_empty_masks(person.name)
         log.debug("%s: samples %s", person.name, samples.indices.tolist())
     return person
 
 
-@path_given_by("oneshot_params.gazecapture_params.hdf_path, or --hdf_path")
-def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
+def _load_from_gazecapture(
+    params: OneshotParams, canvas: Camera, say: Callable[[str], None], on_sample: Callable[[int, int], None]
+) -> Person:
     given, seed = params.gazecapture_params, params.seed
-    print("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
-    print(f"📁 {named(given.hdf_path)}")
-    print(f"👤 Person ID: {given.person_id or 'Random'}")
-    print(f"📊 Number of samples: {given.num_samples}")
+    say("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
+    say(f"📁 {named(given.hdf_path)}")
+    say(f"👤 Person ID: {given.person_id or 'Random'}")
+    say(f"📊 Number of samples: {given.num_samples}")
     if Path(given.hdf_path) == Path(DEMO_HDF_PATH) and not Path(given.hdf_path).exists():
-        print("🎨 Rendering the demo file, once")
-        with progress_callback("rendering demo.h5") as on_sample:
-            synthetic.demo_file(given.hdf_path, on_sample)
+        say("🎨 Rendering the demo file, once")
+        synthetic.demo_file(given.hdf_path, on_sample)
 
     person_id = given.person_id
     if person_id is None:
         person_id = choose_person(hdf5.person_counts(given.hdf_path), given.num_samples, seed)
-        print(f"🎲 Randomly selected person: {person_id}")
+        say(f"🎲 Randomly selected person: {person_id}")
     total = hdf5.sample_count(given.hdf_path, person_id)
-    print(f"📊 Found {total} total samples for person {person_id}")
+    say(f"📊 Found {total} total samples for person {person_id}")
     train_rows, held_out_rows = choose_samples(total, given.num_samples, given.num_eval_samples, seed)
     if len(train_rows) < total:
-        print(f"🎯 Randomly selected {len(train_rows)} samples from {total} available")
+        say(f"🎯 Randomly selected {len(train_rows)} samples from {total} available")
     elif total < given.num_samples:
-        print(f"🎯 Using all {total} samples, fewer than the {given.num_samples} asked for")
+        say(f"🎯 Using all {total} samples, fewer than the {given.num_samples} asked for")
 
     rows = [*train_rows, *held_out_rows]
-    data = hdf5.read_person(given.hdf_path, person_id, rows, size_px, given.mask_path)
+    data = hdf5.read_person(given.hdf_path, person_id, rows, canvas, given.mask_path)
     train, held_out = data.samples.take(slice(len(train_rows))), data.samples.take(slice(len(train_rows), None))
-    print(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
-    print(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
+    say(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
+    say(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
+    rendered, notes = matching_renderer(data)
+    for note in notes:
+        say(note)
     info = {
         "person_id": person_id,
         "hdf_path": str(given.hdf_path),
@@ -84,20 +96,20 @@ def _load_from_gazecapture(params: OneshotParams, size_px: int) -> Person:
         "seed": seed,
         "gaze_range_rad": _gaze_range(train),
     }
-    return Person(person_id, train, held_out, info, rendered=matching_renderer(data))
+    return Person(person_id, train, held_out, info, rendered=rendered)
 
 
-def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
+def _load_from_photo(params: OneshotParams, canvas: Camera, say: Callable[[str], None]) -> Person:
     given = params.photo_params
-    print("🎯 Starting VAE-GAZE One-Shot Training with one photo")
-    print(f"📁 Photo: {given.image}")
-    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, size_px, given.face)
+    say("🎯 Starting VAE-GAZE One-Shot Training with one photo")
+    say(f"📁 Photo: {given.image}")
+    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, canvas, given.face)
     height, width = picture.picture.shape[:2]
     if given.mask_path is None:
-        print(f"👁️ Eyes found {eyes_text(picture)}")
-    print(f"✅ Aligned {width}×{height} px by its eyes: turned by {np.degrees(picture.roll_rad):.1f}°")
+        say(f"👁️ Eyes found {eyes_text(picture)}")
+    say(f"✅ Aligned {width}×{height} px by its eyes: turned by {np.degrees(picture.roll_rad):.1f}°")
     for note in picture.notes:
-        print(note)
+        say(note)
     info = {
         "person_id": Path(given.image).stem,
         "seed": params.seed,
@@ -115,6 +127,6 @@ def _load_from_photo(params: OneshotParams, size_px: int) -> Person:
 
 
 def _gaze_range(samples: Samples) -> dict[str, list[float]]:
-    """The least and the largest angle, on the canvas."""
+    """The smallest and the largest angle, on the canvas."""
     low, high = samples.gaze.min(axis=0).tolist(), samples.gaze.max(axis=0).tolist()
     return {"pitch": [low[0], high[0]], "yaw": [low[1], high[1]]}

@@ -1,7 +1,8 @@
-"""The plain training loop. It knows nothing of files, plots or terminals: it yields a record after every step."""
+"""The training loop: plain steps, without files, plots or terminals. It yields a record after each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from vaegaze.config.finetune import OneshotParams
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
-from vaegaze.training.frames import Frames
 from vaegaze.training.losses import Loss
+from vaegaze.training.tensors import Frames
 
 ADAM_BETAS = (0.9, 0.999)
 
@@ -21,19 +22,38 @@ class TrainingDiverged(Exception):
 
 
 @dataclass(frozen=True)
+class TrainingState:
+    """What a resumed training needs besides base model, samples and settings to continue bit for bit.
+
+    No random state is among it: which frames a step sees depends on seed and step number alone.
+    """
+
+    step: int  # finished steps
+    trained: dict[str, Tensor]  # every trainable parameter, by name
+    optimizer: dict  # its state_dict
+
+    @classmethod
+    def of(cls, model: VAEGaze, optimizer: torch.optim.Optimizer, step: int) -> "TrainingState":
+        """The present state. Tensors are shared with the model and change with the next step: save them at once."""
+        trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+        return cls(step, trained, optimizer.state_dict())
+
+
+@dataclass(frozen=True)
 class Step:
-    """One finished step; all that was computed stays on the device until someone wants to see it."""
+    """One finished step. Its tensors stay on the device: reading one waits for it."""
 
     number: int  # counted from 1
     total: Tensor
     terms: dict[str, Tensor]
     grad_norm: Tensor
-    last_good: Tensor  # (), this step's number, or that of the last step that was still finite
+    last_good: Tensor  # (), this step's number, or that of the last step whose loss and gradient were finite
+    state: Callable[[], TrainingState]  # as it is after this step, until the next one
 
     def refuse_bad(self) -> None:
-        """TrainingDiverged if a loss or gradient was not finite: none was taken into the weights, nor any after it.
+        """TrainingDiverged if a loss or gradient was not finite. The weights are still those of the last good step.
 
-        To be called before anything of the step is shown or saved; waits for the device.
+        Call it before you show or save anything of the step; it waits for the device.
         """
         last_good = int(self.last_good)
         if last_good < self.number:
@@ -41,7 +61,7 @@ class Step:
 
 
 def make_optimizer(model: VAEGaze, params: OneshotParams) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters alone; fused, since that form can leave out an update by itself."""
+    """AdamW over the trainable parameters. Fused, because that form can skip an update without asking the CPU."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(
         trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=params.weight_decay, fused=True
@@ -61,45 +81,43 @@ def training_steps(
     optimizer: torch.optim.AdamW,
     frames: Frames,
     loss: Loss,
-    params: OneshotParams,
+    settings: OneshotParams,
     *,
     precision: str,
     first_step: int = 0,
 ) -> Iterator[Step]:
-    """Train until `params.num_steps`, yielding after each step; no bad update is made, see `Step.refuse_bad`.
-
-    In bf16 frozen weights may be float32, which autocast converts at every step, or see `frozen_weights_in`.
-    """
+    """Train until `settings.num_steps`, yielding after each step. No bad update is made; see `Step.refuse_bad`."""
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
-    numbers = range(first_step, params.num_steps)
-    rows = [batch_rows(step, len(frames), params.batch_size, params.seed) for step in numbers]
+    numbers = range(first_step, settings.num_steps)
+    rows = [batch_rows(step, len(frames), settings.batch_size, settings.seed) for step in numbers]
     rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
 
     for step, batch_of in zip(numbers, rows):
         # the batch
         batch = frames.take(batch_of)
 
-        # forward: whatever was not computed once for all steps
+        # forward, from the first stage that was not precomputed
         with autocast(device.type, precision):
             features = batch.features
             if features is None:
                 features = model.trunk(batch.masked_latents, batch.reference_latents, batch.head, batch.gaze)
             result = model.decode(model.output(features, batch.masked_latents))
-            terms = loss.terms(result.float(), batch.target, batch.eye_masks, batch.valid, batch.wanted)
+            terms = loss.terms(result.float(), batch.target, batch.eye_masks, batch.valid, batch.target_features)
             total = loss.total(terms)
 
         # backward
         optimizer.zero_grad(set_to_none=True)
         total.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(trainable, params.max_grad_norm)
+        grad_norm = torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
 
-        # update, unless this step or one before it was bad; decided on the device, for which nobody waits here
+        # update, unless this step or an earlier one was bad; decided on the device, so that the CPU need not wait
         finite = torch.isfinite(total.detach() + grad_norm)
         last_good = last_good + (finite & (last_good == step))
-        optimizer.found_inf = (last_good <= step).float()  # as torch.amp.GradScaler tells it
+        optimizer.found_inf = (last_good <= step).float()  # as torch.amp.GradScaler sets it
         optimizer.step()
 
         terms = {name: term.detach() for name, term in terms.items()}
-        yield Step(step + 1, total.detach(), terms, grad_norm, last_good)
+        state = partial(TrainingState.of, model, optimizer, step + 1)
+        yield Step(step + 1, total.detach(), terms, grad_norm, last_good, state)

@@ -1,6 +1,6 @@
 """The loss: named terms and their weighted sum.
 
-Every term works on pictures (B, 3, S, S) in [−1, 1] and leaves out pixels that are not `valid`.
+Every term takes pictures (B, 3, S, S) in [−1, 1] and ignores pixels that are not `valid`.
 """
 
 import hashlib
@@ -18,13 +18,9 @@ from vaegaze.models.tensor_files import load_tensors
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 in torchvision's vgg19().features
-IMAGENET_SHA256 = "dcbb9e9d"  # how torchvision's file begins, vgg19-dcbb9e9d.pth
+IMAGENET_SHA256 = "dcbb9e9d"  # first digits for torchvision's vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
-VGG_WAYS_OUT = (
-    "Give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights "
-    "(--vgg_weights random), or leave the term out (--vgg_loss 0)"
-)
 
 
 def masked_mean_l1(result: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -48,22 +44,22 @@ class Loss:
         }
         self.vgg = load_vgg(params.vgg_weights, seed=seed).to(device) if "vgg" in self.weights else None
 
-    def wanted(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-        """What VGG19 makes of the targets, each (B, …), the same at every step; nothing without that term."""
+    def target_features(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+        """VGG19's features of the targets, each (B, …), the same at every step; empty without that term."""
         with torch.no_grad():
             return () if self.vgg is None else tuple(self.vgg.taps(target * valid))
 
     def terms(
-        self, result: Tensor, target: Tensor, eye_masks: Tensor, valid: Tensor, wanted: tuple[Tensor, ...] = ()
+        self, result: Tensor, target: Tensor, eye_masks: Tensor, valid: Tensor, target_features: tuple[Tensor, ...] = ()
     ) -> dict[str, Tensor]:
         """Each term before weighting; eye_masks and valid (B, 1, S, S) in {0, 1}, neither empty for any picture.
 
-        `wanted` is what `wanted()` made of the targets, where that is at hand.
+        `target_features` are those of the method of that name; without them they are computed here.
         """
         compute: dict[str, Callable[[], Tensor]] = {
             "l1": lambda: masked_mean_l1(result, target, valid),
             "mask_l1": lambda: masked_mean_l1(result, target, eye_masks * valid),
-            "vgg": lambda: self.vgg(result * valid, wanted or self.wanted(target, valid)),
+            "vgg": lambda: self.vgg(result * valid, target_features or self.target_features(target, valid)),
         }
         return {name: compute[name]() for name in self.weights}
 
@@ -98,16 +94,16 @@ class VGGLoss(nn.Module):
                     taps.append(x)
         return taps
 
-    def forward(self, result: Tensor, wanted: Sequence[Tensor]) -> Tensor:
-        """`wanted`: the taps of the pictures that the results are to be like."""
-        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), wanted))
+    def forward(self, result: Tensor, target_features: Sequence[Tensor]) -> Tensor:
+        """`target_features`: the taps of the target pictures."""
+        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), target_features))
 
 
 class MeanL1(torch.autograd.Function):
     """Mean |got − want| of features (B, C, H, W).
 
-    As autograd does it, the gradient is spread over the features before it meets their signs, which loses their layout:
-    all that follows is then slow where the channels come last. Autocast would make copies in float32, too.
+    Autograd's own form expands the gradient before it multiplies by the signs, which loses the features' memory layout
+    and slows down everything after it if the channels come last. Under autocast it would also copy them to float32.
     """
 
     @staticmethod
@@ -124,13 +120,13 @@ class MeanL1(torch.autograd.Function):
 
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
     """VGG19 from `weights`: "imagenet", "random" or a file with torchvision's state dict; else UserError."""
-    from torchvision.models import vgg19  # half a second of import, needed only here
+    from torchvision.models import vgg19  # takes half a second to import
 
-    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most for layers that are cut off
+    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most of them for layers that are cut off
         features = vgg19().features[: VGG19_TAPS[-1] + 1]
     for layer in features:
         if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # the tapped features must survive the next layer
+            layer.inplace = False  # tapped features must survive the next layer
     features.to_empty(device="cpu")
     if weights == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -140,13 +136,14 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
                 nn.init.zeros_(layer.bias)
     else:
         state = _imagenet_state() if weights == "imagenet" else _state_from_file(weights)
-        wanted = features.state_dict()
-        found = {name: state.get(f"features.{name}", state.get(name)) for name in wanted}
-        wrong = [name for name, tensor in wanted.items() if getattr(found[name], "shape", None) != tensor.shape]
+        expected = features.state_dict()
+        found = {name: state.get(f"features.{name}", state.get(name)) for name in expected}
+        wrong = [name for name, tensor in expected.items() if getattr(found[name], "shape", None) != tensor.shape]
         if wrong:
             raise UserError(
-                f"{weights} is no VGG19 state dict: {len(wrong)} of {len(wanted)} tensors are missing or "
-                f"of another shape, first features.{wrong[0]}. {VGG_WAYS_OUT}."
+                f"{weights} is no VGG19 state dict: {len(wrong)} of {len(expected)} tensors are missing or "
+                f"of another shape, first features.{wrong[0]}",
+                about="vgg",
             )
         features.load_state_dict(found)
     return VGGLoss(features, _source_words(weights, seed))
@@ -170,12 +167,13 @@ def _imagenet_state() -> dict:
     except Exception as error:  # no network; or a damaged file in the cache, which can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the ImageNet weights of VGG19 are neither cached whole nor to be had ({reason}). {VGG_WAYS_OUT}."
+            f"the ImageNet weights of VGG19 are neither in the cache nor available ({reason})",
+            about="vgg",
         ) from error
 
 
 def _state_from_file(path: str) -> dict:
-    state = load_tensors(path, hint=f"vgg_weights names it. {VGG_WAYS_OUT}.")
+    state = load_tensors(path, about="vgg")
     if not isinstance(state, dict):
-        raise UserError(f"vgg_weights: {path} holds a {type(state).__name__}, not a state dict. {VGG_WAYS_OUT}.")
+        raise UserError(f"vgg_weights: {path} holds a {type(state).__name__}, not a state dict", about="vgg")
     return state

@@ -44,7 +44,7 @@ class Source:
 def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False) -> Source:
     """Find the file, and what states the configs of the `wanted` parts. UserError for whatever is none."""
     file = weights_file(Path(path))
-    content = load_tensors(file, hint="give a folder or a file of weights, see --help")
+    content = load_tensors(file, about="weights")
     format_ = content.get("format") if isinstance(content, dict) else None
     if isinstance(format_, str) and format_.startswith("vaegaze") and format_ != FORMAT:
         raise UserError(f"{file} has format {plain(format_)!r}, not {FORMAT!r}; give a whole checkpoint or weights")

@@ -58,13 +58,13 @@ class Contents:
     def words(self) -> str:
         return ", ".join(f"a {WORDS[part]}" for part in self.parts) or "no part of a VAE-GAZE model"
 
-    def choices(self, part: str, ema_flag: str = "--ema") -> list[str]:
-        """What was taken, and what was left, where the file left a choice; `ema_flag` takes the averages."""
+    def choices(self, part: str, how_to_average: str) -> list[str]:
+        """What was taken, and what was left, where the file left a choice; `how_to_average` takes the averages."""
         said = []
         if part in self.ema:
             said.append("averaged weights (EMA)")
         if part in self.other_ema:
-            said.append(f"there are averaged weights (EMA), too; {ema_flag} takes those")
+            said.append(f"there are averaged weights (EMA), too; {how_to_average} takes those")
         if self.ignored:
             said.append(f"left out: {len(self.ignored)} other tensors, {plain(self.ignored[0])} …")
         return said

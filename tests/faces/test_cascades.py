@@ -12,6 +12,7 @@ from vaegaze import renderer
 from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
 from vaegaze.faces.cascades import find_eyes, plausible_pairs
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.geometry.transforms import move
 from vaegaze.renderer.canvas import View
 from vaegaze.renderer.data_set import scene_from_seed
@@ -159,7 +160,10 @@ def test_the_likeliest_pair_comes_first_whatever_the_order():
 
 def test_the_mask_is_about_as_a_person_paints_it():
     pytest.importorskip("cv2")
-    found, painted = load_photo(PHOTO, None, (0, 0), (0, 0), 128), load_photo(PHOTO, MASK, (0, 0), (0, 0), 128)
+    found, painted = (
+        load_photo(PHOTO, None, (0, 0), (0, 0), canvas_camera(128)),
+        load_photo(PHOTO, MASK, (0, 0), (0, 0), canvas_camera(128)),
+    )
     assert (found.mask & painted.mask).sum() > 0.75 * (found.mask | painted.mask).sum()
     assert abs(found.to_canvas - painted.to_canvas)[:, :2].max() < 0.03 and off(found.eyes, EYES) < NEAR_PX
     eye_masks = found.samples.eye_masks[0], painted.samples.eye_masks[0]
@@ -168,7 +172,7 @@ def test_the_mask_is_about_as_a_person_paints_it():
 
 def test_a_turned_heads_mask_is_narrower():
     pytest.importorskip("cv2")
-    frontal, turned = (load_photo(PHOTO, None, (0, 0), (0, yaw), 128).samples for yaw in (0, 0.6))
+    frontal, turned = (load_photo(PHOTO, None, (0, 0), (0, yaw), canvas_camera(128)).samples for yaw in (0, 0.6))
     assert turned.eye_masks.any() and abs(turned.head[0] - (0, 0.6)).max() < 0.1
     assert (turned.eye_masks != frontal.eye_masks).any()
 

@@ -1,0 +1,110 @@
+"""The one function that fine-tunes: silent, stoppable, resumable bit for bit, for one person after another."""
+
+import copy
+
+import pytest
+import torch
+from conftest import make_tiny_model
+
+from vaegaze.config.finetune import LossParams, OneshotParams
+from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState, finetune
+from vaegaze.training.losses import Loss
+from vaegaze.training.references import choose_references
+
+CPU = torch.device("cpu")
+SETTINGS = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=2, seed=3, mirror=True, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def loss():
+    return Loss(LossParams(vgg_weights="random"), seed=0, device=CPU)
+
+
+def kept(state):
+    """As a resume file keeps it: no later step changes it."""
+    return copy.deepcopy(state)
+
+
+def assert_equal_states(first, second):
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("strategy", ["selective", "minimal"])
+def test_stopped_and_resumed_equals_uninterrupted(strategy, precision, rendered_samples, loss, tmp_path, capfd):
+    settings = OneshotParams(**{**vars(SETTINGS), "finetune_strategy": strategy, "precision": precision})
+    whole, steps = make_tiny_model(), []
+    result = finetune(whole, rendered_samples, settings, loss, on_step=steps.append, scratch_dir=tmp_path)
+    assert [step.number for step in steps] == list(range(1, 7)) and not result.stopped and result.state.step == 6
+    assert result.losses.tolist() == [step.total.item() for step in steps]
+    assert result.selection.trainable == sum(tensor.numel() for tensor in result.state.trained.values())
+    expected = choose_references(rendered_samples)
+    assert [reference.image.tobytes() for reference in result.references] == [each.image.tobytes() for each in expected]
+
+    parts, seen = make_tiny_model(), []
+    stopped = finetune(parts, rendered_samples, settings, loss, on_step=seen.append, should_stop=lambda: len(seen) == 4)
+    assert stopped.stopped and stopped.state.step == 4 and len(stopped.losses) == 4
+    state = kept(stopped.state)
+    resumed = make_tiny_model()
+    rest = finetune(resumed, rendered_samples, settings, loss, state=state)
+    assert_equal_states(resumed, whole)
+    assert stopped.losses.tolist() + rest.losses.tolist() == result.losses.tolist()
+    assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
+
+
+def test_the_state_of_any_step_resumes(rendered_samples, loss):
+    states = {}
+    whole = make_tiny_model()
+    finetune(
+        whole, rendered_samples, SETTINGS, loss, on_step=lambda step: states.update({step.number: kept(step.state())})
+    )
+    for number in (1, 5, 6):
+        model = make_tiny_model()
+        result = finetune(model, rendered_samples, SETTINGS, loss, state=states[number])
+        assert result.state.step == 6 and len(result.losses) == 6 - number
+        assert_equal_states(model, whole)
+
+
+def test_one_person_after_another(rendered_samples, loss):
+    """Loss and base are loaded once; the order of the persons does not matter."""
+    base, frozen = make_tiny_model(), copy.deepcopy(loss.vgg.state_dict())
+    settings = OneshotParams(**{**vars(SETTINGS), "precision": "bf16"})
+    persons = {"a": rendered_samples.take([0, 1, 2]), "b": rendered_samples.take([3, 4])}
+    models = {}
+    for order in (("a", "b"), ("b", "a")):
+        for name in order:
+            model = copy.deepcopy(base)
+            finetune(model, persons[name], settings, loss)
+            models.setdefault(name, []).append(model)
+    for first, second in models.values():
+        assert_equal_states(first, second)
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in loss.vgg.state_dict().items())
+    assert_equal_states(base, make_tiny_model())
+
+
+def test_stopping_while_precomputing_trains_nothing(rendered_samples, loss):
+    model, started = make_tiny_model(), []
+    result = finetune(
+        model, rendered_samples, SETTINGS, loss, on_start=lambda *_: started.append(1), should_stop=lambda: True
+    )
+    assert result.stopped and result.state.step == 0 and not started and not len(result.losses)
+    assert_equal_states(model, make_tiny_model())
+
+
+def test_divergence_is_raised_though_nobody_asks(rendered_samples, loss):
+    model = make_tiny_model()
+    torch.nn.init.constant_(model.unet.conv_out.bias, torch.nan)
+    with pytest.raises(TrainingDiverged, match="step 1"):
+        finetune(model, rendered_samples, SETTINGS, loss)
+
+
+def test_the_state_of_another_strategy_is_refused(rendered_samples, loss):
+    settings = OneshotParams(**{**vars(SETTINGS), "num_steps": 1})
+    state = kept(finetune(make_tiny_model(), rendered_samples, settings, loss).state)
+    other = OneshotParams(**{**vars(SETTINGS), "finetune_strategy": "minimal"})
+    with pytest.raises(StateMismatch):
+        finetune(make_tiny_model(), rendered_samples, other, loss, state=state)
+    spoilt = TrainingState(1, state.trained, {"state": {}, "param_groups": []})
+    with pytest.raises(StateMismatch):
+        finetune(make_tiny_model(), rendered_samples, SETTINGS, loss, state=spoilt)

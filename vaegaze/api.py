@@ -1,0 +1,95 @@
+"""The Python API: load a model, read a person, fine-tune, evaluate, redirect, save."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaegaze.config.finetune import Config, OneshotParams
+from vaegaze.config.tree import resolve
+from vaegaze.data.photo import load_photo, paste
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.metrics import evaluate as measure
+from vaegaze.geometry.camera import Camera, canvas_camera
+from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vaegaze.models.estimator import load_estimator
+from vaegaze.redirecting.drawing import redraw_gazes
+from vaegaze.runs.person import Person, load_person
+from vaegaze.training import Step
+from vaegaze.training import finetune as adapt
+from vaegaze.training.losses import Loss
+from vaegaze.training.provenance import fine_tuning_info
+from vaegaze.training.references import choose_references
+
+FACE_CANVAS = canvas_camera(128)  # of the model that ships
+
+
+def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
+    """A base model, a fine-tuned one, or an adapter on its base. UserError for any other file."""
+    return load_checkpoint(path, base)
+
+
+def read_person(
+    hdf_path: str | Path, person_id: str | None = None, *, canvas: Camera = FACE_CANVAS, **settings
+) -> Person:
+    """One person's samples of a data set, those to train on and those held out.
+
+    `canvas` is the model's: `model.model.canvas`. `settings` are keys of the YAML file: num_samples, num_eval_samples,
+    seed, mask_path. Without `person_id` the seed
+    draws one. UserError for whatever is wrong with file, person or settings.
+    """
+    given = {**settings, "hdf_path": str(hdf_path)} | ({} if person_id is None else {"person_id": person_id})
+    return load_person(resolve(Config, flags=given).config.oneshot_params, canvas)
+
+
+def finetune(
+    model: Checkpoint, person: Person, *, on_step: Callable[[Step], None] = lambda step: None, **settings
+) -> Checkpoint:
+    """A copy of the model adapted to the person's training samples, with their reference frame.
+
+    `settings` are keys of the YAML file: num_steps, learning_rate, finetune_strategy, vgg_loss and so on.
+    """
+    config = resolve(Config, flags={"hdf_path": "-", **settings}).config
+    params: OneshotParams = config.oneshot_params
+    tuned = copy.deepcopy(model.model)
+    loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
+    result = adapt(tuned, person.train, params, loss, on_step=on_step)
+    reference = result.references[0] if result.references else None
+    info = {**model.info, **fine_tuning_info(person.name, person.train, reference, result.state.step)}
+    return replace(model, model=tuned, info=info, reference=reference)
+
+
+def evaluate(
+    model: Checkpoint, person: Person, estimator: str | Path | None = "checkpoints/gaze_estimator/gaze_estimator.pth"
+) -> dict[str, float | None]:
+    """The numbers of docs/runs.md on the person's held-out samples, or on the training ones if none are held out."""
+    samples = person.held_out if len(person.held_out) else person.train
+    eval_set = EvalSet.prepare(model.model, samples, choose_references(person.train), person.rendered)
+    reader = load_estimator(estimator).model if estimator else None
+    return measure(model.model, eval_set, reader)
+
+
+def redirect(
+    model: Checkpoint,
+    image_path: str | Path,
+    gaze: tuple[float, float],
+    *,
+    head: tuple[float, float] = (0.0, 0.0),
+    mask_path: str | Path | None = None,
+    face: int | None = None,
+) -> np.ndarray:
+    """The photo (H, W, C) uint8 with the eyes looking at `gaze`, (pitch, yaw) in radians; see docs/redirecting.md.
+
+    Without `mask_path` the eyes are found, which needs the extra `vision`.
+    """
+    photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
+    return paste(photo, redraw_gazes(model.model, photo, model.reference, np.array([gaze]))[0])
+
+
+def save_model(model: Checkpoint, path: str | Path) -> None:
+    """Write the whole model with its reference frame, atomically."""
+    with torch.no_grad():
+        save_checkpoint(path, model.model, model.info, model.reference)

@@ -1,0 +1,70 @@
+"""What pasting the person's own eyes reaches, without any model: the numbers that fine-tuning has to beat."""
+
+import numpy as np
+
+from vaegaze.data.samples import Samples
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.gaze import Estimator, gaze_errors
+from vaegaze.evaluation.metrics import measure
+from vaegaze.models import to_unit_range
+from vaegaze.models.checkpoint import Reference
+
+
+def measure_baselines(
+    train: Samples, held_out: EvalSet, reference: Reference | None, estimator: Estimator | None = None
+) -> dict[str, dict[str, float] | None]:
+    """The numbers of both baselines on held-out frames; None without held-out frames, or without a reference."""
+    pasted = {"mean_eye_patch": None, "reference_eyes": None}
+    if len(held_out):
+        pasted["mean_eye_patch"] = mean_eye_patch(train, held_out.samples)
+        if reference is not None:
+            pasted["reference_eyes"] = reference_eyes(reference, train, held_out.samples)
+    numbers = {}
+    for name, pixels in pasted.items():
+        numbers[name] = None
+        if pixels is not None:
+            numbers[name] = measure(to_unit_range(pixels).to(held_out.frames.target.device), held_out.frames)
+            if estimator is not None:
+                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames)
+    return numbers
+
+
+def mean_eye_patch(train: Samples, targets: Samples) -> np.ndarray:
+    """Baseline: the mean of the training frames' eyes, pasted at each target's eye centres; (N, S, S, 3) uint8."""
+    return _paste_patches(train, targets)
+
+
+def reference_eyes(reference: Reference, train: Samples, targets: Samples) -> np.ndarray:
+    """Baseline: the reference frame's eyes, pasted at each target's eye centres; (N, S, S, 3) uint8."""
+    row = next(i for i, image in enumerate(train.images) if np.array_equal(image, reference.image))
+    return _paste_patches(train.take([row]), targets)
+
+
+def _paste_patches(sources: Samples, targets: Samples) -> np.ndarray:
+    results = targets.images.copy()
+    source_centres = [eye_centres(mask) for mask in sources.eye_masks]
+    for result, mask in zip(results, targets.eye_masks):
+        for eye, centre in enumerate(eye_centres(mask)):
+            rows, columns = np.nonzero(_one_eye(mask, eye))
+            patches = [
+                image[
+                    np.clip(rows + round(source[eye][0] - centre[0]), 0, len(image) - 1),
+                    np.clip(columns + round(source[eye][1] - centre[1]), 0, image.shape[1] - 1),
+                ]
+                for image, source in zip(sources.images, source_centres)
+            ]  # of each source (eye pixels, 3)
+            result[rows, columns] = np.rint(np.mean(patches, axis=0))
+    return results
+
+
+def eye_centres(mask: np.ndarray) -> np.ndarray:
+    """Centres (2, 2) = row, column of the image's left and right eye in a mask (S, S)."""
+    return np.array([np.mean(np.nonzero(_one_eye(mask, eye)), axis=1) for eye in (0, 1)])
+
+
+def _one_eye(mask: np.ndarray, eye: int) -> np.ndarray:
+    """The left (0) or right (1) half of a mask, cut between the eyes; the whole mask if it is too narrow to cut."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    middle = (columns[0] + columns[-1] + 1) / 2
+    half = mask & ((np.arange(mask.shape[1]) < middle) == (eye == 0))
+    return half if half.any() else mask

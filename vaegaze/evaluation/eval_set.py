@@ -1,0 +1,54 @@
+"""Frames to judge a model on: pixels, tensors, and the true pictures of other gazes together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from vaegaze.data.samples import Samples
+from vaegaze.models import VAEGaze, to_unit_range
+from vaegaze.models.checkpoint import Reference
+from vaegaze.renderer.redrawing import RenderedPerson
+from vaegaze.training.tensors import Frames, prepare_frames
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """N frames of one person."""
+
+    samples: Samples  # (N, …): the original pixels, into which results are pasted
+    frames: Frames  # (N, …): what the model is given, and the target
+    redirections: "EvalSet | None" = None  # the same samples told to look elsewhere, with the true pictures as targets
+
+    @classmethod
+    def prepare(
+        cls, model: VAEGaze, samples: Samples, references: Sequence[Reference], rendered: RenderedPerson | None = None
+    ) -> "EvalSet":
+        """The samples encoded by the model, on its device; with the rendered person behind them also redirected."""
+        frames = prepare_frames(model, samples, list(references), next(model.parameters()).device)
+        eval_set = cls(samples, frames)
+        if rendered is None or not len(samples):
+            return eval_set
+        return replace(eval_set, redirections=eval_set.redirected(rendered.redirected(samples)))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, rows) -> "EvalSet":
+        """The frames at these positions, without redirections."""
+        return EvalSet(self.samples.take(rows), self.frames.take(rows))
+
+    def redirected(self, true: Samples) -> "EvalSet":
+        """The frames told to look as the `true` pictures do (K·N of them, the K of a frame follow each other).
+
+        Latents and samples are those of the original frames, target and gaze those of the true pictures.
+        """
+        rows = np.repeat(np.arange(len(self)), len(true) // len(self))
+        device = self.frames.target.device
+        frames = replace(
+            self.frames.take(torch.from_numpy(rows).to(device)).without_precomputed(),
+            target=to_unit_range(true.images).to(device),
+            gaze=torch.from_numpy(true.gaze).to(device),
+        )
+        return EvalSet(self.samples.take(rows), frames)

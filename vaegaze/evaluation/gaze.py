@@ -1,0 +1,49 @@
+"""Where a picture seems to look: what an estimator reads, and how far that is off."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaegaze.models import to_unit_range
+from vaegaze.training.tensors import Frames
+
+Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
+AT_ONCE = 16  # pictures in one pass
+
+
+@torch.no_grad()
+def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames) -> dict[str, float]:
+    """Mean angular errors, in degrees, of the gaze that an estimator reads from pictures (N, S, S, 3) uint8.
+
+    gaze_error_deg is against the label (ST-ED's protocol), gaze_error_to_target_deg against its reading of the frames'
+    targets (GazeNeRF's), and estimator_error_deg is its own error on these targets, the floor of the other two.
+    """
+    drawn = read_gaze(estimator, to_unit_range(pictures).to(frames.target.device))
+    true = read_gaze(estimator, frames.target)
+    pairs = {
+        "gaze_error_deg": (drawn, frames.gaze),
+        "gaze_error_to_target_deg": (drawn, true),
+        "estimator_error_deg": (true, frames.gaze),
+    }
+    return {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
+
+
+def read_gaze(estimator: Estimator, pictures: Tensor) -> Tensor:
+    """Gaze (N, 2) of pictures (N, 3, S, S) in [−1, 1], a few at a time."""
+    return torch.cat([estimator(few) for few in pictures.split(AT_ONCE)])
+
+
+def angular_error_deg(first: Tensor, second: Tensor) -> Tensor:
+    """Angles (B,) in degrees between directions (B, 2) = pitch, yaw in radians (those of `geometry.gaze_vector`).
+
+    Twice the arcsine of half the distance of the unit vectors: near 0 the arccosine of their product loses its digits.
+    """
+
+    def vectors(angles: Tensor) -> Tensor:
+        pitch, yaw = angles.double().unbind(-1)
+        return torch.stack([pitch.cos() * yaw.sin(), pitch.sin(), pitch.cos() * yaw.cos()], dim=-1)  # (B, 3)
+
+    distance = (vectors(first) - vectors(second)).norm(dim=-1)
+    return torch.rad2deg(2 * torch.asin((distance / 2).clamp(max=1)))

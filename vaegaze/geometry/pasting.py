@@ -1,0 +1,91 @@
+"""The soft paste: drawn eyes put back over the true ones, on the canvas, in a photo or in a video's frame.
+
+Alpha is 0 outside the eyes' mask and rises inside it, so that pixels outside stay exactly as they were.
+"""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from vaegaze.geometry.camera import Camera
+from vaegaze.geometry.eye_regions import pose_squares_in_photo
+from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
+
+FEATHER_OF_FACE = 1 / 64  # width of the soft edge / `Camera.face_px`: 2.4 mm of the face
+
+
+def paste_on_canvas(drawn: np.ndarray, pictures: np.ndarray, masks: np.ndarray, canvas: Camera) -> np.ndarray:
+    """Drawings (N, H, W, 3) uint8 over pictures of the same shape, inside masks (N, H, W) bool."""
+    alpha = inward_alpha(masks, FEATHER_OF_FACE * canvas.face_px)
+    return _blend(pictures, drawn, alpha[..., None])
+
+
+def paste_in_mask(
+    picture: np.ndarray, mask: np.ndarray, drawn: np.ndarray, to_canvas: np.ndarray, canvas: Camera
+) -> np.ndarray:
+    """A drawing on the canvas over a picture (H, W, C) uint8, inside its mask (H, W) bool; an alpha channel stays.
+
+    `to_canvas` (2, 3) aligns the picture. The drawing becomes grey where the picture is.
+    """
+    pasted = picture.copy()
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)  # one pixel of margin, so that the mask's edge is seen
+    window = (slice(top, rows[-1] + 2), slice(left, columns[-1] + 2))
+    mask, colours = mask[window], 3 if picture.shape[-1] >= 3 else 1
+
+    to_window = to_crop(inverse(to_canvas), left, top)
+    above, covered = warp(drawn, to_window, *mask.shape)
+    if colours == 1:
+        above = np.asarray(Image.fromarray(above).convert("L"))[..., None]
+    alpha = inward_alpha(mask, FEATHER_OF_FACE * canvas.face_px * scale_of(to_window)) * covered
+    pasted[window][..., :colours] = _blend(picture[window][..., :colours], above, alpha[..., None])
+    return pasted
+
+
+def paste_in_squares(
+    picture: np.ndarray,
+    head: np.ndarray,
+    drawn: np.ndarray,
+    to_canvas: np.ndarray,
+    canvas: Camera,
+    strength: float = 1.0,
+) -> np.ndarray:
+    """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' squares as the head pose has them.
+
+    The squares' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
+    (2,) is the pose on the canvas; a `strength` below 1 lets the picture's own eyes show through.
+    """
+    pasted = picture.copy()
+    for window, depth in pose_squares_in_photo(picture.shape[:2], to_canvas, head, canvas):
+        alpha = strength * np.clip(depth / (FEATHER_OF_FACE * canvas.face_px), 0, 1)
+        above, _ = warp(drawn, to_crop(inverse(to_canvas), window[1].start, window[0].start), *depth.shape)
+        pasted[window] = _blend(picture[window], above, alpha[..., None])
+    return pasted
+
+
+def _blend(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """uint8 pictures (..., C), `above` as opaque as `alpha` (..., 1) says."""
+    return np.rint(below + alpha * (above.astype(np.float32) - below)).astype(np.uint8)
+
+
+def inward_alpha(mask: np.ndarray, feather_px: float) -> np.ndarray:
+    """Mask (..., H, W) bool → float32 alpha: 0 outside it, rising to 1 over `feather_px` inside.
+
+    Linear in the exact distance from a pixel's centre to the mask's edge. The picture's own border is no edge.
+    """
+    reach = math.ceil(feather_px + 0.5)  # what lies farther away changes nothing
+    squared = np.where(mask, np.float32(reach**2), np.float32(0))
+    for axis in (-2, -1):  # the squared distance separates: first along columns, then along rows
+        squared = _nearest_along(axis, squared, reach)
+    return np.clip((np.sqrt(squared) - 0.5) / max(float(feather_px), 1e-3), 0, 1)
+
+
+def _nearest_along(axis: int, squared: np.ndarray, reach: int) -> np.ndarray:
+    squared = np.moveaxis(squared, axis, -1)
+    nearest = squared.copy()
+    for step in range(1, min(reach, squared.shape[-1] - 1) + 1):
+        there, here = squared + np.float32(step**2), nearest
+        np.minimum(here[..., step:], there[..., :-step], out=here[..., step:])
+        np.minimum(here[..., :-step], there[..., step:], out=here[..., :-step])
+    return np.moveaxis(nearest, -1, axis)

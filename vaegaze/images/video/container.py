@@ -1,0 +1,49 @@
+"""PyAV, and opening files that nobody vouches for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+from vaegaze.config.finetune import INSTALL_VISION
+from vaegaze.errors import UserError
+
+FORMATS = "MP4, MOV, MKV, WebM, AVI or MPEG-TS"
+DEMUXERS = "mov,mp4,matroska,webm,avi,mpegts"  # none that opens further files or addresses, as playlists do
+MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's times
+
+
+def pyav():
+    """The module. UserError where it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(f"videos need PyAV: {INSTALL_VISION}") from error
+    av.logging.set_level(av.logging.PANIC)  # errors arrive as exceptions
+    return av
+
+
+@contextmanager
+def open_container(path: str | Path, key: str) -> Iterator:
+    """`key` names the flag in errors. UserError where the file is not a video."""
+    av = pyav()
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    try:
+        container = av.open(str(Path(path).resolve()), options=options, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise UserError(
+            f"{key}: {path} cannot be read as a video ({error.strerror}); give an undamaged one ({FORMATS})"
+        ) from error
+    with container:
+        yield container
+
+
+def timed_streams(container, video_index: int) -> list:
+    """The pictures, the sound and the subtitles: what `clock.on_one_clock` keeps in step."""
+    others = (*container.streams.audio, *container.streams.subtitles)
+    return [container.streams[video_index], *(each for each in others if each.codec_context is not None)]
+
+
+def clock_may_jump(container) -> bool:
+    """Whether the format's clock may jump ahead, as a broadcast's does where two recordings were joined."""
+    return "mpegts" in container.format.name

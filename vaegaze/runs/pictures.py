@@ -1,0 +1,31 @@
+"""The pictures of a run, as sheets."""
+
+import numpy as np
+
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.metrics import draw, paste
+from vaegaze.images.sheets import picture_sheet
+from vaegaze.models import VAEGaze, to_pixels
+
+SHEET_PITCHES_RAD, SHEET_YAWS_RAD = (0.25, 0.0, -0.25), (0.4, 0.0, -0.4)
+
+
+def results_sheet(model: VAEGaze, eval_sets: dict[str, EvalSet]) -> np.ndarray:
+    """A row per frame: target, masked input, result, pasted result; labelled with the set's name and the index."""
+    rows = []
+    for kind, each in eval_sets.items():
+        if len(each):
+            results = to_pixels(draw(model, each.frames))
+            masked = to_pixels(model.mask(each.frames.target, each.frames.eye_masks))
+            pictures = zip(each.samples.images, masked, results, paste(results, each.samples))
+            rows += [(f"{kind}\n{index}", row) for index, row in zip(each.samples.indices, pictures)]
+    return picture_sheet(("target", "masked input", "result", "pasted result"), rows)
+
+
+def gazes_sheet(model: VAEGaze, one: EvalSet) -> np.ndarray:
+    """One frame (N = 1) with nine other gazes, pasted."""
+    rows = []
+    for pitch in SHEET_PITCHES_RAD:
+        drawn = [to_pixels(draw(model, one.frames.looking((pitch, yaw)))) for yaw in SHEET_YAWS_RAD]
+        rows.append((f"pitch\n{pitch:+.2f}", [paste(result, one.samples)[0] for result in drawn]))
+    return picture_sheet([f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD], rows)

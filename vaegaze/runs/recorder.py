@@ -1,0 +1,282 @@
+"""The recorder of one run: it listens to the training and writes the run's folder."""
+
+import logging
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from vaegaze.config.finetune import to_yaml
+from vaegaze.config.tree import Resolved, explained
+from vaegaze.data import photo
+from vaegaze.evaluation.baselines import measure_baselines
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.metrics import all_finite, draw, evaluate
+from vaegaze.files import write_text
+from vaegaze.models import to_pixels
+from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
+from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory
+from vaegaze.models.estimator import TrainedEstimator
+from vaegaze.report.page import Report, command_again, page
+from vaegaze.report.pictures import gaze_sweep, jpeg, photo_sized, picture_rows, thumbnails
+from vaegaze.report.tables import write_loss_curve
+from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.person import Person
+from vaegaze.runs.pictures import gazes_sheet, results_sheet
+from vaegaze.runs.resume import Progress, save_resume
+from vaegaze.training import Step, TrainingState
+from vaegaze.training.losses import Loss
+from vaegaze.training.provenance import count_trained, fine_tuning_info
+from vaegaze.training.references import choose_references
+from vaegaze.training.strategies import Selection, parameters_by_block
+
+log = logging.getLogger(__name__)
+
+PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
+CURVE_FRAMES = 8  # held-out frames behind a point of the loss curve
+PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
+
+
+class NotFinite(Exception):
+    """The model's pictures are infinite or NaN."""
+
+
+class Recorder:
+    """Writes config.yaml, person_info.json, metrics.jsonl, samples/, resume.pth, and in the end all other files."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        resolved: Resolved,
+        base: Checkpoint,
+        person: Person,
+        loss: Loss,
+        estimator: TrainedEstimator | None,
+        progress: Progress,
+        *,
+        base_knows_person: bool = False,
+    ):
+        """`person.info` holds the fingerprint; `base_knows_person`: the base was fine-tuned on this very person."""
+        self.folder, self.resolved, self.params = folder, resolved, resolved.config.oneshot_params
+        self.base, self.model, self.person, self.loss, self.progress = base, base.model, person, loss, progress
+        self.device = torch.device(self.params.device)
+        self.estimator = estimator.model.to(self.device) if estimator else None
+        self.estimator_info = {"path": self.params.estimator, **estimator.info} if estimator else None
+        self.base_info = base.info if base_knows_person else {}
+        self.seen_by_base = count_trained(self.base_info, person.held_out)
+        self.last_loss: float | None = None  # mean since the line before, of the last line of metrics.jsonl
+        self._started = 0.0
+
+        references = choose_references(person.train)
+        self.reference = references[0] if references else None
+        held_out = min(PICTURED_HELD_OUT, len(person.held_out))
+        few = person.train.take(slice(PICTURED - held_out)) if held_out else person.train
+        training = EvalSet.prepare(self.model, few, references)
+        self.held_out = training.take(slice(0))
+        if held_out:
+            self.held_out = EvalSet.prepare(self.model, person.held_out, references, person.rendered)
+        self.measured = self.held_out if held_out else training
+        self.pictured = {
+            "held out": self.held_out.take(slice(held_out)),
+            "training": training.take(slice(PICTURED - held_out)),
+        }
+
+    @property
+    def measured_words(self) -> str:
+        if len(self.held_out):
+            return f"{len(self.held_out)} held-out frames"
+        return f"the training frames themselves ({len(self.measured)}): nothing is left to hold out"
+
+    # ----------------------------------------------------------------------------------------------- before training
+
+    def begin(self) -> None:
+        """Write what is known before training. Files of a run that is overwritten go first: none may outlive it."""
+        if not self.progress.before:
+            self.folder.clear()
+        write_text(self.folder.config, to_yaml(self.resolved.config))
+        self.folder.write_json("person_info.json", self.person.info)
+
+    def measure_base(self, check: Callable[[], None]) -> None:
+        """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""
+        started = time.perf_counter()
+        self.progress.before, drawn = self.measure(check)
+        if not all_finite(self.progress.before):
+            raise NotFinite
+        # Kept for the report: after the last step the base's weights are gone, and so may be its file.
+        self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
+        self.look()
+        self.draw_samples()
+        self.progress.spend("measuring_before", time.perf_counter() - started)
+
+    def measure(self, check: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
+        """The numbers of the model as it is, and its drawings (N, 3, S, S) of the measured frames."""
+        drawn = draw(self.model, self.measured.frames, check)
+        return evaluate(self.model, self.measured, self.estimator, check, drawn), drawn
+
+    # ----------------------------------------------------------------------------------------------- while training
+
+    def on_start(self, seconds: float) -> None:
+        """Before the first step; precomputing took so many seconds."""
+        self.progress.spend("precomputing", seconds)
+        self._started = time.perf_counter() - self.progress.seconds
+        reset_peak_memory(self.device)
+
+    def on_step(self, step: Step) -> None:
+        """After each step: metrics, curve, pictures and resume file, each when it is due."""
+        params, progress = self.params, self.progress
+        progress.step, progress.seconds = step.number, time.perf_counter() - self._started
+        for name, value in {"loss": step.total, **step.terms, "grad_norm": step.grad_norm}.items():
+            progress.sums[name] = progress.sums.get(name, 0) + value
+
+        last = step.number == params.num_steps
+        to_log = last or step.number % params.log_every == 0
+        to_look = not last and step.number % params.eval_every == 0  # after the last step, `finish` does both
+        to_draw = not last and params.sample_every and step.number % params.sample_every == 0
+        to_save = last or (params.checkpoint_every and step.number % params.checkpoint_every == 0)
+        if to_log or to_look or to_draw or to_save:
+            step.refuse_bad()
+        if to_log:
+            self.log()
+        with autocast(self.device.type, params.precision):
+            if to_look:
+                self.look()
+            if to_draw:
+                self.draw_samples()
+        if to_save:
+            self.save(step.state())
+
+    def log(self) -> None:
+        """The means since the last line of metrics.jsonl become the next one."""
+        progress, log_every = self.progress, self.params.log_every
+        steps = progress.step % log_every or log_every
+        means = {name: float(value) / steps for name, value in progress.sums.items()}
+        progress.sums.clear()
+        progress.history.append({"step": progress.step, **means, "seconds": round(progress.seconds, 3)})
+        self.folder.write_metrics(progress.history)
+        self.last_loss = means["loss"]
+        log.debug("%s", progress.history[-1])
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """The loss terms on a few held-out frames, for the curve."""
+        few = self.held_out.frames.take(slice(CURVE_FRAMES))
+        if not len(few):
+            return
+        sums: dict[str, float] = {}
+        for i in range(len(few)):
+            frame = few.take(slice(i, i + 1))
+            terms = self.loss.terms(draw(self.model, frame), frame.target, frame.eye_masks, frame.valid)
+            for name, value in {"loss": self.loss.total(terms), **terms}.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        means = {f"held_out_{name}": value / len(few) for name, value in sums.items()}
+        self.progress.history.append({"step": self.progress.step, **means})
+        self.folder.write_metrics(self.progress.history)
+
+    def draw_samples(self) -> None:
+        """samples/step_….png: the same frames every time, held-out ones first."""
+        if self.params.sample_every:
+            sheet = results_sheet(self.model, self.pictured)
+            self.folder.write_picture(f"samples/step_{self.progress.step:06d}.png", sheet)
+
+    def save(self, state: TrainingState) -> None:
+        """resume.pth: all that is needed to continue after this step."""
+        peaks_mb = self.progress.peak_memory_mb, peak_memory_mb(self.device)
+        self.progress.peak_memory_mb = max(filter(None, peaks_mb), default=None)
+        tensors = {"trained": state.trained, "optimizer": state.optimizer}
+        save_resume(self.folder.resume, self.progress, tensors, self.person.info["fingerprint"])
+
+    # ----------------------------------------------------------------------------------------------- after training
+
+    def finish(self, selection: Selection, check: Callable[[], None]) -> dict:
+        """Measure, draw, and write everything; returns the summary. The model comes last: it marks the run as finished.
+
+        NotFinite if the last update, the only one unchecked, has spoilt the model's pictures.
+        """
+        started = time.perf_counter()
+        self.look()
+        self.draw_samples()
+        after, drawn = self.measure(check)
+        if not all_finite(after):
+            raise NotFinite
+        baselines = measure_baselines(self.person.train, self.held_out, self.reference, self.estimator)
+        measured = time.perf_counter()
+        self.progress.spend("measuring_after", measured - started)
+
+        one, picture = self.measured.take(slice(1)), self.person.photo
+        write_loss_curve(self.folder.path / "loss_curve.png", self.progress.history, f"{self.person.name}: loss")
+        self.folder.write_picture("gazes.png", gazes_sheet(self.model, one))
+        photos = ()
+        if picture is not None:
+            photos = picture.original, photo.paste(picture, to_pixels(drawn)[0])
+            self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
+        first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
+        sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered)
+        # Up to here: the summary, the report's text and the model are still to come.
+        self.progress.spend("writing", time.perf_counter() - measured)
+
+        summary = self.summary(after, baselines, selection)
+        self.folder.write_json("summary.json", summary)
+        report = Report(
+            summary=summary,
+            person=self.person.info,
+            history=self.progress.history,
+            settings=explained(self.resolved),
+            settings_file=self.resolved.path,
+            blocks=parameters_by_block(self.model),
+            first=first,
+            worst=worst,
+            sweep=sweep,
+            thumbnails=thumbnails(self.person.train.images),
+            reference=jpeg(self.reference.image) if self.reference else None,
+            photos=[photo_sized(each, picture.colour_profile) for each in photos],
+            command=command_again(self.folder.config, summary["threads"] if self.params.device == "cpu" else None),
+        )
+        write_text(self.folder.report, page(report))
+        self.save_result()
+        self.folder.resume.unlink(missing_ok=True)
+        return summary
+
+    def summary(self, after: dict, baselines: dict, selection: Selection) -> dict:
+        """The content of summary.json."""
+        progress = self.progress
+        seconds_of = {**progress.seconds_of, "training": progress.seconds}
+        phases = ("loading", "measuring_before", "precomputing", "training", "measuring_after", "writing")
+        return {
+            "person": self.person.name,
+            "before": progress.before,
+            "after": after,
+            "baselines": baselines,
+            "held_out": len(self.held_out),
+            "held_out_but_seen_by_base": self.seen_by_base,
+            "evaluated_on": self.measured_words,
+            "redirected": len(self.measured.redirections) if self.measured.redirections else 0,
+            "estimator": self.estimator_info,
+            "steps": progress.step,
+            "seconds": round(progress.seconds, 2),
+            "sec_per_step": round(progress.seconds / progress.step, 4),
+            "seconds_of": {phase: round(seconds_of.get(phase, 0.0), 2) for phase in phases},
+            "peak_memory_mb": progress.peak_memory_mb,
+            "peak_memory_of": peak_memory_of(self.device),
+            "strategy": self.params.finetune_strategy,
+            "parameters": {"total": selection.total, "trainable": selection.trainable},
+            "device": self.params.device,
+            "precision": self.params.precision,
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
+
+    def save_result(self) -> None:
+        """The whole model, an adapter, or both."""
+        added = fine_tuning_info(
+            self.person.name, self.person.train, self.reference, self.progress.step, self.base_info
+        )
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        for path in self.folder.results(self.params.save):
+            if path == self.folder.model:
+                save_checkpoint(path, self.model, {**self.base.info, **added}, self.reference)
+            else:  # with what the base's own adapter had brought: both belong to the same base
+                names = trained | self.base.adapted
+                save_adapter(path, self.model, names, self.base.base, added, self.reference)

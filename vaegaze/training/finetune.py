@@ -1,0 +1,139 @@
+"""Fine-tuning as one function: what trains, on which tensors, in which precision, for how many steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaegaze.config.finetune import OneshotParams
+from vaegaze.data.samples import Samples
+from vaegaze.models import VAEGaze
+from vaegaze.models.checkpoint import Reference
+from vaegaze.models.cpu.mixed_precision import frozen_weights_in
+from vaegaze.models.device import find_precision
+from vaegaze.training.loop import Step, TrainingState, make_optimizer, training_steps
+from vaegaze.training.losses import Loss
+from vaegaze.training.precompute import Stopped, precompute
+from vaegaze.training.references import choose_references
+from vaegaze.training.strategies import Selection, freeze_all_but
+from vaegaze.training.tensors import prepare_training_frames
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What a fine-tuning did to its model."""
+
+    selection: Selection  # which parameters trained
+    references: list[Reference]  # the first one belongs to the model from now on; empty for a single frame
+    state: TrainingState  # after the last step; shares tensors with the model
+    stopped: bool  # whether `should_stop` ended it
+    losses: Tensor  # (steps,) of the steps made in this call, on the device
+    precomputed: list[str]  # what was computed once, in words
+    seconds_of: dict[str, float]  # precomputing (encoding included) and training
+
+
+class StateMismatch(ValueError):
+    """The state to resume from belongs to another model or other settings."""
+
+
+def select_trainable(model: VAEGaze, settings: OneshotParams) -> Selection:
+    """Freeze all but what the strategy of the settings trains."""
+    gaze_mlp_layers = settings.gaze_mlp_layers if settings.finetune_gaze_mlp else ()
+    return freeze_all_but(model, settings.finetune_strategy, gaze_mlp_layers)
+
+
+def finetune(
+    model: VAEGaze,
+    samples: Samples,
+    settings: OneshotParams,
+    loss: Loss,
+    *,
+    state: TrainingState | None = None,
+    on_start: Callable[[list[str], float], None] = lambda precomputed, seconds: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    scratch_dir: str | Path | None = None,
+) -> FineTuned:
+    """Adapt `model` in place to a person's samples, on the device that it is on.
+
+    Of the settings those of the training count: strategy, steps, rates, batch, mirror, seed, precision, and memory.
+    `loss` is on the same device; its network is back in float32 afterwards, so a loss serves many persons, one at a
+    time. To fine-tune the next person from the same base, pass a copy of the base.
+
+    state        continue from here, bit for bit as if never interrupted
+    on_start     called before the first step with what was precomputed, in words, and the seconds that it took
+    on_step      called after every step; may draw with the model. Read `Step.refuse_bad` before you use its numbers
+    should_stop  asked after every step, and while precomputing
+    scratch_dir  folder of a temporary file with the frozen weights in float32 while they are bf16; None: the system's
+
+    TrainingDiverged if a loss or gradient was not finite, at the latest after the last step; StateMismatch.
+    """
+    started = time.perf_counter()
+    device = next(model.parameters()).device
+    precision = find_precision(settings.precision, str(device))
+    selection = select_trainable(model, settings)
+    if settings.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    references = choose_references(samples)
+    optimizer = make_optimizer(model, settings)
+    first_step = 0 if state is None else restore(model, optimizer, state)
+
+    precomputed: list[str] = []
+    losses: list[Tensor] = []
+    seconds_of = {"precomputing": 0.0, "training": 0.0}
+    stopped, step = False, None
+    if first_step < settings.num_steps:
+        frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
+        with frozen_weights_in(precision, (model, loss.vgg), scratch_dir):
+            try:
+                frames, precomputed = precompute(
+                    model,
+                    frames,
+                    loss,
+                    precision=precision,
+                    memory_mb=settings.cache_memory_mb,
+                    should_stop=should_stop,
+                )
+            except Stopped:
+                stopped = True
+            begun = time.perf_counter()
+            seconds_of["precomputing"] = begun - started
+            if not stopped:
+                on_start(precomputed, seconds_of["precomputing"])
+                for step in training_steps(
+                    model, optimizer, frames, loss, settings, precision=precision, first_step=first_step
+                ):
+                    losses.append(step.total)
+                    on_step(step)
+                    stopped = should_stop()
+                    if stopped:
+                        break
+                step.refuse_bad()
+            seconds_of["training"] = time.perf_counter() - begun
+    return FineTuned(
+        selection=selection,
+        references=references,
+        state=TrainingState.of(model, optimizer, first_step if step is None else step.number),
+        stopped=stopped,
+        losses=torch.stack(losses) if losses else torch.zeros(0, device=device),
+        precomputed=precomputed,
+        seconds_of=seconds_of,
+    )
+
+
+@torch.no_grad()
+def restore(model: VAEGaze, optimizer: torch.optim.Optimizer, state: TrainingState) -> int:
+    """Bring model and optimiser to where they were; returns the number of finished steps."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    try:
+        if state.trained.keys() != trainable.keys():
+            raise ValueError("other parameters were trained")
+        for name, tensor in state.trained.items():
+            trainable[name].copy_(tensor)
+        optimizer.load_state_dict(state.optimizer)
+        return int(state.step)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise StateMismatch(str(error)) from error

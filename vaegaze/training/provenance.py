@@ -1,0 +1,96 @@
+"""Which frames a checkpoint was fine-tuned on, told by checksums that it carries.
+
+A frame's checksum covers its row and its labels, not its pixels, which may differ by a level where another machine has
+rendered or decoded them.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from vaegaze.data import hdf5
+from vaegaze.data.samples import Samples
+from vaegaze.errors import plain
+from vaegaze.models.checkpoint import Checkpoint, Reference
+
+CHECKSUMS = "trained_checksums"  # in a checkpoint's info: sample index → checksum
+REFERENCE_INDEX = "reference_index"  # likewise: which sample the reference frame is
+LABEL_STEP_RAD = 1e-4  # angles are rounded to this: the last bits of a float are no other label
+SAME_PIXELS = 1  # of 255: how far the same frame may be off on another machine
+
+
+def frame_checksums(samples: Samples) -> dict[int, str]:
+    """Sample index → 16 hexadecimal digits, for each of the samples."""
+    angles = np.rint(np.concatenate([samples.gaze, samples.head], axis=1) / LABEL_STEP_RAD).astype(np.int64)  # (N, 4)
+    return {
+        int(index): hashlib.sha256(np.array([index, *row], dtype="<i8").tobytes()).hexdigest()[:16]
+        for index, row in zip(samples.indices, angles)
+    }
+
+
+def fine_tuning_info(
+    name: str, samples: Samples, reference: Reference | None, steps: int, before: dict | None = None
+) -> dict:
+    """What fine-tuning on these samples of a person adds to a checkpoint's info.
+
+    `before` is the info of a base that was fine-tuned on the same person already: its frames count as trained, too.
+    """
+    before = before or {}
+    info = {
+        "fine_tuned_on": name,
+        "fine_tuned_steps": steps,
+        "trained_indices": sorted({*before.get("trained_indices", ()), *samples.indices.tolist()}),
+        CHECKSUMS: {**stored_checksums(before), **frame_checksums(samples)},
+    }
+    if reference is not None:
+        row = next(row for row, image in enumerate(samples.images) if np.array_equal(image, reference.image))
+        info[REFERENCE_INDEX] = int(samples.indices[row])
+    return info
+
+
+def stored_checksums(info: dict) -> dict[int, str]:
+    """Sample index → checksum of the frames that a checkpoint with this `info` was last fine-tuned on."""
+    stored = info.get(CHECKSUMS)
+    return stored if isinstance(stored, dict) else {}  # a foreign file may hold anything
+
+
+def count_trained(info: dict, samples: Samples) -> int:
+    """How many samples of a person a model fine-tuned on that person was trained on; `info` is its checkpoint's.
+
+    By checksums, or, in a checkpoint of an older version, by sample indices.
+    """
+    stored = stored_checksums(info)
+    if not stored:
+        return len(set(info.get("trained_indices", ())) & set(samples.indices.tolist()))
+    return sum(stored.get(index) == checksum for index, checksum in frame_checksums(samples).items())
+
+
+def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> tuple[bool, list[str]]:
+    """Whether the model was fine-tuned on this person of this data set; and notes to show the user.
+
+    Another data set may use the same id, so one trained frame is read and compared: its checksum, and its pixels if it
+    is the reference frame. A checkpoint without checksums, written by an older version, is judged by the id alone.
+    """
+    info, stored = checkpoint.info, stored_checksums(checkpoint.info)
+    name = info.get("fine_tuned_on")
+    if name is None:
+        return False, []
+    if name != person_id:
+        return False, [plain(f"⚠️ The model was fine-tuned on {name}, not on {person_id}")]
+    if not stored:
+        return True, [plain(f"⚠️ The checkpoint has no checksums: {path} is taken for the data of {name}, by the id")]
+    if _has_trained_frame(checkpoint, stored, path, person_id):
+        return True, []
+    return False, [plain(f"⚠️ The model was fine-tuned on another {name} than that of {path}")]
+
+
+def _has_trained_frame(checkpoint: Checkpoint, stored: dict[int, str], path: str | Path, person_id: str) -> bool:
+    reference, total = checkpoint.reference, hdf5.sample_count(path, person_id)
+    index = checkpoint.info.get(REFERENCE_INDEX) if reference is not None else next(iter(stored))
+    if type(index) is not int or not 0 <= index < total:
+        return False
+    samples = hdf5.read_person(path, person_id, [index], checkpoint.model.canvas).samples
+    if frame_checksums(samples)[index] != stored.get(index):
+        return False
+    return reference is None or np.abs(samples.images[0].astype(int) - reference.image).max() <= SAME_PIXELS

@@ -1,0 +1,84 @@
+"""A person's samples as the tensors that a training step takes."""
+
+from dataclasses import MISSING, dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaegaze.data.samples import Samples
+from vaegaze.models import VAEGaze, to_unit_range
+from vaegaze.models.checkpoint import Reference
+from vaegaze.training.references import choose_references
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The tensors of N frames, on the device, encoded once for all steps."""
+
+    target: Tensor  # (N, 3, S, S) in [−1, 1]
+    eye_masks: Tensor  # (N, 1, S, S) in {0, 1}
+    valid: Tensor  # (N, 1, S, S) in {0, 1}
+    masked_latents: Tensor  # (N, 4, S / f, S / f)
+    reference_latents: Tensor  # (N, 4, S / f, S / f), zeros without a reference
+    head: Tensor  # (N, 2) pitch, yaw in radians
+    gaze: Tensor  # (N, 2) pitch, yaw in radians
+    features: Tensor | None = None  # (N, C, S / f, S / f) of the UNet's trunk, if `precompute` has added them
+    target_features: tuple[Tensor, ...] = ()  # each (N, …), VGG19's features of the targets, likewise
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def without_precomputed(self) -> "Frames":
+        """The same frames without what `precompute` added, which holds for their present gaze and target only."""
+        return replace(self, features=None, target_features=())
+
+    def take(self, rows) -> "Frames":
+        """The frames at these positions, in this order."""
+        prepared = {name: getattr(self, name)[rows] for name in PREPARED}
+        features = None if self.features is None else self.features[rows]
+        return Frames(**prepared, features=features, target_features=tuple(tap[rows] for tap in self.target_features))
+
+    def looking(self, gaze: tuple[float, float]) -> "Frames":
+        """The same frames with another gaze."""
+        other = torch.tensor(gaze, device=self.gaze.device).expand_as(self.gaze)
+        return replace(self.without_precomputed(), gaze=other)
+
+
+PREPARED = tuple(field.name for field in fields(Frames) if field.default is MISSING)
+
+
+@torch.no_grad()
+def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference], device: torch.device) -> Frames:
+    """Samples as tensors on `device`, encoded one by one so that the result does not depend on their number.
+
+    The first reference serves every frame but its own, which gets the second one, or none if there is no second.
+    """
+    target = to_unit_range(samples.images).to(device)
+    eye_masks = torch.from_numpy(samples.eye_masks)[:, None].float().to(device)
+    masked_latents = torch.cat(
+        [model.encode(model.mask(target[i : i + 1], eye_masks[i : i + 1])) for i in range(len(samples))]
+    )
+    reference_latents = torch.zeros_like(masked_latents)
+    if references:
+        encoded = [model.encode(to_unit_range(frame.image[None]).to(device))[0] for frame in references]
+        for i, image in enumerate(samples.images):
+            own = np.array_equal(image, references[0].image)
+            if not own or len(encoded) > 1:
+                reference_latents[i] = encoded[own]
+    return Frames(
+        target=target,
+        eye_masks=eye_masks,
+        valid=torch.from_numpy(samples.valid)[:, None].float().to(device),
+        masked_latents=masked_latents,
+        reference_latents=reference_latents,
+        head=torch.from_numpy(samples.head).to(device),
+        gaze=torch.from_numpy(samples.gaze).to(device),
+    )
+
+
+def prepare_training_frames(model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool) -> Frames:
+    """The samples with their own references; with `mirror` followed by their mirror images, references included."""
+    seen = [samples, samples.mirrored()] if mirror else [samples]
+    parts = [prepare_frames(model, each, choose_references(each), device) for each in seen]
+    return Frames(**{name: torch.cat([getattr(part, name) for part in parts]) for name in PREPARED})
