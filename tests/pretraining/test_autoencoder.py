@@ -10,10 +10,10 @@ import yaml
 from conftest import TINY_CONFIG, process_restored
 from PIL import Image
 
-from vaegaze.commands import pretrain
+from vaegaze.commands import convert, pretrain
 from vaegaze.errors import UserError
 from vaegaze.models import AutoencoderKL
-from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers.files import open_source
 from vaegaze.models.diffusers.parts import config_of
 from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
@@ -247,3 +247,13 @@ def test_the_shortcut_is_read_off_the_tensors(folder):
     assert config_of("file", "vae", state, {"norm_num_groups": 4})["patch_shortcut"] is True
     state = AutoencoderKL(**VAE).state_dict()
     assert "patch_shortcut" not in config_of("file", "vae", state, {"norm_num_groups": 4})
+
+
+def test_diffusers_gets_no_shortcut(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model.pth", new_model(), {})
+    flags = ["--checkpoint", str(tmp_path / "model.pth"), "--to_diffusers", str(tmp_path / "parts")]
+    with process_restored():
+        assert convert.main(flags) == 2
+    error = capsys.readouterr().err.strip()
+    assert "patch_shortcut" in error and "\n" not in error and not (tmp_path / "parts").exists()
+    assert load_checkpoint(tmp_path / "model.pth").model.vae.patch_encoder is not None
