@@ -33,7 +33,14 @@ from vaegaze.geometry.camera import Camera, canvas_camera
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.device import find_device, find_precision, peak_memory_mb, peak_memory_of, reset_peak_memory
+from vaegaze.models.device import (
+    find_device,
+    find_precision,
+    peak_memory_mb,
+    peak_memory_of,
+    reset_peak_memory,
+    to_device,
+)
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.report.benchmark import table
 from vaegaze.training import FineTuned, Step, TrainingDiverged, finetune
@@ -244,9 +251,9 @@ def measure_curve(params: GpuParams, device: torch.device, precision: str) -> Cu
     """Fine-tune the small model on one rendered person, and draw frames that it was not trained on."""
     release_memory(device)
     if params.size == "full":
-        model = load_checkpoint(SMALL).model.to(device)
+        model = to_device(load_checkpoint(SMALL).model, device)
     else:
-        model = random_model(CONFIGS[params.size], torch.device("cpu")).to(device)
+        model = to_device(random_model(CONFIGS[params.size], torch.device("cpu")), device)
     samples = rendered_samples(CURVE_FRAMES + HELD_OUT, model.canvas)
     train_samples, held_out_samples = samples.take(slice(CURVE_FRAMES)), samples.take(slice(CURVE_FRAMES, None))
     held_out = prepare_frames(model, held_out_samples, choose_references(train_samples), device)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,9 @@ from vaegaze.training.strategies import STRATEGIES
 ROUNDS, STEPS, WARM_UP = 3, 5, 2
 PERSON, SAMPLES = "person_001", 8
 SAME_FIRST_LOSS = 1e-3  # relative; float32 of the same numbers in another order
-SHORT = {"float32": "fp32", "bfloat16": "bf16"}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+PEER_TFLOP = {"tiny": 0.07, "base": 2.4}  # of a step, about
+START_UP_SEC, OVER_FLOOR = {"tiny": 5, "base": 40}, 2.0  # before the first step; a step over its convolutions' rate
 CONV = (1, 256, 64, 64)  # the shape of a typical convolution at full size: 256 channels, 64 × 64
 MATMUL = 2048
 KINDS = {  # of PyTorch's operations, by what is in their names
@@ -102,12 +104,28 @@ def measure_all(given: argparse.Namespace) -> None:
 
     device = find_device(given.device)
     precision = find_precision(given.precision, device)
+    contenders = {name: own or precision for name, (_, own) in CONTENDERS.items()}
+    if precision == "fp32":
+        del contenders["ours"]  # the same as "ours fp32"
+    print(f"This takes about {expected_minutes(given, device, contenders):.0f} minutes", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), given.preset, given.checkpoint_path, given.image_size)
-        results = run_rounds(given, Path(folder), device, precision)
+        results = run_rounds(given, Path(folder), device, contenders)
     if given.threads:
         torch.set_num_threads(given.threads)
     report(results, given, device, precision)
+
+
+def expected_minutes(given, device: str, contenders: dict[str, str]) -> float:
+    """From the rate of a small convolution in each precision; twice as much or half is possible."""
+    small = (1, 64, 32, 32)
+    rate = {precision: conv_rate(device, precision, small, tries=2) for precision in set(contenders.values())}
+    steps = WARM_UP + given.steps + 2
+    of_one = (
+        START_UP_SEC[given.preset] + steps * OVER_FLOOR * PEER_TFLOP[given.preset] / rate[precision]
+        for precision in contenders.values()
+    )
+    return max(1.0, given.rounds * sum(of_one) / 60)
 
 
 def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: int) -> None:
@@ -127,14 +145,14 @@ def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: in
     synthetic.write_hdf5(folder / "person.h5", 1, size=model.canvas.height_px, samples=SAMPLES)
 
 
-def run_rounds(given, folder: Path, device: str, precision: str) -> dict[str, list[dict]]:
-    """What every process said, by contender."""
-    results = {name: [] for name in CONTENDERS}
+def run_rounds(given, folder: Path, device: str, contenders: dict[str, str]) -> dict[str, list[dict]]:
+    """What every process reported, by contender; `contenders` are the precisions by name."""
+    results = {name: [] for name in contenders}
     for number in range(given.rounds):
-        for name, (loop, own_precision) in CONTENDERS.items():
+        for name, precision in contenders.items():
             print(f"round {number + 1} of {given.rounds}: {name}", file=sys.stderr)
-            command = [sys.executable, "-m", "benchmarks.step_time", "--loop", loop, "--folder", folder]
-            command += ["--strategy", given.strategy, "--device", device, "--precision", own_precision or precision]
+            command = [sys.executable, "-m", "benchmarks.step_time", "--loop", CONTENDERS[name][0], "--folder", folder]
+            command += ["--strategy", given.strategy, "--device", device, "--precision", precision]
             command += ["--threads", given.threads, "--steps", given.steps, "--started", time.time()]
             done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True)
             if done.returncode:
@@ -252,12 +270,12 @@ def train_ours(setting: Setting, meter: Meter) -> dict:
     from vaegaze.config.finetune import LossParams, OneshotParams
     from vaegaze.data import hdf5
     from vaegaze.models.checkpoint import load_checkpoint
-    from vaegaze.models.device import find_device
+    from vaegaze.models.device import find_device, to_device
     from vaegaze.training import finetune
     from vaegaze.training.losses import Loss
 
     device = torch.device(find_device(setting.device))  # which makes a GPU deterministic; peers' loops are not
-    model = load_checkpoint(setting.base).model.to(device)
+    model = to_device(load_checkpoint(setting.base).model, device)
     samples = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), model.canvas).samples
     settings = OneshotParams(
         finetune_strategy=setting.strategy,
@@ -372,33 +390,45 @@ def peer_steps(setting: Setting) -> Iterator:
 # --- the machine, and the report --------------------------------------------------------------------------------------
 
 
-def rates(device: str) -> dict[str, dict[str, float]]:
+def rates(device: str, precisions: set[str]) -> dict[str, dict[str, float]]:
     """What the machine reaches in TFLOP/s at one large product and at one typical convolution, by precision."""
+    found = {"matmul": {}, "conv": {}}
+    for precision in sorted(precisions):
+        found["matmul"][precision] = matmul_rate(device, precision)
+        found["conv"][precision] = conv_rate(device, precision, CONV)
+    return found
+
+
+def matmul_rate(device: str, precision: str) -> float:
     import torch
 
-    def rate(flop: float, work) -> float:
-        work()
-        times = []
-        for _ in range(7):
-            started = time.perf_counter()
-            work().flatten()[0].item()  # waits for the device
-            times.append(time.perf_counter() - started)
-        return flop / statistics.median(times) / 1e12
+    square = torch.randn(MATMUL, MATMUL, dtype=getattr(torch, DTYPES[precision]), device=device)
+    return rate(2 * MATMUL**3, lambda: square @ square)
 
-    channels, (_, _, height, width) = CONV[1], CONV
-    found = {"matmul": {}, "conv": {}}
-    for name, short in SHORT.items():
-        kind = {"dtype": getattr(torch, name), "device": device}
-        square, pictures = torch.randn(MATMUL, MATMUL, **kind), torch.randn(CONV, **kind)
-        kernels = torch.randn(channels, channels, 3, 3, **kind)
-        conv = lambda: torch.nn.functional.conv2d(pictures, kernels, padding=1)  # noqa: B023, E731
-        found["matmul"][short] = rate(2 * MATMUL**3, lambda: square @ square)  # noqa: B023
-        found["conv"][short] = rate(2 * 9 * channels**2 * height * width, conv)
-    return found
+
+def conv_rate(device: str, precision: str, shape: tuple[int, int, int, int], tries: int = 7) -> float:
+    """Of a 3 × 3 convolution that keeps the shape (B, C, H, W)."""
+    import torch
+
+    kind = {"dtype": getattr(torch, DTYPES[precision]), "device": device}
+    pictures, kernels = torch.randn(shape, **kind), torch.randn(shape[1], shape[1], 3, 3, **kind)
+    flop = 2 * 9 * shape[1] * math.prod(shape)
+    return rate(flop, lambda: torch.nn.functional.conv2d(pictures, kernels, padding=1), tries)
+
+
+def rate(flop: float, work: Callable, tries: int = 7) -> float:
+    """TFLOP/s, by the median time of a few tries after one to warm up."""
+    times = []
+    for _ in range(1 + tries):
+        started = time.perf_counter()
+        work().flatten()[0].item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return flop / statistics.median(times[1:]) / 1e12
 
 
 def report(results: dict[str, list[dict]], given, device: str, precision: str) -> None:
     """A table, and one line of JSON."""
+    ours = "ours" if "ours" in results else "ours fp32"
 
     def median(name: str, key: str) -> float:
         return statistics.median(said[key] for said in results[name])
@@ -410,10 +440,10 @@ def report(results: dict[str, list[dict]], given, device: str, precision: str) -
     if abs(first["ours fp32"] / first["peer fp32"] - 1) > SAME_FIRST_LOSS:
         raise UserError(f"the loops do not compute the same: first losses {first}")
     counted = {name: median(name, "tflop") for name in results}
-    if not math.isclose(counted["ours"], counted["ours fp32"], rel_tol=SAME_FIRST_LOSS):
+    if not math.isclose(counted[ours], counted["ours fp32"], rel_tol=SAME_FIRST_LOSS):
         raise UserError(f"not all operations were counted: TFLOP {counted}")
-    machine = rates(device)
-    floor = counted["ours"] / machine["conv"][precision]
+    machine = rates(device, {"fp32", precision})
+    floor = counted[ours] / machine["conv"][precision]
 
     print(
         f"{given.preset}, {given.strategy}, {device}, ours in {precision}; {given.rounds} rounds of {given.steps} steps"
@@ -447,19 +477,19 @@ def report(results: dict[str, list[dict]], given, device: str, precision: str) -
         "device": device,
         "precision": precision,
         "peer_sec_per_step": seconds["peer fp32"],
-        "ours_sec_per_step": seconds["ours"],
-        "ratio": seconds["peer fp32"] / seconds["ours"],
+        "ours_sec_per_step": seconds[ours],
+        "ratio": seconds["peer fp32"] / seconds[ours],
         "ratio_same_precision": seconds["peer fp32"] / seconds["ours fp32"],
         "peer_peak_memory_mb": median("peer fp32", "peak_memory_mb"),
-        "ours_peak_memory_mb": median("ours", "peak_memory_mb"),
+        "ours_peak_memory_mb": median(ours, "peak_memory_mb"),
         "peer_tflop": median("peer fp32", "tflop"),
-        "ours_tflop": median("ours", "tflop"),
-        "optimizer_mb": median("ours", "optimizer_mb"),
+        "ours_tflop": median(ours, "tflop"),
+        "optimizer_mb": median(ours, "optimizer_mb"),
         "tflops": machine,
         "floor_sec": floor,
-        "ours_over_floor": seconds["ours"] / floor,
+        "ours_over_floor": seconds[ours] / floor,
         "spent": spent,
-        "sec_to_first_step": median("ours", "sec_to_first_step"),
+        "sec_to_first_step": median(ours, "sec_to_first_step"),
         "peer_sec_to_first_step": median("peer fp32", "sec_to_first_step"),
     }
     print(json.dumps(numbers))

@@ -15,6 +15,7 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import Camera, canvas_camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes
 from vaegaze.runs.person import Person, load_person
@@ -29,7 +30,9 @@ FACE_CANVAS = canvas_camera(128)  # of the model that ships
 
 def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
     """A base model, a fine-tuned one, or an adapter on its base. UserError for any other file."""
-    return load_checkpoint(path, base)
+    checkpoint = load_checkpoint(path, base)
+    to_device(checkpoint.model, torch.device("cpu"))
+    return checkpoint
 
 
 def read_person(

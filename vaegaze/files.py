@@ -16,7 +16,7 @@ def shipped_path(path: str | Path) -> Path:
     So `./checkpoints/pretrained_model.pth` and `configs/finetune/…` are found from any folder after `pip install .`.
     """
     path = Path(path)
-    if path.is_absolute() or ".." in path.parts or path.exists():
+    if path.is_absolute() or ".." in path.parts or os.path.exists(path):
         return path
     shipped = SHIPPED / path
     return shipped if path.parts[:1] in (("checkpoints",), ("configs",), ("docs",)) and shipped.is_file() else path

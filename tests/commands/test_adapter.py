@@ -225,12 +225,12 @@ def test_a_base_that_has_moved(both, world, tmp_path):
     content["base"]["path"] = "gone\n/base.pth"
     torch.save(content, tmp_path / "adapter.pth")
     text = refusal(tmp_path / "adapter.pth")
-    assert "trained on gone\\n/base.pth, which is not there" in text and "--base PATH" in text
+    assert "trained on gone\\n/base.pth, which is not there" in text
     assert "there is no file nowhere.pth" in refusal(tmp_path / "adapter.pth", "nowhere.pth")
     moved = load_checkpoint(tmp_path / "adapter.pth", world.base)
     assert moved.base.path == str(world.base)
-    assert "is an adapter itself" in refusal(tmp_path / "adapter.pth", folder / "adapter.pth")
-    assert "is no adapter; leave out --base" in refusal(world.base, world.base)
+    assert "is itself an adapter" in refusal(tmp_path / "adapter.pth", folder / "adapter.pth")
+    assert "is not an adapter, so it has no base" in refusal(world.base, world.base)
 
 
 def test_a_base_in_half_precision_is_the_same(tiny_model, tmp_path):
@@ -328,7 +328,7 @@ def test_an_adapter_of_itself(both, tmp_path):
     content = stored(both[1] / "adapter.pth")
     content["base"]["path"] = str(tmp_path / "spoilt.pth")
     torch.save(content, tmp_path / "spoilt.pth")
-    assert "is an adapter itself" in refusal(tmp_path / "spoilt.pth")
+    assert "is itself an adapter" in refusal(tmp_path / "spoilt.pth")
 
 
 # --- converted --------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_too_few_samples_fail(two_persons, tmp_path, capsys):
     config = ["--config", yaml_for(tmp_path, two_persons, num_samples=500)]
     assert check.main(config) == 1
     out = capsys.readouterr().out
-    assert "❌ random person selection" in out and "give --num_samples 60" in out
+    assert "❌ random person selection" in out and "the most is 60" in out and "give fewer --num_samples" in out
     assert check.main([*config, "--num_samples", "60"]) == 0, "the advice can be followed"
 
 
@@ -80,6 +80,7 @@ def test_a_folder_is_called_a_data_set(tmp_path, capsys):
     load_person(
         resolve(Config, None, {"hdf_path": str(tmp_path), "num_samples": "1"}, []).config.oneshot_params,
         canvas_camera(128),
+        print,
     )
     assert words in capsys.readouterr().out
 
@@ -87,4 +88,4 @@ def test_a_folder_is_called_a_data_set(tmp_path, capsys):
 def test_a_wrong_path_is_told_with_its_key(tmp_path, capsys):
     assert check.main(["--hdf_path", str(tmp_path)]) == 2
     err = capsys.readouterr().err
-    assert "give the path of a gaze data set (oneshot_params.gazecapture_params.hdf_path, or --hdf_path)" in err
+    assert "give the path of a gaze data set with --hdf_path (oneshot_params.gazecapture_params.hdf_path)" in err

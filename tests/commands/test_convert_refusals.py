@@ -171,7 +171,7 @@ def test_safetensors_cut_short(published, files, run_convert, tmp_path):
     path = tmp_path / "unet" / convert.WEIGHTS
     path.write_bytes(path.read_bytes()[:-100])
     outcome = run_convert(*flags_of(files | {"--unet": tmp_path / "unet"}), ok=False)
-    assert_one_line(outcome, path.name, "no safetensors file")
+    assert_one_line(outcome, path.name, "not a safetensors file")
 
 
 def test_a_folder_without_weights(files, run_convert, tmp_path):

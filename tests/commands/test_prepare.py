@@ -377,9 +377,9 @@ def test_times_that_are_none(stripes, times, words):
 def test_what_is_no_video(run, tmp_path, line):
     talk = tmp_path / "talk.mp4"
     talk.write_text("no video")
-    refused(run(None, [line], "--frames", talk, ok=False), "--frames", "talk.mp4 cannot be read as a video")
+    refused(run(None, [line], "--frames", talk, ok=False), "frames: ", "talk.mp4 cannot be read as a video")
     talk.write_bytes(b"")
-    refused(run(None, None, "--frames", talk, ok=False), "--frames", "talk.mp4 is empty")
+    refused(run(None, None, "--frames", talk, ok=False), "frames: ", "talk.mp4 is empty")
     assert not (tmp_path / "me.h5").exists()
 
 
@@ -454,7 +454,7 @@ def test_flags_that_are_missing_or_wrong(capsys):
 
 def test_frames_that_are_not_there(run, tmp_path):
     outcome = run(None, ["a.png,0,0"], "--frames", tmp_path / "none", ok=False)
-    refused(outcome, "--frames", "none does not exist", "a folder of pictures, or a video")
+    refused(outcome, "frames: ", "none does not exist", "a folder of pictures, or a video")
 
 
 def test_nothing_is_replaced_unasked(run, face, tmp_path):
@@ -463,11 +463,11 @@ def test_nothing_is_replaced_unasked(run, face, tmp_path):
     before = (tmp_path / "me.frames.csv").read_bytes()
     refused(run(None, None, ok=False), "me.h5 exists", "--overwrite")
     assert (tmp_path / "me.h5").read_text() == "mine" and (tmp_path / "me.frames.csv").read_bytes() == before
-    refused(run(None, None, "--output", tmp_path / "a.h5" / "b.h5", "--labels", "x", ok=False), "--labels")
+    refused(run(None, None, "--output", tmp_path / "a.h5" / "b.h5", "--labels", "x", ok=False), "labels: x")
     os.link(tmp_path / "labels.csv", tmp_path / "labels.frames.csv")
-    refused(run(None, None, "--output", tmp_path / "labels.h5", ok=False), "what --labels gives")
+    refused(run(None, None, "--output", tmp_path / "labels.h5", ok=False), "the input --labels")
     os.link(tmp_path / "labels.csv", tmp_path / "labels.h5")
-    refused(run(None, None, "--output", tmp_path / "labels.h5", "--overwrite", ok=False), "what --labels gives")
+    refused(run(None, None, "--output", tmp_path / "labels.h5", "--overwrite", ok=False), "the input --labels")
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])

@@ -1,5 +1,6 @@
 """Where a run computes, and the memory that it takes. See also test_gpu.py."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,20 @@ def test_auto_is_bf16_where_the_processor_computes_it(native, monkeypatch):
 def test_where_the_system_does_not_say_there_is_no_peak(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert peak_memory_mb(CPU) is None
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "ALL"])
+def test_emulated_bf16_is_never_chosen_and_its_slowdown_is_measured(isa):
+    """oneDNN, which computes convolutions, may be kept from instructions that the processor has."""
+    code = "from vaegaze.models.device import *; print(find_precision('auto', 'cpu'), bf16_slowdown('cpu'))"
+    code += "; from vaegaze.commands.precision import *; [warn_if_emulated(p, 'cpu') for p in ('fp32', 'bf16')]"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    numbers, *warnings = done.stdout.splitlines()
+    precision, slowdown = numbers.split()
+    assert len(warnings) == (slowdown != "None")
+    if isa == "AVX2":
+        assert precision == "fp32"
+    assert (precision == "bf16") == (slowdown == "None")
+    assert precision == "bf16" or float(slowdown) > 1

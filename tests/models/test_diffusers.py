@@ -215,7 +215,7 @@ def test_another_value_is_refused_by_name(kind, blocks):
             {True: False, False: True}.get(value, "other"),
             [*value, "DownBlock2D"] if type(value) is tuple else [value],
         ):
-            with pytest.raises(ValueError, match=rf"^{key} is .*{kind.__name__} is covered with"):
+            with pytest.raises(ValueError, match=rf"^{key} is .*supported for {kind.__name__}"):
                 kind(**small, **{**covered, key: other})
 
 

@@ -10,12 +10,9 @@ from vaegaze.models import (
     GazeMLP,
     UNet2DConditionModel,
     VAEGaze,
-    blocks,
-    layers,
     to_pixels,
     to_unit_range,
 )
-from vaegaze.models.blocks import DOUBLED_IN_ONE_FROM, FEW_WEIGHTS, Upsample2D, attend
 from vaegaze.models.masking import fill_eyes
 
 
@@ -35,110 +32,6 @@ def test_full_size_is_upstreams():
     assert millions(unet, ".attn2.") == pytest.approx(34.4, abs=0.05)
     assert millions(unet, "up_blocks.") == pytest.approx(505.6, abs=0.05)
     assert millions(vae) == pytest.approx(83.7, abs=0.05)
-
-
-# --- faster forms of the same formulas --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("side", [8, 32])
-def test_a_large_picture_is_doubled_and_convolved_in_one(side):
-    layer = Upsample2D(6).double()
-    x = random_like(2, 6, side, side + 4).requires_grad_()
-    repeated = x.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
-    expected = layer.conv(repeated)
-    result = layer(x)
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
-    assert (side * (side + 4) >= DOUBLED_IN_ONE_FROM) == (side == 32), "both forms are tried"
-    inputs, factors = (x, layer.conv.weight, layer.conv.bias), random_like(*expected.shape, seed=1)
-    for got, wanted in zip(*(torch.autograd.grad((each * factors).sum(), inputs) for each in (result, expected))):
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("tokens", [2, FEW_WEIGHTS // 400])
-def test_few_and_many_attention_weights_come_to_the_same(tokens, monkeypatch):
-    query, key, value = (random_like(2, 2, length, 5, seed=i) for i, length in enumerate((300, tokens, tokens)))
-    result = attend(query, key, value)
-    monkeypatch.setattr(blocks, "FEW_WEIGHTS", 0 if tokens == 2 else 2**30)
-    torch.testing.assert_close(result, attend(query, key, value), rtol=0, atol=1e-13)
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("trained", [False, True])
-def test_a_small_picture_and_a_large_kernel_are_a_product(layout, trained, monkeypatch):
-    layer = layers.Conv3x3(6, 5).double().to(memory_format=layout)
-    x = random_like(2, 6, 4, 7).requires_grad_()
-    inputs = (x, *layer.parameters()) if trained else (x,)
-    expected = layer(x)
-    monkeypatch.setattr(layers, "LARGE_KERNEL", layer.weight.numel())
-    result = layer(x)
-    assert "Convolution" in expected.grad_fn.name() and "Convolution" not in result.grad_fn.name()
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
-    factors = random_like(*expected.shape, seed=1)
-    for got, wanted in zip(*(torch.autograd.grad((each * factors).sum(), inputs) for each in (result, expected))):
-        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
-    large = random_like(1, 6, 8, 9)
-    assert torch.equal(layer(large), torch.nn.Conv2d.forward(layer, large))
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_under_autocast_the_product_has_the_type_and_order_of_the_convolution(frozen, monkeypatch):
-    layer = layers.Conv3x3(6, 5).requires_grad_(not frozen)
-    layer.weight.data, layer.bias.data = (random_like(*each.shape).float() for each in (layer.weight, layer.bias))
-    if frozen:
-        layer.to(torch.bfloat16, memory_format=torch.channels_last)
-    x = random_like(2, 6, 4, 7).to(torch.bfloat16, memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        expected = layer(x)
-        monkeypatch.setattr(layers, "LARGE_KERNEL", 1)
-        result = layer(x)
-    assert result.dtype == expected.dtype == torch.bfloat16 and result.stride() == expected.stride()
-    torch.testing.assert_close(result, expected, rtol=2**-7, atol=2**-5)
-
-
-@pytest.mark.parametrize("mean", [0, 5])
-def test_frozen_group_norm_has_the_gradient_of_pytorchs(mean):
-    layer = layers.GroupNorm(2, 6).requires_grad_(False)
-    layer.weight.copy_(random_like(6).float()), layer.bias.copy_(random_like(6, seed=1).float())
-
-    def as_computed(values):
-        return values.to(torch.bfloat16, memory_format=torch.channels_last)
-
-    # The gradient has parts that are the same everywhere, and along x: what normalising takes away.
-    x, factors = random_like(2, 6, 64, 80) + mean, random_like(2, 6, 64, 80, seed=3)
-    x = as_computed(x).requires_grad_()
-    factors = as_computed(factors + x.detach().double() - mean + 1)
-    result = layer(x)
-    assert result.grad_fn.name() == "FrozenGroupNormBackward" and result.dtype == torch.bfloat16
-    (got,) = torch.autograd.grad(result, x, factors)
-    (native,) = torch.autograd.grad(torch.nn.GroupNorm.forward(layer, x), x, factors)
-    exact = x.detach().double().requires_grad_()
-    (wanted,) = torch.autograd.grad(torch.nn.GroupNorm.forward(layer.double(), exact), exact, factors.double())
-
-    def off(gradient):
-        return float((gradient - wanted).norm() / wanted.norm())
-
-    assert torch.equal(result, torch.nn.GroupNorm.forward(layer.float(), x))
-    assert off(native) < 2**-9 and off(got) < 2**-7, "rounded once, and three times"
-    assert got.stride() == x.stride()
-
-
-def test_group_norm_that_trains_or_is_small_or_float32_is_pytorchs():
-    def backward_of(layer, *shape, dtype=torch.bfloat16, layout=torch.channels_last):
-        return layer(torch.zeros(shape).to(dtype, memory_format=layout).requires_grad_()).grad_fn.name()
-
-    frozen, trained = (layers.GroupNorm(2, 30).requires_grad_(on) for on in (False, True))
-    one_trained = layers.GroupNorm(2, 30)
-    one_trained.weight.requires_grad_(False)
-    assert backward_of(frozen, 1, 30, 64, 64) == "FrozenGroupNormBackward"
-    names = {
-        backward_of(trained, 1, 30, 64, 64),
-        backward_of(one_trained, 1, 30, 64, 64),
-        backward_of(frozen, 1, 30, 64, 63),
-        backward_of(frozen, 1, 30, 64, 64, dtype=torch.float32),
-        backward_of(frozen, 1, 30, 64, 64, layout=torch.contiguous_format),
-        backward_of(layers.GroupNorm(2, 32).requires_grad_(False), 1, 32, 64, 64),
-    }
-    assert names == {"NativeGroupNormBackward0"}
 
 
 # --- gaze tokens ------------------------------------------------------------------------------------------------------

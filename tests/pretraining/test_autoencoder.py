@@ -11,15 +11,21 @@ from conftest import TINY_CONFIG, process_restored
 from PIL import Image
 
 from vaegaze.commands import convert, pretrain
+from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
+from vaegaze.config.tree import to_yaml
 from vaegaze.errors import UserError
 from vaegaze.models import AutoencoderKL
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers.files import open_source
 from vaegaze.models.diffusers.parts import config_of
 from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
-from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, pretraining_steps
+from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.distributed import Processes
+from vaegaze.pretraining.loop import Progress, pretraining_steps
 from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.photographs import CropBatches, gradient_difference, read_photographs
+from vaegaze.pretraining.sources import held_out_frames, open_sources
+from vaegaze.runs.pretraining import PretrainFolder
 
 CROP_PX = 32
 VAE = {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 16}
@@ -53,14 +59,16 @@ def settings(folder, **changes):
     return replace(params, **changes)
 
 
-def new_model():
+def new_model(config=MODEL):
     torch.manual_seed(0)
-    return pretrain.build_model(pretrain.ModelParams(**MODEL))
+    return build_base_model(ModelParams(**config)).model
 
 
 def train(model, params, progress=None, *, stop_after=math.inf):
-    progress = progress or Progress()
-    for _ in pretraining_steps(model, params, progress, held_out_batches(params, model.canvas, CPU)):
+    progress, sources = progress or Progress(), open_sources(params)
+    held_out, _ = held_out_frames(sources, params, model.canvas, CPU)
+    config = PretrainConfig(params, ModelParams(**MODEL))
+    for _ in pretraining_steps(model, config, sources, held_out, progress, Processes(CPU)):
         if progress.step == stop_after:
             break
     return progress
@@ -159,8 +167,7 @@ def test_training_redraws_texture_better(folder):
     pictures = CropBatches(str(folder), (9,), CROP_PX, 8, 0, seed=0, persons_to_draw_from=2, samples_per_person=2)[0]
     reached = []
     for steps in (1, 30):
-        torch.manual_seed(0)
-        model = pretrain.build_model(pretrain.ModelParams(**{**MODEL, "vae": VAE}))
+        model = new_model({**MODEL, "vae": VAE})
         train(model, settings(folder, vae_steps=steps, eval_every=steps, vae_learning_rate=3e-3))
         reached.append(psnr(model.vae, pictures))
     assert reached[1] > reached[0] + 3
@@ -200,14 +207,13 @@ def test_what_a_phase_leaves_is_the_average(folder):
 def test_interrupted_and_resumed_equals_uninterrupted(stop_after, folder, tmp_path):
     params, whole = settings(folder), new_model()
     train(whole, params)
-    config = pretrain.PretrainConfig(params, pretrain.ModelParams(**MODEL))
-    model = new_model()
+    config = PretrainConfig(params, ModelParams(**MODEL))
+    model, run = new_model(), PretrainFolder(tmp_path)
     progress = train(model, params, stop_after=stop_after)
-    (tmp_path / "config.yaml").write_text(pretrain.to_yaml(config))
-    pretrain.save_state(tmp_path, model, progress)
-    torch.manual_seed(1)
-    resumed = pretrain.build_model(pretrain.ModelParams(**MODEL))
-    train(resumed, params, pretrain.load_state(tmp_path, config, resumed))
+    run.config.write_text(to_yaml(config))
+    run.save(model, progress)
+    resumed = new_model()
+    train(resumed, params, run.load(config, resumed, 1))
     assert resumed.config == whole.config
     for name, tensor in whole.state_dict().items():
         if name.startswith("vae."):

@@ -246,7 +246,7 @@ def test_splits_have_their_shares(persons):
 def test_an_existing_file_is_kept(tmp_path, capsys):
     path = tmp_path / "faces.h5"
     path.write_bytes(b"precious")
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="exists already"):
         synthetic.write_hdf5(path, 1, size=16)
     assert render_command.main(["--output", str(path), "--persons", "1", "--size", "16"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""report.html: what it tells, that it tells nothing else than the other files, and that it needs nothing beside it."""
+"""report.html: it shows what the run's other files hold, escapes every value, and needs no other file."""
 
 import json
 import os
@@ -17,14 +17,18 @@ import h5py
 import numpy as np
 import pytest
 from command_runs import PERSON, PHOTO, ROOT, STEPS, assert_same_weights, command, signal_at_step, train_rows
+from jinja2 import UndefinedError
 from PIL import Image
 
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import settings_of
-from vaegaze.report.chart import line_chart, ticks
-from vaegaze.report.markup import EMPTY, element
-from vaegaze.report.page import duration
+from vaegaze.report.formatting import duration, number
+from vaegaze.report.numbers import rows
+from vaegaze.report.page import Report, page
+from vaegaze.report.pictures import PictureRow, Sweep
+from vaegaze.report.templating import environment
 
+EMPTY = {"br", "img", "link", "meta", "source"}  # elements without an end tag
 SECTIONS = ["pictures", "worst-frames", "gaze-sweep", "numbers", "curves", "person", "what-was-trained", "settings",
             "run", "run-it-again"]  # fmt: skip
 
@@ -59,7 +63,7 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" not in self.open:
             self.text += data
-        if "code" in self.open:
+        if "pre" in self.open:
             self.code += data
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
@@ -99,27 +103,39 @@ def report(finished):
     return page_in(finished[2])
 
 
-# --- What it tells ----------------------------------------------------------------------------------------------------
+# --- What it shows ----------------------------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_the_summary(report, finished):
     summary = summary_in(finished[2])
-    told = [float(attributes["value"]) for attributes in report.all("data")]
+    told = {float(attributes["value"]) for attributes in report.all("data")}
     tables = [summary["before"], summary["after"], *summary["baselines"].values()]
-    assert {value for numbers in tables for value in numbers.values() if value is not None} == set(told)
-    rows = {row[0]: row[1:] for row in report.rows}
+    assert {value for numbers in tables for value in numbers.values() if value is not None} == told
     for name in ("l1", "eye_l1", "eye_psnr", "ssim"):
-        (row,) = (cells for title, *cells in report.rows if title.startswith(name) and len(cells) == 5)
-        digits = 2 if name == "eye_psnr" else 4
-        before, after, change, *baselines = row
-        assert (before, after) == tuple(f"{summary[when][name]:.{digits}f}" for when in ("before", "after"))
-        assert change.endswith("better") and baselines == [
-            f"{numbers[name]:.{digits}f}" for numbers in summary["baselines"].values()
-        ]
-    assert rows["steps"] == [str(STEPS)] and rows["device"] == ["cpu"] and rows["strategy"] == ["selective"]
-    assert rows["torch version"] == [summary["versions"]["torch"]] and rows["seconds"] == [str(summary["seconds"])]
-    assert "On 4 held-out frames, the L1 of the eyes fell from" in report.text
-    assert "Against 32 true pictures" in report.text
+        ((_, before, after, change, *baselines),) = (row for row in report.rows if name in row[0].split())
+        assert [before, after] == [number(summary[when][name], name) for when in ("before", "after")]
+        assert change.endswith("better")
+        assert baselines == [number(numbers[name], name) for numbers in summary["baselines"].values()]
+    facts = {row[0]: row[1:] for row in report.rows}
+    assert facts["steps"] == [str(STEPS)] and facts["device"] == ["cpu"] and facts["strategy"] == ["selective"]
+    assert facts["torch version"] == [summary["versions"]["torch"]] and facts["seconds"] == [str(summary["seconds"])]
+    assert "4 held-out frames" in report.text and "32 true pictures" in report.text
+
+
+def test_gaze_is_judged_by_the_true_picture_first():
+    numbers = {"l1": 0.1, "gaze_error_deg": 3.0, "estimator_error_deg": 2.0, "gaze_error_to_target_deg": 1.0}
+    keys = [row.key for row in rows((numbers, numbers | {"new_metric": 1.0, "redirected_l1": 0.1}))]
+    assert keys == ["gaze_error_to_target_deg", "gaze_error_deg", "estimator_error_deg", "l1", "new_metric"]
+    keys = [row.key for row in rows((numbers, {"redirected_l1": 0.1, "redirected_eye_l1": 0.1}), "redirected_")]
+    assert keys == ["redirected_eye_l1", "redirected_l1"]
+
+
+def test_changes():
+    (psnr, l1, same) = rows(({"eye_psnr": 20.0, "l1": 0.2, "ssim": 1.0}, {"eye_psnr": 19.0, "l1": 0.1, "ssim": 1.0}))
+    assert (psnr.change, psnr.share, psnr.verdict) == ("−1.00", "−5 %", "worse")
+    assert (l1.change, l1.share, l1.verdict) == ("−0.1000", "−50 %", "better")
+    assert (same.change, same.verdict) == ("no change", "")
+    assert rows(({"lpips": None}, {"lpips": None})) == []
 
 
 def test_what_was_trained(report, finished):
@@ -148,17 +164,16 @@ def test_every_setting_and_where_it_is_from(report, finished):
 
 def test_the_person(report, finished):
     rows = {row[0]: row[1:] for row in report.rows}
-    assert rows["person"] == [f"{PERSON}, as asked for"] and rows["trained on"] == ["8 of 12 samples; seed 0"]
-    assert rows["held out"] == ["4 of the others"] and rows["layout"] == ["upstream; eye masks: face_parsing"]
+    assert rows["person"] == [PERSON] and "8 of 12" in rows["trained on"][0] and "4 " in rows["held out"][0]
+    assert rows["layout"] == ["upstream; eye masks: face_parsing"]
     assert ", ".join(map(str, train_rows(finished[2]))) in report.text
 
 
 def test_the_pictures(report):
     alts = [attributes["alt"] for attributes in report.all("img")]
     assert sum(alt.startswith("target, sample ") for alt in alts) == 4  # all that are held out
-    assert "All frames stand above. The worst is sample" in report.text
     errors = [float(found) for found in re.findall(r"eye L1 [\d.]+ → ([\d.]+)", report.text)]
-    (worst,) = re.findall(r"The worst is sample \d+: eye L1 ([\d.]+\d)", report.text)
+    (worst,) = re.findall(r"worst is sample \d+, eye L1 ([\d.]+\d)", report.text)
     assert float(worst) == max(errors)
     drawn = [[attributes["src"] for attributes in report.all("img") if attributes["alt"].startswith(name)]
              for name in ("target, ", "before, ", "after, sample", "after, pasted, ")]  # fmt: skip
@@ -172,30 +187,74 @@ def test_the_frame_errors_are_those_of_the_summary(report, finished):
 
 
 def test_the_curves(report, finished):
-    charts = report.all("svg")
-    assert [chart["aria-label"].partition(":")[0] for chart in charts] == [
-        "the loss",
-        "L1 over the picture",
-        "L1 over the eye masks",
-    ]
-    lines = [attributes["points"].split() for attributes in report.all("polyline")]
-    assert [len(line) for line in lines] == [3, 2] * 3
-
-
-def test_ticks_are_round_and_reach_the_end():
-    assert ticks(0.37) == [0, 0.1, 0.2, 0.3, 0.4] and ticks(150) == [0, 50, 100, 150] and ticks(1) == ticks(0.999)
-    assert ticks(0) == [0, 1] and ticks(3e-7)[-1] >= 3e-7
-    drawn = str(line_chart("a line of one point", "step", {"training": [(1, 0.5)], "held out": []}))
-    assert "<circle" in drawn and drawn.count("<polyline") == 2
+    """Each as an SVG, for light and dark; in words, the first and the last value."""
+    history = [json.loads(line) for line in (finished[2] / "metrics.jsonl").read_text().splitlines()]
+    charts = [attributes for attributes in report.all("img") if attributes["src"].startswith("data:image/svg")]
+    dark = [attributes["srcset"] for attributes in report.all("source") if "dark" in attributes["media"]]
+    assert len(charts) == len(dark) == 3  # loss, l1, mask_l1; vgg has no weight
+    for chart, name in zip(charts, ("loss", "l1", "mask_l1")):
+        for key in (name, f"held_out_{name}"):
+            values = [record[key] for record in history if key in record]
+            assert f"from {values[0]:.4g} to {values[-1]:.4g}" in chart["alt"]
 
 
 def test_durations_read_well():
     assert [duration(seconds) for seconds in (0.26, 59.4, 61, 7265)] == ["0.3 s", "59.4 s", "1 min 1 s", "2 h 1 min"]
 
 
-def test_whatever_is_in_an_element_is_escaped():
-    assert element("p", "a < b", element("b", "&"), title='"') == '<p title="&quot;">a &lt; b<b>&amp;</b></p>'
-    assert element("img", alt="\x1b\udcff") == '<img alt="\\x1b\\udcff">'
+HOSTILE = "<x-evil onload=a()>&\"'{{ 7 * 7 }}\x1b\u202e\udcff"
+DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+
+
+def report_of(text: str) -> Report:
+    """A report, made of plain data, with `text` wherever a file's or a user's words can get to."""
+    numbers = {"eye_l1": 0.2, "eye_psnr": 20.0, "gaze_error_to_target_deg": 2.0, "gaze_error_deg": 3.0}
+    (setting,) = (setting for setting in settings_of(Config).values() if setting.name == "person_id")
+    row = PictureRow(index=1, gaze_rad=(0.1, -0.2), eye_l1=(0.2, 0.1), faces=[DOT] * 4, eyes=[DOT] * 4)
+    return Report(
+        summary={
+            "person": text, "before": numbers, "after": numbers | {text: 1.0}, "baselines": {text: numbers},
+            "held_out": 1, "held_out_but_seen_by_base": 1, "evaluated_on": text, "redirected": 0,
+            "estimator": {"path": text, "own_error_deg": {text: 1.0}}, "steps": 1, "seconds": 1.0, "strategy": text,
+            "parameters": {"total": 2, "trainable": 1}, "device": text, text: text, "versions": {text: text},
+        },
+        person={
+            "person_id": text, "hdf_path": text, "layout": text, "mask_source": text, "train_indices": [0],
+            "held_out_indices": [1], "total_samples": 2, "seed": 0, "gaze_range_rad": {text: [0.0, 0.1]},
+        },
+        history=[{"step": 1, "loss": 0.5}],
+        settings=[(setting, text, text)],
+        settings_file=text,
+        blocks={text: (1, 2)},
+        first=[row],
+        worst=[],
+        sweep=Sweep(DOT, DOT, False),
+        thumbnails=DOT,
+        reference=DOT,
+        photos=[],
+        command=text,
+    )  # fmt: skip
+
+
+def test_every_value_is_escaped_and_printable():
+    text = page(report_of(HOSTILE))
+    parsed = Page(text)
+    assert_needs_nothing_else(text, parsed)
+    assert not [tag for tag, _ in parsed.elements if tag.startswith("x-")] and text.replace("\n", "").isprintable()
+    shown = len(re.findall(re.escape("<x-evil onload=a()>"), parsed.text))
+    assert shown >= 20 and "49" not in parsed.text
+    assert shown == len(re.findall("KNOWN", Page(page(report_of("KNOWN"))).text))
+
+
+def test_a_template_cannot_use_what_is_missing():
+    with pytest.raises(UndefinedError):
+        environment().from_string("{{ nothing }}").render()
+    with pytest.raises(UndefinedError):
+        environment().from_string("{{ a.nothing }}").render(a={})
+
+
+def test_missing_numbers_are_a_dash():
+    assert [number(value, "l1") for value in (None, float("nan"), float("inf"), -0.5)] == ["–", "–", "–", "−0.5000"]
 
 
 # --- Every kind of run ------------------------------------------------------------------------------------------------
@@ -211,22 +270,22 @@ def test_a_hostile_id_without_a_reference(world, tmp_path):
     assert command(*world.flags, *flags).code == 0
     (folder,) = save_dir.iterdir()
     page = page_in(folder)
-    assert '"><script>alert(1)&amp;$x Zoë 漢, drawn by the seed' in page.text
-    assert "No reference frame" in page.text and "the 4 with the largest L1 of the eyes" in page.text
+    rows = {row[0]: row[1:] for row in page.rows}
+    assert rows["person"] == [hostile] and "No reference frame" in page.text
     alts = [attributes["alt"] for attributes in page.all("img")]
     assert sum(alt.startswith("target, sample ") for alt in alts) == 8
-    columns = [row for row in page.rows if row[0] == "number"]
-    assert columns[0] == ["number", "before", "after", "change", "mean eye patch", "reference eyes"]
-    assert next(row for row in page.rows if row[0].startswith("eye_l1"))[5] == "–"
+    (columns, _) = (row for row in page.rows if row[:2] == ["metric", "before"])
+    assert columns == ["metric", "before", "after", "change", "mean eye patch", "reference eyes"]
+    assert next(row for row in page.rows if "eye_l1" in row[0].split())[5] == "–"
 
 
 def test_a_photo(world, tmp_path):
     flags = (*world.photo_flags, *PHOTO, "--num_steps", 2, "--save_dir", tmp_path)
     assert command(*flags).code == 0
     page = page_in(tmp_path / "astronaut")
-    assert "these are the training frames themselves" in page.text and "The only frame stands above" in page.text
+    assert "Nothing is held out" in page.text and "The only frame" in page.text
     assert {"the photo as it was", "with the eyes drawn in"} <= {attributes["alt"] for attributes in page.all("img")}
-    assert "on the right what the renderer draws" not in page.text and "Told to look elsewhere" not in page.text
+    assert "renderer" not in page.text and "redirected" not in page.text
     assert ["gaze", "pitch +0.0°, yaw +0.0°"] in page.rows
 
 
@@ -237,8 +296,8 @@ def test_nothing_held_out_and_somebody_who_was_not_rendered(world, tmp_path):
     flags = ("--hdf_path", tmp_path / "other.h5", "--person_id", "somebody", "--num_steps", 1, "--save_dir", tmp_path)
     assert command(*world.flags, *flags).code == 0
     page = page_in(tmp_path / "somebody")
-    assert "none: the training frames stand for them" in page.text and "renderer" not in page.text
-    assert "held out: a few frames" not in page.text, "the curve has no such line"
+    assert "Nothing is held out" in page.text and "renderer" not in page.text
+    assert not [attributes for attributes in page.all("img") if "held out from" in attributes["alt"]], "no such curve"
 
 
 # --- The run behind it ------------------------------------------------------------------------------------------------
@@ -253,8 +312,8 @@ def without_measurements(folder) -> str:
     return text.replace("stored by the earlier run", "chosen by auto")
 
 
-def test_a_resumed_run_tells_the_same(finished, tmp_path, monkeypatch):
-    """The base's drawings among it, though no base was drawn with after the interruption."""
+def test_a_resumed_run_has_the_same_page(finished, tmp_path, monkeypatch):
+    """The base's pictures included, though nothing was drawn with the base after the interruption."""
     flags, _, folder = finished
     flags = (*flags, "--save_dir", tmp_path)
     with monkeypatch.context() as patched:
@@ -267,7 +326,7 @@ def test_a_resumed_run_tells_the_same(finished, tmp_path, monkeypatch):
 
 
 def test_the_command_does_the_run_again(finished, tmp_path):
-    """As it is printed, in a shell, from the settings that the run's folder holds."""
+    """As printed, in a shell, with the settings in the run's folder."""
     _, _, folder = finished
     save_dir = tmp_path / "it's a copy"
     flags = [str(save_dir) if flag == folder.parent else flag for flag in finished[0]]

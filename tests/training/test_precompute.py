@@ -10,9 +10,9 @@ from conftest import make_tiny_model
 from torch import nn
 
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.models import layers
+from vaegaze.models.cpu import fast_forms, layers, use_fast_layers
 from vaegaze.models.cpu import packed_convolutions as packing
-from vaegaze.models.cpu.mixed_precision import frozen_weights, frozen_weights_in, in_bf16
+from vaegaze.models.cpu.mixed_precision import frozen_weights, in_bf16
 from vaegaze.models.cpu.packed_convolutions import packed_convolutions
 from vaegaze.training.loop import make_optimizer, training_steps
 from vaegaze.training.losses import Loss
@@ -41,7 +41,7 @@ def train(samples, loss, strategy, *, memory_mb, precision="fp32", batch_size=1,
     freeze_all_but(model, strategy, gaze_mlp)
     params = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=batch_size, seed=3)
     frames, said = prepare_training_frames(model, samples, CPU, mirror=True), []
-    with frozen_weights_in(precision, (model, loss.vgg), None):
+    with fast_forms((model, loss.vgg), precision, None):
         if memory_mb:
             frames, said = precompute(model, frames, loss, precision=precision, memory_mb=memory_mb)
         with watched(model, loss, seen):
@@ -127,7 +127,7 @@ def test_other_gazes_have_other_features(rendered_samples, loss):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_rounded_weights_compute_as_autocast_makes_them_and_come_back(strategy, rendered_samples, loss, tmp_path):
-    model, plain = make_tiny_model(), make_tiny_model()
+    model, plain = make_tiny_model(), use_fast_layers(make_tiny_model())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     params = OneshotParams(num_steps=3, learning_rate=1e-3)
     frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
@@ -139,7 +139,7 @@ def test_rounded_weights_compute_as_autocast_makes_them_and_come_back(strategy, 
         return [step.total.item() for step in steps]
 
     freeze_all_but(model, strategy)
-    with frozen_weights_in("bf16", (model, loss.vgg, None), tmp_path):
+    with fast_forms((model, loss.vgg, None), "bf16", tmp_path):
         for name, parameter in model.named_parameters():
             seen[parameter.requires_grad, parameter.dtype] += 1
             if not parameter.requires_grad:  # what autocast makes of these values is exactly them
@@ -167,7 +167,7 @@ def test_weights_come_back_however_it_ends(loss, tmp_path):
     model = make_tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     freeze_all_but(model, "selective")
-    with pytest.raises(KeyboardInterrupt), frozen_weights_in("bf16", (model,), tmp_path):
+    with pytest.raises(KeyboardInterrupt), fast_forms((model,), "bf16", tmp_path):
         raise KeyboardInterrupt
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not list(tmp_path.iterdir())
@@ -177,7 +177,7 @@ def test_weights_come_back_however_it_ends(loss, tmp_path):
     for most in (size // 2, size - 1):  # in the midst of it, and what is still in the buffer at the end
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
         try:
-            with pytest.raises(OSError, match="File too large"), frozen_weights_in("bf16", (model,), tmp_path):
+            with pytest.raises(OSError, match="File too large"), fast_forms((model,), "bf16", tmp_path):
                 raise AssertionError("never reached")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

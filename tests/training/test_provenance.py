@@ -8,6 +8,7 @@ from command_runs import PERSON
 from conftest import SIZE_PX
 
 from vaegaze.data import hdf5
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.renderer.data_set import write_hdf5
 from vaegaze.training.provenance import CHECKSUMS, count_trained, fine_tuned_on, frame_checksums
@@ -25,7 +26,7 @@ def without_checksums(checkpoint):
 
 
 def test_the_frames_it_was_trained_on_are_counted(tuned, world):
-    samples = hdf5.read_person(world.hdf_path, PERSON, range(12), SIZE_PX).samples
+    samples = hdf5.read_person(world.hdf_path, PERSON, range(12), canvas_camera(SIZE_PX)).samples
     trained = tuned.info["trained_indices"]
     assert count_trained(tuned.info, samples) == len(trained) == 8
     assert count_trained(tuned.info, samples.take(trained[:3])) == 3

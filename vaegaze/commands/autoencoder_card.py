@@ -24,7 +24,7 @@ wrote it, and this page.
 - **Time** {progress.seconds / 60:.0f} minutes of training on {where}, {params.precision}; {params.vae_steps:,} steps.
 - **Parameters** {size:,}.
 - **Held-out eyes** {record["held_out_eye_psnr"]:.2f} dB: of {params.held_out} rendered frames of other persons, at
-  {config.model_params.image_size} px.
+  {model.canvas.size_text}.
 
 ```yaml
 {to_yaml(config).strip()}

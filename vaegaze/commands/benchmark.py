@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -35,7 +36,7 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.checkpoint import load_checkpoint
-from vaegaze.models.device import find_device, find_precision
+from vaegaze.models.device import find_device, find_precision, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import matching_renderer
@@ -158,6 +159,7 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     estimator = load_estimator(params.estimator)
     name = find_device(params.device)
     params = replace(params, device=name, precision=find_precision(params.precision, name))
+    warn_if_emulated(params.precision, name)
     device = torch.device(name)
     tasks, cells = grid(params.grid), finished_cells(work_dir, params, overwrite=overwrite)
     torch.set_num_threads(1)
@@ -245,7 +247,7 @@ def measure_cell(
     stop: StopSignals,
 ) -> Cell:
     """Fine-tune with these settings, from the base model, and measure."""
-    model = load_checkpoint(params.checkpoint_path).model.to(person.device)
+    model = to_device(load_checkpoint(params.checkpoint_path).model, person.device)
     train = person.train(task.k, task.seed)
     held_out = EvalSet.prepare(model, person.held_out, choose_references(train))
     held_out = replace(held_out, redirections=held_out.redirected(person.true))

@@ -24,9 +24,18 @@ from vaegaze.errors import UserError, plain
 from vaegaze.files import write_text
 from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
-from vaegaze.models.diffusers.files import DROPS_REFERENCE, OWN_FILE, UPSTREAMS, WEIGHTS, Source, open_source
+from vaegaze.models.diffusers.files import (
+    DROPS_REFERENCE,
+    OWN_FILE,
+    UPSTREAMS,
+    WEIGHTS,
+    Source,
+    open_source,
+    own_keys_of,
+    upstreams_beside,
+)
 from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
-from vaegaze.models.diffusers.parts import OWN_OPTION, PARTS, UNTOLD, WORDS, config_of, keywords_of
+from vaegaze.models.diffusers.parts import NOT_IN_SHAPES, OWN_OPTION, PARTS, WORDS, config_of, keywords_of
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
@@ -123,7 +132,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
     if params.output is not None:
         save_checkpoint(params.output, model, info, reference)
         total = sum(parameter.numel() for parameter in model.parameters())
-        print(f"✅ {params.output}: {model.image_size} px, {total:,} parameters")
+        print(f"✅ {params.output}: {model.canvas.size_text}, {total:,} parameters")
     if folder is not None:
         write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
         if reference is not None:
@@ -176,12 +185,17 @@ def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], s
     It is the UNet's to state, which was trained for it. UserError for flags that say otherwise.
     """
     typed = {key: getattr(params, key) for key in UPSTREAMS if getattr(params, key) is not None}
+    if "image_size" in typed and "canvas" in unet.own:
+        raise UserError(
+            f"{unet.file} is of a model with a canvas, as {unet.stated_in['own']} says; leave out --image_size"
+        )
     wrong = {key: stated for key, stated in unet.own.items() if key in typed and typed[key] != stated}
     if wrong:
         said = ", ".join(f"{key} {show(stated)} (given: {show(typed[key])})" for key, stated in wrong.items())
         flags = ", ".join(f"--{key}" for key in wrong)
         raise UserError(f"{unet.file} is of a model with {said}, as {unet.stated_in['own']} says; leave out {flags}")
-    groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": UPSTREAMS}
+    upstreams = upstreams_beside(typed | unet.own)
+    groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": upstreams}
     shape, lines = {}, ["model:"]
     for place, values in groups.items():
         new = {key: value for key, value in values.items() if key not in shape}
@@ -202,7 +216,7 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
     groups = {f"from {place}": [], from_shapes: [], by_default: []}
     for key, value in config.items():
-        told = f"from {place}" if key in stated else by_default if key in UNTOLD[part] else from_shapes
+        told = f"from {place}" if key in stated else by_default if key in NOT_IN_SHAPES[part] else from_shapes
         groups[told].append(f"{key} {show(value)}")
     lines += [f"  {told}: {', '.join(values)}" for told, values in groups.items() if values]
     return "\n".join(map(plain, lines))
@@ -226,16 +240,17 @@ def diffusers_files(folder: Path) -> list[Path]:
 
 def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> None:
     """Folders that diffusers' `from_pretrained` opens, and the gaze MLP as a file beside them."""
-    latents_px = model.image_size >> (len(model.vae.encoder.down_blocks) - 1)
+    width_px = model.canvas.width_px  # for diffusers, whose sample_size is square and a mere hint
+    latents_px = width_px >> (len(model.vae.encoder.down_blocks) - 1)
     for part, module, covered, sample_size in (
-        ("vae", model.vae, covered_by_autoencoder(len(model.vae.encoder.down_blocks)), model.image_size),
+        ("vae", model.vae, covered_by_autoencoder(len(model.vae.encoder.down_blocks)), width_px),
         ("unet", model.unet, covered_by_unet(len(model.unet.down_blocks)), latents_px),
     ):
         own = {key: model.config[part].get(key, default) for key, default in keywords_of(part).items()}
         config = {"_class_name": PARTS[part].__name__, **own, **covered, "sample_size": sample_size}
         save_safetensors(folder / part / WEIGHTS, state_of(module))
         write_text(folder / part / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
-    own = {**{key: getattr(model, key) for key in UPSTREAMS}, DROPS_REFERENCE: drops_reference}
+    own = {**own_keys_of(model.config), DROPS_REFERENCE: drops_reference}
     write_text(folder / "unet" / OWN_FILE, json.dumps(own, indent=2) + "\n")
     save_safetensors(folder / "gaze_mlp.safetensors", state_of(model.gaze_mlp))
 

@@ -26,7 +26,7 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, evaluate
 from vaegaze.files import write_text
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
-from vaegaze.models.device import find_device
+from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.tables import estimator_lines, numbers_table, second_line
@@ -95,7 +95,7 @@ def run(params: EvaluateParams) -> None:
         print(note)
     estimator = None if params.estimator == "none" else load_estimator(params.estimator)
     device = torch.device(find_device(params.device))
-    model = checkpoint.model.to(device)
+    model = to_device(checkpoint.model, device)
 
     own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
     for note in notes:

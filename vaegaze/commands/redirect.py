@@ -33,7 +33,7 @@ from vaegaze.images.sheets import picture_sheet
 from vaegaze.images.video import VideoReader, open_video, write_video
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
-from vaegaze.models.device import find_device
+from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.drawing import redraw_gazes
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
 from vaegaze.redirecting.video import redirect_video
@@ -80,7 +80,7 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     for note in checkpoint.notes:
         print(note)
     if params.video is not None:
-        model = checkpoint.model.to(find_device(params.device))
+        model = to_device(checkpoint.model, torch.device(find_device(params.device)))
         redirect_the_video(params, model, reference_for(checkpoint, params))
     else:
         redirect_the_picture(params, checkpoint)
@@ -134,7 +134,7 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
             f"--output: JPEG holds no transparency, which {params.image} has; give a name that ends in .png"
         )
     reference = reference_for(checkpoint, params, photo)
-    model = checkpoint.model.to(torch.device(find_device(params.device)))
+    model = to_device(checkpoint.model, torch.device(find_device(params.device)))
 
     gazes = np.array([params.gaze]) if params.sweep is None else sweep_gazes(params.sweep)
     with progress_callback("drawing") as show:

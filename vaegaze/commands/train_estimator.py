@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -25,8 +26,8 @@ from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
-from vaegaze.pretraining.batches import like_a_photograph
 from vaegaze.pretraining.loop import ignore_signals, learning_rate_factor
+from vaegaze.pretraining.rendered import like_a_photograph
 from vaegaze.renderer import data_set as synthetic
 
 RENDERED_AT_ONCE = 40  # frames
@@ -114,6 +115,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     refuse_output(Path(params.output), "--output", overwrite=overwrite)  # better now than after the training
     device = torch.device(find_device(params.device))
     torch.set_num_threads(params.threads)
+    warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
     model = GazeEstimator().to(device, memory_format=torch.channels_last)
     train(model, params, device)

@@ -6,12 +6,14 @@ from dataclasses import replace
 import torch
 
 from vaegaze.commands.earlier_run import adopt_stored_choices, already_finished
+from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
 from vaegaze.commands.train_steps import diverged, train
 from vaegaze.config.finetune import Command, OneshotParams, describe
 from vaegaze.errors import Interrupted, UserError, plain
+from vaegaze.evaluation.blend_choice import BlendChoice
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
-from vaegaze.models.device import settle_device
+from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
 from vaegaze.runs.folder import RunFolder
@@ -52,7 +54,8 @@ def run(command: Command) -> None:
     resolved = resolved.settled(settle_device(resolved.config), "chosen by auto")
     params, device = resolved.config.oneshot_params, torch.device(resolved.config.oneshot_params.device)
     print(f"💻 Device: {params.device}, precision: {params.precision}")
-    base.model.to(device)
+    warn_if_emulated(params.precision, params.device)
+    to_device(base.model, device)
     selection = select_trainable(base.model, params)
     print(f"🔧 Strategy: {params.finetune_strategy}\n{selection}")
 
@@ -83,6 +86,9 @@ def run(command: Command) -> None:
     try:
         prepare(recorder, stop)
         selection = train(recorder, state, stop).selection
+        blend = recorder.keep_blend(stop.check)
+        if blend is not None:
+            print(blend_words(blend))
         summary = recorder.finish(selection, stop.check)
     except Interrupted as interrupted:
         interrupted.hint = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
@@ -123,3 +129,9 @@ def prepare(recorder: Recorder, stop: StopSignals) -> None:
     except NotFinite as error:
         path = recorder.params.checkpoint_path
         raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another") from error
+
+
+def blend_words(blend: BlendChoice) -> str:
+    frames = f"{blend.frames} {'held-out' if blend.held_out else 'training'} frame{'s' if blend.frames > 1 else ''}"
+    how = f", chosen on {frames}" if blend.frames else ""
+    return f"⚖️ Kept {blend.alpha:.0%} of the fine-tuning{how}".replace("%", " %")

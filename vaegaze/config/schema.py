@@ -1,9 +1,10 @@
 """A JSON schema of a tree of settings, by which an editor completes and checks the YAML file."""
 
+import dataclasses
 import re
 from typing import Any
 
-from vaegaze.config.tree import Setting, sections_of, spellings_of
+from vaegaze.config.tree import Setting, sections_of, settings_of
 
 DRAFT = "http://json-schema.org/draft-07/schema#"  # the latest that the YAML plugins of the common editors know in full
 
@@ -14,14 +15,15 @@ def json_schema(tree: type, title: str) -> dict[str, Any]:
 
 
 def _section(tree: type, key: str) -> dict[str, Any]:
-    prefix = f"{key}." if key else ""
     properties = {}
-    for name in sections_of(tree):
-        if name.startswith(prefix) and name != key and "." not in name.removeprefix(prefix):
-            properties[name.removeprefix(prefix)] = _section(tree, name)
-    for name, (setting, in_degrees) in spellings_of(tree).items():
-        if setting.section == key:
-            properties[name.removeprefix(prefix)] = _setting(setting.in_degrees if in_degrees else setting)
+    for field in dataclasses.fields(sections_of(tree)[key]):
+        full_key = f"{key}.{field.name}" if key else field.name
+        if full_key in sections_of(tree):
+            properties[field.name] = _section(tree, full_key)
+            continue
+        setting = settings_of(tree)[full_key]
+        for spelling in filter(None, (setting, setting.in_degrees)):
+            properties[spelling.name] = _setting(spelling)
     return {
         "description": " ".join((sections_of(tree)[key].__doc__ or "").split()),
         "type": ["object", "null"],

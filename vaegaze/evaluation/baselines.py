@@ -25,7 +25,7 @@ def measure_baselines(
         if pixels is not None:
             numbers[name] = measure(to_unit_range(pixels).to(held_out.frames.target.device), held_out.frames)
             if estimator is not None:
-                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames)
+                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames, train.canvas)
     return numbers
 
 

@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaegaze.models import to_unit_range
+from vaegaze.geometry.alignment import place
+from vaegaze.geometry.camera import Camera, canvas_camera
+from vaegaze.geometry.transforms import warp
+from vaegaze.models import to_pixels, to_unit_range
+from vaegaze.models.estimator import CANVAS_PX
 from vaegaze.training.tensors import Frames
 
 Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
@@ -14,14 +18,14 @@ AT_ONCE = 16  # pictures in one pass
 
 
 @torch.no_grad()
-def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames) -> dict[str, float]:
-    """Mean angular errors, in degrees, of the gaze that an estimator reads from pictures (N, S, S, 3) uint8.
+def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames, canvas: Camera) -> dict[str, float]:
+    """Mean angular errors, in degrees, of the gaze that an estimator reads from pictures (N, H, W, 3) uint8.
 
     gaze_error_deg is against the label (ST-ED's protocol), gaze_error_to_target_deg against its reading of the frames'
     targets (GazeNeRF's), and estimator_error_deg is its own error on these targets, the floor of the other two.
     """
-    drawn = read_gaze(estimator, to_unit_range(pictures).to(frames.target.device))
-    true = read_gaze(estimator, frames.target)
+    drawn = read_gaze(estimator, to_unit_range(pictures).to(frames.target.device), frames.head, canvas)
+    true = read_gaze(estimator, frames.target, frames.head, canvas)
     pairs = {
         "gaze_error_deg": (drawn, frames.gaze),
         "gaze_error_to_target_deg": (drawn, true),
@@ -30,8 +34,19 @@ def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames) -> d
     return {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
 
 
-def read_gaze(estimator: Estimator, pictures: Tensor) -> Tensor:
-    """Gaze (N, 2) of pictures (N, 3, S, S) in [−1, 1], a few at a time."""
+def read_gaze(estimator: Estimator, pictures: Tensor, head: Tensor, canvas: Camera) -> Tensor:
+    """Gaze (N, 2) of pictures (N, 3, H, W) in [−1, 1] on a canvas, of heads (N, 2), a few at a time.
+
+    The estimator sees square faces. Another canvas is brought onto that of the estimator; what it does not show repeats
+    its edge there, so that readings are rougher.
+    """
+    face_camera = canvas_camera(CANVAS_PX)
+    if canvas != canvas_camera(canvas.width_px):
+        placed = [
+            warp(picture, place(canvas, pose, face_camera), *face_camera.shape)[0]
+            for picture, pose in zip(to_pixels(pictures), head.cpu().numpy())
+        ]
+        pictures = to_unit_range(np.stack(placed)).to(pictures.device)
     return torch.cat([estimator(few) for few in pictures.split(AT_ONCE)])
 
 

@@ -50,6 +50,11 @@ class Camera:
         return self.height_px, self.width_px
 
     @property
+    def size_text(self) -> str:
+        """Such as "128 px" for a square, "192 × 64 px" otherwise."""
+        return " × ".join(map(str, dict.fromkeys((self.width_px, self.height_px)))) + " px"
+
+    @property
     def centre_px(self) -> np.ndarray:
         """(2,) x, y of the picture's centre, where `origin_mm` lies."""
         return np.array([self.width_px / 2, self.height_px / 2])

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from vaegaze.models.blocks import Downsample2D, ModelMixin, ResnetBlock2D, SpatialAttention, Upsample2D
 from vaegaze.models.diffusers.options import covered_by_autoencoder, refuse_uncountable, refuse_uncovered
-from vaegaze.models.layers import GroupNorm
 
 NORM_EPS = 1e-6
 
@@ -31,7 +30,7 @@ class DiagonalGaussianDistribution:
         return self.mean + noise * torch.exp(0.5 * self.logvar)
 
     def kl(self) -> Tensor:
-        """Divergence from the standard normal, (B,), summed over a picture's latents."""
+        """KL divergence from the standard normal, (B,), summed over a picture's latents."""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).sum(dim=(1, 2, 3))
 
 
@@ -94,7 +93,7 @@ class Encoder(nn.Module):
             for i, (before, width) in enumerate(zip([widths[0], *widths], widths))
         )
         self.mid_block = _MidBlock(widths[-1], groups)
-        self.conv_norm_out = GroupNorm(groups, widths[-1], eps=NORM_EPS)
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +114,7 @@ class Decoder(nn.Module):
             _UpDecoderBlock2D(before, width, layers=layers + 1, groups=groups, upsample=i < len(widths) - 1)
             for i, (before, width) in enumerate(zip([widths[0], *widths], widths))
         )
-        self.conv_norm_out = GroupNorm(groups, widths[-1], eps=NORM_EPS)
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ class Decoder(nn.Module):
 class AutoencoderKL(ModelMixin):
     """The keyword arguments are diffusers' config keys; the defaults are sd-vae-ft-mse's.
 
-    `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.
+    `others` are keys for which the family covers one value: ValueError for any other, TypeError for an unknown key.
     The compression f is 2^(number of block_out_channels − 1).
 
     `patch_shortcut` is no option of diffusers: a linear map from each patch of f × f pixels to its latent, and one

@@ -11,18 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vaegaze.models.layers import Conv3x3, GroupNorm
-
-FEW_WEIGHTS = 2**20  # of an attention: so few are faster as plain products than in a fused kernel, forward and back
-DOUBLED_IN_ONE_FROM = 32 * 32  # pixels
-MAX_LAYERS = 32  # in a row: what a hostile file asks for would be built for hours
+MAX_LAYERS = 32  # in a row; a hostile file could otherwise ask for hours of building
 
 
 class GradientCheckpointingLayer(nn.Module):
-    """A layer that can forget what it computes and compute it again in the backward pass, as in transformers.
+    """A layer that can discard its activations and recompute them in the backward pass, as in transformers.
 
-    That costs time and saves memory: of its activations only its inputs are kept (Chen et al. 2016,
-    arXiv:1604.06174). Where nothing in it trains and no input needs a gradient, nothing is kept or computed again.
+    This trades time for memory: only the layer's inputs are kept (Chen et al. 2016, arXiv:1604.06174). If nothing in
+    it trains and no input needs a gradient, nothing is kept or recomputed.
     """
 
     gradient_checkpointing = False
@@ -30,31 +26,31 @@ class GradientCheckpointingLayer(nn.Module):
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return super().__call__(*inputs)
-        # No layer here draws random numbers whose state would have to come back.
+        # No layer here draws random numbers, so there is no random state to restore.
         return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 class ModelMixin(nn.Module):
-    """What a model of such layers can do, as in diffusers."""
+    """Methods of a model built from such layers, as in diffusers."""
 
     def enable_gradient_checkpointing(self) -> None:
-        """From now on every layer that can computes its activations again in the backward pass."""
+        """From now on every layer that can recomputes its activations in the backward pass."""
         for module in self.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.gradient_checkpointing = True
 
 
 class ResnetBlock2D(GradientCheckpointingLayer):
-    """Two 3 × 3 convolutions around a shortcut; with `time_channels` the time embedding is added in between."""
+    """Two 3 × 3 convolutions around a shortcut; with `time_channels` it adds the time embedding in between."""
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int, eps: float, time_channels: int = 0):
         super().__init__()
-        self.norm1 = GroupNorm(groups, in_channels, eps=eps)
-        self.conv1 = Conv3x3(in_channels, out_channels)
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps=eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         if time_channels:
             self.time_emb_proj = nn.Linear(time_channels, out_channels)
-        self.norm2 = GroupNorm(groups, out_channels, eps=eps)
-        self.conv2 = Conv3x3(out_channels, out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, time_embedding: Tensor | None = None) -> Tensor:
@@ -80,40 +76,21 @@ class Downsample2D(nn.Module):
 
 
 class Upsample2D(GradientCheckpointingLayer):
-    """Doubles height and width by repetition, then convolves.
-
-    A large picture has both in one, as the transposed convolution that they amount to: of the nine pixels that a 3 × 3
-    kernel takes together after a repetition, only four differ. That saves five of nine products, but the kernel has to
-    be made, which a small picture is not worth.
-    """
+    """Doubles height and width by repetition, then convolves."""
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = Conv3x3(channels, channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, 2 H, 2 W)."""
-        if x.shape[-2:].numel() < DOUBLED_IN_ONE_FROM:
-            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        weight = self.conv.weight
-        last = weight.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        mirrored = weight.transpose(0, 1).contiguous(memory_format=layout).flip(-1, -2)
-        sums = F.avg_pool2d(F.pad(mirrored, (1, 1, 1, 1)), 2, stride=1, divisor_override=1)  # (C, C, 4, 4)
-        return F.conv_transpose2d(x, sums, self.conv.bias, stride=2, padding=1)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention of (B, heads, T, D) to (B, heads, T', D)."""
-    weights = query.shape[:-1].numel() * key.shape[-2]
-    if weights > FEW_WEIGHTS:
-        return F.scaled_dot_product_attention(query, key, value)
-    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, heads, T, T')
-    return scores.softmax(dim=-1) @ value
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Attention(nn.Module):
     """Multi-head attention from (B, T, D) to a context (B, T', D'), or to itself."""
+
+    attend = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(self, channels: int, *, heads: int, context_channels: int | None = None, bias: bool = False):
         super().__init__()
@@ -129,7 +106,7 @@ class Attention(nn.Module):
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
             for projected in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
-        attended = attend(query, key, value)
+        attended = self.attend(query, key, value)
         return self.to_out[0](attended.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
@@ -138,7 +115,7 @@ class SpatialAttention(GradientCheckpointingLayer, Attention):
 
     def __init__(self, channels: int, *, groups: int, eps: float):
         super().__init__(channels, heads=1, bias=True)
-        self.group_norm = GroupNorm(groups, channels, eps=eps)
+        self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
@@ -146,7 +123,7 @@ class SpatialAttention(GradientCheckpointingLayer, Attention):
 
 
 class GEGLU(nn.Module):
-    """A linear layer gated by the GELU of its own other half (Shazeer 2020, arXiv:2002.05202)."""
+    """A linear layer whose one half is gated by the GELU of the other (Shazeer 2020, arXiv:2002.05202)."""
 
     def __init__(self, channels: int, hidden_channels: int):
         super().__init__()
@@ -191,7 +168,7 @@ class Transformer2DModel(GradientCheckpointingLayer):
 
     def __init__(self, channels: int, *, heads: int, context_channels: int, groups: int):
         super().__init__()
-        self.norm = GroupNorm(groups, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             [BasicTransformerBlock(channels, heads=heads, context_channels=context_channels)]

@@ -1,19 +1,19 @@
-"""Checkpoints: read strictly, the whole model or an adapter, ours or as upstream publishes them.
+"""Checkpoints, loaded strictly: whole models and adapters, our own and upstream's.
 
 A checkpoint is one dictionary of tensors and plain Python values:
 
     format        "vaegaze-1"
-    model_config  keyword arguments of `VAEGaze`: nobody states the architecture twice
+    model_config  keyword arguments of `VAEGaze`, so the architecture is stated once
     state_dict    all weights, under diffusers' names
-    info          what it was trained on, in words, and how
+    info          what it was trained on, and how
     reference     None, or the person's reference frame: image (H, W, 3) uint8, gaze and head [pitch, yaw]
 
-An adapter holds what fine-tuning changed of a base, and is nothing without it:
+An adapter holds only what fine-tuning changed, and needs its base:
 
     format        "vaegaze-adapter-1"
-    base          path, as it was given, and fingerprint, over all weights and the config
-    state_dict    the trained tensors alone
-    info          what the fine-tuning adds to the base's own
+    base          path, as given, and fingerprint of all weights and the config
+    state_dict    the trained tensors only
+    info          what fine-tuning adds to the base's info
     reference     as above
 """
 
@@ -30,12 +30,11 @@ import torch
 
 from vaegaze.config.tree import show
 from vaegaze.errors import UserError, plain
-from vaegaze.geometry.camera import camera_from_config
-from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, UPSTREAMS, with_configs
+from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, own_keys_of, upstreams_beside, with_configs
 from vaegaze.models.diffusers.parts import (
     CONFIG_ERRORS,
+    NOT_IN_SHAPES,
     PARTS,
-    UNTOLD,
     WORDS,
     Contents,
     config_of,
@@ -62,7 +61,7 @@ ADAPTER_FORMAT = "vaegaze-adapter-1"
 
 @dataclass(frozen=True)
 class Reference:
-    """The frame of the person that every picture is drawn with."""
+    """The frame of the person that serves as reference for every picture."""
 
     image: np.ndarray  # (H, W, 3) uint8
     gaze: np.ndarray  # (2,) pitch, yaw in radians
@@ -71,7 +70,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Base:
-    """What an adapter belongs to."""
+    """The base that an adapter belongs to."""
 
     path: str
     fingerprint: str
@@ -82,9 +81,9 @@ class Checkpoint:
     model: VAEGaze
     info: dict
     reference: Reference | None
-    base: Base | None = None  # of an adapter; a whole checkpoint has none
-    adapted: frozenset[str] = frozenset()  # the tensors that an adapter brought
-    notes: tuple[str, ...] = ()  # of a file of upstream's: what was inferred, taken as published, or left out
+    base: Base | None = None  # only of an adapter
+    adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
+    notes: tuple[str, ...] = ()  # on a file of upstream's: what was inferred, assumed or left out
 
 
 def save_checkpoint(
@@ -108,7 +107,7 @@ def save_autoencoder(path: str | Path, model: VAEGaze, info: dict) -> None:
 def save_adapter(
     path: str | Path, model: VAEGaze, names: Iterable[str], base: Base, info: dict, reference: Reference | None
 ) -> None:
-    """Write the tensors of these `names`, with what `base` they belong to; `info` is what the base's own lacks."""
+    """Write the tensors named `names` and the `base` they belong to; `info` holds what the base's info lacks."""
     parameters = dict(model.named_parameters())
     state = {name: in_plain_order(parameters[name].detach().cpu()) for name in sorted(names)}
     content = {"format": ADAPTER_FORMAT, "base": vars(base), "state_dict": state, "info": info}
@@ -116,7 +115,7 @@ def save_adapter(
 
 
 def weights_fingerprint(model: VAEGaze) -> str:
-    """A checksum over all weights, as float32, and the config; how a file stores them does not matter."""
+    """A checksum of all weights, as float32, and the config, however a file stores them."""
     digest = hashlib.sha256(json.dumps(_normal(model.config), sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -125,14 +124,11 @@ def weights_fingerprint(model: VAEGaze) -> str:
 
 
 def _normal(config: dict) -> dict:
-    """The one spelling of all configs that build the same model: every keyword is there, and 1 is 1.0 where it may be.
+    """One spelling for all configs that build the same model: every keyword present, whole floats as floats.
 
-    To JSON, tuples are lists.
+    JSON turns tuples into lists.
     """
-    normal = {key: config.get(key, default) for key, default in UPSTREAMS.items()}
-    if config.get("canvas") is not None:
-        normal["canvas"] = vars(camera_from_config(config["canvas"]))
-        del normal["image_size"]
+    normal = own_keys_of(config)
     for part in PARTS:
         keywords = {key: (config[part].get(key, default), type(default)) for key, default in keywords_of(part).items()}
         normal[part] = {key: float(value) if kind is float else value for key, (value, kind) in keywords.items()}
@@ -140,10 +136,10 @@ def _normal(config: dict) -> dict:
 
 
 def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
-    """Read a checkpoint onto the CPU, weights as float32. UserError for whatever is not one, whole.
+    """Read a checkpoint onto the CPU, weights as float32. UserError unless it is one, and complete.
 
-    An adapter is put onto its base, which lies at `base` or else where the adapter says. A file of upstream's is taken
-    as it is if it holds all three parts.
+    An adapter is applied to its base, found at `base` or else where the adapter says. A file of upstream's loads
+    directly if it holds all three parts.
     """
     content = load_tensors(path, about="checkpoint")
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
@@ -173,7 +169,7 @@ def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
 
 
 def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
-    """A file with all three parts; what its tensors' shapes do not tell of the config is as published."""
+    """A file with all three parts; config values that no file states and no shape shows are the published ones."""
     parts = contents.parts
     missing = [WORDS[part] for part in PARTS if part not in parts]
     if missing:
@@ -183,15 +179,16 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
         )
     source = with_configs(Path(path), contents, PARTS)
     configs = {part: config_of(str(path), part, parts[part], source.configs.get(part)) for part in PARTS}
-    model = assemble(path, {**UPSTREAMS, **source.own, **configs}, parts)
+    upstreams = upstreams_beside(source.own)
+    model = assemble(path, {**upstreams, **source.own, **configs}, parts)
     said = [f"{part} config from {source.stated_in[part]}" for part in source.configs]
     said += [f"{', '.join(source.own)} from {source.stated_in['own']}"] if source.own else []
     said += ["config inferred from the tensors' shapes"] if not source.configs else []
-    assumed = [f"{key} {show(value)}" for key, value in UPSTREAMS.items() if key not in source.own]
+    assumed = [f"{key} {show(value)}" for key, value in upstreams.items()]
     assumed += [
         f"{part}.{key} {configs[part][key]:g}"
         for part in PARTS
-        for key in UNTOLD[part]
+        for key in NOT_IN_SHAPES[part]
         if key not in source.configs.get(part, {})
     ]
     said += [f"as published: {', '.join(assumed)}"] if assumed else []
@@ -202,7 +199,7 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
 
 
 def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:
-    """A model of its parts' weights; UserError unless they fit together."""
+    """A model from the weights of its parts; UserError unless they fit together."""
     try:
         model = _on_meta(config)
     except CONFIG_ERRORS as error:
@@ -211,7 +208,7 @@ def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.
 
 
 def _on_meta(config: dict) -> VAEGaze:
-    """Shapes without weights, first of all: a file with absurd widths must not allocate them."""
+    """Shapes without weights: a file with absurd widths must not allocate them."""
     with torch.device("meta"):
         return VAEGaze(config)
 
@@ -230,7 +227,7 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         _refuse_wrong_indices(info)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
-    named, beside = plain(base.path), Path(path).parent  # a relative path is stored as it was typed, somewhere else
+    named, beside = plain(base.path), Path(path).parent  # a relative path is stored as typed, perhaps in another folder
     places = [base_path] if base_path else [base.path, beside / base.path, beside / Path(base.path).name]
     place = next((Path(place) for place in places if is_file(place)), None)
     if place is None:

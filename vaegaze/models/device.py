@@ -2,18 +2,22 @@
 
 import os
 import sys
+import time
 from dataclasses import replace
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError
+from vaegaze.models.cpu import use_fast_layers
 
 MB = 2**20
 
 
 def settle_device(config: Config) -> Config:
-    """Replace `auto` by what it comes to. UserError for a GPU that is not there."""
+    """Resolve `auto` for device and precision. UserError for a GPU that is not there."""
     params = config.oneshot_params
     device = find_device(params.device)
     precision = find_precision(params.precision, device)
@@ -21,7 +25,7 @@ def settle_device(config: Config) -> Config:
 
 
 def find_device(name: str) -> str:
-    """A device in place of `auto`; a GPU is made to compute alike each time. UserError for one that is not there."""
+    """The device that `auto` stands for; makes a GPU deterministic. UserError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
@@ -33,42 +37,71 @@ def find_device(name: str) -> str:
             )
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)  # a few kernels have no deterministic form
-        torch.utils.deterministic.fill_uninitialized_memory = False  # an aid to find faults, a kernel more each time
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs kernels
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-        # Fused attention sums gradients in any order, and warn_only lets it; PyTorch's plain attention does not.
+        # Fused attention sums gradients in any order, which warn_only permits; plain attention sums in one order.
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
     return name
 
 
+def to_device(module: nn.Module, device: torch.device) -> nn.Module:
+    """Move a module to a device in place; on a CPU alone, its layers take their fast forms."""
+    return use_fast_layers(module.to(device), on=device.type == "cpu")
+
+
 def find_precision(name: str, device: str) -> str:
-    """A precision in place of `auto`: bf16 where the device computes it natively. Never a matter of measured speed."""
+    """The precision that `auto` stands for: bf16 where the device computes it natively, never by measured speed."""
     if name != "auto":
         return name
+    return "bf16" if has_native_bf16(device) else "fp32"
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether a device computes in bf16, where others emulate it, many times slower than float32."""
     if device.startswith("cuda"):
         with torch.cuda.device(device):
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    # The processor has the instructions, and oneDNN uses them (not so under ONEDNN_MAX_CPU_ISA=AVX2).
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def bf16_slowdown(device: str) -> float | None:
+    """How many times longer one convolution takes in bf16 than in float32 if the device emulates bf16, else None."""
+    if has_native_bf16(device):
+        return None
+    return _convolution_sec(device, torch.bfloat16) / _convolution_sec(device, torch.float32)
+
+
+@torch.no_grad()
+def _convolution_sec(device: str, dtype: torch.dtype, tries: int = 3) -> float:
+    """The fastest of a few 3 × 3 convolutions of 32 channels, 32 × 32 pixels, after one to warm up."""
+    x = torch.zeros(1, 32, 32, 32, dtype=dtype, device=device)
+    kernel = torch.zeros(32, 32, 3, 3, dtype=dtype, device=device)
+    seconds = []
+    for _ in range(1 + tries):
+        started = time.perf_counter()
+        F.conv2d(x, kernel, padding=1).sum().item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
 
 
 def autocast(device_type: str, precision: str) -> torch.autocast:
-    """Weights stay float32; in bf16 what gains by it is computed so."""
+    """Weights stay float32; under bf16, autocast converts the operations that gain by it."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """A GPU's `peak_memory_mb` is counted from here on; a process's cannot be."""
+    """Start a GPU's `peak_memory_mb` anew; a CPU process's cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """The most memory ever in use, in MB of 2^20 bytes: a GPU's tensors since the reset, or on a CPU the whole process.
+    """The most memory in use, in MB of 2^20 bytes: a GPU's tensors since the reset, or on a CPU the whole process.
 
-    None where the system does not say (Windows).
+    None where the system does not report it (Windows).
     """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / MB, 1)
@@ -81,5 +114,5 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def peak_memory_of(device: torch.device) -> str:
-    """In words, whose memory that is."""
+    """What `peak_memory_mb` counts, in words."""
     return "tensors on the GPU while training" if device.type == "cuda" else "the whole process"

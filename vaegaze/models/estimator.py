@@ -1,4 +1,4 @@
-"""A gaze estimator to judge pictures with. It is in no loss, and was trained on rendered train persons alone."""
+"""The gaze estimator that judges pictures. No loss uses it; it was trained on rendered train persons only."""
 
 import math
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 
 FORMAT = "vaegaze-estimator-2"
 CANVAS_PX = 128
-BAND = (slice(10, 66), slice(4, 124))  # rows and columns of 128 that hold both eyes at every head pose
-ANGLE_SCALE_RAD = 0.25  # about the standard deviation of gazes: the network's outputs are near 1
+BAND = (slice(10, 66), slice(4, 124))  # rows and columns of 128 that contain both eyes at every head pose
+ANGLE_SCALE_RAD = 0.25  # roughly the standard deviation of gazes, so that the network's outputs are near 1
 
 
 class GazeEstimator(nn.Module):
     """Pictures (B, 3, S, S) in [−1, 1] on the canvas → gaze (B, 2) = pitch, yaw in radians.
 
-    One torchvision ResNet for both eyes: it sees the left half of the band around them, and the right half mirrored.
-    The answer is the mean of what it reads off the picture and, turned back, off its mirror image.
+    One torchvision ResNet reads both eyes: the left half of the band around them, and the mirrored right half. The
+    result averages the reading of the picture and the mirrored-back reading of its mirror image.
     """
 
     def __init__(self):
         super().__init__()
         self.backbone = ResNet(BasicBlock, [1, 1, 1, 1])
         self.backbone.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
-        self.backbone.maxpool = nn.Identity()  # half a pixel of an iris is three degrees
+        self.backbone.maxpool = nn.Identity()  # half a pixel of iris position is three degrees
         self.backbone.layer4 = nn.Identity()
         self.backbone.avgpool = WhatAndWhere()
         self.backbone.fc = nn.Identity()
@@ -45,13 +45,13 @@ class GazeEstimator(nn.Module):
 
 
 class WhatAndWhere(nn.Module):
-    """Features (B, C, H, W) → (B, 3·C): the mean of each, and where it is strongest, as row and column in [−1, 1].
+    """Features (B, C, H, W) → (B, 3·C): the mean of each, and the row and column in [−1, 1] where it is strongest.
 
-    Where is a softmax over places (Finn et al. 2016, arXiv:1509.06113): finer than the grid, as an iris must be found.
+    The place is a softmax-weighted mean (Finn et al. 2016, arXiv:1509.06113), finer than the grid, as irises need.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        features = features.float()  # hence no @ below, which autocast would do in bf16
+        features = features.float()  # and no @ below, which autocast would compute in bf16
         rows, columns = (torch.linspace(-1, 1, side, device=features.device) for side in features.shape[-2:])
         places = features.flatten(2).softmax(dim=-1).view_as(features)
         row, column = (places.sum(dim=3) * rows).sum(dim=-1), (places.sum(dim=2) * columns).sum(dim=-1)
@@ -60,20 +60,20 @@ class WhatAndWhere(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedEstimator:
-    """An estimator and what its own training measured."""
+    """An estimator and its errors as measured after its training."""
 
     model: GazeEstimator
     info: dict  # own_error_deg: mean angular errors on true pictures of test persons, by group
 
 
 def save_estimator(path: str | Path, model: GazeEstimator, info: dict) -> None:
-    """Write the weights, in half precision, and what was measured of them."""
+    """Write the weights, in half precision, and `info`."""
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state_of(model).items()}
     save_tensors(path, {"format": FORMAT, "state_dict": state, "info": info})
 
 
 def load_estimator(path: str | Path) -> TrainedEstimator:
-    """Read an estimator onto the CPU, ready to judge. UserError for whatever is none."""
+    """Read an estimator onto the CPU, in evaluation mode. UserError for any other file."""
     content = load_tensors(path, about="estimator")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a gaze estimator (expected format {FORMAT!r})", about="estimator")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vaegaze.models.blocks import MAX_LAYERS
 
-ANGLE_SPREAD_RAD = 0.25  # about the standard deviation of gazes and heads
+ANGLE_SPREAD_RAD = 0.25  # roughly the standard deviation of gaze and head angles
 
 
 class _Branch(nn.Module):
@@ -28,7 +28,7 @@ class GazeMLP(nn.Module):
     def __init__(self, *, num_layers: int = 4, num_in: int = 2, num_hidden: int = 128, num_out: int = 384):
         super().__init__()
         if type(num_layers) is not int or not 1 <= num_layers <= MAX_LAYERS:
-            raise ValueError(f"num_layers is {num_layers!r}, no whole number from 1 to {MAX_LAYERS}")
+            raise ValueError(f"num_layers is {num_layers!r}, not a whole number from 1 to {MAX_LAYERS}")
         widths = [num_in] + [num_hidden] * (num_layers - 1) + [num_out]
         self.head_mlp = _Branch(widths)
         self.gaze_mlp = _Branch(widths)
@@ -39,7 +39,7 @@ class GazeMLP(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """A start that keeps gazes apart; PyTorch's own shrinks what it is given from layer to layer."""
+        """Initial weights that keep different gazes apart; PyTorch's default shrinks the signal at every layer."""
         for branch in (self.head_mlp, self.gaze_mlp):
             linears = [layer for layer in branch.net if isinstance(layer, nn.Linear)]
             for linear in linears:

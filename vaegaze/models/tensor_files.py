@@ -11,7 +11,7 @@ from torch import nn
 from vaegaze.errors import UserError, plain
 from vaegaze.files import atomic_path, shipped_path
 
-SHOWN_NAMES = 3  # of the tensors that do not fit
+SHOWN_NAMES = 3  # of mismatched tensors, in an error
 SAFETENSORS_MISSING = "needs the safetensors package: pip install safetensors"
 
 
@@ -21,26 +21,29 @@ def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def in_plain_order(tensor: torch.Tensor) -> torch.Tensor:
-    """Contiguous, and with the strides of that; `contiguous()` alone leaves those of a 1 × 1 kernel as they are.
+    """Contiguous with canonical strides; `contiguous()` alone keeps the strides of a channels-last 1 × 1 kernel.
 
-    They matter: after such a kernel with the channels last all convolutions compute so, in float32 at a loss.
+    Strides matter: a channels-last kernel makes every later convolution channels-last, which is slower in float32.
     """
     return tensor.flatten().view(tensor.shape)
 
 
 def save_tensors(path: str | Path, content: dict) -> None:
-    """torch.save, atomically, the same bytes for the same content; OSError when it cannot be written."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:  # given a path, torch stores its random name
+    """torch.save, atomically, the same bytes for the same content; OSError if it cannot be written."""
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as file,
+    ):  # a path would leave its name in the file
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # so torch reports a full disk
+        except RuntimeError as error:  # how torch reports a full disk
             raise OSError(
                 errno.EIO, f"cannot be written, is the disk full? ({first_line(error)})", str(path)
             ) from error
 
 
 def require_safetensors(what: str) -> None:
-    """UserError without the package: `what` needs it."""
+    """UserError if the package that `what` needs is missing."""
     try:
         import safetensors.torch  # noqa: F401
     except ImportError as error:
@@ -48,7 +51,7 @@ def require_safetensors(what: str) -> None:
 
 
 def save_safetensors(path: str | Path, state: dict[str, torch.Tensor]) -> None:
-    """A state dict as `.safetensors`, atomically; UserError without the package, OSError when it cannot be written."""
+    """A state dict as `.safetensors`, atomically; UserError without the package, OSError if it cannot be written."""
     require_safetensors(f"{path}: writing it")
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -56,14 +59,14 @@ def save_safetensors(path: str | Path, state: dict[str, torch.Tensor]) -> None:
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt"})
-        except SafetensorError as error:  # so it reports a full disk
+        except SafetensorError as error:  # how it reports a full disk
             raise OSError(
                 errno.EIO, f"cannot be written, is the disk full? ({first_line(error)})", str(path)
             ) from error
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file is there; none is at a path that no file can have, such as a too long one."""
+    """Whether a file exists; False for an impossible path, such as one that is too long."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
@@ -71,10 +74,10 @@ def is_file(path: str | Path) -> bool:
 
 
 def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
-    """What a file of tensors and plain values holds, on the CPU; every failure is one UserError,
-    which ends in `hint` and is `about` that.
+    """Read a file of tensors and plain values onto the CPU.
 
-    `.safetensors` is read as such, all else by torch.load, restricted to tensors and plain values.
+    `.safetensors` is read as such, everything else by torch.load, restricted to tensors and plain values. Every failure
+    is a UserError that ends in `hint` and is tagged `about`.
     """
     path, then = shipped_path(path), f"; {hint}" if hint else ""
     if not is_file(path):
@@ -83,17 +86,17 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
         if Path(path).suffix == ".safetensors":
             return _load_safetensors(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a foreign file's pickle version: the error below says enough
+            warnings.simplefilter("ignore")  # about a foreign file's pickle version; the errors below suffice
             return torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, UserError):
         raise
-    except PermissionError as error:  # the file may well be whole
+    except PermissionError as error:  # the file itself may be intact
         raise UserError(f"{path} cannot be read ({error.strerror}){then}", about=about) from error
     except Exception as error:  # a foreign file can make the unpickler fail in any way
         if "GLOBAL" in str(error) or ("Unsupported" in str(error) and _begins_as_pickle(path)):
             raise UserError(
-                f"{path} holds Python code or objects besides tensors and was not opened, since that could run "
-                f"anything{then}",
+                f"{path} holds Python code or objects besides tensors and was not opened: that could run any "
+                f"code{then}",
                 about=about,
             ) from error
         kind = "safetensors" if Path(path).suffix == ".safetensors" else "PyTorch"
@@ -111,13 +114,13 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def refuse_mismatch(source: str | Path, wanted: Mapping[str, tuple[int, ...]], state: Mapping) -> None:
-    """Both sides of every tensor that is missing, unknown or of another shape than `wanted`, in one UserError."""
+def refuse_mismatch(source: str | Path, expected: Mapping[str, tuple[int, ...]], state: Mapping) -> None:
+    """UserError with both sides of every tensor that is missing, unknown or not of its `expected` shape."""
     found = {name: _shape(tensor) for name, tensor in state.items()}
-    wrong = [name for name in sorted(wanted | found, key=str) if wanted.get(name) != found.get(name)]
+    wrong = [name for name in sorted(expected | found, key=str) if expected.get(name) != found.get(name)]
     if wrong:
         sides = "; ".join(
-            f"{plain(str(name))}: expected {wanted.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+            f"{plain(str(name))}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
             for name in wrong[:SHOWN_NAMES]
         )
         more = f"; and {len(wrong) - SHOWN_NAMES} more" if len(wrong) > SHOWN_NAMES else ""
@@ -125,19 +128,20 @@ def refuse_mismatch(source: str | Path, wanted: Mapping[str, tuple[int, ...]], s
 
 
 def _shape(value) -> tuple[int, ...] | str:
-    """Of a tensor that holds numbers; what else a file may bring fits nowhere."""
+    """The shape of a plain tensor of numbers; anything else a file may hold gets words that match no shape."""
     plain_tensor = isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu"
     if not plain_tensor or not value.is_floating_point():
         return "something else"
-    if value.untyped_storage().nbytes() < value.numel() * value.element_size():  # a few bytes could say: terabytes
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():  # a few bytes may claim terabytes
         return f"{tuple(value.shape)} of fewer numbers, repeated"
     return tuple(value.shape)
 
 
 def with_own_memory(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors as float32, each in plain order in memory that is all its own, as training and saving need them.
+    """The tensors as float32, contiguous, each in memory of its own.
 
-    In a file they may be views of one storage: each would be saved with all of it, and train with its neighbours.
+    Tensors in a file may be views of one storage: each would be saved with all of it, and training one would change
+    the others.
     """
     own, seen = {}, set()
     for name, tensor in state.items():

@@ -17,7 +17,6 @@ from vaegaze.models.blocks import (
     sinusoidal_embedding,
 )
 from vaegaze.models.diffusers.options import covered_by_unet, refuse_uncountable, refuse_uncovered
-from vaegaze.models.layers import GroupNorm
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class _Block(nn.Module):
-    """One resolution: resnets, after each a transformer where `attention` (its keyword arguments) is given."""
+    """One resolution: resnets, each followed by a transformer if `attention` (its keyword arguments) is given."""
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, *, resnet: dict, attention: dict | None):
         super().__init__()
@@ -55,7 +54,7 @@ class _DownBlock(_Block):
             self.downsamplers = nn.ModuleList([Downsample2D(out_channels, padding=1)])
 
     def forward(self, x: Tensor, time_embedding: Tensor, context: Tensor) -> list[Tensor]:
-        """The output of every layer: what the way up takes in again."""
+        """The output of every layer, as skip connections for the up blocks."""
         outputs = []
         for i, resnet in enumerate(self.resnets):
             x = self.attend(i, resnet(x, time_embedding), context)
@@ -72,7 +71,7 @@ class _UpBlock(_Block):
             self.upsamplers = nn.ModuleList([Upsample2D(out_channels)])
 
     def forward(self, x: Tensor, skips: list[Tensor], time_embedding: Tensor, context: Tensor) -> Tensor:
-        """Takes one skip off the end of `skips` for each resnet."""
+        """Pops one of `skips` for each resnet."""
         for i, resnet in enumerate(self.resnets):
             x = self.attend(i, resnet(torch.cat([x, skips.pop()], dim=1), time_embedding), context)
         return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
@@ -92,7 +91,7 @@ class _MidBlock(nn.Module):
 class UNet2DConditionModel(ModelMixin):
     """The keyword arguments are diffusers' config keys; the defaults are upstream's (MuseTalk's widths).
 
-    `others` are those that the family covers with one value: ValueError for another, TypeError for an unknown key.
+    `others` are keys for which the family covers one value: ValueError for any other, TypeError for an unknown key.
     All blocks but the deepest hold cross-attention. `attention_head_dim` is the NUMBER of heads: diffusers keeps that
     misnomer for its old configs. Height and width of the input are multiples of 2^(number of blocks − 1).
     """
@@ -138,7 +137,7 @@ class UNet2DConditionModel(ModelMixin):
         last = len(widths) - 1
 
         self.down_blocks = nn.ModuleList()
-        skips = [widths[0]]  # the channels of each output on the way down
+        skips = [widths[0]]  # channels of each output of the down blocks
         for i, width in enumerate(widths):
             inputs = [skips[-1]] + [width] * (layers_per_block - 1)
             self.down_blocks.append(
@@ -159,7 +158,7 @@ class UNet2DConditionModel(ModelMixin):
                 _UpBlock(inputs, width, resnet=resnet, attention=attention if i > 0 else None, upsample=i < last)
             )
 
-        self.conv_norm_out = GroupNorm(norm_num_groups, widths[0], eps=norm_eps)
+        self.conv_norm_out = nn.GroupNorm(norm_num_groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
     def forward(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor) -> UNet2DConditionOutput:
@@ -168,9 +167,9 @@ class UNet2DConditionModel(ModelMixin):
         return UNet2DConditionOutput(self.output_layers(features))  # (B, out_channels, h, w)
 
     def trunk(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor) -> Tensor:
-        """All but the output layers: → features (B, widths[0], h, w)."""
+        """Everything before the output layers → features (B, widths[0], h, w)."""
         if isinstance(timestep, int):
-            timestep = torch.full((), timestep, device=sample.device)  # made there, so that nobody waits for a copy
+            timestep = torch.full((), timestep, device=sample.device)  # made there: no copy to wait for
         timesteps = timestep.to(sample.device).expand(len(sample))  # (B,)
         frequencies = sinusoidal_embedding(timesteps, self.conv_in.out_channels).to(sample.dtype)
         time_embedding = self.time_embedding(frequencies)  # (B, time_channels)

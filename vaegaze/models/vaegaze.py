@@ -1,4 +1,4 @@
-"""VAE-GAZE: autoencoder, UNet and gaze MLP put together. The forward pass is a chain of stages, each callable alone."""
+"""VAE-GAZE: autoencoder, UNet and gaze MLP. The forward pass is a chain of stages, each callable alone."""
 
 from collections.abc import Iterator
 
@@ -15,16 +15,16 @@ from vaegaze.models.unet import UNet2DConditionModel
 
 
 class VAEGaze(ModelMixin):
-    """Redraws the eyes of a masked face so that they look where they are told.
+    """Redraws the eyes of a masked face with a given gaze.
 
-    `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp"; and
+    `config` holds the keyword arguments of the three parts under "vae", "unet" and "gaze_mlp", and:
 
-    canvas       the camera that every picture is brought to, as `geometry.camera.camera_from_config` reads it; or
+    canvas       the camera that every picture is aligned to, as `geometry.camera.camera_from_config` reads it; or
     image_size   the side in pixels of a square one
-    residual     whether the UNet's output is added to the masked latents, so that it need not learn to copy what is
-                 not masked (default False, as upstream)
+    residual     whether the UNet's output is added to the masked latents, which spares it learning to copy the
+                 unmasked parts (default False, as upstream)
     fill_eyes    whether the masked eyes are filled with the colours around them (default False: painted black, as
-                 upstream). A small autoencoder's latents of a black square differ from the face's everywhere.
+                 upstream). In a small autoencoder a black square changes the latents of the whole face.
     """
 
     def __init__(self, config: dict):
@@ -61,7 +61,7 @@ class VAEGaze(ModelMixin):
             raise ValueError(f"the parts do not fit together: {'; '.join(wrong)}")
 
     def mask(self, images: Tensor, eye_masks: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [−1, 1] without the eyes, which eye_masks (B, 1, H, W) in {0, 1} cover."""
+        """Pictures (B, 3, H, W) in [−1, 1] without the eyes, where eye_masks (B, 1, H, W) in {0, 1} is 1."""
         return fill_eyes(images, eye_masks) if self.fill_eyes else paint_eyes(images, eye_masks)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -71,18 +71,18 @@ class VAEGaze(ModelMixin):
     def inpaint(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
         """Latents of the masked and the reference picture, angles (B, 2) → latents with the eyes drawn in.
 
-        A reference of zeros means: there is none.
+        A reference of zeros stands for no reference.
         """
         return self.output(self.trunk(masked_latents, reference_latents, head, gaze), masked_latents)
 
     def trunk(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
-        """The first part of `inpaint`: → what the UNet's output layers are given (B, C, H / f, W / f)."""
+        """The first part of `inpaint` → input of the UNet's output layers (B, C, H / f, W / f)."""
         tokens = self.gaze_mlp(head, gaze)  # (B, 2, D)
         latents = torch.cat([masked_latents, reference_latents], dim=1)  # (B, 8, H / f, W / f)
         return self.unet.trunk(latents, 0, encoder_hidden_states=tokens)
 
     def trunk_parameters(self) -> Iterator[nn.Parameter]:
-        """All that `trunk` computes with."""
+        """The parameters that `trunk` depends on."""
         yield from self.gaze_mlp.parameters()
         for name, layer in self.unet.named_children():
             if name not in ("conv_norm_out", "conv_out"):
@@ -98,25 +98,25 @@ class VAEGaze(ModelMixin):
         return self.vae.decode(latents / self.vae.scaling_factor).sample
 
     def forward(self, masked_latents: Tensor, reference_latents: Tensor, head: Tensor, gaze: Tensor) -> Tensor:
-        """The stages after encoding: what `mask` and `encode` prepared → pictures (B, 3, H, W)."""
+        """The stages after encoding: latents from `mask` and `encode` → pictures (B, 3, H, W)."""
         return self.decode(self.inpaint(masked_latents, reference_latents, head, gaze))
 
 
 def canvas_of(config: dict) -> Camera:
     """ValueError unless the config has a valid image_size or a valid canvas."""
-    size = config.get("image_size")
-    if (size is None) == (config.get("canvas") is None):
+    if ("image_size" in config) == ("canvas" in config):
         raise ValueError("expected either image_size or canvas")
-    if size is None:
+    if "canvas" in config:
         return camera_from_config(config["canvas"])
+    size = config["image_size"]
     if type(size) is not int or not 1 <= size <= MAX_SIDE_PX:
-        raise ValueError(f"image_size {size!r} is no whole number from 1 to {MAX_SIDE_PX}")
+        raise ValueError(f"image_size {size!r} is not a whole number from 1 to {MAX_SIDE_PX}")
     return canvas_camera(size)
 
 
 def _sides_of(canvas: Camera, config: dict) -> dict[str, int]:
     """The canvas's sides by the config's names."""
-    if config.get("canvas") is None:
+    if "image_size" in config:
         return {"image_size": canvas.width_px}
     return {"canvas.width_px": canvas.width_px, "canvas.height_px": canvas.height_px}
 
@@ -127,6 +127,6 @@ def to_unit_range(images: np.ndarray) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> np.ndarray:
-    """The way back, rounded and clipped."""
+    """The inverse of `to_unit_range`, rounded and clipped."""
     pixels = images.detach().float().cpu().add(1.0).mul(127.5).round().clamp(0, 255)
     return pixels.permute(0, 2, 3, 1).to(torch.uint8).numpy()

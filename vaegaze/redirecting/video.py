@@ -89,7 +89,7 @@ def low_precision(model: VAEGaze) -> torch.autocast:
     """
     device = device_of(model)
     precision = find_precision("auto", str(device))
-    if precision == "bf16":
+    if precision == "bf16" and device.type == "cpu":
         for parameter in frozen_weights([model.requires_grad_(False)]):
             parameter.data = in_bf16(parameter.data)
     return autocast(device.type, precision)

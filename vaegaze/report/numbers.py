@@ -1,89 +1,121 @@
-"""The report's numbers: before, after and the baselines in tables, and what they come to in words."""
+"""The metrics of a run: what each is called, what it means, and how it changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from vaegaze.report.markup import Html, element, table, together
+from vaegaze.report.formatting import MISSING, number, percent
 
-MEANINGS = {  # what each number is, and whether more of it (1) or less of it (−1) is better; 0 where neither is
-    "l1": ("mean absolute difference over the picture; pictures in [−1, 1]", -1),
-    "eye_l1": ("the same over the eye masks", -1),
-    "eye_psnr": ("in dB over the eye masks", 1),
-    "ssim": ("likeness over the whole picture, before pasting", 1),
-    "lpips": ("with AlexNet's ImageNet weights, where PyTorch's cache has them", -1),
-    "outside_mask": ("the largest difference that pasting made outside the eye masks, of 255: must be 0", 0),
-    "gaze_error_deg": ("what an estimator reads off the pasted result, against the label", -1),
-    "gaze_error_to_target_deg": ("the same against what it reads off the true frame", -1),
-    "estimator_error_deg": ("what it reads off the true frame against the label: its own error", 0),
-}
 REDIRECTED = "redirected_"
+UNCHANGED = "no change"
+GAZE, GAZE_TO_LABEL = "gaze_error_to_target_deg", "gaze_error_deg"
 
 
-def verdict(summary: dict) -> str:
-    """What the run bought, in words: against the base model, and against what pasting reaches."""
-    before, after = summary["before"]["eye_l1"], summary["after"]["eye_l1"]
-    went = "fell" if after < before else "rose" if after > before else "stayed as it was,"
-    share = f" ({100 * (after / before - 1):+.0f} %)".replace("-", "−") if before else ""
-    words = [f"On {summary['evaluated_on']}, the L1 of the eyes {went} from {before:.4f} to {after:.4f}{share}."]
+@dataclass(frozen=True)
+class Metric:
+    """One number of summary.json."""
+
+    title: str
+    meaning: str
+    better: str | None = None  # "less", "more", or None where neither is
+    unit: str = ""
+
+
+METRICS = {  # in the order of the page
+    "eye_l1": Metric("Eye L1", "mean absolute difference over the eye masks; pictures in [−1, 1]", "less"),
+    "eye_psnr": Metric("Eye PSNR", "in dB, over the eye masks", "more", " dB"),
+    GAZE: Metric(
+        "Gaze error", "an estimator's reading of the result against its reading of the true picture", "less", "°"
+    ),
+    GAZE_TO_LABEL: Metric("Gaze error to label", "its reading of the result against the label", "less", "°"),
+    "estimator_error_deg": Metric("Estimator's error", "its reading of the true picture against the label", None, "°"),
+    "l1": Metric("L1", "mean absolute difference over the whole picture, before pasting", "less"),
+    "ssim": Metric("SSIM", "structural similarity over the whole picture, before pasting", "more"),
+    "lpips": Metric("LPIPS", "perceptual distance by AlexNet; needs its weights in PyTorch's cache", "less"),
+    "outside_mask": Metric("Outside the mask", "largest difference that pasting made there, of 255; must be 0"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of several models or methods."""
+
+    key: str  # in summary.json
+    metric: Metric
+    values: list[float | None]  # a column each
+    change: str  # from the first column to the second, with its sign
+    share: str  # the same in percent
+    verdict: str  # "better", "worse", or empty
+
+
+def rows(columns: Iterable[dict[str, float | None] | None], prefix: str = "") -> list[Row]:
+    """The metrics of the first two columns, before and after, whose key has the prefix (or is not redirected).
+
+    Other columns are baselines. A metric without any value is left out.
+    """
+    before, after, *others = (column or {} for column in columns)
+    keys = [key for key in after if key.startswith(REDIRECTED) == bool(prefix)]
+    order = [prefix + name for name in METRICS]
+    keys.sort(key=lambda key: order.index(key) if key in order else len(order))
+    made = []
+    for key in keys:
+        name = key.removeprefix(prefix)
+        metric = METRICS.get(name, Metric(name.replace("_", " "), ""))
+        values = [column.get(key) for column in (before, after, *others)]
+        if all(value is None for value in values):
+            continue
+        made.append(Row(key, metric, values, *changed(key, *values[:2], metric.better)))
+    return made
+
+
+def changed(key: str, before: float | None, after: float | None, better: str | None) -> tuple[str, str, str]:
+    """The difference, the same in percent, and whether it is "better" or "worse"."""
+    if before is None or after is None:
+        return MISSING, MISSING, ""
+    if after == before:
+        return UNCHANGED, UNCHANGED, ""
+    verdict = "" if better is None else "better" if (after < before) == (better == "less") else "worse"
+    return number(after - before, key, signed=True), percent(after / before - 1) if before else MISSING, verdict
+
+
+def headlines(summary: dict) -> list[tuple[Row, Row | None]]:
+    """What heads the page: likeness, gaze, gaze of redirected frames; each with the number beside it."""
+    found = {row.key: row for prefix in ("", REDIRECTED) for row in rows((summary["before"], summary["after"]), prefix)}
+    pairs = (
+        ("eye_l1", "eye_psnr"),
+        (GAZE, GAZE_TO_LABEL),
+        (REDIRECTED + GAZE, REDIRECTED + GAZE_TO_LABEL),
+    )
+    return [(found[key], found.get(beside)) for key, beside in pairs if key in found]
+
+
+def verdict(summary: dict, *, of_a_photo: bool = False) -> list[str]:
+    """What fine-tuning did for likeness and gaze, a sentence each."""
+    before, after = summary["before"], summary["after"]
+    held_out = summary["held_out"]
+    plural = "" if held_out == 1 else "s"
+    trained = "On the photo itself" if of_a_photo else "On the training frames themselves"
+    where = f"On {held_out} held-out frame{plural}" if held_out else trained
+    sentences = [f"{where}, eye L1 {_went(before, after, 'eye_l1')}."]
     baselines = [numbers["eye_l1"] for numbers in summary["baselines"].values() if numbers is not None]
     if baselines:
-        better = "less than" if after < min(baselines) else "no better than"
-        words.append(f"That is {better} the best that pasting the person's own eyes reaches, {min(baselines):.4f}.")
+        better = "better than" if after["eye_l1"] < min(baselines) else "no better than"
+        best = number(min(baselines), "eye_l1")
+        sentences.append(f"That is {better} pasting the person's own eyes from other frames ({best}).")
+    for key, what in (
+        (REDIRECTED + GAZE, "redirected frames"),
+        (GAZE, "the photo" if of_a_photo else "the same frames"),
+    ):
+        if key in after:
+            sentences.append(f"The gaze error of {what} {_went(before, after, key, '°')}.")
+            break
     if summary["held_out_but_seen_by_base"]:
         count = summary["held_out_but_seen_by_base"]
-        words.append(f"The base model had been trained on {count} of these frames: the numbers flatter.")
-    return " ".join(words)
+        sentences.append(f"The base model was trained on {count} of these frames, so the numbers are too good.")
+    return sentences
 
 
-def numbers(summary: dict) -> Iterator[Html]:
-    yield element("p", f"Measured on {summary['evaluated_on']}.")
-    columns = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
-    if any(summary["baselines"].values()):
-        words = "the mean of the person's eyes, or those of the reference frame, put into the true picture"
-        yield element("p", f"Mean eye patch and reference eyes are what pasting reaches: {words}.")
-    yield numbers_table(columns, [name for name in summary["after"] if not name.startswith(REDIRECTED)])
-    redirected = [name for name in summary["after"] if name.startswith(REDIRECTED)]
-    if redirected:
-        yield element("h3", "Told to look elsewhere")
-        yield element("p", f"Against {summary['redirected']} true pictures, which the renderer drew.")
-        yield numbers_table({name: columns[name] for name in ("before", "after")}, redirected)
-    if summary["estimator"]:
-        own = [f"{name} {error:.2f}°" for name, error in summary["estimator"]["own_error_deg"].items()]
-        path = summary["estimator"]["path"]
-        yield element("p", f"The gaze estimator, {path}, is itself wrong on test persons: {', '.join(own)}.")
-
-
-def numbers_table(columns: dict[str, dict | None], names: list[str]) -> Html:
-    """A row per number; behind before and after, which come first, the change."""
-    rows = []
-    for name in names:
-        bare = name.removeprefix(REDIRECTED)
-        meaning, sign = MEANINGS.get(bare, ("", 0))
-        cells = [shown(name, numbers or {}) for numbers in columns.values()]
-        cells.insert(2, changed(name, columns["before"].get(name), columns["after"].get(name), sign))
-        rows.append([together(bare, element("small", meaning)), *cells])
-    before, after, *baselines = (name.replace("_", " ") for name in columns)
-    return table(["number", before, after, "change", *baselines], rows, class_="numbers")
-
-
-def shown(name: str, numbers: dict[str, float | None]) -> Html:
-    """The number to be read, and in full for whatever reads the page."""
-    value = numbers.get(name)
-    return Html("–") if value is None else element("data", written(name, value), value=value)
-
-
-def changed(name: str, before: float | None, after: float | None, sign: int) -> Html:
-    """By how much, and in words whether to the better."""
-    if before is None or after is None:
-        return Html("–")
-    if after == before:
-        return Html("none")
-    difference = written(name, after - before, "+")
-    if not sign:
-        return Html(difference)
-    word = "better" if (after - before) * sign > 0 else "worse"
-    return together(difference, element("small", word, class_=word))
-
-
-def written(name: str, value: float, sign: str = "") -> str:
-    form = "g" if name.endswith("outside_mask") else ".2f" if name.endswith(("psnr", "deg")) else ".4f"
-    return f"{value:{sign}{form}}".replace("-", "−")
+def _went(before: dict, after: dict, key: str, unit: str = "") -> str:
+    first, last = number(before[key], key) + unit, number(after[key], key) + unit
+    if first == last:
+        return f"stayed at {first}"
+    return f"{'fell' if after[key] < before[key] else 'rose'} from {first} to {last}"

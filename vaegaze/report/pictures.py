@@ -1,11 +1,9 @@
-"""The report's pictures, each as a data URI, so that the page needs no other file."""
+"""The report's pictures, each as a data URI."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.metrics import draw, paste
@@ -13,20 +11,20 @@ from vaegaze.images.pictures import rgb_over_white
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.redirecting.sweeps import frame_ms, sweep_gazes
 from vaegaze.renderer.redrawing import RenderedPerson
+from vaegaze.report.data_uris import animation, jpeg
 from vaegaze.training.tensors import Frames
 
-FIRST, WORST = 4, 4  # frames that are shown in rows: the first ones, and those drawn worst
+FIRST, WORST = 4, 4  # frames shown in rows: the first ones, and those drawn worst
 COLUMNS = ("target", "before", "after", "after, pasted")
-JPEG = {"quality": 93, "subsampling": 0}  # a third of a PNG, and no difference that an eye finds
 SWEEP = "circle"
-EYES_MARGIN = 0.5  # around the eyes' close-up, in heights of the eyes
+EYES_MARGIN = 0.25  # around the close-up of the eyes, in heights of the eyes
 THUMBNAIL_PX, THUMBNAILS, THUMBNAIL_COLUMNS = 64, 40, 10
 PHOTO_PX = 720  # longest side
 
 
 @dataclass(frozen=True)
 class PictureRow:
-    """One frame: the pictures of `COLUMNS`, and the eyes of each enlarged."""
+    """One frame: a picture for each of `COLUMNS`, and the eyes of each."""
 
     index: int  # in the person's samples
     gaze_rad: tuple[float, float]  # pitch, yaw
@@ -37,7 +35,7 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One frame that looks around; with the true pictures beside it where there are some."""
+    """One frame that looks around, as an animation and as a still; true pictures beside it where there are any."""
 
     moving: str
     still: str
@@ -45,9 +43,10 @@ class Sweep:
 
 
 def picture_rows(samples: Samples, before: np.ndarray, after: np.ndarray) -> tuple[list[PictureRow], list[PictureRow]]:
-    """Of drawings (N, S, S, 3) uint8 the first few and those whose eyes came out worst, the worst one first.
+    """The first few of N frames, and those with the largest eye L1 after training, the worst first.
 
-    Where there are no more than those few, the second list is empty.
+    `before` and `after` (N, S, S, 3) uint8 are the drawings of the samples. The second list is empty if the first
+    shows all frames.
     """
     pasted, errors = paste(after, samples), (eye_l1(before, samples), eye_l1(after, samples))
 
@@ -67,7 +66,7 @@ def picture_rows(samples: Samples, before: np.ndarray, after: np.ndarray) -> tup
 
 
 def eye_l1(pictures: np.ndarray, samples: Samples) -> np.ndarray:
-    """(N,): that of `evaluation.measure`, but for the rounding of pictures (N, S, S, 3) to 8 bit."""
+    """(N,) eye L1 of pictures (N, S, S, 3); equals that of `evaluation` but for their rounding to 8 bits."""
     eyes = samples.eye_masks & samples.valid
     error = np.abs(pictures.astype(np.float32) - samples.images).mean(axis=-1) / 127.5  # (N, S, S)
     return (error * eyes).sum(axis=(1, 2)) / eyes.sum(axis=(1, 2))
@@ -81,23 +80,19 @@ def eye_area(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def gaze_sweep(model: VAEGaze, frame: Frames, sample: Samples, rendered: RenderedPerson | None) -> Sweep:
-    """A frame (N = 1) told to look around in a circle, pasted; beside it what the renderer draws of the same."""
+    """A frame (N = 1) made to look around in a circle, pasted; beside it the renderer's pictures of the same gazes."""
     gazes = sweep_gazes(SWEEP)  # (K, 2)
     drawn = np.concatenate([to_pixels(draw(model, frame.looking((pitch, yaw)))) for pitch, yaw in gazes.tolist()])
     pictures = paste(drawn, sample.take(np.zeros(len(gazes), dtype=int)))  # (K, S, S, 3)
     if rendered is not None:
         pictures = np.concatenate([pictures, rendered.redraw(sample, gazes[None]).images], axis=2)  # (K, S, 2·S, 3)
-
-    # An APNG keeps only what changes from picture to picture, which after pasting is the eyes, and those exactly.
-    first, *others = map(Image.fromarray, pictures)
-    file = io.BytesIO()
-    first.save(file, "PNG", save_all=True, append_images=others, duration=frame_ms(SWEEP), loop=0)
-    return Sweep(data_uri("image/png", file), jpeg(pictures[0]), rendered is not None)
+    return Sweep(animation(pictures, frame_ms(SWEEP)), jpeg(pictures[0]), rendered is not None)
 
 
 def thumbnails(images: np.ndarray) -> str:
-    """The first of the pictures (N, S, S, 3), small, side by side."""
-    small = [Image.fromarray(image).resize((THUMBNAIL_PX, THUMBNAIL_PX)) for image in images[:THUMBNAILS]]
+    """A sheet of the first pictures of (N, S, S, 3), reduced."""
+    size = (THUMBNAIL_PX, THUMBNAIL_PX)
+    small = [ImageOps.contain(Image.fromarray(image), size) for image in images[:THUMBNAILS]]
     columns = min(len(small), THUMBNAIL_COLUMNS)
     sheet = Image.new("RGB", (columns * THUMBNAIL_PX, -(-len(small) // columns) * THUMBNAIL_PX), "grey")
     for i, picture in enumerate(small):
@@ -106,17 +101,9 @@ def thumbnails(images: np.ndarray) -> str:
 
 
 def photo_sized(pixels: np.ndarray, colour_profile: bytes | None) -> str:
-    """A photo (H, W, C) uint8 of any size and channels, in RGB, made smaller where it is large."""
+    """A photo (H, W, C) uint8 of any size and channels, as RGB of at most `PHOTO_PX`."""
     picture = Image.fromarray(rgb_over_white(pixels))
     picture.thumbnail((PHOTO_PX, PHOTO_PX), Image.Resampling.LANCZOS)
-    return jpeg(np.asarray(picture), colour_profile if pixels.shape[-1] >= 3 else None)  # grey ones' fit no RGB
-
-
-def jpeg(pixels: np.ndarray, colour_profile: bytes | None = None) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", icc_profile=colour_profile, **JPEG)
-    return data_uri("image/jpeg", file)
-
-
-def data_uri(kind: str, file: io.BytesIO) -> str:
-    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return jpeg(
+        np.asarray(picture), colour_profile if pixels.shape[-1] >= 3 else None
+    )  # a grey profile does not fit RGB

@@ -1,41 +1,10 @@
-"""The loss curve, and tables of numbers for the terminal."""
-
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
+"""Tables of numbers for the terminal."""
 
 from vaegaze.evaluation.metrics import METRICS
-from vaegaze.files import atomic_path
 
 ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
 SECOND_LINE = ("lpips", "outside_mask", "gaze_error_to_target_deg")
 COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
-
-
-def write_loss_curve(
-    path: Path, history: list[dict], title: str, names: Sequence[str] = ("loss", "l1", "mask_l1", "vgg")
-) -> None:
-    """Each named value that the history has, over its steps: of training frames and of held-out ones."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot may need a display
-    from matplotlib.figure import Figure
-
-    names = [name for name in names if any({name, f"held_out_{name}"} & record.keys() for record in history)]
-    figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
-        for key, label, style in ((name, "training", "-"), (f"held_out_{name}", "held out", "o--")):
-            points = [(record["step"], record[key]) for record in history if key in record]
-            if points:
-                axis.plot(*zip(*points), style, label=label, markersize=4)
-        axis.set(title=name, xlabel="step", ylim=(0, None))
-        axis.grid(alpha=0.3)
-        axis.legend()
-    figure.suptitle(title, parse_math=False)  # an id may hold a $
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters in the title that the font lacks
-        figure.savefig(temporary, dpi=110)
 
 
 def summary_table(summary: dict) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaegaze.data.samples import Samples
+from vaegaze.data.samples import ARRAYS, Samples
 from vaegaze.errors import UserError
 from vaegaze.models.tensor_files import load_tensors, save_tensors
 
@@ -84,9 +84,9 @@ def refuse_other_data(folder: Path, stored: str | None, fingerprint: str) -> Non
 
 
 def data_fingerprint(*samples: Samples, base: str) -> str:
-    """A checksum over the base model's own and everything that samples hold."""
+    """A checksum over the base model's own and all arrays of the samples; their canvas belongs to the base model."""
     digest = hashlib.sha256(base.encode())
     for group in samples:
-        for array in vars(group).values():
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for name in ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(group, name)).tobytes())
     return digest.hexdigest()

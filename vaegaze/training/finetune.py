@@ -12,8 +12,9 @@ from vaegaze.config.finetune import OneshotParams
 from vaegaze.data.samples import Samples
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
-from vaegaze.models.cpu.mixed_precision import frozen_weights_in
-from vaegaze.models.device import find_precision
+from vaegaze.models.cpu import fast_forms
+from vaegaze.models.device import find_precision, to_device
+from vaegaze.training.blending import trainable_weights
 from vaegaze.training.loop import Step, TrainingState, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
 from vaegaze.training.precompute import Stopped, precompute
@@ -59,26 +60,29 @@ def finetune(
 ) -> FineTuned:
     """Adapt `model` in place to a person's samples, on the device that it is on.
 
-    Of the settings those of the training count: strategy, steps, rates, batch, mirror, seed, precision, and memory.
-    `loss` is on the same device; its network is back in float32 afterwards, so a loss serves many persons, one at a
-    time. To fine-tune the next person from the same base, pass a copy of the base.
+    `settings` say what trains and how; those about data, files and logging are not read. `loss` is on the same device.
+    One loss serves many persons, but one at a time, since its network changes precision meanwhile. To fine-tune
+    several persons from one base, pass a copy of the base for each.
 
     state        continue from here, bit for bit as if never interrupted
-    on_start     called before the first step with what was precomputed, in words, and the seconds that it took
-    on_step      called after every step; may draw with the model. Read `Step.refuse_bad` before you use its numbers
+    on_start     called before the first step: what was precomputed, in words, and the seconds that took
+    on_step      called after every step; may draw with the model. Before you use a step's numbers, see its `refuse_bad`
     should_stop  asked after every step, and while precomputing
-    scratch_dir  folder of a temporary file with the frozen weights in float32 while they are bf16; None: the system's
+    scratch_dir  folder for a temporary file of the frozen float32 weights while they are bf16; None: the system's
 
-    TrainingDiverged if a loss or gradient was not finite, at the latest after the last step; StateMismatch.
+    TrainingDiverged if a loss or gradient was not finite, at the latest after the last step; StateMismatch if `state`
+    does not fit.
     """
     started = time.perf_counter()
     device = next(model.parameters()).device
+    to_device(model, device)  # its layers' forms for that device
     precision = find_precision(settings.precision, str(device))
     selection = select_trainable(model, settings)
     if settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     references = choose_references(samples)
     optimizer = make_optimizer(model, settings)
+    anchors = list(trainable_weights(model).values()) if settings.anchor else []
     first_step = 0 if state is None else restore(model, optimizer, state)
 
     precomputed: list[str] = []
@@ -87,7 +91,7 @@ def finetune(
     stopped, step = False, None
     if first_step < settings.num_steps:
         frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
-        with frozen_weights_in(precision, (model, loss.vgg), scratch_dir):
+        with fast_forms((model, loss.vgg), precision, scratch_dir):
             try:
                 frames, precomputed = precompute(
                     model,
@@ -104,7 +108,14 @@ def finetune(
             if not stopped:
                 on_start(precomputed, seconds_of["precomputing"])
                 for step in training_steps(
-                    model, optimizer, frames, loss, settings, precision=precision, first_step=first_step
+                    model,
+                    optimizer,
+                    frames,
+                    loss,
+                    settings,
+                    precision=precision,
+                    first_step=first_step,
+                    anchors=anchors,
                 ):
                     losses.append(step.total)
                     on_step(step)

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from vaegaze.config.finetune import LossParams
 from vaegaze.errors import UserError
+from vaegaze.models.device import to_device
 from vaegaze.models.tensor_files import load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 in torchvision's vgg19().features
+VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1 … relu5_1 in torchvision's vgg19().features; no next layer is in place
 IMAGENET_SHA256 = "dcbb9e9d"  # first digits for torchvision's vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
@@ -42,7 +43,7 @@ class Loss:
             for name, weight in (("l1", params.l1_loss), ("mask_l1", params.mask_l1_loss), ("vgg", params.vgg_loss))
             if weight > 0
         }
-        self.vgg = load_vgg(params.vgg_weights, seed=seed).to(device) if "vgg" in self.weights else None
+        self.vgg = to_device(load_vgg(params.vgg_weights, seed=seed), device) if "vgg" in self.weights else None
 
     def target_features(self, target: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
         """VGG19's features of the targets, each (B, …), the same at every step; empty without that term."""
@@ -79,6 +80,7 @@ class VGGLoss(nn.Module):
         super().__init__()
         self.source = source  # in words
         self.features = features.eval().requires_grad_(False)
+        self.distance = nn.L1Loss()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -96,26 +98,7 @@ class VGGLoss(nn.Module):
 
     def forward(self, result: Tensor, target_features: Sequence[Tensor]) -> Tensor:
         """`target_features`: the taps of the target pictures."""
-        return sum(MeanL1.apply(got, want) for got, want in zip(self.taps(result), target_features))
-
-
-class MeanL1(torch.autograd.Function):
-    """Mean |got − want| of features (B, C, H, W).
-
-    Autograd's own form expands the gradient before it multiplies by the signs, which loses the features' memory layout
-    and slows down everything after it if the channels come last. Under autocast it would also copy them to float32.
-    """
-
-    @staticmethod
-    def forward(ctx, got: Tensor, want: Tensor) -> Tensor:
-        difference = got - want
-        ctx.save_for_backward(difference)
-        return difference.abs().sum(dtype=torch.float32) / difference.numel()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (difference,) = ctx.saved_tensors
-        return difference.sgn().mul_(grad / difference.numel()), None
+        return sum(self.distance(got, want) for got, want in zip(self.taps(result), target_features))
 
 
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
@@ -124,9 +107,6 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
 
     with torch.device("meta"):  # vgg19() would draw 140 M numbers, most of them for layers that are cut off
         features = vgg19().features[: VGG19_TAPS[-1] + 1]
-    for layer in features:
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # tapped features must survive the next layer
     features.to_empty(device="cpu")
     if weights == "random":
         generator = torch.Generator().manual_seed(seed)

@@ -38,6 +38,14 @@ def open_container(path: str | Path, key: str) -> Iterator:
         yield container
 
 
+def packets_of(container, streams) -> Iterator:
+    """The packets of these streams in the file's order."""
+    try:
+        yield from container.demux(streams)
+    except IndexError:  # PyAV 18 trips, after the last packet, over a track that began amid a broadcast
+        return
+
+
 def timed_streams(container, video_index: int) -> list:
     """The pictures, the sound and the subtitles: what `clock.on_one_clock` keeps in step."""
     others = (*container.streams.audio, *container.streams.subtitles)

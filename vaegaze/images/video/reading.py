@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from vaegaze.images.video.container import (
     MICROSECOND,
     clock_may_jump,
     open_container,
+    packets_of,
     pyav,
     timed_streams,
 )
@@ -123,7 +124,7 @@ class VideoReader:
         Read from the file a second time, so that they wait for no frame.
         """
         with open_container(self.path, self.key) as container:
-            packets = container.demux(timed_streams(container, self._stream.index))
+            packets = packets_of(container, timed_streams(container, self._stream.index))
             steady = on_one_clock(packets, self.start_sec, may_jump_ahead=clock_may_jump(container))
             yield (packet for packet in steady if packet.stream.index != self._stream.index)
 
@@ -154,15 +155,16 @@ class VideoReader:
 
     def _about_frames(self) -> int | None:
         if clock_may_jump(self._container):  # its clock says nothing about how long it is
-            with open_container(self.path, self.key) as container:
-                return sum(packet.size > 0 for packet in container.demux(container.streams[self._stream.index])) or None
+            with open_container(self.path, self.key) as container, suppress(self._av.error.FFmpegError):
+                return sum(packet.size > 0 for packet in packets_of(container, container.streams[self._stream.index]))
+            return None
         seconds = self._stated_sec() or (self._container.duration or 0) * MICROSECOND
         return self._stream.frames or round(seconds * self._rate) or None
 
     def _decode(self) -> Iterator:
         """The frames, upright or not; their times are those of the packets, on one clock."""
         packets = on_one_clock(
-            self._container.demux(timed_streams(self._container, self._stream.index)),
+            packets_of(self._container, timed_streams(self._container, self._stream.index)),
             self.start_sec,
             may_jump_ahead=clock_may_jump(self._container),
         )

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
 AAC_RATE, AAC_BITS_PER_CHANNEL = 48_000, 96_000  # a second
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 7: "5.1", 8: "5.1"}  # by number of channels; others become stereo
+CHANNELS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # where none are named
+MOST_AAC_CHANNELS = 6
 SUBTITLE_UNIT = Fraction(1, 1000)
 COPY, AAC, MOV_TEXT, SRT = "copied", "AAC", "mov_text", "SRT"  # the ways of taking a track along
 QUICKTIME_LANGUAGES = {
@@ -145,8 +146,9 @@ class _EncodedSound(_Track):
         rate = context.sample_rate if context.sample_rate in AAC_RATES else AAC_RATE
         super().__init__(container, source, container.add_stream("aac", rate=rate))
         channels = context.layout.nb_channels
-        self.stream.codec_context.layout = LAYOUTS.get(channels, "stereo")
-        self.stream.codec_context.bit_rate = AAC_BITS_PER_CHANNEL * min(channels, 6)
+        channels = max(1, channels) if channels <= 2 else MOST_AAC_CHANNELS if channels >= MOST_AAC_CHANNELS else 2
+        self.stream.codec_context.layout = CHANNELS[channels]
+        self.stream.codec_context.bit_rate = AAC_BITS_PER_CHANNEL * channels
         self._av, self._graph, self._damaged = av, None, 0
 
     @property
@@ -172,8 +174,9 @@ class _EncodedSound(_Track):
     def _push(self, frame) -> None:
         if self._graph is None:
             self._graph = self._av.filter.Graph()
-            channels = frame.layout.nb_channels
-            layout = frame.layout.name if "channels" not in frame.layout.name else LAYOUTS.get(channels, "stereo")
+            layout = frame.layout.name
+            if "channels" in layout:  # a number only, as AVI's PCM has it
+                layout = CHANNELS.get(frame.layout.nb_channels, layout)
             source = self._graph.add_abuffer(
                 sample_rate=frame.sample_rate, format=frame.format, layout=layout, time_base=frame.time_base
             )
@@ -214,8 +217,8 @@ class _EncodedSubtitles(_Track):
 
 
 def name_of(stream) -> str:
-    """A track in few words: language, title, codec."""
-    words = [stream.metadata.get("language"), track_title(stream.metadata)]
+    """A track in few words: its language, file name, title and codec."""
+    words = [stream.metadata.get(name) for name in ("language", "filename")] + [track_title(stream.metadata)]
     words = [word for word in words if word and word != "und"]
     codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else None
     return re.sub(r"\s+", " ", ", ".join([*words, *([codec] if codec else [])])) or "of an unknown kind"

@@ -1,4 +1,4 @@
-"""Frozen weights in bf16 while a model trains: autocast would convert them anew at every step."""
+"""Frozen weights in bf16 while a model trains: autocast would convert them again at every step."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,42 +9,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaegaze.models.cpu.packed_convolutions import packed_convolutions
-
 CONVERTED_BY_AUTOCAST = (nn.Conv2d, nn.Linear)
 
 
 @contextmanager
-def frozen_weights_in(precision: str, modules: Iterable[nn.Module | None], folder: str | Path | None) -> Iterator[None]:
-    """In `bf16`, till the end of the block, the modules' frozen weights are in that; what trains stays float32.
+def frozen_weights_in_bf16(modules: Iterable[nn.Module], scratch_dir: str | Path | None) -> Iterator[None]:
+    """Inside the block the modules' frozen weights are bf16; trainable ones stay float32.
 
-    Their float32 values wait in a temporary file in `folder` (None: the system's), where they take no memory, and come
-    back as they were, however the block ends. OSError where the disk is too full for them. Convolutions among what is
-    frozen compute with packed kernels meanwhile, see `packed_convolutions`.
+    The float32 values wait in a temporary file in `scratch_dir` (None: the system's), where they take no memory, and
+    return unchanged however the block ends. OSError if the disk cannot hold them.
     """
-    if precision != "bf16":
-        yield
-        return
-    modules = [module for module in modules if module is not None]
     weights = frozen_weights(modules)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=scratch_dir) as file:
         for parameter in weights:
-            file.write(parameter.data.cpu().contiguous().numpy())
-        file.flush()  # a full disk is told here, where nothing has changed yet
+            file.write(parameter.data.contiguous().numpy())
+        file.flush()  # a full disk shows here, before anything changes
         try:
             for parameter in weights:
                 parameter.data = in_bf16(parameter.data)
-            with packed_convolutions(modules):
-                yield
+            yield
         finally:
             file.seek(0)
             for parameter in weights:
                 values = torch.from_numpy(np.fromfile(file, np.float32, parameter.numel()))
-                parameter.data = values.view(parameter.shape).to(parameter.device)
+                parameter.data = values.view(parameter.shape)
 
 
 def frozen_weights(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Those that autocast converts, each once."""
+    """The frozen weights that autocast converts, each once."""
     layers = (layer for module in modules for layer in module.modules())
     layers = (layer for layer in layers if isinstance(layer, CONVERTED_BY_AUTOCAST))
     weights = (parameter for layer in layers for parameter in layer.parameters() if not parameter.requires_grad)
@@ -52,9 +44,9 @@ def frozen_weights(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
 
 
 def in_bf16(weights: Tensor) -> Tensor:
-    """Kernels with the channels last, too, which is how convolutions in bf16 are fastest.
+    """The weights in bf16, kernels with the channels last.
 
-    Each convolution hands its layout on to what follows.
+    Convolutions in bf16 are fastest in that layout, and each passes it on to the layers behind it.
     """
     layout = torch.channels_last if weights.dim() == 4 else torch.contiguous_format
     return weights.to(torch.bfloat16, memory_format=layout)

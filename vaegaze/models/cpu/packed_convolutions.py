@@ -1,8 +1,7 @@
-"""Kernels of frozen convolutions, packed once for oneDNN: it computes with them in an order of its own.
+"""Kernels of frozen convolutions, packed once for oneDNN, which computes with them in an order of its own.
 
-Given them in PyTorch's, it brings them into that order at every call. Of a small picture this takes longer than the
-convolution itself. PyTorch's compiler packs in the same way, by the same operations, but needs a C++ compiler and
-minutes. What is computed is the same to the bit.
+oneDNN reorders a kernel in PyTorch's layout at every call, which takes longer than the convolution of a small picture.
+PyTorch's compiler packs by the same operations, but needs a C++ compiler and minutes. Results are equal to the bit.
 """
 
 import functools
@@ -14,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vaegaze.models.layers import LARGE_KERNEL
+from vaegaze.models.cpu.layers import LARGE_KERNEL, keeps_size
 
-PACKED_UP_TO = (32, 32)  # pixels: in a larger picture the order of a kernel makes little difference
-# They are no public part of PyTorch. Where another version lacks them, all is computed without, only slower.
+PACKED_UP_TO = (32, 32)  # pixels; in a larger picture the kernel's order makes little difference
+# Not public in PyTorch. A version without them computes the same, unpacked and slower.
 OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight", "_is_mkldnn_bf16_supported")
 
 
 @contextmanager
 def packed_convolutions(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Till the end of the block, on a CPU that computes bf16 natively, the modules' frozen convolutions are `packed`.
+    """Inside the block, on a CPU with native bf16, the modules' frozen convolutions are `packed`.
 
-    Their weights have to be bf16 by then. The packed kernels are up to two more copies of what is called with small
-    pictures. Meanwhile no layer is to be copied, or packed again.
+    Their weights must already be bf16. Packed kernels hold up to two more copies of each layer that sees small
+    pictures. Do not copy or pack a layer inside the block.
     """
     layers = {layer for module in modules for layer in module.modules() if isinstance(layer, nn.Conv2d)}
     layers = [layer for layer in layers if _is_packable(layer)]
@@ -40,25 +39,22 @@ def packed_convolutions(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _is_packable(layer: nn.Conv2d) -> bool:
-    """Only one whose gradient is a convolution of the same kind, and whose kernel is not too large for two more copies.
+    """Frozen, a convolution whose gradient is another of its kind, and small enough for two more copies.
 
-    Those of 1 × 1 are best packed differently for each size of a picture, and in a wrong order are very slow.
+    1 × 1 kernels stay out: their best order depends on the picture's size, and a wrong one is very slow.
     """
     frozen = not any(parameter.requires_grad for parameter in layer.parameters())
-    sides = (layer.kernel_size, layer.padding, layer.stride, layer.dilation)
-    plain = sides == ((3, 3), (1, 1), (1, 1), (1, 1)) and layer.groups == 1 and layer.padding_mode == "zeros"
-    here = layer.weight.device.type == "cpu" and _is_native()
-    return frozen and plain and here and layer.weight.numel() < LARGE_KERNEL
+    return frozen and keeps_size(layer) and layer.weight.numel() < LARGE_KERNEL and _is_native()
 
 
 def _is_native() -> bool:
-    """Elsewhere oneDNN cannot pack in bf16, or computes otherwise with what is packed."""
+    """Elsewhere oneDNN cannot pack in bf16, or packed kernels change the result."""
     there = torch.cpu._is_avx512_bf16_supported() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATIONS)
     return there and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def packed(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    """Its forward pass under autocast; packs a kernel when it is first needed for a small picture."""
+    """The layer's forward pass under autocast; packs a kernel when a small picture first needs it."""
 
     def pack(kernel: Tensor) -> Tensor:
         kernel = kernel.contiguous(memory_format=torch.channels_last)
@@ -83,7 +79,7 @@ def packed(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
 
 
 class PackedConvolution(torch.autograd.Function):
-    """The gradient of x is a convolution, too: with the kernel transposed and turned by half a circle."""
+    """The gradient of x is a convolution, too, with the kernel transposed and rotated by 180°."""
 
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor | None, kernel: Tensor, kernel_back: Callable[[], Tensor]) -> Tensor:

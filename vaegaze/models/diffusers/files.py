@@ -1,4 +1,4 @@
-"""Files of weights as others publish them, and what beside them states their configs."""
+"""Weight files as others publish them, and the config files beside them."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -10,18 +10,19 @@ from vaegaze.errors import UserError, plain
 from vaegaze.models.diffusers.parts import OPTIONS, PARTS, WORDS, Contents, find_parts
 from vaegaze.models.tensor_files import load_tensors
 
-FORMAT = "vaegaze-1"  # of whole checkpoints of ours
+FORMAT = "vaegaze-1"  # of our own whole checkpoints
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-WEIGHT_FILES = (  # of a folder, the first that is there
+WEIGHT_FILES = (  # in a folder; the first that exists counts
     WEIGHTS,
     "diffusion_pytorch_model.bin",
     "pytorch_model.bin",
     "unet.pth",  # MuseTalk 1.5
 )
 CONFIG_FILES = ("config.json", "musetalk.json")
-OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what of our model no config of diffusers says
-UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, as they are in upstream's model
-DROPS_REFERENCE = "drops_reference"  # its further key, which a checkpoint has in `info`: some frames came without one
+OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what diffusers' configs cannot say of our model
+UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, with the values of upstream's model
+DROPS_REFERENCE = "drops_reference"  # a further key, in `info` of a checkpoint: trained with some references dropped
+OWN_KEYS = {**UPSTREAMS, "canvas": {}}  # by their types; a model has image_size or canvas
 MAX_CONFIG_BYTES = 2**20
 EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
     "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
@@ -30,19 +31,19 @@ EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged co
 
 @dataclass(frozen=True)
 class Source:
-    """A file of weights, opened, and what states its configs."""
+    """An opened file of weights and its configs."""
 
     file: Path
     contents: Contents
-    configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by part, as far as something states them
-    stated_in: dict[str, str] = field(default_factory=dict)  # by part, and under "own" for `own`
-    own: dict[str, Any] = field(default_factory=dict)  # what it states of the keys of UPSTREAMS
+    configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by part, where a file states them
+    stated_in: dict[str, str] = field(default_factory=dict)  # file names by part; under "own" for `own`
+    own: dict[str, Any] = field(default_factory=dict)  # the OWN_KEYS that are stated
     drops_reference: bool = False
-    notes: tuple[str, ...] = ()  # on configs that are not used
+    notes: tuple[str, ...] = ()  # on unused configs
 
 
 def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False) -> Source:
-    """Find the file, and what states the configs of the `wanted` parts. UserError for whatever is none."""
+    """Open a file or folder of weights, with the configs of the `wanted` parts. UserError for anything else."""
     file = weights_file(Path(path))
     content = load_tensors(file, about="weights")
     format_ = content.get("format") if isinstance(content, dict) else None
@@ -52,10 +53,10 @@ def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False)
     if format_ != FORMAT:
         return with_configs(file, contents, wanted)
     configs = content.get("model_config")
-    whole = isinstance(configs, dict) and "image_size" in configs
+    whole = isinstance(configs, dict) and ("image_size" in configs or "canvas" in configs)
     if not whole or not all(isinstance(configs.get(part), Mapping) for part in PARTS):
         raise UserError(f"{file}: the checkpoint's contents do not describe a VAE-GAZE model")
-    own = {key: configs.get(key, upstreams) for key, upstreams in UPSTREAMS.items()}
+    own = own_keys_of(configs)
     refuse_wrong_own(file, own)
     stated_in = dict.fromkeys([*PARTS, "own"], "its own model_config")
     info = content.get("info")
@@ -64,7 +65,7 @@ def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False)
 
 
 def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Source:
-    """The configs that lie beside the file, each given to the one of the `wanted` parts that it is of."""
+    """The configs beside the file, each matched to one of the `wanted` parts."""
     configs, stated_in, notes = {}, {}, []
     for name in CONFIG_FILES:
         if config := read_config(file.parent / name):
@@ -88,14 +89,26 @@ def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Sou
 
 
 def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
-    """UserError for a key that is none of ours, or a value of another type."""
-    known = {**UPSTREAMS, DROPS_REFERENCE: False}
+    """UserError for an unknown key or a value of the wrong type."""
+    known = {**OWN_KEYS, DROPS_REFERENCE: False}
     for key, value in own.items():
         if key not in known:
             raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; mend it")
         if type(value) is not type(known[key]):
-            expected = "true or false" if type(known[key]) is bool else "a whole number"
+            expected = {bool: "true or false", int: "a whole number", dict: "a mapping"}[type(known[key])]
             raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; mend it")
+
+
+def upstreams_beside(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Upstream's values for the keys that `own` does not state; a canvas replaces image_size."""
+    stated = {*own, "image_size"} if "canvas" in own else own
+    return {key: value for key, value in UPSTREAMS.items() if key not in stated}
+
+
+def own_keys_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Our keys of a model with this config, stated or upstream's."""
+    values = upstreams_beside(config) | config
+    return {key: values[key] for key in OWN_KEYS if key in values}
 
 
 def weights_file(path: Path) -> Path:
@@ -108,7 +121,7 @@ def weights_file(path: Path) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A mapping from a file of JSON; empty where there is none. UserError if it is damaged."""
+    """The mapping in a JSON file; empty if there is no file. UserError if it is damaged."""
     if not path.is_file():
         return {}
     try:
@@ -116,14 +129,14 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ValueError("it is too large")
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({plain(str(error).splitlines()[0])}); mend or remove it") from error
+        raise UserError(f"{path} is not JSON ({plain(str(error).splitlines()[0])}); mend or remove it") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} holds no mapping of config keys; mend or remove it")
     return config
 
 
 def parts_of_config(config: Mapping[str, Any]) -> list[str]:
-    """The part that a config's class name says; without one, those with most of its keys: two if it holds for both."""
+    """The part that a config names by its class; without a class name, the part or parts that share most keys."""
     if "_class_name" in config:
         return [part for part in OPTIONS if config["_class_name"] == PARTS[part].__name__]
     shared = {part: len(config.keys() & options) for part, options in OPTIONS.items()}

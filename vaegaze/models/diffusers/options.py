@@ -1,8 +1,8 @@
-"""The options of huggingface/diffusers' model classes that this family covers with one value only.
+"""Options of huggingface/diffusers' model classes for which this family covers one value only.
 
-`AutoencoderKL` and `UNet2DConditionModel` take every key that a `config.json` of diffusers holds. What varies within
-the family is an argument of theirs with a name; the rest is checked here, so that no model is ever built otherwise
-than its config says. docs/diffusers.md lists both.
+`AutoencoderKL` and `UNet2DConditionModel` accept every key of a diffusers `config.json`. Keys that vary within the
+family are named arguments; the others are checked here, so that a model always matches its config. docs/diffusers.md
+lists both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ from typing import Any
 
 from vaegaze.models.blocks import MAX_LAYERS
 
-WITHOUT_EFFECT = {  # on a model of this family: any value is taken
-    "sample_size",  # the size it was trained at; the convolutions take any
+WITHOUT_EFFECT = {  # on a model of this family, so any value is accepted
+    "sample_size",  # the training size; convolutions take any
     "force_upcast",  # a pipeline's choice of precision
-    "addition_embed_type_num_heads",  # of an option that is off
+    "addition_embed_type_num_heads",  # belongs to an option that is off
 }
 
 
@@ -83,19 +83,19 @@ def refuse_uncovered(class_name: str, given: Mapping[str, Any], covered: Mapping
             if value != class_name:
                 raise ValueError(f"the config is of {value!r}, not of {class_name}")
         elif key not in covered:
-            if not key.startswith("_") and key not in WITHOUT_EFFECT:  # diffusers' own notes begin with _
+            if not key.startswith("_") and key not in WITHOUT_EFFECT:  # diffusers' bookkeeping begins with _
                 raise TypeError(f"{class_name} has no option {key!r}")
         elif (tuple(value) if isinstance(value, list) else value) != covered[key]:
-            raise ValueError(f"{key} is {value!r}; {class_name} is covered with {covered[key]!r} only")
+            raise ValueError(f"{key} is {value!r}; only {covered[key]!r} is supported for {class_name}")
 
 
 def refuse_uncountable(block_out_channels: Sequence[int], layers_per_block: int, **counts: Any) -> None:
-    """ValueError unless there is a block, and each number is whole and above 0: the same for every block."""
+    """ValueError unless there is at least one block and every number is whole, above 0, and not per block."""
     if not isinstance(block_out_channels, list | tuple) or not block_out_channels:
-        raise ValueError(f"block_out_channels is {block_out_channels!r}, no list of numbers")
+        raise ValueError(f"block_out_channels is {block_out_channels!r}, not a list of numbers")
     widths = [("block_out_channels", width) for width in block_out_channels]
     for key, value in (*widths, ("layers_per_block", layers_per_block), *counts.items()):
         if type(value) is not int or value < 1:
-            raise ValueError(f"{key} is {value!r}, no whole number above 0")
+            raise ValueError(f"{key} is {value!r}, not a whole number above 0")
     if max(len(block_out_channels), layers_per_block) > MAX_LAYERS:
         raise ValueError(f"more than {MAX_LAYERS} layers in a row")

@@ -1,7 +1,7 @@
-"""Weights as others publish them: the three parts of a VAE-GAZE model, found in a file by the names of its tensors.
+"""Published weights: finds the three parts of a VAE-GAZE model in a file by the names of its tensors.
 
-What keys stand above a part (`model_state_dict`, `unet_state_dict`, `state_dict`, `module.`, …) does not matter: a
-part is whatever lies beside the one tensor that marks it. What its config does not say is read off the tensors' shapes.
+The keys above a part (`model_state_dict`, `unet_state_dict`, `state_dict`, `module.`, …) do not matter: a part is
+whatever shares its prefix with the one tensor that marks it. Tensor shapes fill in what its config does not state.
 """
 
 import inspect
@@ -26,19 +26,19 @@ MARKS = {
     "unet": "time_embedding.linear_1.weight",
     "gaze_mlp": "head_mlp.net.0.weight",
 }
-TOPS = {  # what the names of a part's tensors begin with
+TOPS = {  # first components of a part's tensor names
     "vae": ("encoder", "decoder", "quant_conv", "post_quant_conv", "patch_encoder", "patch_decoder"),
     "unet": ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out"),
     "gaze_mlp": ("head_mlp", "gaze_mlp"),
 }
-UNTOLD = {  # by the shapes of a part's tensors
+NOT_IN_SHAPES = {  # keys that tensor shapes do not show
     "vae": ("norm_num_groups", "scaling_factor"),
     "unet": ("attention_head_dim", "norm_num_groups", "norm_eps"),
     "gaze_mlp": (),
 }
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ArithmeticError)
 OWN_OPTION = "patch_shortcut"  # of the VAE: diffusers has none; where it is off, no config names it
-MAX_DEPTH = 6  # of dictionaries in dictionaries
+MAX_DEPTH = 6  # of nested dictionaries
 MAX_COPIES = 8  # of a part
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers before 0.17
@@ -47,19 +47,19 @@ ATTENTION = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn|to_q|
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds."""
+    """What a file contains."""
 
-    parts: dict[str, dict[str, Tensor]]  # by the names in PARTS; under diffusers' tensor names
-    ema: set[str] = field(default_factory=set)  # the parts that are taken from an averaged copy …
-    other_ema: set[str] = field(default_factory=set)  # … and those that have one, which is not taken
-    ignored: list[str] = field(default_factory=list)  # the names of tensors of no part
+    parts: dict[str, dict[str, Tensor]]  # by part, under diffusers' tensor names
+    ema: set[str] = field(default_factory=set)  # parts taken from an averaged copy
+    other_ema: set[str] = field(default_factory=set)  # parts with an averaged copy that was not taken
+    ignored: list[str] = field(default_factory=list)  # names of tensors that belong to no part
 
     @property
     def words(self) -> str:
         return ", ".join(f"a {WORDS[part]}" for part in self.parts) or "no part of a VAE-GAZE model"
 
     def choices(self, part: str, how_to_average: str) -> list[str]:
-        """What was taken, and what was left, where the file left a choice; `how_to_average` takes the averages."""
+        """What was taken and what was left out of a file with a choice; `how_to_average` is the way to the averages."""
         said = []
         if part in self.ema:
             said.append("averaged weights (EMA)")
@@ -71,9 +71,9 @@ class Contents:
 
 
 def find_parts(source: str, content, *, ema: bool = False) -> Contents:
-    """The parts in what `load_tensors` read from `source`. UserError where it is not clear which tensors are meant.
+    """The parts in `content`, which `load_tensors` read from `source`. UserError if the choice of tensors is ambiguous.
 
-    A part may be there twice, trained and averaged over training: `ema` says which of the two is taken.
+    Of a part that occurs twice, trained and averaged over training, `ema` selects the averaged one.
     """
     tensors = _flatten(source, content)
     places = {part: _places(source, part, tensors) for part in PARTS}
@@ -91,7 +91,7 @@ def find_parts(source: str, content, *, ema: bool = False) -> Contents:
             if averaged:
                 (contents.ema if candidates[0] in averaged else contents.other_ema).add(part)
 
-    # Each tensor belongs to the innermost place around it.
+    # Each tensor belongs to the innermost prefix that it starts with.
     innermost_first = sorted({place for found in places.values() for place in found}, key=len, reverse=True)
     for full_name, tensor in tensors.items():
         place = next((place for place in innermost_first if full_name.startswith(place)), None)
@@ -100,14 +100,14 @@ def find_parts(source: str, content, *, ema: bool = False) -> Contents:
         elif place in parts_at:
             name, here = full_name.removeprefix(place), parts_at[place]
             part = next((part for part in here if name.split(".")[0] in TOPS[part]), here[0])
-            contents.parts[part][name] = tensor  # what it has no use for is refused with what is missing
+            contents.parts[part][name] = tensor  # unknown tensors are refused later, together with missing ones
     if "vae" in contents.parts:
         contents.parts["vae"] = _with_new_attention_names(source, contents.parts["vae"])
     return contents
 
 
 def _flatten(source: str, content) -> dict[str, Tensor]:
-    """Every tensor under all its keys, joined by dots."""
+    """Every tensor, named by all its keys, joined by dots."""
     tensors: dict[str, Tensor] = {}
     seen, todo = set(), [("", content, 0)]
     while todo:
@@ -117,14 +117,14 @@ def _flatten(source: str, content) -> dict[str, Tensor]:
                 raise UserError(f"{source} holds two tensors named {plain(name)}")
             tensors[name] = value
         elif isinstance(value, Mapping) and id(value) not in seen and depth < MAX_DEPTH:
-            seen.add(id(value))  # a file may hold a dictionary within itself
+            seen.add(id(value))  # a dictionary may contain itself
             children = [(f"{name}.{key}" if name else str(key), child, depth + 1) for key, child in value.items()]
             todo += reversed(children)
     return tensors
 
 
 def _places(source: str, part: str, tensors: Mapping[str, Tensor]) -> list[str]:
-    """What stands before a part's mark: it ends in a dot, or is nothing."""
+    """The prefixes of a part's mark, each empty or ending in a dot."""
     mark = MARKS[part]
     found = [name.removesuffix(mark) for name in tensors if name == mark or name.endswith(f".{mark}")]
     if len(found) > MAX_COPIES:
@@ -133,7 +133,7 @@ def _places(source: str, part: str, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _with_new_attention_names(source: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The autoencoder's attention as diffusers names it today, and as linear layers, which once were convolutions."""
+    """The autoencoder's attention under diffusers' present names, as linear layers instead of 1 × 1 convolutions."""
     renamed = {}
     for name, tensor in state.items():
         if match := ATTENTION.fullmatch(name):
@@ -154,19 +154,19 @@ def keywords_of(part: str) -> dict[str, object]:
     return {name: default for name, default in keywords.items() if name != OWN_OPTION}
 
 
-OPTIONS = {  # every key that a config of diffusers may hold
+OPTIONS = {  # every key that a diffusers config may hold
     "vae": {*keywords_of("vae"), *covered_by_autoencoder(1), *WITHOUT_EFFECT},
     "unet": {*keywords_of("unet"), *covered_by_unet(1), *WITHOUT_EFFECT},
 }
 
 
 def config_of(source: str, part: str, state: Mapping[str, Tensor], stated: Mapping | None = None) -> dict:
-    """All keyword arguments of a part: as `stated`, else as the tensors' shapes tell, else the published model's.
+    """All keyword arguments of a part: as `stated`, else inferred from tensor shapes, else the published model's.
 
-    UserError unless the family covers them and every tensor fits them.
+    UserError unless the family covers them and every tensor fits.
     """
     try:
-        config = {**_told_by_shapes(part, state), **(stated or {})}
+        config = {**_from_shapes(part, state), **(stated or {})}
         with torch.device("meta"):  # shapes first: a file with absurd widths must not allocate them
             module = PARTS[part](**config)
     except CONFIG_ERRORS as error:
@@ -179,7 +179,7 @@ def config_of(source: str, part: str, state: Mapping[str, Tensor], stated: Mappi
     return {key: config.get(key, default) for key, default in keywords_of(part).items()} | own
 
 
-def _told_by_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list[int]]:
+def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list[int]]:
     def size(name: str, dimension: int) -> int:
         if name not in state or state[name].ndim <= dimension:
             raise ValueError(f"{name} is missing, or of another shape")
@@ -198,22 +198,18 @@ def _told_by_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | l
         }
     down = "encoder.down_blocks" if part == "vae" else "down_blocks"
     blocks = count(down + ".{}.resnets.0.conv1.weight")
-    told = {
+    config = {
         "block_out_channels": [size(f"{down}.{i}.resnets.0.conv1.weight", 0) for i in range(blocks)],
         "layers_per_block": count(down + ".0.resnets.{}.conv1.weight"),
     }
     if part == "vae":
-        own = {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
-        return (
-            told
-            | own
-            | {
-                "in_channels": size("encoder.conv_in.weight", 1),
-                "out_channels": size("decoder.conv_out.weight", 0),
-                "latent_channels": size("decoder.conv_in.weight", 1),
-            }
-        )
-    return told | {
+        config |= {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
+        return config | {
+            "in_channels": size("encoder.conv_in.weight", 1),
+            "out_channels": size("decoder.conv_out.weight", 0),
+            "latent_channels": size("decoder.conv_in.weight", 1),
+        }
+    return config | {
         "in_channels": size("conv_in.weight", 1),
         "out_channels": size("conv_out.weight", 0),
         "cross_attention_dim": size("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1),

@@ -1,0 +1,36 @@
+"""The loss curve: one drawing, as a file and in a page."""
+
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from vaegaze.report.figures import DARK, LIGHT, loss_curve_svg, recorded, write_loss_curve
+
+HISTORY = [
+    {"step": 0, "held_out_loss": 0.5},
+    {"step": 10, "loss": 0.4, "l1": 0.1},
+    {"step": 20, "loss": 0.3, "l1": 0.1},
+    {"step": 20, "held_out_loss": 0.4},
+]
+
+
+def test_only_names_with_points_are_drawn():
+    assert recorded(HISTORY) == ["loss", "l1"] and recorded(HISTORY, ["vgg"]) == []
+
+
+def test_the_same_history_gives_the_same_bytes():
+    assert loss_curve_svg(HISTORY, "loss", LIGHT) == loss_curve_svg(HISTORY, "loss", LIGHT)
+    assert loss_curve_svg(HISTORY, "loss", LIGHT) != loss_curve_svg(HISTORY, "loss", DARK)
+
+
+@pytest.mark.parametrize("history", [[{"step": 1, "loss": 0.5}], [{"step": 0, "loss": 0.0}, {"step": 9, "loss": 0.0}]])
+def test_a_single_point_and_zeros(history):
+    ElementTree.fromstring(loss_curve_svg(history, "loss", LIGHT))
+
+
+def test_a_file_with_an_odd_title(tmp_path):
+    write_loss_curve(tmp_path / "curve.png", HISTORY, "$x_ \\ 漢 \x1b: loss")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.format == "PNG" and picture.width > 2 * picture.height, "two axes side by side"
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]

@@ -1,0 +1,106 @@
+"""The loss curve, drawn by matplotlib: as a PNG file, and as SVG pictures in a page."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vaegaze.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEADROOM = 1.06  # of the axis above the highest point
+LOSS_TERMS = ("loss", "l1", "mask_l1", "vgg")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a figure; those of the style sheet, where `light` and `dark` are defined, too."""
+
+    ink: str
+    grid: str
+    training: str
+    held_out: str
+    background: str = "none"
+
+
+LIGHT = Theme(ink="#4b5159", grid="#dcdfe3", training="#1d5fc0", held_out="#b3500b")
+DARK = Theme(ink="#a3aab5", grid="#363b44", training="#86b5ff", held_out="#f2a863")
+PAPER = Theme(ink="#1d1f23", grid="#dcdfe3", training="#1d5fc0", held_out="#b3500b", background="#ffffff")
+
+
+def write_loss_curve(path: Path, history: list[dict], title: str, names: Sequence[str] = LOSS_TERMS) -> None:
+    """A PNG with one axis for each of the names that the history has: training and held-out frames over the steps."""
+    figure = _figure(history, recorded(history, names), PAPER, height_inches=3.4)
+    for axis, name in zip(figure.axes, recorded(history, names)):
+        axis.set_title(name)
+    figure.suptitle(title, parse_math=False)  # an id may hold a $
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a title may have letters that the font lacks
+        figure.savefig(temporary, dpi=110)
+
+
+def loss_curve_svg(history: list[dict], name: str, theme: Theme) -> bytes:
+    """The curve of one name as an SVG on a transparent ground. The same history gives the same bytes."""
+    import matplotlib
+
+    file = io.BytesIO()
+    # Without a salt the file's ids are random; text that stays text halves its size.
+    with matplotlib.rc_context({"svg.hashsalt": "vaegaze", "svg.fonttype": "none"}):
+        _figure(history, [name], theme, height_inches=2.7).savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def recorded(history: list[dict], names: Sequence[str] = LOSS_TERMS) -> list[str]:
+    """Those of the names for which the history has points."""
+    return [name for name in names if any({name, f"held_out_{name}"} & record.keys() for record in history)]
+
+
+def points(history: list[dict], key: str) -> list[tuple[int, float]]:
+    """(step, value) of a key of metrics.jsonl; few lines have all keys."""
+    return [(record["step"], record[key]) for record in history if key in record]
+
+
+def _figure(history: list[dict], names: Sequence[str], theme: Theme, height_inches: float) -> "Figure":
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # works without a display; pyplot may not
+    from matplotlib.figure import Figure
+
+    colours = {
+        "axes.edgecolor": theme.grid,
+        "axes.facecolor": "none",
+        "axes.labelcolor": theme.ink,
+        "figure.facecolor": theme.background,
+        "grid.color": theme.grid,
+        "text.color": theme.ink,
+        "xtick.color": theme.ink,
+        "ytick.color": theme.ink,
+    }
+    with matplotlib.rc_context(colours):
+        figure = Figure(figsize=(4.2 * len(names), height_inches), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
+            _draw(axis, history, name, theme)
+    return figure
+
+
+def _draw(axis: "Axes", history: list[dict], name: str, theme: Theme) -> None:
+    highest = max(value for key in (name, f"held_out_{name}") for _, value in points(history, key))
+    for key, label, style, colour in (
+        (name, "training", "-", theme.training),
+        (f"held_out_{name}", "held out", "o--", theme.held_out),
+    ):
+        drawn = points(history, key)
+        if drawn:
+            style = style if len(drawn) > 1 else "o"  # a line of one point is invisible
+            axis.plot(*zip(*drawn), style, label=label, color=colour, markersize=4)
+    axis.set(xlabel="step", ylim=(0, HEADROOM * highest if highest > 0 else 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid()
+    axis.legend(frameon=False)
