@@ -105,7 +105,7 @@ class Recorder:
         started = time.perf_counter()
         self.progress.before, drawn = self.measure(check)
         if not all_finite(self.progress.before):
-            raise NotFinite
+            raise NotFinite("the model's pictures are infinite or NaN")
         # Kept for the report: after the last step the base's weights are gone, and so may be its file.
         self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
         self.look()
@@ -201,7 +201,7 @@ class Recorder:
         self.draw_samples()
         after, drawn = self.measure(check)
         if not all_finite(after):
-            raise NotFinite
+            raise NotFinite("the model's pictures are infinite or NaN")
         baselines = measure_baselines(self.person.train, self.held_out, self.reference, self.estimator)
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
