@@ -26,7 +26,7 @@ from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
-from vaegaze.runs.pictures import gazes_sheet, results_sheet
+from vaegaze.runs.pictures import before_after, gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
 from vaegaze.training import Step, TrainingState
 from vaegaze.training.losses import Loss
@@ -214,6 +214,7 @@ class Recorder:
             photos = picture.original, photo.paste(picture, to_pixels(drawn)[0])
             self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
         first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
+        self.folder.write_picture("before_after.jpg", before_after(one.samples, self.progress.drawn_before, drawn))
         sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered)
         # Up to here: the summary, the report's text and the model are still to come.
         self.progress.spend("writing", time.perf_counter() - measured)
