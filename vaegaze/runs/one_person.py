@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError
+from vaegaze.evaluation.blend_choice import BlendChoice
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.runs.folder import RunFolder
@@ -73,6 +74,9 @@ def run_person(
         raise damaged(folder.resume, error) from error
     if trained.stopped:
         raise Stopped
+    blend = recorder.keep_blend(check)
+    if blend is not None:
+        say(blend_words(blend))
     return recorder.finish(trained.selection, check)
 
 
@@ -125,3 +129,9 @@ def _train(
     if result.stopped and result.state.step > first_step:
         recorder.save(result.state)
     return result
+
+
+def blend_words(blend: BlendChoice) -> str:
+    frames = f"{blend.frames} {'held-out' if blend.held_out else 'training'} frame{'s' if blend.frames > 1 else ''}"
+    how = f", chosen on {frames}" if blend.frames else ""
+    return f"⚖️ Kept {blend.alpha:.0%} of the fine-tuning{how}".replace("%", " %")
