@@ -105,9 +105,9 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
 
 def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     require_safetensors(f"{path}: reading it")
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    return load_file(path)
+    return load(Path(path).read_bytes())  # `load_file` maps the file: who cuts it short meanwhile kills this process
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:

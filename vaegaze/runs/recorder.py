@@ -31,6 +31,7 @@ from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
 from vaegaze.runs.pictures import gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
+from vaegaze.runs.tracker import open_tracker
 from vaegaze.training import Step, TrainingState
 from vaegaze.training.blending import blend_weights, trainable_weights
 from vaegaze.training.losses import Loss
@@ -118,6 +119,7 @@ class Recorder:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.resolved.config))
         self.folder.write_json("person_info.json", self.person.info)
+        self.tracker = open_tracker(self.params.tracker, self.folder.path)
 
     def measure_base(self, check: Callable[[], None]) -> None:
         """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""
@@ -175,7 +177,7 @@ class Recorder:
         means = {name: float(value) / steps for name, value in progress.sums.items()}
         progress.sums.clear()
         progress.history.append({"step": progress.step, **means, "seconds": round(progress.seconds, 3)})
-        self.folder.write_metrics(progress.history)
+        self._write_metrics()
         self.last_loss = means["loss"]
         log.debug("%s", progress.history[-1])
 
@@ -193,7 +195,11 @@ class Recorder:
                 sums[name] = sums.get(name, 0.0) + value.item()
         means = {f"held_out_{name}": value / len(few) for name, value in sums.items()}
         self.progress.history.append({"step": self.progress.step, **means})
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
         self.folder.write_metrics(self.progress.history)
+        self.tracker.log(self.progress.step, self.progress.history[-1])
 
     def draw_samples(self) -> None:
         """samples/step_….png: the same frames every time, held-out ones first."""
