@@ -1,4 +1,4 @@
-"""A video whose truth is known: a rendered person who looks about, moves, and blinks twice, before a still wall."""
+"""A video with known truth: a rendered person who looks around, moves and blinks twice in front of a still wall."""
 
 from dataclasses import dataclass, replace
 
@@ -10,14 +10,14 @@ from vaegaze.geometry.transforms import inverse, move
 from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 
 FRAMES_PER_SEC = 25
-BLINKS_SEC = (0.9, 2.1)  # when the lids are shut
-BLINK_OPENNESS = (0.75, 0.3, 0.0, 0.0, 0.0, 0.35, 0.8)  # frame by frame, those times are the middle
-EDGE_PX = 10  # over which the rendered square goes over into the wall
+BLINKS_SEC = (0.9, 2.1)  # middles of the blinks
+BLINK_OPENNESS = (0.75, 0.3, 0.0, 0.0, 0.0, 0.35, 0.8)  # frame by frame
+EDGE_PX = 10  # width of the blend between the rendered square and the wall
 
 
 @dataclass(frozen=True)
 class RenderedVideo:
-    """N frames, and what is true of each. Angles are those seen in the upright picture."""
+    """N frames and their truth. Angles are as seen in the upright picture."""
 
     frames: np.ndarray  # (N, H, W, 3) uint8 RGB
     gaze: np.ndarray  # (N, 2) pitch, yaw in radians
@@ -27,7 +27,7 @@ class RenderedVideo:
     frames_per_sec: float = FRAMES_PER_SEC
 
     def take(self, rows) -> "RenderedVideo":
-        """Some of the frames, with what is true of them."""
+        """Some of the frames, with their truth."""
         arrays = (self.frames, self.gaze, self.head, self.eyes, self.openness)
         return RenderedVideo(*(array[rows] for array in arrays), self.frames_per_sec)
 
@@ -35,7 +35,7 @@ class RenderedVideo:
 def rendered_video(
     width_px: int = 480, height_px: int = 360, face_px: int = 256, seconds: float = 3.0, number: int = 2
 ) -> RenderedVideo:
-    """Demo person `number`, drawn `face_px` large, moves by about a tenth of the picture, nods and tilts a little."""
+    """Demo person `number`, `face_px` wide, moves by about a tenth of the picture, nods and tilts a little."""
     count = round(seconds * FRAMES_PER_SEC)
     time_sec = np.arange(count) / FRAMES_PER_SEC
     phase = 2 * np.pi * time_sec / 3
@@ -76,12 +76,12 @@ def _place(picture: Image.Image, to_frame: np.ndarray, wall: np.ndarray) -> np.n
 
 
 def _soft_square(size_px: int) -> np.ndarray:
-    """(S, S) uint8: 255, and at the edge falling to 0."""
+    """(S, S) uint8: 255, falling to 0 at the edge."""
     inside = np.minimum(np.arange(size_px), np.arange(size_px)[::-1]).clip(max=EDGE_PX) / EDGE_PX
     return np.rint(255 * np.minimum(inside, inside[:, None])).astype(np.uint8)
 
 
 def _wall(width_px: int, height_px: int) -> np.ndarray:
-    """(H, W, 3) float in 0..255, some texture."""
+    """(H, W, 3) float in 0..255, with some texture."""
     coarse = Image.fromarray(np.random.default_rng(0).integers(90, 170, (height_px // 24, width_px // 24), np.uint8))
     return np.asarray(coarse.resize((width_px, height_px), Image.Resampling.BICUBIC).convert("RGB")).astype(float)

@@ -1,11 +1,11 @@
-"""The whole way from a video and a table of gazes to the same video looking into the camera, and whether it does.
+"""From a video and a table of gazes to the same video looking into the camera, end to end; and how well it does.
 
     python -m benchmarks.video_roundtrip
 
-Renders a person who looks about, moves and blinks twice, and runs the real commands on that in a temporary folder:
-prepare, fine-tune, redirect. The gaze estimator then says how far the eyes are from looking into the camera: in the
-video as it is, redirected with the base model, and with the fine-tuned one. Then the same of every sixth frame as a
-photo that is told how its head is turned, as a redirected video is not. The last line is one JSON object.
+Renders a person who looks around, moves and blinks twice, and runs the real commands in a temporary folder: prepare,
+fine-tune, redirect. The gaze estimator then measures how far the eyes are from looking into the camera: in the original
+video, redirected with the base model, and with the fine-tuned one; and in every sixth frame redirected as a photo with
+its true head pose, which a redirected video lacks. The last line is one JSON object.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from vaegaze.redirecting.drawing import redraw_gazes
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "checkpoints" / "pretrained_model.pth"
 ESTIMATOR = ROOT / "checkpoints" / "gaze_estimator" / "gaze_estimator.pth"
-OPEN, CLOSED = 0.9, 0.4  # openness of an eye that is judged, at least; of one that prepare should leave out, at most
+OPEN, CLOSED = 0.9, 0.4  # least openness of eyes that are judged, greatest of eyes that prepare should leave out
 PHOTO_EVERY = 6  # frames
 
 
@@ -45,18 +45,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--seconds", type=float, default=3.0, help="of the video (default: %(default)s)")
     parser.add_argument("--num_steps", type=int, default=150, help="of fine-tuning (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="where everything is left; without it nothing is")
+    parser.add_argument("--folder", type=Path, help="keep all files here (default: keep nothing)")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        numbers = go_round(folder, rendered_video(seconds=given.seconds), given.num_steps)
+        numbers = run_all(folder, rendered_video(seconds=given.seconds), given.num_steps)
     print(json.dumps(numbers))
     return 0
 
 
-def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
-    """Everything, in this folder; returns what was measured."""
+def run_all(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
+    """Run everything in this folder; returns the measurements."""
     talk, labels, data = folder / "talk.mp4", folder / "labels.csv", folder / "me.h5"
     write_inputs(talk, labels, true)
     prepared = run(
@@ -76,9 +76,9 @@ def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
         numbers[f"{name}_deg"], _ = judge(frames_of(result), true)
         numbers[f"{name}_photos_deg"], _ = judge(redirected_photos(folder / "photo.png", some, checkpoint), some)
     rows = {
-        "the video as it is": numbers["before_deg"],
+        "the original video": numbers["before_deg"],
         "redirected by the base model": numbers["base_deg"],
-        "  as photos that are told the head": numbers["base_photos_deg"],
+        "  as photos, with the head pose": numbers["base_photos_deg"],
         f"fine-tuned for {num_steps} steps": numbers["after_deg"],
         "  as photos, too": numbers["after_photos_deg"],
         "the estimator's own error on the video": numbers["estimator_deg"],
@@ -90,7 +90,7 @@ def go_round(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
 
 
 def write_inputs(talk: Path, labels: Path, true: RenderedVideo) -> None:
-    """The video, and a table with a line for each frame, those of the blinks among them."""
+    """The video, and a table with a line for each frame, blinks included."""
     height, width = true.frames.shape[1:3]
     with write_video(talk, width, height, true.frames_per_sec) as writer:
         for frame in true.frames:
@@ -105,7 +105,7 @@ def write_inputs(talk: Path, labels: Path, true: RenderedVideo) -> None:
 
 
 def run(*arguments) -> str:
-    """A command as a user types it; what it prints is shown, and returned."""
+    """Run a command as a user types it; prints and returns its output."""
     command = [sys.executable, *map(str, arguments)]
     print(f"$ {shlex.join(['python', *command[1:]])}", flush=True)
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
@@ -114,7 +114,7 @@ def run(*arguments) -> str:
 
 
 def left_out(report: Path, true: RenderedVideo) -> dict:
-    """How many frames were kept, and how many of the closed and of the open eyes were left out."""
+    """How many frames were kept, and how many with closed and with open eyes were left out."""
     with open(report, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     kept = np.array([row["row"] != "" for row in rows])
@@ -134,7 +134,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list[np.ndarray]:
-    """Each frame into the camera, as `vaegaze.redirect --image --head` does it; they lie at `path` in between."""
+    """Each frame with eyes into the camera, as `vaegaze redirect --image --head` does; `path` holds each in between."""
     loaded, redirected = load_checkpoint(checkpoint), []
     to_device(loaded.model, torch.device("cpu"))
     for frame, head in zip(true.frames, true.head):
@@ -145,8 +145,10 @@ def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list
 
 
 def judge(frames: Sequence[np.ndarray], true: RenderedVideo) -> tuple[float, float]:
-    """Mean angles in degrees, over the frames with open eyes, of what the estimator reads off them: to the camera,
-    and to where the rendered eyes look. Where the eyes and how the heads are is taken from the truth."""
+    """Mean angles in degrees from the estimator's reading to the camera and to the true gaze; of open eyes.
+
+    The true eye centres and head poses align the frames.
+    """
     estimator = load_estimator(ESTIMATOR).model
     if len(frames) != len(true.frames):
         raise SystemExit(f"the video has {len(frames)} frames, not {len(true.frames)}")

@@ -497,3 +497,30 @@ def test_a_plain_terminal(world, tmp_path):
     assert places == sorted(places)
     assert text.count("training:") <= 4 and "Warning" not in text
     assert files_in(tmp_path / PERSON) > FILES and os.path.exists(tmp_path / PERSON / "samples/step_000003.png")
+
+
+# --- How much of the fine-tuning is kept ------------------------------------------------------------------------------
+
+
+def test_some_held_out_frames_choose_the_blend_and_the_others_are_measured(world, tmp_path):
+    outcome = command(*world.flags, *RUN, "--save_dir", tmp_path, "--blend", "auto", "--num_samples", 6)
+    summary = json.loads((tmp_path / PERSON / "summary.json").read_text())
+    blend = summary["blend"]
+    assert outcome.code == 0 and f"Kept {blend['alpha']:.0%}".replace("%", " %") in outcome.out
+    assert blend["held_out"] and blend["frames"] == 2 and summary["held_out"] == 4, "six are held out"
+    assert len(blend["curve"]) == 6 and blend["alpha"] in [point["alpha"] for point in blend["curve"]]
+
+
+def test_a_given_blend(world, finished, tmp_path):
+    base = load_checkpoint(world.base).model.state_dict()
+    tuned = load_checkpoint(finished[2] / "finetuned_model.pth").model.state_dict()
+    for blend in (0, 0.5):
+        assert command(*finished[0], "--save_dir", tmp_path, "--blend", blend, "--overwrite").code == 0
+        model = load_checkpoint(tmp_path / PERSON / "finetuned_model.pth").model.state_dict()
+        for name, tensor in model.items():
+            torch.testing.assert_close(tensor, torch.lerp(base[name], tuned[name], blend), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("blend", ["1.5", "-0.1", "some"])
+def test_a_blend_that_is_none(world, blend):
+    assert_one_line(command(*world.flags, *RUN, "--blend", blend), "--blend", "auto | 0..1")

@@ -12,6 +12,7 @@ from conftest import make_tiny_model
 from published_weights import SIZE_PX, TOKEN, UNET, assert_same, flags_of, prefixed, with_random_weights
 
 from vaegaze.commands import convert
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 
 # --- every form that a file has --------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_a_checkpoint_of_ours_keeps_its_config(files, run_convert, tmp_path):
     latents, angles = torch.ones(1, 4, 8, 8), torch.zeros(1, 2)
     assert torch.equal(converted(latents, latents, angles, angles), model(latents, latents, angles, angles))
 
-    assert converted.canvas.width_px == SIZE_PX
+    assert converted.canvas == canvas_camera(SIZE_PX)
 
 
 def test_flags_that_contradict_a_checkpoint_of_ours(tiny_config, run_convert, tmp_path):
@@ -344,7 +345,7 @@ def test_diffusers_opens_what_is_written(run_convert, tmp_path, capsys):
     line = next(line for line in out.splitlines() if "back again: " in line)
     run_convert(*line.split("vaegaze convert ")[1].removesuffix(" --output PATH").split())
     assert_same(tmp_path / "full.pth", model.state_dict())
-    assert load_checkpoint(tmp_path / "full.pth").model.canvas.width_px == SIZE_PX
+    assert load_checkpoint(tmp_path / "full.pth").model.canvas == canvas_camera(SIZE_PX)
 
 
 def test_what_is_ours_alone_is_told_on_the_way_back(tiny_config, run_convert, tmp_path):

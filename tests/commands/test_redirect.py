@@ -105,7 +105,7 @@ def durations_of(path) -> list[float]:
 # --- Still pictures ---------------------------------------------------------------------------------------------------
 
 
-def test_a_photo_looks_elsewhere_and_all_but_the_eyes_stays(run, photo, cut, tmp_path):
+def test_only_the_eyes_of_a_photo_change(run, photo, cut, tmp_path):
     picture, mask = cut
     results = []
     for number, gaze in enumerate([(0, 0), (0.3, -0.4)]):
@@ -136,7 +136,7 @@ def test_without_opencv_a_mask_is_needed(run, photo, no_opencv, tmp_path):
     run(*photo, *output)
 
 
-def test_an_upright_photo_whatever_the_camera_held(run, cut, tmp_path):
+def test_an_exif_rotation_is_applied(run, cut, tmp_path):
     picture, mask = cut
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6
@@ -241,7 +241,7 @@ def test_a_base_model_takes_the_persons_most_frontal_frame(run, world, base, tmp
     assert abs(expected.astype(int) - dropped).max() > 1
 
 
-def test_another_persons_model_is_said_to_be_one(run, world, tuned, tmp_path):
+def test_another_persons_model_gives_a_warning(run, world, tuned, tmp_path):
     flags = (*frame_flags(world, 0, "person_003"), "--gaze", 0, 0, "--output", tmp_path / "out.png")
     outcome = run("--checkpoint", tuned / "finetuned_model.pth", *flags)
     assert f"fine-tuned on {PERSON}, not on person_003" in outcome.out
@@ -264,7 +264,7 @@ def test_a_base_model_draws_with_the_frame_that_evaluation_takes(run, world, bas
     assert abs(pixels(tmp_path / "out.png").astype(int) - expected).max() <= 1
 
 
-def test_a_model_that_never_saw_a_dropped_reference_is_warned_of(run, photo, tmp_path):
+def test_a_model_that_needs_a_reference_gives_a_warning(run, photo, tmp_path):
     save_checkpoint(tmp_path / "model.pth", make_tiny_model(), {})
     outcome = run(*photo, "--checkpoint", tmp_path / "model.pth", "--gaze", 0, 0, "--output", tmp_path / "out.png")
     assert "never saw a dropped reference" in outcome.out
@@ -309,14 +309,14 @@ def test_a_sweep_is_smooth_and_closes(sweep):
     assert (gazes[:, 0] == 0).all() == (sweep == "horizontal") and (gazes[:, 1] == 0).all() == (sweep == "vertical")
 
 
-def test_a_list_is_taken_as_it_is_written():
+def test_a_list_of_gazes():
     np.testing.assert_array_equal(sweep_gazes(" -0.1, .2; 1e-1,0 ;"), [[-0.1, 0.2], [0.1, 0]])
 
 
 @pytest.mark.parametrize(
     "sweep", ["spiral", "0", "0,0;1", "0,0,0;0", "a,b", ";", "0,2", "nan,0", "0,0;" * (MAX_LISTED + 1)]
 )
-def test_what_is_no_sweep(sweep):
+def test_wrong_sweeps(sweep):
     with pytest.raises(
         ValueError, match=r"^got '.*; expected circle, horizontal, vertical, grid, or at most 240 pairs"
     ):
@@ -342,7 +342,7 @@ def test_an_animation(run, photo, tmp_path, sweep, frames, frame_ms, suffix):
     assert 0.005 < moving.mean() < 0.06, "only the eyes move, also in the few colours of a GIF"
 
 
-def test_the_frames_are_the_gazes_that_were_listed(run, photo, tmp_path):
+def test_frames_follow_the_listed_gazes(run, photo, tmp_path):
     run(*photo, "--sweep", "0.3,0.4;-0.3,-0.4", "--output", tmp_path / "two.apng")
     first, second = frames_of(tmp_path / "two.apng")
     for frame, gaze in ((first, "0.3,0.4"), (second, "-0.3,-0.4")):
@@ -352,7 +352,7 @@ def test_the_frames_are_the_gazes_that_were_listed(run, photo, tmp_path):
     assert abs(first.astype(int) - second).max() > 10
 
 
-def test_the_angles_stand_below(run, photo, tmp_path):
+def test_labels_stand_below_the_frames(run, photo, tmp_path):
     run(*photo, "--sweep", "0.3,-0.4;0,-0.001", "--label", "--output", tmp_path / "out.apng")
     run(*photo, "--sweep", "0.3,-0.4;0,-0.001", "--output", tmp_path / "plain.apng")
     for frame, plain, caption in zip(
@@ -374,7 +374,7 @@ def test_a_grid(run, world, photo, tmp_path, suffix):
     assert pixels(tmp_path / f"frame{suffix}").shape == sheet.shape
 
 
-def test_of_a_large_photo_the_face_is_shown_and_kept_small(run, cut, tmp_path):
+def test_a_sweep_shows_the_face_of_a_large_photo(run, cut, tmp_path):
     picture, mask = cut
     size = (1200, 1020)
     mask = np.asarray(Image.fromarray(mask).resize(size))
@@ -385,7 +385,7 @@ def test_of_a_large_photo_the_face_is_shown_and_kept_small(run, cut, tmp_path):
     assert pixels(tmp_path / "out.png").shape == (1020, 1200, 3)
 
 
-def test_a_grey_photo_stays_grey_and_a_clear_one_stands_on_white(run, cut, tmp_path):
+def test_grey_and_transparent_photos(run, cut, tmp_path):
     picture, mask = cut
     grey = photo_flags(tmp_path, Image.fromarray(picture).convert("L"), mask, "grey.png")
     run(*grey, "--sweep", "0,0;0.3,0.3", "--output", tmp_path / "grey.webp")
@@ -430,7 +430,7 @@ HDF = ("--hdf_path", "a.h5", "--person_id", "b", "--index", 0)
         ((*SOURCE, "--index", 0, *LOOK, *OUT), ["--index", "has no use with --image"]),
         ((*SOURCE, "--mask", "m.png", "--face", 1, *LOOK, *OUT), ["--face", "has no use with --mask"]),
         ((*HDF[:4], *LOOK, *OUT), ["redirect_params.index", "needed with --hdf_path"]),
-        ((*HDF, "--head", 0, 0, *LOOK, *OUT), ["--head", "the data set says it"]),
+        ((*HDF, "--head", 0, 0, *LOOK, *OUT), ["--head", "the data set has it"]),
         ((*HDF, *LOOK, *OUT), ["a.h5", "does not exist", "--hdf_path"]),
         ((*SOURCE, *LOOK, "--sweep", "circle", *OUT), ["--gaze", "has no use with --sweep"]),
         ((*SOURCE, "--gaze", 0, *OUT), ["--gaze", "expected 2 arguments"]),
@@ -443,8 +443,8 @@ HDF = ("--hdf_path", "a.h5", "--person_id", "b", "--index", 0)
         ((*SOURCE, *LOOK, "--output", "a.webp"), ["does not fit --gaze", ".png, .jpg or .jpeg"]),
         ((*SOURCE, *LOOK, "--label", *OUT), ["--label", "has no use with --gaze"]),
         ((*SOURCE, *LOOK, *OUT, "--checkpoint", "no.pth"), ["there is no file no.pth", "--checkpoint"]),
-        (("--image", "no.png", *LOOK, *OUT), ["--image: no.png does not exist"]),
-        ((*SOURCE, "--mask", "no.png", *LOOK, *OUT), ["--mask: no.png does not exist"]),
+        (("--image", "no.png", *LOOK, *OUT), ["image: no.png does not exist"]),
+        ((*SOURCE, "--mask", "no.png", *LOOK, *OUT), ["mask: no.png does not exist"]),
         ((*SOURCE, *LOOK, *OUT, "--overwite"), ["--overwite: unknown flag; did you mean --overwrite?"]),
     ],
 )
@@ -454,7 +454,7 @@ def test_what_is_wrong_is_one_line(run, flags, words, tmp_path, monkeypatch):
     assert not files_in(tmp_path)
 
 
-def test_all_that_is_missing_is_told_at_once(capsys):
+def test_all_missing_settings_are_reported_at_once(capsys):
     with process_restored():
         assert redirect.main([]) == 2
     err = capsys.readouterr().err
@@ -463,7 +463,7 @@ def test_all_that_is_missing_is_told_at_once(capsys):
     )
 
 
-def test_pictures_that_are_none(run, cut, tmp_path):
+def test_files_that_are_no_pictures(run, cut, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     Image.new("1", (30_000, 10)).save(tmp_path / "wide.png")
     output = ("--gaze", 0, 0, "--output", tmp_path / "out.png")
@@ -477,21 +477,21 @@ def test_pictures_that_are_none(run, cut, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_frame_that_is_not_there(run, world, tmp_path):
+def test_a_missing_frame(run, world, tmp_path):
     output = ("--gaze", 0, 0, "--output", tmp_path / "out.png")
     assert_one_line(run(*frame_flags(world, 12), *output, ok=False), "--index", "12 frames; give 0 to 11, not 12")
     assert_one_line(run(*frame_flags(world, -1), *output, ok=False), "--index", "whole number >= 0")
     assert_one_line(run(*frame_flags(world, 0, "person_0022"), *output, ok=False), "person_0022", "'person_002'")
 
 
-def test_nothing_is_replaced_unasked_and_the_input_never(run, photo, base, tmp_path):
+def test_outputs_replace_nothing_unasked_and_inputs_never(run, photo, base, tmp_path):
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
     (tmp_path / "link.png").hardlink_to(tmp_path / "me.png")
     (tmp_path / "folder.png").mkdir()
     look = (*photo, "--gaze", 0, 0)
     for name in ("me.png", "eyes.png", "link.png"):
         refused = run(*look, "--output", tmp_path / name, "--overwrite", ok=False)
-        assert_one_line(refused, name, "it is never written to")
+        assert_one_line(refused, name, "never replaced")
     assert_one_line(run(*look, "--output", tmp_path / "folder.png", "--overwrite", ok=False), "is a folder")
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
 
@@ -504,7 +504,7 @@ def test_nothing_is_replaced_unasked_and_the_input_never(run, photo, base, tmp_p
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_half_a_picture_is_none(run, photo, tmp_path, monkeypatch, interruption):
+def test_no_picture_is_left_half_written(run, photo, tmp_path, monkeypatch, interruption):
     before = files_in(tmp_path)
 
     def save(self, path, **options):

@@ -1,4 +1,4 @@
-"""vaegaze redirect --video: a rendered person's video looks elsewhere, blinks and all else as they were."""
+"""vaegaze redirect --video: a rendered person looks elsewhere; blinks and everything else stay as they were."""
 
 import errno
 import os
@@ -82,7 +82,7 @@ def squares(shape, eyes, canvas=CANVAS) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_a_video_looks_elsewhere_and_all_but_open_eyes_stays(run, talk, talking, tmp_path, suffix):
+def test_only_open_eyes_of_a_video_change(run, talk, talking, tmp_path, suffix):
     output = tmp_path / f"out{suffix}"
     outcome = run("--video", talk, *LOOK, "--output", output)
     assert "about 24 frames of 480×360 px, 25 a second" in outcome.out
@@ -110,7 +110,7 @@ def test_side_by_side(run, talk, tmp_path):
     )
 
 
-def test_a_photo_with_closed_eyes_is_drawn_but_it_is_said(run, talking, tmp_path):
+def test_closed_eyes_in_a_photo_give_a_warning(run, talking, tmp_path):
     for number, closed in ((0, False), (24, True)):
         Image.fromarray(talking.frames[number]).save(tmp_path / "me.png")
         outcome = run("--image", tmp_path / "me.png", *LOOK, "--output", tmp_path / f"{number}.png")
@@ -153,7 +153,7 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
     assert files_in(tmp_path) == {"out.mp4"}
 
 
-def test_half_a_video_is_none(run, talk, tmp_path, monkeypatch):
+def test_no_video_is_left_half_written(run, talk, tmp_path, monkeypatch):
     write, calls = VideoWriter.write, []
 
     def interrupted(self, *args):
@@ -218,7 +218,7 @@ def test_pixels_outside_the_eyes_are_the_frames(talking):
     assert max(differences(*pair).max() for pair in zip(again, redrawn(few))) <= 1, "alone or in company"
 
 
-def test_what_is_left_alone_is_the_frame_itself(talking):
+def test_frames_without_open_eyes_are_returned_unchanged(talking):
     closed, lost = followed(talking, [21], closed=True, blend=0.0), followed(talking, [3], blend=0.0)
     lost = [FollowedFrame(lost[0].frame, None, False, 0.0)]
     few = [*closed, *followed(talking, [8]), *lost]
@@ -227,7 +227,7 @@ def test_what_is_left_alone_is_the_frame_itself(talking):
     assert all(result is each.frame.pixels for each, result in zip(closed + lost, redrawn(closed + lost)))
 
 
-def test_beside_a_blink_half_of_the_drawing_shows(talking):
+def test_a_blend_of_half_beside_a_blink(talking):
     whole, half = (redrawn(followed(talking, [8], blend=blend))[0].astype(int) for blend in (1.0, 0.5))
     assert abs(half - (whole + talking.frames[8]) / 2).max() <= 1
 
@@ -244,7 +244,7 @@ def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch)
     assert 0 < np.max(off) <= 4 and np.max([each[each > 0].mean() for each in off]) < 2
 
 
-def test_a_shift_of_part_of_a_pixel_shows_only_so_much(talking):
+def test_a_subpixel_shift_changes_little(talking):
     """Eyes that move by a twentieth of a pixel must not let the squares' edges jump by a whole one."""
     drawn = np.full((32, 32, 3), 255, np.uint8)
     frame, eyes = np.zeros_like(talking.frames[0]), talking.eyes[0]
@@ -293,7 +293,7 @@ def test_what_is_wrong_is_one_line(run, flags, words, tmp_path, monkeypatch):
     assert not files_in(tmp_path)
 
 
-def test_videos_that_are_none(run, talk, tmp_path):
+def test_files_that_are_no_videos(run, talk, tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no video" * 1000)
     (tmp_path / "cut.mp4").write_bytes(talk.read_bytes()[:2000])
@@ -317,7 +317,7 @@ def test_a_video_without_a_face(run, tmp_path):
     assert files_in(tmp_path) == {"wall.mp4"}
 
 
-def test_the_video_itself_is_never_written_to(run, talk):
+def test_the_input_video_is_never_replaced(run, talk):
     before = talk.read_bytes()
     refused = run("--video", talk, *LOOK, "--output", talk, "--overwrite", ok=False)
     assert_one_line(refused, "which is never replaced")
@@ -325,7 +325,7 @@ def test_the_video_itself_is_never_written_to(run, talk):
 
 
 @pytest.mark.parametrize("missing", ["av", "cv2"])
-def test_without_the_packages_it_is_said_how_to_get_them(run, talk, tmp_path, monkeypatch, missing):
+def test_missing_packages_are_named(run, talk, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
     assert outcome.code == 2 and "pip install -r requirements-vision.txt" in outcome.err

@@ -1,4 +1,4 @@
-"""Photo mode: alignment by the mask's two blobs, labels that turn along, and the paste that leaves the rest alone."""
+"""Photos: alignment by the mask's two blobs, labels that turn along, and a paste that changes nothing else."""
 
 import warnings
 from pathlib import Path
@@ -50,7 +50,7 @@ def save(folder: Path, photo: np.ndarray, mask: np.ndarray, **options) -> tuple[
     ("scale", "degrees", "height", "width"),
     [(1, 0, 128, 128), (1.5, 0, 300, 320), (1.5, 20, 400, 420), (1.5, -35, 400, 420), (6, 20, 1000, 1100)],
 )
-def test_the_eyes_come_to_where_the_canvas_has_them(tmp_path, scale, degrees, height, width):
+def test_eyes_land_where_the_canvas_has_them(tmp_path, scale, degrees, height, width):
     to_photo = turn(scale, degrees, (width / 2, height / 2))
     to_photo[:, 2] -= to_photo[:, :2] @ (64, 50)
     photo, mask = paint(to_photo, height, width)
@@ -117,7 +117,7 @@ def test_only_the_mask_is_rewritten_with_a_soft_edge(tmp_path):
     assert (loaded.picture == photo).all()
 
 
-def test_the_colour_profile_goes_along(tmp_path):
+def test_the_colour_profile_is_kept(tmp_path):
     photo, mask = paint(turn(2, 0, (20, 10)), 256, 300)
     assert load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS).colour_profile is None
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -127,7 +127,7 @@ def test_the_colour_profile_goes_along(tmp_path):
         assert written.info["icc_profile"] == profile
 
 
-def test_around_the_face_a_drawing_is_pasted_as_into_the_whole(tmp_path):
+def test_pasting_around_the_face_equals_pasting_into_the_whole(tmp_path):
     photo, mask = paint(turn(1, 12, (300, 40)), 260, 700)
     loaded = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS)
     face = loaded.around_face()
@@ -152,7 +152,7 @@ def test_there_and_back(tmp_path, scale):
     assert 10 * np.log10(255**2 / error) > 33
 
 
-def test_where_the_photo_ends_the_canvas_is_not_valid(tmp_path):
+def test_the_canvas_is_invalid_beyond_the_photo(tmp_path):
     photo, mask = paint(turn(2, 0, (0, -40)), 120, 256)  # from below the forehead to above the mouth
     samples = load_photo(*save(tmp_path, photo, mask), GAZE, HEAD, CANVAS).samples
     assert not samples.valid[0, :15].any() and not samples.valid[0, -40:].any() and samples.valid[0, 25:75, 3:-3].all()
@@ -210,7 +210,7 @@ def test_specks_in_the_mask_are_ignored_and_counted(tmp_path):
     assert loaded.ignored_specks == 2 and (loaded.mask == mask).all()
 
 
-def test_what_is_wrong_with_a_photo_is_said(tmp_path):
+def test_wrong_masks(tmp_path):
     photo, mask = paint(turn(1.5, 0, (60, 40)), 300, 320)
     image_path, mask_path = save(tmp_path, photo, mask)
     one, three = mask.copy(), mask.copy()
@@ -232,7 +232,7 @@ def test_what_is_wrong_with_a_photo_is_said(tmp_path):
         assert str(mask_path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_what_is_no_picture_is_said(tmp_path):
+def test_files_that_are_no_pictures(tmp_path):
     photo, mask = paint(turn(1.5, 0, (60, 40)), 300, 320)
     image_path, mask_path = save(tmp_path, photo, mask)
     (tmp_path / "text.jpg").write_text("a photo")

@@ -1,4 +1,4 @@
-"""Open or closed: rendered eyes of many persons, a real face, and lids that come down step by step."""
+"""Openness: rendered eyes of many persons, a real face, and lids that close step by step."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ ASTRONAUT_EYES = np.array([[203.0, 101.0], [247.5, 103.5]])
 
 
 def openness(number, blink, **scene) -> float:
-    """Of both eyes of a rendered person, their places told a little wrong, as a detector does."""
+    """Of both eyes of a rendered person, their places slightly wrong, as a detector's are."""
     scene = replace(scene_from_seed(0, number, 0), blink=blink, **scene)
     eyes = canvas_camera(FACE_PX).project(EYE_CENTRES_MM, scene.head)
     off = np.random.default_rng(number).normal(0, 0.8, (2, 2))
@@ -31,13 +31,13 @@ def test_open_and_closed_eyes_of_many_persons():
     assert np.median(closed) < 0.55 * np.median(opened)
 
 
-def test_lids_come_down_step_by_step():
+def test_lids_close_step_by_step():
     values = [openness(2, blink, gaze=(0, 0), head=(0, 0)) for blink in (0, 0.25, 0.5, 0.75)]
     assert (np.diff(values) < 0).all() and values[0] > CLOSED_BELOW > values[-1]
 
 
 @pytest.mark.parametrize("gaze", [(0.3, 0), (-0.2, 0), (0, 0.5), (0, -0.5)])
-def test_wherever_they_look_they_are_open(gaze):
+def test_eyes_are_open_wherever_they_look(gaze):
     assert openness(2, 0, gaze=gaze, head=(0, 0)) > CLOSED_BELOW
 
 
@@ -67,7 +67,7 @@ def test_eyes_at_the_edge_or_outside_do_no_harm():
         assert np.isfinite(eye_openness(picture, np.array(eyes, float))).all()
 
 
-def test_in_the_rendered_video_blinks_are_seen_at_once(talking):
+def test_blinks_stand_out_in_the_rendered_video(talking):
     seen = np.array([eye_openness(*each).mean() for each in zip(talking.frames, talking.eyes)])
     own = np.median(seen[talking.openness == 1])
     assert (seen[talking.openness == 0] < 0.6 * own).all() and (seen[talking.openness == 1] > 0.7 * own).all()

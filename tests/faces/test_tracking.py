@@ -1,4 +1,4 @@
-"""The eyes through a video: near the truth, without trembling, also where faces go and come, and there are several."""
+"""Eyes through a video: near the truth and steady, also when faces come and go or there are several."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_the_eyes_do_not_tremble(talking, followed):
     assert alone.mean() > 2 * TREMBLE_PX, "what is found in each frame alone does"
 
 
-def test_blinks_are_left_alone_and_nothing_else(talking, followed):
+def test_only_blinks_are_left_as_they_are(talking, followed):
     assert [each.closed for each in followed] == (talking.openness < 0.5).tolist()
     for each, openness in zip(followed, talking.openness):
         assert each.blend == 0 if openness < 0.5 else each.blend > 0
@@ -84,7 +84,7 @@ def test_no_face_at_all(talking):
     assert len(followed) == 15 and all(each.eyes is None and not each.closed for each in followed)
 
 
-def test_of_two_faces_one_is_said_and_kept(talking):
+def test_the_numbered_one_of_two_faces_is_kept(talking):
     width = talking.frames.shape[2]
     both = np.concatenate([talking.frames[:12, :, 60:-60], talking.frames[30:42, :, 60:-60]], axis=2)
     with pytest.raises(UserError, match=r"^talk\.mp4 at 0\.00 s shows 2 faces"):
@@ -96,7 +96,7 @@ def test_of_two_faces_one_is_said_and_kept(talking):
         follow(both, face=3)
 
 
-def test_the_face_that_was_said_may_come_a_little_later(talking):
+def test_the_numbered_face_may_appear_a_little_later(talking):
     width = talking.frames.shape[2]
     both = np.concatenate([talking.frames[:12], talking.frames[30:42]], axis=2)
     both[:2, :, width:] = 128
@@ -115,7 +115,7 @@ def test_a_face_that_never_comes(talking, count):
     assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + FIND_AGAIN_EVERY
 
 
-def test_a_face_is_searched_for_now_and_then_and_once(talking, monkeypatch):
+def test_a_face_is_searched_for_now_and_then_until_found(talking, monkeypatch):
     searched, search = [], eyes_module._faces_with_eyes
     monkeypatch.setattr(eyes_module, "_faces_with_eyes", lambda picture: searched.append(picture) or search(picture))
     frames = talking.frames[:12].copy()
@@ -125,7 +125,7 @@ def test_a_face_is_searched_for_now_and_then_and_once(talking, monkeypatch):
 
 
 @pytest.mark.parametrize("eye_distance_px", [45, 180])
-def test_a_movement_is_met_to_a_fraction_of_a_pixel(eye_distance_px):
+def test_movement_is_measured_to_a_fraction_of_a_pixel(eye_distance_px):
     picture = Image.open(ROOT / "docs" / "images" / "astronaut.png")
     factor = eye_distance_px / 44.6
     picture = picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)

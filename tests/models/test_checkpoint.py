@@ -8,6 +8,7 @@ import torch
 from conftest import SIZE_PX, Bomb
 
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import FORMAT, Reference, load_checkpoint, save_checkpoint
 
 
@@ -50,7 +51,7 @@ def test_round_trip(tiny_model, tiny_config, reference, tmp_path):
     loaded = load_checkpoint(path)
 
     assert loaded.model.config == tiny_config and loaded.info == info
-    assert loaded.model.vae.scaling_factor == 0.7 and loaded.model.canvas.width_px == SIZE_PX
+    assert loaded.model.vae.scaling_factor == 0.7 and loaded.model.canvas == canvas_camera(SIZE_PX)
     assert list(loaded.model.state_dict()) == list(tiny_model.state_dict())
     for name, tensor in loaded.model.state_dict().items():
         assert tensor.dtype == torch.float32 and torch.equal(tensor, tiny_model.state_dict()[name]), name

@@ -62,7 +62,7 @@ def test_both_protocols_on_known_angles(tiny_model, rendered_samples):
     frames.gaze[:] = torch.tensor([0.5, 0.0])
     pictures = np.full(rendered_samples.images.shape, 140, np.uint8)
     pitch = to_unit_range(pictures).mean().item()
-    numbers = gaze_errors(brightness, pictures, frames)
+    numbers = gaze_errors(brightness, pictures, frames, rendered_samples.canvas)
     assert numbers["gaze_error_deg"] == pytest.approx(np.degrees(0.5 - pitch), rel=1e-5)
     assert numbers["gaze_error_to_target_deg"] == pytest.approx(np.degrees(0.2 - pitch), rel=1e-5)
     assert numbers["estimator_error_deg"] == pytest.approx(np.degrees(0.3), rel=1e-5)

@@ -17,18 +17,23 @@ import yaml
 from command_runs import ROOT
 from conftest import SIZE_PX, TINY_CONFIG, make_tiny_model, process_restored
 from PIL import Image
-from torch import distributed
 
 from vaegaze.commands import pretrain
 from vaegaze.commands.progress import STOPPING
+from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import canvas_camera
+from vaegaze.geometry.camera import camera_from_config, canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
-from vaegaze.pretraining.batches import render_batch
-from vaegaze.pretraining.loop import PretrainParams, Progress, held_out_batches, learning_rate_factor, pretraining_steps
+from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.batches import Batches
+from vaegaze.pretraining.distributed import Processes
+from vaegaze.pretraining.loop import Progress, learning_rate_factor, pretraining_steps
+from vaegaze.pretraining.rendered import RenderedSource
+from vaegaze.pretraining.sources import held_out_frames, open_sources
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.runs.pretraining import PretrainFolder
 
 STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
 PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
@@ -37,6 +42,7 @@ SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 
 CPU = torch.device("cpu")
 CANVAS = canvas_camera(SIZE_PX)
 PARAMS = PretrainParams(**SMALL)
+CONFIG = PretrainConfig(PARAMS, ModelParams(**TINY_CONFIG))
 
 
 @pytest.fixture
@@ -70,14 +76,31 @@ def command_in(tmp_path):
     return run
 
 
+def steps_of(model, progress, params=PARAMS):
+    """Trains on, step by step."""
+    config, sources = replace(CONFIG, pretrain_params=params), open_sources(params)
+    held_out, _ = held_out_frames(sources, params, CANVAS, CPU)
+    return pretraining_steps(model, config, sources, held_out, progress, Processes(CPU))
+
+
+def losses_of(steps):
+    return [(step.phase.name, step.loss.item()) for step in steps]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted():
     model, progress = make_tiny_model(), Progress()
-    steps = [
-        (phase.name, loss)
-        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU))
-    ]
+    steps = losses_of(steps_of(model, progress))
     return model, progress, steps
+
+
+def render_batch(split, entropy, size, persons, params=PARAMS, gazes=1, photographic=0.0):
+    *entropy, step = entropy
+    source = RenderedSource(
+        canvas_camera(size), params.seed, params.persons, params.samples_per_person, split, photographic
+    )
+    batches = Batches((source,), (1.0,), tuple(entropy), persons, gazes, drop_reference=params.drop_reference)
+    return batches.batch(step).to(CPU)
 
 
 def assert_same_model(model, other):
@@ -87,21 +110,28 @@ def assert_same_model(model, other):
 
 
 def without_seconds(records):
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    return [
+        {key: value for key, value in record.items() if key not in ("seconds", "waiting_share")} for record in records
+    ]
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
-def test_batches_are_a_function_of_their_numbers():
-    first, again, other = (render_batch("train", [0, 1, step], CANVAS, 3, PARAMS.rendering()) for step in (5, 5, 6))
+def assert_same_batch(first, second):
     for field in fields(first):
-        assert torch.equal(getattr(first, field.name), getattr(again, field.name)), field.name
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, field.name
+
+
+def test_batches_are_a_function_of_their_numbers():
+    first, again, other = (render_batch("train", [0, 1, step], SIZE_PX, 3) for step in (5, 5, 6))
+    assert_same_batch(first, again)
     assert not torch.equal(first.target, other.target)
 
 
 def test_batches_hold_two_frames_of_each_person():
-    batch = render_batch("train", [0, 1, 2], CANVAS, 6, PARAMS.rendering())
+    batch = render_batch("train", [0, 1, 2], SIZE_PX, 6)
     for pictures in (batch.target, batch.reference):
         assert pictures.shape == (6, 3, SIZE_PX, SIZE_PX) and pictures.abs().max() <= 1
         assert pictures.std(dim=(1, 2, 3)).min() > 0.1
@@ -113,56 +143,61 @@ def test_batches_hold_two_frames_of_each_person():
         assert angles.shape == (6, 2) and angles.dtype == torch.float32 and 0 < angles.abs().max() < 1.5
 
     # the target's gaze is the label of the picture: the frame can be found again by it
-    numbers = np.random.default_rng([0, 1, 2]).integers(PARAMS.persons, size=6)
-    scenes = [synthetic.scene_from_seed(0, int(numbers[0]), i, "train") for i in range(PARAMS.samples_per_person)]
+    number = int(np.random.default_rng([0, 1, 12]).integers(PARAMS.persons))
+    scenes = [synthetic.scene_from_seed(0, number, i, "train") for i in range(PARAMS.samples_per_person)]
     (scene,) = [scene for scene in scenes if np.allclose(scene.gaze, batch.gaze[0], atol=1e-6)]
-    image = synthetic.render(
-        synthetic.person_from_seed(0, int(numbers[0]), "train"), scene, canvas_camera(SIZE_PX)
-    ).image
+    image = synthetic.render(synthetic.person_from_seed(0, number, "train"), scene, CANVAS).image
     assert np.array_equal(np.rint((batch.target[0].permute(1, 2, 0).numpy() + 1) * 127.5), image)
 
 
 def test_some_persons_look_like_photographs():
     """All pictures of a person alike: what the reference says of the skin still holds for the target."""
-    settings = [replace(PARAMS.rendering(share), drop_reference=0) for share in (0.0, 1.0)]
-    plain, other = (render_batch("train", [0, 1, 2], CANVAS, 1, each, 2) for each in settings)
-    for field in fields(plain):
-        same = torch.equal(getattr(plain, field.name), getattr(other, field.name))
-        assert same == (field.name not in ("target", "reference")), field.name
+    always = replace(PARAMS, drop_reference=0)
+    plain, other = (render_batch("train", [0, 1, 2], SIZE_PX, 1, always, 2, photographic=share) for share in (0.0, 1.0))
+    for name in ("eye_masks", "gaze", "head", "reference_eye_masks", "keep_reference"):
+        assert torch.equal(getattr(plain, name), getattr(other, name)), name
+    assert not torch.equal(plain.target, other.target) and not torch.equal(plain.reference, other.reference)
     means = [batch.mean(dim=(2, 3)) for batch in (plain.target, other.target, plain.reference, other.reference)]
     assert torch.allclose(means[1][0] - means[0][0], means[3][0] - means[2][0], atol=0.1)
 
 
 def test_the_band_holds_the_eyes():
     for step in range(5):
-        batch = render_batch("train", [0, 1, step], canvas_camera(128), 2, PARAMS.rendering())
+        batch = render_batch("train", [0, 1, step], 128, 2)
         band = batch.eye_band()
         assert band.target.shape == (2, 3, 64, 128)
         assert band.eye_masks.sum() == batch.eye_masks.sum() and torch.equal(band.gaze, batch.gaze)
 
 
 def test_workers_render_the_same(uninterrupted):
-    params = replace(PARAMS, workers=2)
-    model, progress = make_tiny_model(), Progress()
-    losses = [loss for _, loss in pretraining_steps(model, params, progress, held_out_batches(params, CANVAS, CPU))]
-    assert losses == [loss for _, loss in uninterrupted[2]]
+    assert losses_of(steps_of(make_tiny_model(), Progress(), replace(PARAMS, workers=2))) == uninterrupted[2]
 
 
 def test_the_reference_is_dropped_as_often_as_asked():
-    keep = render_batch("train", [0, 0, 0], canvas_camera(16), 100, PARAMS.rendering()).keep_reference
+    keep = render_batch("train", [0, 0, 0], 16, 100).keep_reference
     assert keep.shape == (100, 1, 1, 1) and 0.55 < keep.mean() < 0.85
     for share, kept in ((0.0, 1.0), (1.0, 0.0)):
         params = PretrainParams(drop_reference=share)
-        assert render_batch(
-            "train", [0, 0, 0], canvas_camera(16), 4, params.rendering()
-        ).keep_reference.unique().tolist() == [kept]
+        assert render_batch("train", [0, 0, 0], 16, 4, params).keep_reference.unique().tolist() == [kept]
 
 
 def test_splits_show_different_persons():
     persons = {repr(synthetic.person_from_seed(0, i, split)) for split in synthetic.SPLITS for i in range(40)}
     assert len(synthetic.SPLITS) == 4 and len(persons) == 160
-    train, val = (render_batch(split, [0, 0, 0], CANVAS, 2, PARAMS.rendering()) for split in ("train", "val"))
+    train, val = (render_batch(split, [0, 0, 0], SIZE_PX, 2) for split in ("train", "val"))
     assert not torch.equal(train.target, val.target)
+
+
+def test_two_processes_see_what_one_with_twice_the_persons_sees():
+    source = RenderedSource(CANVAS, 0, 50, 8)
+    whole = Batches((source,), (1.0,), (0, 1), 4, 2, drop_reference=0.5).batch(7).to(CPU)
+    halves = [
+        Batches((source,), (1.0,), (0, 1), 2, 2, drop_reference=0.5, process=i, processes=2).batch(7).to(CPU)
+        for i in range(2)
+    ]
+    for name in ("target", "gaze", "reference", "keep_reference"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(half, name) for half in halves])), name
+    assert whole.noise_seeds == halves[0].noise_seeds + halves[1].noise_seeds
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
@@ -179,7 +214,8 @@ def test_each_phase_trains_its_own_parts():
     model, progress = make_tiny_model(), Progress()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     seen = []
-    for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU)):
+    for step in steps_of(model, progress):
+        phase, loss = step.phase, step.loss.item()
         seen.append(phase.name)
         assert math.isfinite(loss) and loss > 0
         now = model.state_dict()
@@ -196,7 +232,7 @@ def test_each_phase_trains_its_own_parts():
 @torch.no_grad()
 def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
     model, _, _ = uninterrupted
-    held_out = render_batch("val", [0, 99, 0], CANVAS, 8, PARAMS.rendering())
+    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8)
     assert model.encode(held_out.target).std().item() == pytest.approx(1.0, rel=1e-4)
     assert model.config["vae"]["scaling_factor"] == model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
 
@@ -205,22 +241,41 @@ def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, uninterrupted, tmp_path):
     """Also where one phase ends and the next has not begun."""
     model, progress = make_tiny_model(), Progress()
-    steps = pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU))
-    seen = [(phase.name, loss) for _, (phase, loss) in zip(range(stop_after), steps)]
-    pretrain.save_state(tmp_path, model, progress)
+    seen = losses_of(step for _, step in zip(range(stop_after), steps_of(model, progress)))
+    folder = PretrainFolder(str(tmp_path))
+    folder.save(model, progress)
 
-    config = resolve(pretrain.PretrainConfig, None, SMALL).config
-    (tmp_path / "config.yaml").write_text(pretrain.to_yaml(config), encoding="utf-8")
+    config = resolve(PretrainConfig, None, SMALL).config
+    folder.config.write_text(pretrain.to_yaml(config), encoding="utf-8")
     model = make_tiny_model(seed=5)
-    progress = pretrain.load_state(tmp_path, config, model)
-    seen += [
-        (phase.name, loss)
-        for phase, loss in pretraining_steps(model, PARAMS, progress, held_out_batches(PARAMS, CANVAS, CPU))
-    ]
+    progress = folder.load(config, model, processes=1)
+    seen += losses_of(steps_of(model, progress))
 
     assert seen == uninterrupted[2]
     assert_same_model(model, uninterrupted[0])
     assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+def test_a_reference_of_the_same_frame_differs_in_the_eyes_alone():
+    source = RenderedSource(CANVAS, 0, 50, 8, same_frame=1.0)
+    for seed in range(3):
+        example = source.example(0, 0, np.random.default_rng(seed), 1)
+        difference = np.abs(example.target[0].astype(float) - example.reference).mean(axis=-1)
+        eyes = example.eye_masks[0]
+        assert difference[eyes].mean() > 4 * difference[~eyes].mean() and difference[~eyes].mean() < 4  # noise, JPEG
+
+
+def test_a_canvas_that_is_a_band():
+    band = {"width_px": 64, "height_px": 32, "focal_px": 333, "looks_at": "eyes"}
+    parts = {name: TINY_CONFIG[name] for name in ("vae", "unet", "gaze_mlp")}
+    config = PretrainConfig(PARAMS, ModelParams(canvas=band, **parts))
+    model, sources = build_base_model(config.model_params).model, open_sources(PARAMS)
+    assert model.canvas == camera_from_config(band)
+    held_out, _ = held_out_frames(sources, PARAMS, model.canvas, CPU)
+    first = held_out[0].batches[0]
+    assert first.target.shape[1:] == (3, 32, 64) and first.eye_masks.amax(dim=(1, 2, 3)).eq(1).all()
+    losses = losses_of(pretraining_steps(model, config, sources, held_out, Progress(), Processes(CPU)))
+    assert len(losses) == 7 and np.isfinite([loss for _, loss in losses]).all()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -273,7 +328,7 @@ def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monke
     for name, tensor in shipped.items():
         assert torch.equal(tensor, states[4][name].half().float()), name
     assert not torch.equal(states[4]["unet.conv_out.weight"], states[5]["unet.conv_out.weight"])
-    assert "| 4 × 1 persons × 2 gazes | 25.00 dB |" in (tmp_path / "run" / "model.md").read_text()
+    assert "| 4 × 1 persons × 2 gazes | 25.00 dB | 0.0500 |" in (tmp_path / "run" / "model.md").read_text()
 
 
 def test_two_processes_train_on_twice_the_persons(command, tmp_path):
@@ -295,18 +350,6 @@ def test_two_processes_train_on_twice_the_persons(command, tmp_path):
     alone, together = (load_checkpoint(tmp_path / run / "model.pth") for run in ("run", "two"))
     first, last = (records[0]["held_out_eye_l1"] for records in (alone.info["records"], together.info["records"]))
     assert first != last, "the second process saw others"
-
-
-@torch.no_grad()
-def test_the_mean_gradient_of_several_processes(monkeypatch):
-    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1, 3))]
-    for parameter in parameters:
-        parameter.grad = torch.arange(float(parameter.numel())).reshape(parameter.shape)
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
-    monkeypatch.setattr(distributed, "all_reduce", lambda tensor: tensor.add_(8))
-    pretraining.average_gradients(parameters)
-    assert parameters[0].grad.tolist() == [2.0, 2.25] and parameters[1].grad.tolist() == [[2.0, 2.25, 2.5]]
 
 
 def test_a_signal_to_the_whole_group_saves(command, tmp_path):
@@ -475,8 +518,8 @@ def test_every_shipped_file_describes_a_model():
     paths = sorted((ROOT / "configs" / "pretrain").rglob("*.yaml"))
     assert paths
     for path in paths:
-        model = pretrain.build_model(resolve(pretrain.PretrainConfig, str(path)).config.model_params)
-        assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 15e6, "in half precision"
+        config = resolve(PretrainConfig, str(path)).config
+        assert config.pretrain_params.pixel_steps > 0
 
 
 def test_without_a_file_it_is_the_shipped_one(monkeypatch, capsys):
@@ -487,7 +530,7 @@ def test_without_a_file_it_is_the_shipped_one(monkeypatch, capsys):
     with process_restored():
         assert pretrain.main(["--seed", "7"]) == 0
     recipe = "./configs/pretrain/tiny.yaml"
-    assert seen == [(resolve(pretrain.PretrainConfig, recipe, {"seed": "7"}).config, recipe)]
+    assert seen == [(resolve(PretrainConfig, recipe, {"seed": "7"}).config, recipe)]
     with process_restored(), pytest.raises(SystemExit):
         pretrain.main(["--help"])
     words = " ".join(capsys.readouterr().out.split())
@@ -496,8 +539,8 @@ def test_without_a_file_it_is_the_shipped_one(monkeypatch, capsys):
 
 def test_the_shipped_model_is_of_the_shipped_file():
     model = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth").model
-    settings = resolve(pretrain.PretrainConfig, str(ROOT / "configs" / "pretrain" / "tiny.yaml")).config
-    config = pretrain.build_model(settings.model_params).config
+    settings = resolve(PretrainConfig, str(ROOT / "configs" / "pretrain" / "tiny.yaml")).config
+    config = build_base_model(settings.model_params).model.config
     config["vae"]["scaling_factor"] = model.vae.scaling_factor  # measured
     assert model.config == config
 

@@ -108,3 +108,30 @@ def test_the_state_of_another_strategy_is_refused(rendered_samples, loss):
     spoilt = TrainingState(1, state.trained, {"state": {}, "param_groups": []})
     with pytest.raises(StateMismatch):
         finetune(make_tiny_model(), rendered_samples, SETTINGS, loss, state=spoilt)
+
+
+def distance(model, base) -> float:
+    others = base.state_dict()
+    return sum((tensor - others[name]).square().sum().item() for name, tensor in model.state_dict().items()) ** 0.5
+
+
+def test_an_anchor_keeps_the_weights_near_the_base(rendered_samples, loss):
+    distances = []
+    for anchor in (0, 300, 1000):  # at this learning rate 1000 undoes every update
+        model = make_tiny_model()
+        finetune(model, rendered_samples, OneshotParams(**{**vars(SETTINGS), "anchor": anchor}), loss)
+        distances.append(distance(model, make_tiny_model()))
+    assert distances[0] > 1.2 * distances[1] > 0 and distances[2] < 1e-6, distances
+
+
+def test_with_an_anchor_a_resumed_training_is_the_same(rendered_samples, loss):
+    settings = OneshotParams(**{**vars(SETTINGS), "anchor": 100.0})
+    whole, half = make_tiny_model(), make_tiny_model()
+    finetune(whole, rendered_samples, settings, loss)
+    steps = []
+    stopped = finetune(
+        half, rendered_samples, settings, loss, on_step=steps.append, should_stop=lambda: len(steps) == 3
+    )
+    resumed = make_tiny_model()
+    finetune(resumed, rendered_samples, settings, loss, state=kept(stopped.state))
+    assert_equal_states(whole, resumed)

@@ -35,7 +35,7 @@ from vaegaze.models.diffusers.files import (
     upstreams_beside,
 )
 from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
-from vaegaze.models.diffusers.parts import NOT_IN_SHAPES, PARTS, WORDS, config_of, keywords_of
+from vaegaze.models.diffusers.parts import NOT_IN_SHAPES, OWN_OPTION, PARTS, WORDS, config_of, keywords_of
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 
 WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
@@ -127,6 +127,8 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         for note in checkpoint.notes:
             print(note)
         model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
+    if folder is not None and model.config["vae"].get(OWN_OPTION):
+        raise UserError(f"the VAE has a {OWN_OPTION}, which diffusers' AutoencoderKL lacks; leave out --to_diffusers")
     if params.output is not None:
         save_checkpoint(params.output, model, info, reference)
         total = sum(parameter.numel() for parameter in model.parameters())

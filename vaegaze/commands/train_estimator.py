@@ -26,8 +26,8 @@ from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
-from vaegaze.pretraining.batches import like_a_photograph
 from vaegaze.pretraining.loop import ignore_signals, learning_rate_factor
+from vaegaze.pretraining.rendered import like_a_photograph
 from vaegaze.renderer import data_set as synthetic
 
 RENDERED_AT_ONCE = 40  # frames

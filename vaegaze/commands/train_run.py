@@ -11,6 +11,7 @@ from vaegaze.commands.progress import StopSignals, progress_callback
 from vaegaze.commands.train_steps import diverged, train
 from vaegaze.config.finetune import Command, OneshotParams, describe
 from vaegaze.errors import Interrupted, UserError, plain
+from vaegaze.evaluation.blend_choice import BlendChoice
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
 from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
@@ -85,6 +86,9 @@ def run(command: Command) -> None:
     try:
         prepare(recorder, stop)
         selection = train(recorder, state, stop).selection
+        blend = recorder.keep_blend(stop.check)
+        if blend is not None:
+            print(blend_words(blend))
         summary = recorder.finish(selection, stop.check)
     except Interrupted as interrupted:
         interrupted.hint = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
@@ -125,3 +129,9 @@ def prepare(recorder: Recorder, stop: StopSignals) -> None:
     except NotFinite as error:
         path = recorder.params.checkpoint_path
         raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another") from error
+
+
+def blend_words(blend: BlendChoice) -> str:
+    frames = f"{blend.frames} {'held-out' if blend.held_out else 'training'} frame{'s' if blend.frames > 1 else ''}"
+    how = f", chosen on {frames}" if blend.frames else ""
+    return f"⚖️ Kept {blend.alpha:.0%} of the fine-tuning{how}".replace("%", " %")

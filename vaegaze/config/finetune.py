@@ -111,6 +111,19 @@ class OneshotParams:
     weight_decay: float = option(
         0.01, low=0, help="AdamW's weight decay, which pulls trained weights towards 0", flag=False
     )
+    anchor: float = option(
+        0.0,
+        low=0,
+        high=1000,
+        help="pull of the trained weights towards the base model's, in place of weight_decay's towards 0; 0 is none",
+    )
+    blend: str = option(
+        "1",
+        pattern=r"auto|0|1|1\.0*|0?\.\d+|0\.",
+        legal="auto | 0..1",
+        help="share of the fine-tuning to keep; auto keeps what draws best without losing control of the gaze",
+        metavar="SHARE",
+    )
     max_grad_norm: float = option(1.0, above=0, help="gradients are clipped to this norm", flag=False)
     save_dir: str = option(
         "./outputs/gazecapture_oneshot", help="the run makes a folder in here, named after the person", metavar="PATH"

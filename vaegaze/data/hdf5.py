@@ -1,7 +1,7 @@
 """Reading one person's samples from a gaze data set: read once, brought onto the canvas, file closed."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from vaegaze.geometry.transforms import warp
 from vaegaze.images.pictures import read_grey
 
 log = logging.getLogger(__name__)
+
+LABELS_AT_ONCE_BYTES = 2**20  # read whole where they lie in one piece
 
 
 @dataclass(frozen=True)
@@ -121,33 +123,69 @@ def read_person(
     whose labels are not finite or not radians, or whose pixels are not colours.
     """
     with opened_person(path, person_id) as (group, where):
-        layout, datasets = _person(group, where)
-        frame_hw = datasets[layout.images_key].shape[1:3]
-        mask_keys = layout.mask_keys(datasets)
-        picture = _mask_picture(mask_path, frame_hw, canvas) if mask_path and not mask_keys else None
-
+        person = OpenPerson(group, where)
+        layout, mask_keys = person.layout, person.mask_keys
+        picture = _mask_picture(mask_path, person.frame_hw, canvas) if mask_path and not mask_keys else None
         attributes = plain_attributes(group, ("split", "seed", "number"))
+        read = {row: person.frame(row, canvas, picture) for row in sorted(set(map(int, rows)))}
 
-        read, by_pose = {}, set()
-        for row in sorted(set(map(int, rows))):  # one by one: h5py's fancy indexing takes fifteen times as long
-            row_where = f"{where}, row {row}"
-            frame = _rgb_frame(datasets[layout.images_key][row], layout, row_where)
-            gaze, head = _labels(datasets, layout, row, row_where)
-            to_canvas = place(layout.camera(*frame_hw), head, canvas)
-            image, valid = warp(frame, to_canvas, *canvas.shape)
-
-            stored = _stored_mask([datasets[key][row] for key in mask_keys]) if mask_keys else picture
-            drawn_by = to_canvas if stored is not None and stored.shape == frame_hw else np.eye(2, 3)
-            is_parsing = mask_keys not in ((), (layout.mask_key,))
-            mask, from_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas)
-            by_pose |= {row} if from_pose else set()
-            read[row] = (image, mask, valid, gaze, head, np.int64(row))
-
-    samples = Samples(*map(np.stack, zip(*(read[int(row)] for row in rows))), canvas)
-    mask_by_pose = np.array([int(row) in by_pose for row in rows])
+    frames = [read[int(row)] for row in rows]
+    samples = Samples(
+        *map(np.stack, zip(*((each.image, each.eye_mask, each.valid, each.gaze, each.head) for each in frames))),
+        np.array(rows, dtype=np.int64),
+        canvas,
+    )
+    mask_by_pose = np.array([each.mask_by_pose for each in frames])
     mask_source = _mask_source(mask_keys, mask_path, mask_by_pose.sum(), len(rows))
-    log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, frame_hw, mask_source)
-    return PersonData(person_id, samples, layout.name, mask_source, mask_by_pose, frame_hw[0], attributes)
+    log.debug("%s: layout %s, frames %s, masks from %s", where, layout.name, person.frame_hw, mask_source)
+    return PersonData(person_id, samples, layout.name, mask_source, mask_by_pose, person.frame_hw[0], attributes)
+
+
+@dataclass(frozen=True)
+class StoredFrame:
+    """One sample on the canvas."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    eye_mask: np.ndarray  # (H, W) bool
+    valid: np.ndarray  # (H, W) bool
+    gaze: np.ndarray  # (2,) float32 pitch, yaw in radians
+    head: np.ndarray  # (2,) the same
+    mask_by_pose: bool  # whether the head pose had to place one eye's mask or both
+
+
+class OpenPerson:
+    """One person's datasets in an open file, read row by row. UserError unless they are of a known layout."""
+
+    def __init__(self, group: h5py.Group, where: str):
+        self.where = where
+        self.layout, self._datasets = _person(group, where)
+        self.mask_keys = self.layout.mask_keys(self._datasets)
+        self.frame_hw: tuple[int, int] = self._datasets[self.layout.images_key].shape[1:3]
+        self._labels = {
+            key: dataset[:] if dataset.chunks is None and dataset.nbytes <= LABELS_AT_ONCE_BYTES else dataset
+            for key in (self.layout.gaze.key, self.layout.head.key)
+            for dataset in (self._datasets[key],)
+        }
+        self.count = _written(group, self._datasets[self.layout.images_key], where)
+
+    def frame(self, row: int, canvas: Camera, mask_picture: np.ndarray | None = None) -> StoredFrame:
+        """One sample on the canvas.
+
+        `mask_picture` (H, W) holds the eyes where the file has no masks. UserError names a row whose labels are not
+        finite or not radians, or whose pixels are not colours.
+        """
+        # One row at a time: h5py's fancy indexing takes fifteen times as long.
+        where = f"{self.where}, row {row}"
+        gaze, head = _labels(self._labels, self.layout, row, where)
+        pixels = _rgb_frame(self._datasets[self.layout.images_key][row], self.layout, where)
+        to_canvas = place(self.layout.camera(*self.frame_hw), head, canvas)
+        image, valid = warp(pixels, to_canvas, *canvas.shape)
+
+        stored = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else mask_picture
+        drawn_by = to_canvas if stored is not None and stored.shape == self.frame_hw else np.eye(2, 3)
+        is_parsing = self.mask_keys not in ((), (self.layout.mask_key,))
+        mask, by_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas)
+        return StoredFrame(image, mask, valid, gaze, head, bool(by_pose))
 
 
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:
@@ -181,10 +219,13 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 
 
-def _labels(datasets: dict[str, h5py.Dataset], layout: Layout, row: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _labels(
+    datasets: Mapping[str, h5py.Dataset | np.ndarray], layout: Layout, row: int, where: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Gaze and head of one sample, each (2,) float32 pitch, yaw in radians, in the convention of `geometry`."""
-    head = layout.head.in_camera(_angles(datasets, layout.head, row, where))
-    gaze = layout.gaze.in_camera(_angles(datasets, layout.gaze, row, where), head)
+    stored = {key: datasets[key][row] for key in {layout.head.key, layout.gaze.key}}
+    head = layout.head.in_camera(_angles(stored, layout.head, where))
+    gaze = layout.gaze.in_camera(_angles(stored, layout.gaze, where), head)
     return gaze.astype(np.float32), head.astype(np.float32)
 
 
@@ -196,9 +237,9 @@ def _stored_mask(stored: list[np.ndarray]) -> np.ndarray:
     return np.where(first, 1, np.where(second, 2, 0))
 
 
-def _angles(datasets: dict[str, h5py.Dataset], angles: Angles, row: int, where: str) -> np.ndarray:
+def _angles(stored: Mapping[str, np.ndarray], angles: Angles, where: str) -> np.ndarray:
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
-    values = datasets[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
+    values = stored[angles.key][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
     if (abs(values) > np.pi).any():

@@ -95,7 +95,8 @@ def safe_group(file: h5py.File, name: str, where: str) -> h5py.Group:
 
 def safe_datasets(group: h5py.Group, keys: tuple[str, ...], where: str) -> dict[str, h5py.Dataset]:
     """The datasets that exist among `keys`, each checked by the rules of this module."""
-    return {key: _safe_dataset(group, key, f"{where}, {key!r}") for key in keys if key in group.keys()}  # noqa: SIM118
+    held = set(group)
+    return {key: _safe_dataset(group, key, f"{where}, {key!r}") for key in keys if key in held}
 
 
 def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:

@@ -94,13 +94,18 @@ def lpips(results: Tensor, targets: Tensor) -> float | None:
 
 
 @torch.no_grad()
-def draw(model: Drawing, frames: Frames, check: Callable[[], None] = lambda: None) -> Tensor:
-    """Redraw every frame, one by one so that the result does not depend on their number: (N, 3, S, S) in [−1, 1]."""
+def draw(model: Drawing, frames: Frames, check: Callable[[], None] = lambda: None, *, batch_size: int = 1) -> Tensor:
+    """Redraw every frame: (N, 3, H, W) in [−1, 1].
+
+    In batches of one fixed size, the last one filled up, so that a result does not depend on the number of frames.
+    """
     results = []
-    for i in range(len(frames)):
+    for start in range(0, len(frames), batch_size):
         check()
-        frame = frames.take(slice(i, i + 1))
-        results.append(model(frame.masked_latents, frame.reference_latents, frame.head, frame.gaze).clamp(-1, 1))
+        rows = torch.arange(start, start + batch_size).clamp(max=len(frames) - 1)
+        few = frames.take(slice(start, start + 1) if batch_size == 1 else rows)
+        drawn = model(few.masked_latents, few.reference_latents, few.head, few.gaze).clamp(-1, 1)
+        results.append(drawn[: len(frames) - start])
     return torch.cat(results)
 
 

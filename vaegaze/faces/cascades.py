@@ -1,7 +1,7 @@
-"""Where the eyes of a face are in a photo, found by OpenCV: the one place that needs it, see requirements-vision.txt.
+"""Where the eyes of a face are in a picture, by OpenCV's Haar cascades (Viola & Jones 2001), which its package ships.
 
-Haar cascades (Viola & Jones 2001), as its package ships them, see faces from the front, then eyes in them. A face is
-only believed where two of its eyes make a plausible pair, so that a pattern in the wall is none.
+They find faces seen from the front, then eyes in them. A face counts only if two of its eyes make a plausible pair:
+that rules out patterns in the wall.
 """
 
 import functools
@@ -19,27 +19,30 @@ from vaegaze.geometry.transforms import chain, inverse, move, scale_of, similari
 
 log = logging.getLogger(__name__)
 
-FACE_CASCADES = ("haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_default.xml")  # the surer one first
+FACE_CASCADES = (
+    "haarcascade_frontalface_alt2.xml",
+    "haarcascade_frontalface_default.xml",
+)  # the more reliable one first
 EYE_CASCADES = ("haarcascade_eye_tree_eyeglasses.xml", "haarcascade_eye.xml")  # the better centred one first
-PICTURE_PX, LEAST_FACE_PX = 1024, 40  # longer side of the picture in which faces are looked for, and the least of them
-FACE_PX, LEAST_EYE_PX = 240, 24  # width of a face in which eyes are looked for, and the least of them
-UPPER_PART = 0.62  # of a face, where its eyes are
-VIEW_PX = (228, 124)  # width and height of the view of eyes that are known, in a face FACE_PX wide
-KNOWN_EYE_PX = (38, 92)  # of their squares there, the least and the most
-REACH_FOR_VIEW = 0.6  # distances of the eyes about them: more than the view shows
+PICTURE_PX, LEAST_FACE_PX = 1024, 40  # longer side of the picture searched, and the least width of a face in it
+FACE_PX, LEAST_EYE_PX = 240, 24  # width at which a face is searched for eyes, and the least width of an eye in it
+UPPER_PART = 0.62  # of a face's height, which holds the eyes
+VIEW_PX = (228, 124)  # width and height of the view in which known eyes are found again, with a face FACE_PX wide
+KNOWN_EYE_PX = (38, 92)  # of the eyes' squares in that view, the least and the most
+REACH_FOR_VIEW = 0.6  # around the eyes, in eye distances: more than the view shows
 CENTRE_OF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5]])
-SAME_FACE = 0.3  # distances of the eyes, by which they may be seen elsewhere than expected
-FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # detections of about the same thing that confirm it
+SAME_FACE = 0.3  # in eye distances: how far from the expected place eyes may be found
+FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # overlapping detections that confirm a face, an eye
 
-# A pair of eyes, in widths of the face: what is usual, and how far from it is still believed.
+# A pair of eyes, in face widths: the usual values, and how far from them a pair is still accepted.
 USUAL_DISTANCE, DISTANCE_RATIO = 0.46, 1.42
-USUAL_SIZE, SIZE_RATIO = 0.54, 1.45  # of the square about an eye / distance of the eyes
+USUAL_SIZE, SIZE_RATIO = 0.54, 1.45  # of an eye's square / eye distance
 USUAL_MIDDLE, MIDDLE_OFF = np.array([0.5, 0.37]), 0.12
-MAX_SLOPE = 0.27  # of the line through both eyes: 15°; heads turned farther are hardly seen as faces
+MAX_SLOPE = 0.27  # of the line through both eyes: 15°; a head tilted farther is rarely found at all
 
 
 class EyesNotFound(UserError):
-    """Of one picture; `kind` says why in few words, the same for all pictures of which it is true."""
+    """Why a picture shows no usable eyes: `kind` in a few words, the same for all such pictures; `seen` in full."""
 
     def __init__(self, name: str, kind: str, seen: str, about: str):
         super().__init__(f"{name} {seen}", about=about)
@@ -55,11 +58,10 @@ class _Face:
 
 
 def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.ndarray:
-    """The centres (2, 2) = x, y of two eyes in a photo (H, W, 3) uint8, the picture's left one first.
+    """The centres (2, 2) = x, y of a face's eyes in a picture (H, W, 3) uint8, the picture's left one first.
 
-    Faces with eyes are numbered from left to right, from 1; `face` says which, and is needed where there are several.
-    EyesNotFound, about the photo of this `name`, when there is no such face, and when no two eyes can be seen in it;
-    UserError when OpenCV is missing.
+    Faces with eyes are numbered from left to right, from 1; `face` is needed if there are several. EyesNotFound, with
+    the picture's `name`, if there is no such face or its two eyes are not seen; UserError without OpenCV.
     """
     opencv(about="opencv")
     with_eyes, seen = _faces_with_eyes(picture)
@@ -75,7 +77,7 @@ def eyes_in(picture: np.ndarray) -> list[np.ndarray]:
 
 
 def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
-    """The one among at least one pair of eyes (2, 2) that `find_eyes` takes, which says what is refused."""
+    """The pair of eyes (2, 2) that `find_eyes` returns, from the at least one that was found. EyesNotFound as there."""
     if len(faces) > 1 and face is None:
         places = [f"{i} at {_point(eyes.mean(axis=0))}" for i, eyes in enumerate(faces, 1)]
         seen = f"shows {len(faces)} faces, {', '.join(places)}"
@@ -87,10 +89,10 @@ def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
 
 
 def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
-    """The eyes (2, 2) of the face whose eyes are `expected` (2, 2), looked for there alone; None if they are not seen.
+    """The eyes (2, 2) of a face whose eyes are `expected` (2, 2) to be nearby; None if they are not seen there.
 
-    The picture (H, W, 3) uint8 is turned and scaled before, so that it takes as long whatever its size, and that a head
-    on one side is found as well.
+    The picture (H, W, 3) uint8 is first turned and scaled to the expected face, so that the time does not depend on its
+    size, and a tilted head is found as well.
     """
     cv2 = opencv()
     corner, near = around(picture, expected, REACH_FOR_VIEW)
@@ -99,24 +101,26 @@ def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
     scale = min(1.0, scale_of(similarity(expected, np.array([middle - half, middle + half]))))
     size = [max(1, round(side * scale)) for side in near.shape[1::-1]]
     grey = cv2.cvtColor(np.ascontiguousarray(near), cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)  # against aliasing; the view is no smaller
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)  # avoids aliasing; the view is no smaller
     shrunk = np.array(size) / near.shape[1::-1]
     to_view = similarity((expected - corner) * shrunk, np.array([middle - half, middle + half]))
-    centred = chain(chain(np.eye(2, 3) + CENTRE_OF_PIXEL, to_view), np.eye(2, 3) - CENTRE_OF_PIXEL)  # as OpenCV counts
+    centred = chain(
+        chain(np.eye(2, 3) + CENTRE_OF_PIXEL, to_view), np.eye(2, 3) - CENTRE_OF_PIXEL
+    )  # OpenCV counts from pixel centres
     view = cv2.warpAffine(small, centred, VIEW_PX, borderMode=cv2.BORDER_REPLICATE)
-    face = middle - FACE_PX * USUAL_MIDDLE  # its corner
+    corner_of_face = middle - FACE_PX * USUAL_MIDDLE
     for cascade in EYE_CASCADES:
         squares = np.array(_detect(cv2, view, cascade, *KNOWN_EYE_PX, EYE_NEIGHBOURS, 1.1)).reshape(-1, 3)
-        pairs = plausible_pairs((squares - np.array([*face, 0])) / FACE_PX)
+        pairs = plausible_pairs((squares - np.array([*corner_of_face, 0])) / FACE_PX)
         if pairs:
-            eyes = move(inverse(to_view), pairs[0] * FACE_PX + face) / shrunk + corner
+            eyes = move(inverse(to_view), pairs[0] * FACE_PX + corner_of_face) / shrunk + corner
             near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
             return eyes if np.linalg.norm(eyes - expected, axis=1).max() < near_px else None
     return None
 
 
 def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """The corner (2,) = x, y of the part of a picture up to `reach` distances of the eyes about them, and that part."""
+    """The part of a picture within `reach` eye distances of the eyes: its corner (2,) = x, y, and its pixels."""
     reach_px = reach * np.linalg.norm(eyes[1] - eyes[0])
     last = np.array(picture.shape[1::-1])
     left, top = np.clip(np.floor(eyes.min(axis=0) - reach_px), 0, last - 1).astype(int)
@@ -125,12 +129,12 @@ def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndar
 
 
 def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
-    """The faces with eyes, from left to right; and all that look like faces."""
+    """The faces with eyes, from left to right; and everything that looks like a face."""
     cv2 = opencv()
     grey = np.asarray(Image.fromarray(picture).convert("L"))
     seen: list[_Face] = []
     for face_cascade in FACE_CASCADES:
-        faces = [_look_at(cv2, grey, box) for box in _faces(cv2, grey, face_cascade)]
+        faces = [_find_eyes_in(cv2, grey, box) for box in _faces(cv2, grey, face_cascade)]
         log.debug("%s sees %s", face_cascade, faces)
         seen = seen or faces
         with_eyes = _without_doubles([each for each in faces if each.eyes is not None])
@@ -140,7 +144,7 @@ def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
 
 
 def opencv(about: str = ""):
-    """The package, with its cascades. UserError, `about` that, without it."""
+    """The package cv2 with its cascades. UserError, `about` that, if either is missing."""
     try:
         import cv2
 
@@ -154,7 +158,7 @@ def opencv(about: str = ""):
 
 
 def _faces(cv2, grey: np.ndarray, cascade: str) -> list[tuple[float, float, float]]:
-    """Left, top and width of each face's square in a photo (H, W) uint8, from left to right."""
+    """Left, top and width of each face's square in a picture (H, W) uint8, from left to right."""
     scale = min(1.0, PICTURE_PX / max(grey.shape))
     size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
@@ -164,8 +168,8 @@ def _faces(cv2, grey: np.ndarray, cascade: str) -> list[tuple[float, float, floa
     ]
 
 
-def _look_at(cv2, grey: np.ndarray, box: tuple[float, float, float]) -> _Face:
-    """The eyes in the upper part of a face."""
+def _find_eyes_in(cv2, grey: np.ndarray, box: tuple[float, float, float]) -> _Face:
+    """The face in this box, with its eyes if its upper part shows a plausible pair."""
     left, top, width = box
     x, y = math.floor(left), math.floor(top)
     upper = grey[y : math.ceil(top + UPPER_PART * width), x : math.ceil(left + width)]
@@ -181,9 +185,9 @@ def _look_at(cv2, grey: np.ndarray, box: tuple[float, float, float]) -> _Face:
 
 
 def plausible_pairs(squares: np.ndarray) -> list[np.ndarray]:
-    """The centres (2, 2) = x, y of pairs that could be a face's eyes, left one first; the most plausible pair first.
+    """The pairs that could be a face's eyes, most plausible first: centres (2, 2) = x, y, the left one first.
 
-    Squares (K, 3) = left, top, width are in widths of the face, from its upper left corner.
+    `squares` (K, 3) = left, top, width of possible eyes, in face widths from the face's upper left corner.
     """
     centres, widths = squares[:, :2] + squares[:, 2:] / 2, squares[:, 2]
     found = []
@@ -205,7 +209,7 @@ def plausible_pairs(squares: np.ndarray) -> list[np.ndarray]:
 def _detect(
     cv2, grey: np.ndarray, cascade: str, least_px: int, most_px: int, neighbours: int, step: float = 1.05
 ) -> list[tuple[int, int, int]]:
-    """Left, top and width of every square that the cascade takes for what it looks for, in an order of their own."""
+    """Left, top and width of every square in which the cascade detects its object, sorted."""
     classifier = _classifier(cv2.CascadeClassifier, str(Path(cv2.data.haarcascades) / cascade))
     limits = {"minSize": (least_px, least_px), "maxSize": (most_px, most_px)}
     found = classifier.detectMultiScale(grey, step, neighbours, **limits)
@@ -218,7 +222,7 @@ def _classifier(kind: type, path: str):
 
 
 def _without_doubles(faces: list[_Face]) -> list[_Face]:
-    """The faces, from left to right, each pair of eyes once."""
+    """The faces from left to right, each pair of eyes once."""
     kept: list[_Face] = []
     for face in faces:
         distance = np.linalg.norm(face.eyes[1] - face.eyes[0])

@@ -1,4 +1,4 @@
-"""Whether eyes are open: by the edges of the iris, which lids that are shut do not have."""
+"""How open eyes are, by the upright edges of the iris, which shut lids lack."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -6,19 +6,19 @@ from PIL import Image, ImageFilter
 from vaegaze.faces.cascades import around
 from vaegaze.geometry.transforms import similarity, warp
 
-EYE_DISTANCE_PX = 100  # in the view in which they are looked at; an eye is 42 px wide there
-WIDTH_PX, HEIGHT_PX = 34, 20  # of the window about an eye's centre: within its corners, hardly more than the iris high
-MARGIN_PX = 3  # about the windows, for the blur
+EYE_DISTANCE_PX = 100  # in the view that is measured; an eye is 42 px wide there
+WIDTH_PX, HEIGHT_PX = 34, 20  # of the window around an eye's centre: within its corners, little higher than the iris
+MARGIN_PX = 3  # around the windows, for the blur
 BLUR_PX = 0.7
-CLOSED_BELOW = 0.52  # 97 % of rendered open eyes, whoever's and wherever they look, lie above, of shut ones below
+CLOSED_BELOW = 0.52  # 97 % of rendered open eyes lie above, 97 % of shut ones below
 
 
 def eye_openness(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """How open the eyes at (2, 2) = x, y are in a picture (H, W, 3) uint8: (2,), about 0.9 if they are, 0.35 if not.
+    """How open the eyes at (2, 2) = x, y are in a picture (H, W, 3) uint8: (2,), about 0.9 if open, 0.35 if shut.
 
-    It is how much the picture changes along the line through both eyes, over how much it changes across that line. An
-    iris has edges on all sides, the line in which lids meet has them above and below. So neither the light nor colours
-    matter; who it is does a little, and looking far down.
+    The contrast along the line through both eyes, divided by the contrast across it: an iris has edges on all sides,
+    shut lids only above and below their line. Light and colours cancel out; the person and a look far down have some
+    influence.
     """
     height, width = HEIGHT_PX + 2 * MARGIN_PX, WIDTH_PX + 2 * MARGIN_PX
     first = np.array([width, height]) / 2

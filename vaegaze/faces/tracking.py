@@ -1,8 +1,8 @@
-"""The eyes of one person through a video: found now and then, followed in between, smooth over time.
+"""The eyes of one person through a video: detected now and then, followed in between, smooth over time.
 
-What OpenCV's cascades find jumps by a pixel or two from frame to frame. So the face is followed by the optical flow of
-points about the eyes (Lucas & Kanade 1981), which hardly trembles but drifts; and where the eyes lie in what is
-followed is the mean of what was found over about a second, before and after. A few frames are held back for that.
+Detections by OpenCV's cascades jump by a pixel or two from frame to frame. So optical flow of points around the eyes
+(Lucas & Kanade 1981) follows the face, which is steady but drifts; and the eyes' place in the followed face is the mean
+of the detections over about a second before and after. For that, a few frames are held back.
 """
 
 import math
@@ -17,44 +17,47 @@ from vaegaze.faces.openness import eye_openness
 from vaegaze.geometry.transforms import chain, inverse, move, scale_of, similarity
 from vaegaze.images.video import Frame
 
-AHEAD = 10  # frames that are looked ahead
-FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames, while the eyes are followed, and while they are not
-WAIT_FOR_FACE_SEC = 1.0  # from the first face on, in which that of the number that was said may still come
-LOST_AFTER = 50  # frames in which they were not found once
-FADE, RECENT = 25, 75  # frames, in which the weight of what was found falls to a third, and to nothing
-OFF = 0.12  # distances of the eyes; what was found farther from the median is not believed
+AHEAD = 10  # frames of looking ahead
+FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames between detections, while the eyes are followed, and while they are not
+WAIT_FOR_FACE_SEC = 1.0  # after the first face, for the face of the given number to appear
+LOST_AFTER = 50  # frames without a single detection
+FADE, RECENT = 25, 75  # frames after which a detection's weight has fallen to a third, and to nothing
+OFF = 0.12  # in eye distances; detections farther from the median are ignored
 
-REACH = 0.5  # distances of the eyes about them, in which points are followed
-DISTANCE_PX = 128  # of the eyes, at most, in the picture in which they are
+REACH = 0.5  # in eye distances around the eyes: where points are followed
+DISTANCE_PX = 128  # greatest eye distance in the picture in which points are followed
 POINTS, LEAST_POINTS = 100, 10
-SAME_POINT_PX, SAME_MOVE_PX = 0.5, 1.0  # how far a point may be off: there and back, and from the common movement
+SAME_POINT_PX, SAME_MOVE_PX = (
+    0.5,
+    1.0,
+)  # how far off a point may be: after going there and back, and from the common movement
 LEAST_SHARE = 0.5  # of the points that must move together
 MAX_SCALE = 1.2  # from frame to frame
 
-CLOSED_SHARE = 0.6  # of the openness that is usual for the person: below it their eyes are closed
-LEAST_USUAL, MOST_USUAL = 0.6, 1.0  # what that may be
-MEMORY = 300  # frames that it is taken from
-RAMP = 2  # frames before and after what is left alone, in which the blend falls and rises
+CLOSED_SHARE = 0.6  # of the person's usual openness; below it their eyes are closed
+LEAST_USUAL, MOST_USUAL = 0.6, 1.0  # the range allowed for it
+MEMORY = 300  # frames from which it is computed
+RAMP = 2  # frames over which the blend falls before a frame that is left as it is, and rises after it
 
 
 @dataclass(frozen=True)
 class FollowedFrame:
-    """A frame, where the eyes are in it, and how far they are to be redrawn."""
+    """A frame, where its eyes are, and how strongly to redraw them."""
 
     frame: Frame
     eyes: np.ndarray | None  # (2, 2) x, y of their centres, the picture's left one first; None where there is no face
     closed: bool
-    blend: float  # 1 redrawn..0 left alone; between them before and after a blink
+    blend: float  # 1 redrawn..0 left as it is; in between before and after a blink
 
 
 def follow_eyes(frames: Iterable[Frame], name: str, face: int | None = None) -> Iterator[FollowedFrame]:
     """The frames, all of one size, each with the eyes of one person. AHEAD frames are held back, and a few more kept.
 
-    It is the `face` of this number in the first frame that shows as many; later on the one that is nearest. UserError,
-    about the video of this `name`, as from `find_eyes`, but not where there is no face.
+    The person is number `face` in the first frame that shows as many faces; later, the nearest face. EyesNotFound, with
+    the video's `name`, as from `find_eyes`; but frames without a face are no error.
     """
     follower = _Follower(name, face)
-    sights: deque[_Sight] = deque(maxlen=RAMP + 1 + AHEAD)  # the one that is due, those before it and those after
+    sights: deque[_Sight] = deque(maxlen=RAMP + 1 + AHEAD)  # the frame that is due, those before it and those after
     for frame in frames:
         sights.append(follower.look_at(frame))
         if len(sights) > AHEAD:
@@ -67,18 +70,18 @@ def follow_eyes(frames: Iterable[Frame], name: str, face: int | None = None) -> 
 
 @dataclass
 class _Sight:
-    """What is known of a frame that was looked at."""
+    """What is known of a frame."""
 
     frame: Frame
     number: int
-    run: int = 0  # which stretch of frames in which the face was followed without a break, from 1; 0 without a face
+    run: int = 0  # the number, from 1, of the unbroken stretch of frames that follow the face; 0 without a face
     to_frame: np.ndarray | None = None  # (2, 3) similarity, from the run's first frame
     openness: float = math.nan
 
 
 @dataclass(frozen=True)
 class _Find:
-    """Eyes that were found."""
+    """Detected eyes."""
 
     run: int
     number: int  # of the frame
@@ -86,7 +89,7 @@ class _Find:
 
 
 class _Follower:
-    """Looks at frame after frame, and settles each one once later ones are known."""
+    """Looks at one frame after another, and settles each once later ones are known."""
 
     def __init__(self, name: str, face: int | None):
         self._name, self._face = name, face
@@ -95,7 +98,7 @@ class _Follower:
         self._finds: deque[_Find] = deque(maxlen=4 * FADE)
         self._openness: deque[float] = deque(maxlen=MEMORY)
         self._runs = 0
-        self.refusal: EyesNotFound | None = None  # as long as the frames have shown too few faces
+        self.refusal: EyesNotFound | None = None  # while the frames so far show too few faces
         self._refused_since_sec = math.inf
 
     def look_at(self, frame: Frame) -> _Sight:
@@ -120,11 +123,11 @@ class _Follower:
         return sight
 
     def settle(self, sights: deque[_Sight], due: int) -> FollowedFrame:
-        """What comes of one of the frames, which all follow each other."""
+        """The outcome for one of these consecutive frames."""
         usual = np.clip(np.percentile(self._openness, 70), LEAST_USUAL, MOST_USUAL) if self._openness else LEAST_USUAL
         closed = [bool(sight.run) and sight.openness < CLOSED_SHARE * usual for sight in sights]
         away = [abs(i - due) for i, sight in enumerate(sights) if closed[i] or not sight.run]
-        blend = min([RAMP + 1, *away]) / (RAMP + 1)  # part of the way to the nearest frame that is left alone
+        blend = min([RAMP + 1, *away]) / (RAMP + 1)  # by the distance to the nearest frame that is left as it is
         sight = sights[due]
         return FollowedFrame(sight.frame, self._eyes(sight) if sight.run else None, closed[due], blend)
 
@@ -133,13 +136,15 @@ class _Follower:
             self._finds.append(_Find(sight.run, sight.number, move(inverse(sight.to_frame), eyes)))
 
     def _eyes(self, sight: _Sight) -> np.ndarray:
-        """The eyes (2, 2) in this frame by what was found in its run, what was long before counting less."""
+        """The eyes (2, 2) in this frame, from the detections of its run; the older, the less they count."""
         finds = [find for find in self._finds if find.run == sight.run]
         finds = [find for find in finds if sight.number - find.number < RECENT] or finds[-1:]
         places = np.stack([find.eyes for find in finds])  # (K, 2, 2)
         after = np.array([find.number - sight.number for find in finds])
         weights = np.exp(-abs(after) / FADE)
-        weights *= np.clip(1 - after / (AHEAD + 1), 0, 1) * np.clip(1 + after / RECENT, 0, 1)  # none comes with a jump
+        weights *= np.clip(1 - after / (AHEAD + 1), 0, 1) * np.clip(
+            1 + after / RECENT, 0, 1
+        )  # no detection enters with a jump
         median = np.median(places, axis=0)
         off_px = np.linalg.norm(places - median, axis=-1).max(axis=-1)
         weights[off_px > OFF * np.linalg.norm(median[1] - median[0])] *= 1e-6
@@ -164,9 +169,9 @@ class _Follower:
 
 
 def movement(before: np.ndarray, after: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
-    """The similarity (2, 3) by which what is about the eyes (2, 2) has moved between two frames (H, W, 3) uint8.
+    """The similarity (2, 3) by which the face around the eyes (2, 2) moved between two frames (H, W, 3) uint8.
 
-    The eyes themselves do not count, since they look about and blink. None where too few points move together.
+    The eyes themselves do not count: they look around and blink. None if too few points move together.
     """
     cv2 = opencv()
     scale = min(1.0, DISTANCE_PX / np.linalg.norm(eyes[1] - eyes[0]))
@@ -193,7 +198,7 @@ def movement(before: np.ndarray, after: np.ndarray, eyes: np.ndarray) -> np.ndar
     together = together.ravel() == 1
     if together.sum() < max(LEAST_POINTS, LEAST_SHARE * len(points)):
         return None
-    # OpenCV counts from a pixel's centre.
+    # OpenCV counts from pixel centres.
     motion = similarity(*((each[together].astype(float) + 0.5) / scale + corner for each in (points, moved)))
     return motion if 1 / MAX_SCALE < scale_of(motion) < MAX_SCALE else None
 

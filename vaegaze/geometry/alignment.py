@@ -16,6 +16,9 @@ def place(camera: Camera, head: np.ndarray, canvas: Camera) -> np.ndarray:
     Neither camera has roll, so it is a scale and a translation. Between cameras that look at the same point it is a
     plain resize; otherwise it depends on the head pose.
     """
+    if camera.origin_mm == canvas.origin_mm and camera.distance_mm == canvas.distance_mm:
+        scale = canvas.focal_px / camera.focal_px
+        return np.column_stack([scale * np.eye(2), canvas.centre_px - scale * camera.centre_px])
     return similarity(camera.project(EYE_CENTRES_MM, head), canvas.project(EYE_CENTRES_MM, head), with_roll=False)
 
 

@@ -1,7 +1,7 @@
 """Eye masks: from a face parsing, from a stored mask, or from the head pose alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -18,10 +18,11 @@ def draw_squares(circles: np.ndarray, shape: tuple[int, int], factor: float = SQ
 
     A pixel belongs to a square that holds its centre.
     """
-    ys, xs = pixel_centres(shape)
     mask = np.zeros(shape, dtype=bool)
+    ys, xs = (np.arange(side) + 0.5 for side in shape)
     for x, y, radius in circles:
-        mask |= np.maximum(abs(xs - x), abs(ys - y)) <= factor * radius
+        rows, columns = abs(ys - y) <= factor * radius, abs(xs - x) <= factor * radius
+        mask[np.ix_(rows, columns)] = True
     return mask
 
 
@@ -93,7 +94,8 @@ def eye_mask(
         circles[:, :2] = move(to_canvas, circles[:, :2])
         circles[:, 2] *= scale_of(to_canvas)
         missing = np.isnan(circles)
-        circles[missing] = eye_circles(head, canvas)[missing]
+        if missing.any():
+            circles[missing] = eye_circles(head, canvas)[missing]
         return draw_squares(circles, canvas.shape) & valid, missing.any()
     mask = warp_mask(threshold(stored), to_canvas, canvas) & valid
     return (mask, False) if mask.any() else (pose_mask(head, canvas) & valid, True)
@@ -108,62 +110,76 @@ def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.nda
 def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
     """Face parsing (H, W) of labels → (2, 3) = centre x, centre y, radius of each eye's minimum enclosing circle.
 
-    As upstream's, the circle encloses the centres of the eye's pixels. An eye that the parsing lacks (closed, hidden)
-    is a row of NaN.
+    Like upstream's, the circle encloses the pixels' centres. An eye that the parsing lacks (closed, hidden) is a row of
+    NaN.
     """
     circles = np.full((2, 3), np.nan)
-    for eye, labels in enumerate(EYE_LABELS):
-        rows, columns = np.nonzero(np.isin(parsing, labels))
-        if len(rows):
-            circles[eye] = enclosing_circle(np.stack([columns, rows], axis=1) + 0.5)
+    rows = np.flatnonzero(parsing.any(axis=1))  # the eyes are a small part of the picture
+    filled = parsing[rows]
+    for eye, (lid, iris) in enumerate(EYE_LABELS):
+        points = _ends_of_rows((filled == lid) | (filled == iris), rows)
+        if points:
+            circles[eye] = enclosing_circle(points)
     return circles
 
 
-def enclosing_circle(points: np.ndarray) -> tuple[float, float, float]:
-    """The smallest circle (x, y, radius) around points (K, 2), exactly.
+def _ends_of_rows(mask: np.ndarray, rows: np.ndarray) -> list[tuple[float, float]]:
+    """The centres x, y of each row's first and last pixel: a circle around these leaves out no other one."""
+    first, last = mask.argmax(axis=1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+    ends = zip(rows.tolist(), first.tolist(), last.tolist(), mask.any(axis=1).tolist())
+    return [(column + 0.5, row + 0.5) for row, left, right, filled in ends if filled for column in (left, right)]
 
-    Starts from one point and adds the farthest one outside until none is left. Each time the smallest circle around
-    the (at most four) points at hand passes two or three of them, and its radius grows, so it ends.
+
+def enclosing_circle(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """The smallest circle (x, y, radius) around points (x, y), at least one, exactly.
+
+    Starts from one point and adds the farthest one outside until none is left. Each time, the smallest circle around
+    the (at most four) points at hand passes through two or three of them, and it grows: so the loop ends.
     """
-    support = points[:1].astype(np.float64)
+    # Plain numbers, since arrays of four would take ten times as long.
+    support = points[:1]
     circle = (*support[0], 0.0)
     while True:
-        distances = np.linalg.norm(points - circle[:2], axis=1)
-        farthest = points[distances.argmax()]
-        if distances.max() <= circle[2] + 1e-9:
+        x, y, radius = circle
+        distances = [math.sqrt((u - x) * (u - x) + (v - y) * (v - y)) for u, v in points]
+        largest = max(distances)
+        if largest <= radius + 1e-9:
             return circle
-        at_hand = np.vstack([support, farthest])
-        candidates = [
-            (_circle_through(at_hand[list(chosen)]), chosen)
-            for count in (2, 3)
-            for chosen in combinations(range(len(at_hand)), count)
-        ]
+        at_hand = [*support, points[distances.index(largest)]]
+        candidates = [(_circle_through(*chosen), chosen) for count in (2, 3) for chosen in combinations(at_hand, count)]
         enclosing = [
             (circle, chosen)
             for circle, chosen in candidates
-            if (np.linalg.norm(at_hand - circle[:2], axis=1) <= circle[2] + 1e-9).all()
+            if all(_distance(point, circle) <= circle[2] + 1e-9 for point in at_hand)
         ]
-        circle, chosen = min(enclosing, key=lambda candidate: candidate[0][2])
-        support = at_hand[list(chosen)]
+        circle, support = min(enclosing, key=lambda candidate: candidate[0][2])
 
 
-def _circle_through(points: np.ndarray) -> tuple[float, float, float]:
-    """The smallest circle on whose edge two or three points lie; infinite for three in a line."""
-    (ax, ay), rest = points[0], points[1:] - points[0]
-    if len(rest) == 1:
-        (x, y) = rest[0] / 2
+def _distance(point: tuple[float, float], circle: tuple[float, float, float]) -> float:
+    x, y = point[0] - circle[0], point[1] - circle[1]
+    return math.sqrt(x * x + y * y)
+
+
+def _circle_through(
+    a: tuple[float, float], b: tuple[float, float], c: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
+    """The smallest circle through two or three points; infinite for three in a line."""
+    bx, by = b[0] - a[0], b[1] - a[1]
+    if c is None:
+        x, y = bx / 2, by / 2
     else:
-        determinant = 2 * (rest[0, 0] * rest[1, 1] - rest[0, 1] * rest[1, 0])
+        cx, cy = c[0] - a[0], c[1] - a[1]
+        determinant = 2 * (bx * cy - by * cx)
         if determinant == 0:
-            return ax, ay, math.inf
-        squares = (rest**2).sum(axis=1)
-        x = (rest[1, 1] * squares[0] - rest[0, 1] * squares[1]) / determinant
-        y = (rest[0, 0] * squares[1] - rest[1, 0] * squares[0]) / determinant
-    return ax + x, ay + y, math.hypot(x, y)
+            return *a, math.inf
+        b_squared, c_squared = bx * bx + by * by, cx * cx + cy * cy
+        x = (cy * b_squared - by * c_squared) / determinant
+        y = (bx * c_squared - cx * b_squared) / determinant
+    return a[0] + x, a[1] + y, math.hypot(x, y)
 
 
 def threshold(mask: np.ndarray) -> np.ndarray:
-    """A stored mask, bool, 0..1 or 0..255, as bool: True from half of its scale on."""
+    """A stored mask (bool, 0..1 or 0..255) as bool: True from half of its range on."""
     if mask.dtype == bool:
         return mask
     return mask >= (0.5 if mask.max(initial=0) <= 1 else 128)

@@ -72,11 +72,12 @@ def _blend(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarra
 def inward_alpha(mask: np.ndarray, feather_px: float) -> np.ndarray:
     """Mask (..., H, W) bool → float32 alpha: 0 outside it, rising to 1 over `feather_px` inside.
 
-    Linear in the exact distance from a pixel's centre to the mask's edge. The picture's own border is no edge.
+    Linear in the exact distance from a pixel's centre to the mask's edge. The border of the picture does not count as
+    one.
     """
-    reach = math.ceil(feather_px + 0.5)  # what lies farther away changes nothing
+    reach = math.ceil(feather_px + 0.5)  # pixels farther away do not matter
     squared = np.where(mask, np.float32(reach**2), np.float32(0))
-    for axis in (-2, -1):  # the squared distance separates: first along columns, then along rows
+    for axis in (-2, -1):  # squared distances separate: along columns, then along rows
         squared = _nearest_along(axis, squared, reach)
     return np.clip((np.sqrt(squared) - 0.5) / max(float(feather_px), 1e-3), 0, 1)
 

@@ -1,4 +1,4 @@
-"""Moving pictures: frames with a caption, written as GIF, WebP or APNG."""
+"""Animations: frames, with a caption if wanted, written as GIF, WebP or APNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from vaegaze.files import atomic_path
 
 SUFFIXES = (".gif", ".webp", ".apng")
 CAPTION_PX = 24
-PALETTE_FRAMES = 6  # that a GIF's colours are chosen from, evenly spread
+PALETTE_FRAMES = 6  # evenly spread, from which a GIF's colours are chosen
 
 
 def captioned(frame: np.ndarray, caption: str) -> np.ndarray:
@@ -27,9 +27,9 @@ def captioned(frame: np.ndarray, caption: str) -> np.ndarray:
 def write_animation(
     path: str | Path, frames: Sequence[np.ndarray], frame_ms: int, colour_profile: bytes | None = None
 ) -> None:
-    """Frames (H, W, 3) uint8 as an endless loop, each for so many milliseconds; `path` ends in one of SUFFIXES.
+    """Write frames (H, W, 3) uint8 as an endless loop of `frame_ms` each; `path` ends in one of SUFFIXES.
 
-    WebP and APNG keep every pixel and the ICC profile; a GIF has 256 colours, and none.
+    WebP and APNG keep every pixel and the ICC profile; a GIF has 256 colours and no profile.
     """
     is_gif, is_webp = (Path(path).suffix.lower() == suffix for suffix in SUFFIXES[:2])
     first, *others = _with_one_palette(frames) if is_gif else map(Image.fromarray, frames)
@@ -39,9 +39,9 @@ def write_animation(
 
 
 def _with_one_palette(frames: Sequence[np.ndarray]) -> list[Image.Image]:
-    """Frames of 256 colours, the same in all, dithered; a pixel that is as in the first frame stays as it is there.
+    """The frames in the same 256 colours, dithered; pixels that equal the first frame's get the first frame's colour.
 
-    Dithering carries each error on to the next pixels, so that else the eyes' movement would shimmer down the face.
+    Dithering carries each error on to the next pixels; otherwise the moving eyes would make the whole face shimmer.
     """
     spread = np.unique(np.linspace(0, len(frames) - 1, PALETTE_FRAMES).round().astype(int))
     palette = Image.fromarray(np.vstack([frames[i] for i in spread])).quantize(256)

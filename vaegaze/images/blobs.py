@@ -1,4 +1,4 @@
-"""The connected parts of a mask, found from its rows' runs, so that a mask of a hundred million pixels stays cheap."""
+"""The connected parts of a mask, from the runs in its rows: cheap even for a mask of a hundred million pixels."""
 
 import numpy as np
 
@@ -30,21 +30,23 @@ def without_specks(mask: np.ndarray, min_area: float) -> np.ndarray:
 
 
 def _runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Starts and ends (exclusive) of each row's runs of True, in the flattened mask padded by a column on each side."""
+    """Starts and ends (exclusive) of each row's runs of True, flattened, with a column added on each side."""
     padded = np.pad(mask, ((0, 0), (1, 1))).ravel().view(np.int8)
     steps = np.diff(padded, prepend=np.int8(0))
     return np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), mask.shape[1] + 2
 
 
 def _join(starts: np.ndarray, ends: np.ndarray, stride: int) -> np.ndarray:
-    """The number of the blob of each run: runs of neighbouring rows that touch, also at a corner, are one blob."""
+    """Each run's blob number: runs of neighbouring rows that touch, even at a corner, are one blob."""
     first = np.searchsorted(ends, starts + stride, side="left")  # runs of the next row that end here or later …
     beyond = np.searchsorted(starts, ends + stride, side="right")  # … and begin no later than this one ends
     counts = np.maximum(beyond - first, 0)
     above = np.repeat(np.arange(len(starts)), counts)
     below = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
 
-    label = np.arange(len(starts))  # every run takes the least label it touches, and that one's label, until at rest
+    label = np.arange(
+        len(starts)
+    )  # each run takes the least label that it touches, then that label's own, until nothing changes
     while True:
         least = label.copy()
         np.minimum.at(least, above, label[below])

@@ -1,4 +1,4 @@
-"""Reading picture files of any kind that a camera or a paint program writes, upright, and never too large."""
+"""Reading the picture files that cameras and paint programs write: upright, and within a size limit."""
 
 import logging
 import warnings
@@ -13,17 +13,17 @@ from vaegaze.files import shipped_path
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no format whose decoder starts a program
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none whose decoder starts another program
 MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
 LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, upright, its channels as they were decoded."""
+    """An upright picture with its decoded channels."""
 
     pixels: np.ndarray  # (H, W, C) uint8: grey; grey and alpha; RGB; or RGB and alpha
-    colour_profile: bytes | None  # ICC, of these values; without it a phone's colours look dull
+    colour_profile: bytes | None  # ICC; without it a phone's colours look dull
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8, transparent parts over white."""
@@ -31,10 +31,10 @@ class Picture:
 
 
 def read_picture(path: str | Path, key: str) -> Picture:
-    """A picture, turned upright as its EXIF says, at 8 bits a channel; other colours than RGB are converted.
+    """A picture at 8 bits a channel, turned upright by its EXIF data; other colour spaces are converted to RGB.
 
-    `key` names the flag or config key in errors. UserError when there is no file, when it is no picture of a known
-    format or damaged, and when it has more than 100 million pixels or a side of more than 20,000.
+    `key` names the setting in errors. UserError if there is no file, if it is damaged or of no known format, or if it
+    has more than 100 million pixels or a side of more than 20,000.
     """
     picture = _open_upright(path, key)
     is_grey = picture.mode in ("1", "L", "LA", "La", "F")
@@ -60,7 +60,7 @@ def rgb_over_white(pixels: np.ndarray) -> np.ndarray:
 
 
 def _over(picture: Image.Image, background: str) -> Image.Image:
-    """What shows through the transparent parts of a picture is the background."""
+    """The picture with the background behind its transparent parts."""
     if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
         return picture
     picture = picture.convert("RGBA")
@@ -74,7 +74,7 @@ def _open_upright(path: str | Path, key: str) -> Image.Image:
         raise UserError(f"{key}: {path} {what}; give the path of a picture ({', '.join(FORMATS)})")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked right below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
             with Image.open(path, formats=FORMATS) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
@@ -93,7 +93,7 @@ def _open_upright(path: str | Path, key: str) -> Image.Image:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """16-bit grey, which Pillow would clip at 255, scaled to 8 bit; every other picture as it is."""
+    """16-bit grey scaled to 8 bits, which Pillow would clip at 255; other pictures unchanged."""
     if not picture.mode.startswith("I"):
         return picture
     scaled = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))

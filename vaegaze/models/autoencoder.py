@@ -129,6 +129,11 @@ class AutoencoderKL(ModelMixin):
 
     `others` are keys for which the family covers one value: ValueError for any other, TypeError for an unknown key.
     The compression f is 2^(number of block_out_channels − 1).
+
+    `patch_shortcut` is no option of diffusers: a linear map from each patch of f × f pixels to its latent, and one
+    back, are added to what encoder and decoder compute (compare the residual autoencoding of Chen et al. 2024,
+    arXiv:2410.10733). The decoder enlarges a picture by repeating pixels, which blurs the finest pattern that pixels
+    can hold; the shortcut keeps it, at next to no cost.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class AutoencoderKL(ModelMixin):
         latent_channels: int = 4,
         norm_num_groups: int = 32,
         scaling_factor: float = 0.18215,
+        patch_shortcut: bool = False,
         **others: Any,
     ):
         super().__init__()
@@ -153,6 +159,8 @@ class AutoencoderKL(ModelMixin):
             norm_num_groups=norm_num_groups,
         )
         refuse_uncovered("AutoencoderKL", others, covered_by_autoencoder(len(block_out_channels)))
+        if type(patch_shortcut) is not bool:
+            raise ValueError(f"patch_shortcut is {patch_shortcut!r}, neither true nor false")
         if not 0 < scaling_factor < math.inf:
             raise ValueError(f"scaling_factor {scaling_factor} is not above 0")
         self.scaling_factor = scaling_factor
@@ -161,12 +169,20 @@ class AutoencoderKL(ModelMixin):
         self.decoder = Decoder(latent_channels, out_channels, *shape)
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+        f = 2 ** (len(block_out_channels) - 1)
+        self.patch_encoder = nn.Conv2d(in_channels, latent_channels, f, stride=f) if patch_shortcut else None
+        self.patch_decoder = nn.ConvTranspose2d(latent_channels, out_channels, f, stride=f) if patch_shortcut else None
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Pictures (B, 3, H, W) in [−1, 1] → the posterior over latents (B, latent_channels, H / f, W / f)."""
         mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        if self.patch_encoder is not None:
+            mean = mean + self.patch_encoder(x)
         return AutoencoderKLOutput(DiagonalGaussianDistribution(mean, logvar.clamp(-30.0, 20.0)))
 
     def decode(self, z: Tensor) -> DecoderOutput:
         """Latents (B, latent_channels, H / f, W / f), unscaled → pictures (B, 3, H, W), about [−1, 1]."""
-        return DecoderOutput(self.decoder(self.post_quant_conv(z)))
+        picture = self.decoder(self.post_quant_conv(z))
+        if self.patch_decoder is not None:
+            picture = picture + self.patch_decoder(z)
+        return DecoderOutput(picture)

@@ -97,6 +97,13 @@ def save_checkpoint(
     save_tensors(path, {**content, "reference": _written(reference)})
 
 
+def save_autoencoder(path: str | Path, model: VAEGaze, info: dict) -> None:
+    """Write the autoencoder alone, as float16, with the whole model's config: `vaegaze convert --vae PATH` takes it."""
+    state = {name: tensor.half() for name, tensor in state_of(model).items() if name.startswith("vae.")}
+    content = {"format": FORMAT, "model_config": model.config, "state_dict": state, "info": info, "reference": None}
+    save_tensors(path, content)
+
+
 def save_adapter(
     path: str | Path, model: VAEGaze, names: Iterable[str], base: Base, info: dict, reference: Reference | None
 ) -> None:

@@ -1,123 +1,250 @@
-"""What pre-training sees: batches of rendered persons, each a function of its numbers alone."""
+"""What pre-training sees: batches of persons, each a function of its numbers alone."""
 
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vaegaze.geometry import camera as geometry
-from vaegaze.geometry import eye_regions as masks
-from vaegaze.models import to_unit_range
-from vaegaze.renderer import data_set as synthetic
+from vaegaze.errors import UserError
 
-MASK_FACTORS = (1.25, 1.6)  # around upstream's 1.4: masks of other sources are cut differently
-MASK_JITTER = 0.04  # of the eye's radius, standard deviation of the centre
 EYE_BAND = (6, 70)  # rows of 128 that hold both eyes at every head pose
+STRANDS = 12  # as many steps in a row see other persons; the workers share them out
+
+
+@dataclass(frozen=True)
+class Example:
+    """One person: G targets, and another frame as reference. As stored: pixels are uint8, masks bool."""
+
+    target: np.ndarray  # (G, H, W, 3)
+    eye_masks: np.ndarray  # (G, H, W)
+    valid: np.ndarray  # (G, H, W), False where the source shows nothing
+    gaze: np.ndarray  # (G, 2) float32 pitch, yaw in radians
+    head: np.ndarray  # (G, 2) the same
+    reference: np.ndarray  # (H, W, 3)
+    reference_eye_masks: np.ndarray  # (H, W)
+    reference_valid: np.ndarray  # (H, W)
+    frames: np.ndarray  # (G + 1,) int64, which frames of the source these are, the reference last; −1: of no file
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A frame that cannot be used, or a person (row None)."""
+
+    source: str
+    person: str
+    row: int | None
+    reason: str
+
+
+class Source(Protocol):
+    """Where examples come from. A `visit` is a number that stands for a person for a while, `turn` counts within it."""
+
+    name: str
+    has_gaze: bool  # without gaze it can train the autoencoder alone
+
+    def example(self, visit: int, turn: int, rng: np.random.Generator, gazes: int) -> Example:
+        """A function of the arguments alone."""
+
+    def take_skipped(self) -> list[Skipped]:
+        """What turned out to be unusable since the last call."""
+
+    def close(self) -> None:
+        """Close the files: none may be open when processes fork."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rendered frames of P persons: each with G targets that differ in gaze alone, and another frame as reference."""
+    """Frames of P persons on the device, G targets of each."""
 
     target: Tensor  # (P·G, 3, H, W) in [−1, 1]; the G of a person follow each other
     eye_masks: Tensor  # (P·G, 1, H, W) in {0, 1}
+    valid: Tensor  # (P·G, 1, H, W) in {0, 1}
     gaze: Tensor  # (P·G, 2) pitch, yaw in radians
     head: Tensor  # (P·G, 2) pitch, yaw in radians
     reference: Tensor  # (P, 3, H, W) in [−1, 1]
     reference_eye_masks: Tensor  # (P, 1, H, W) in {0, 1}
+    reference_valid: Tensor  # (P, 1, H, W) in {0, 1}
     keep_reference: Tensor  # (P, 1, 1, 1) in {0, 1}; 0 drops the reference
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+    noise_seeds: tuple[int, ...]  # (P,), of the autoencoder's noise
+    frames: Tensor | None = None  # (P, G + 1) int64 on the CPU, see Example
 
     def eye_band(self) -> "Batch":
         """The same pictures, cut to the band around the eyes, half as high; pictures that are not square stay whole."""
         if self.target.shape[-1] != self.target.shape[-2]:
             return self
-        rows = slice(*(edge * self.target.shape[-1] // 128 for edge in EYE_BAND))
-        pictures = ("target", "eye_masks", "reference", "reference_eye_masks")
+        rows = slice(*(edge * self.target.shape[-2] // 128 for edge in EYE_BAND))
+        pictures = ("target", "eye_masks", "valid", "reference", "reference_eye_masks", "reference_valid")
         return replace(self, **{name: getattr(self, name)[:, :, rows] for name in pictures})
 
 
 @dataclass(frozen=True)
-class RenderedBatches(Dataset):
-    """Item `step` is that step's batch of train persons: a DataLoader can render it ahead, in another process."""
+class Crops:
+    """Pictures for the autoencoder alone."""
 
-    entropy: tuple[int, ...]  # apart from the step
-    canvas: geometry.Camera
-    persons: int
-    settings: "RenderSettings"
-    gazes: int = 1
+    pictures: Tensor  # (N, 3, S, S) in [−1, 1]
+    noise_seeds: tuple[int, ...]  # (N,)
+    skipped: tuple[Skipped, ...] = ()
 
-    def __getitem__(self, step: int) -> Batch:
-        return render_batch("train", [*self.entropy, step], self.canvas, self.persons, self.settings, self.gazes)
+    def pin_memory(self) -> "Crops":
+        return replace(self, pictures=self.pictures.pin_memory())
+
+    def to(self, device: torch.device) -> "Crops":
+        return replace(self, pictures=self.pictures.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
-class RenderSettings:
-    """Which persons there are, and what befalls their pictures."""
+class NumberedCrops(Dataset):
+    """Item `step` is that step's crops of one process, with the seeds of the autoencoder's noise."""
 
-    seed: int
-    persons: int  # to draw from
-    samples_per_person: int
-    drop_reference: float  # how often
-    photographic: float = 0.0  # how often all of a person's pictures go through `like_a_photograph`
+    crops: Dataset
+    entropy: tuple[int, ...]
+
+    def __getitem__(self, step: int) -> Crops:
+        pictures = self.crops[step]
+        seeds = np.random.default_rng([*self.entropy, step, 1]).integers(2**62, size=len(pictures))
+        return Crops(pictures, tuple(seeds.tolist()))
+
+    def close(self) -> None:
+        pass
 
 
-def render_batch(
-    split: str, entropy: list[int], canvas: geometry.Camera, persons: int, settings: RenderSettings, gazes: int = 1
-) -> Batch:
-    """Draw random persons of `split`; the same `entropy` gives the same batch."""
-    rng = np.random.default_rng(entropy)
-    targets, target_masks, scenes, references, reference_masks = [], [], [], [], []
-    for number in rng.integers(settings.persons, size=persons).tolist():
-        person = synthetic.person_from_seed(settings.seed, number, split)
-        frame = partial(synthetic.scene_from_seed, settings.seed, number, split=split)
-        scene, other = map(frame, rng.choice(settings.samples_per_person, size=2, replace=False).tolist())
-        target_mask, reference_mask = _eye_mask(scene, canvas, rng), _eye_mask(other, canvas, rng)
-        elsewhere = rng.integers(settings.samples_per_person, size=gazes - 1).tolist()
-        looks = [scene, *(replace(scene, gaze=frame(sample).gaze) for sample in elsewhere)]
+@dataclass(frozen=True)
+class StoredBatch:
+    """A batch as the workers hand it over: a quarter of the bytes."""
 
-        pictures = np.stack([synthetic.render(person, look, canvas).image for look in (*looks, other)])
-        if rng.random() < settings.photographic:
-            pictures = like_a_photograph(pictures, rng)
-        targets += [*pictures[:-1]]
-        target_masks += [target_mask] * gazes
-        scenes += looks
-        references.append(pictures[-1])
-        reference_masks.append(reference_mask)
-    return Batch(
-        target=to_unit_range(np.stack(targets)),
-        eye_masks=torch.from_numpy(np.stack(target_masks))[:, None].float(),
-        gaze=torch.tensor([scene.gaze for scene in scenes], dtype=torch.float32),
-        head=torch.tensor([scene.head for scene in scenes], dtype=torch.float32),
-        reference=to_unit_range(np.stack(references)),
-        reference_eye_masks=torch.from_numpy(np.stack(reference_masks))[:, None].float(),
-        keep_reference=torch.from_numpy(rng.random((persons, 1, 1, 1)) >= settings.drop_reference).float(),
+    target: Tensor  # (P·G, H, W, 3) uint8
+    eye_masks: Tensor  # (P·G, H, W) bool
+    valid: Tensor
+    gaze: Tensor  # (P·G, 2)
+    head: Tensor
+    reference: Tensor  # (P, H, W, 3) uint8
+    reference_eye_masks: Tensor
+    reference_valid: Tensor
+    keep_reference: Tensor  # (P,) bool
+    noise_seeds: Tensor  # (P,) int64
+    frames: Tensor  # (P, G + 1) int64
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), Tensor)}
+
+    def pin_memory(self) -> "StoredBatch":
+        return replace(self, **{name: tensor.pin_memory() for name, tensor in self.tensors().items()})
+
+    def to(self, device: torch.device) -> Batch:
+        """Copied without waiting, and made floats there."""
+
+        def pictures(pixels: Tensor) -> Tensor:
+            floats = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+            return floats.div_(127.5).sub_(1.0)  # (B, 3, H, W); channels last in memory
+
+        def masks(mask: Tensor) -> Tensor:
+            return mask.to(device, non_blocking=True)[:, None].float()
+
+        return Batch(
+            target=pictures(self.target),
+            eye_masks=masks(self.eye_masks),
+            valid=masks(self.valid),
+            gaze=self.gaze.to(device, non_blocking=True),
+            head=self.head.to(device, non_blocking=True),
+            reference=pictures(self.reference),
+            reference_eye_masks=masks(self.reference_eye_masks),
+            reference_valid=masks(self.reference_valid),
+            keep_reference=self.keep_reference.to(device, non_blocking=True).view(-1, 1, 1, 1).float(),
+            noise_seeds=tuple(self.noise_seeds.tolist()),
+            frames=self.frames,
+        )
+
+
+def stacked(examples: Sequence[Example], keep_reference: Sequence[bool], noise_seeds: Sequence[int]) -> StoredBatch:
+    def together(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(example, name) for example in examples]))
+
+    def beside(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(example, name) for example in examples]))
+
+    return StoredBatch(
+        **{name: together(name) for name in ("target", "eye_masks", "valid", "gaze", "head")},
+        **{name: beside(name) for name in ("reference", "reference_eye_masks", "reference_valid", "frames")},
+        keep_reference=torch.tensor(keep_reference),
+        noise_seeds=torch.tensor(noise_seeds),
     )
 
 
-def _eye_mask(scene: synthetic.Scene, canvas: geometry.Camera, rng: np.random.Generator) -> np.ndarray:
-    circles = geometry.eye_circles(scene.head, canvas)
-    circles[:, :2] += rng.normal(0.0, MASK_JITTER, size=(2, 2)) * circles[:, 2:]
-    return masks.draw_squares(circles, canvas.shape, rng.uniform(*MASK_FACTORS))
+@dataclass(frozen=True)
+class Batches(Dataset):
+    """Item `step` is that step's batch of one process.
 
-
-def like_a_photograph(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rendered pictures (N, H, W, 3) uint8, all changed alike: sharper, of other colours and contrast.
-
-    The renderer draws skin and hair softer, and in fewer colours, than cameras show them.
+    With W processes and B persons in each one's batch, a step has W · B lanes. Lane l of step t belongs to strand
+    t mod STRANDS; each strand of each lane stays with a person (a visit) for `turns` of its steps. So persons are read
+    one after the other, a person comes back only after STRANDS steps, no two processes read the same, and neither do
+    two workers whose number divides STRANDS. What a lane shows depends on seed, phase, t and l alone: two processes
+    together see what one with twice the persons would see.
     """
-    pixels = pictures.astype(np.float32) / 255
-    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    height, width = pixels.shape[1:3]
-    blurred = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9
-    pixels += rng.uniform(0, 1.5) * (pixels - blurred)
-    grey = pixels.mean(axis=-1, keepdims=True)
-    pixels = grey + np.exp(rng.normal(0, 0.4)) * (pixels - grey)
-    pixels = pixels * np.exp(rng.normal(0, 0.2, size=3))
-    pixels = pixels.clip(0, 1) ** np.exp(rng.normal(0, 0.25))
-    return np.rint(255 * pixels).astype(np.uint8)
+
+    sources: tuple[Source, ...]
+    weights: tuple[float, ...]  # the sources' shares of the visits
+    entropy: tuple[int, ...]  # seed and phase
+    persons: int  # B
+    gazes: int = 1
+    turns: int = 1
+    drop_reference: float = 0.0
+    process: int = 0
+    processes: int = 1
+
+    def __getitem__(self, step: int) -> StoredBatch | UserError:
+        """UserError is returned, not raised: across processes a raised one would lose its text in a traceback."""
+        try:
+            return self.batch(step)
+        except UserError as error:
+            return error
+
+    def batch(self, step: int) -> StoredBatch:
+        examples, keep, seeds = [], [], []
+        for lane in range(self.process * self.persons, (self.process + 1) * self.persons):
+            visit, turn = self.visit(step, lane)
+            source, own_visit = self.source_of(visit)
+            rng = np.random.default_rng([*self.entropy, step * self.processes * self.persons + lane])
+            examples.append(self.sources[source].example(own_visit, turn, rng, self.gazes))
+            keep.append(bool(rng.random() >= self.drop_reference))
+            seeds.append(int(rng.integers(2**62)))
+        skipped = [each for source in self.sources for each in source.take_skipped()]
+        return replace(stacked(examples, keep, seeds), skipped=skipped)
+
+    def close(self) -> None:
+        for source in self.sources:
+            source.close()
+
+    def visit(self, step: int, lane: int) -> tuple[int, int]:
+        """The number of the visit, and its turn."""
+        lanes = self.processes * self.persons
+        stream = step % STRANDS * lanes + lane
+        steps = step // STRANDS + stream % self.turns  # staggered, so that persons do not all change at once
+        return steps // self.turns * STRANDS * lanes + stream, steps % self.turns
+
+    def source_of(self, visit: int) -> tuple[int, int]:
+        """Which source a visit is of, and how many visits of the same source came before it."""
+        if len(self.sources) == 1:
+            return 0, visit
+        cycles, place = divmod(visit, CYCLE)
+        pattern = weighted_cycle(self.weights)
+        source = pattern[place]
+        return source, cycles * pattern.count(source) + pattern[:place].count(source)
+
+
+CYCLE = 100
+
+
+def weighted_cycle(weights: tuple[float, ...]) -> tuple[int, ...]:
+    """CYCLE times a source's number, each as often as its weight says, spread as evenly as they go."""
+    shares = np.array(weights) / sum(weights)
+    given = np.zeros(len(weights))
+    cycle = []
+    for place in range(1, CYCLE + 1):
+        cycle.append(int(np.argmax(shares * place - given)))
+        given[cycle[-1]] += 1
+    return tuple(cycle)

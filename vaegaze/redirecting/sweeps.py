@@ -1,17 +1,17 @@
-"""Where the eyes look, one gaze after the other: the sweeps that have a name, and lists."""
+"""Sequences of gazes: sweeps with a name, and lists."""
 
 import numpy as np
 
 SWEEPS = ("circle", "horizontal", "vertical", "grid")
-SWEEP_PITCH_RAD, SWEEP_YAW_RAD = 0.3, 0.4  # how far they go
+SWEEP_PITCH_RAD, SWEEP_YAW_RAD = 0.3, 0.4  # farthest from the camera
 SWEEP_FRAMES = 24
-GRID_PITCHES_RAD, GRID_YAWS_RAD = (0.3, 0.0, -0.3), (0.4, 0.2, 0.0, -0.2, -0.4)  # up and left come first
+GRID_PITCHES_RAD, GRID_YAWS_RAD = (0.3, 0.0, -0.3), (0.4, 0.2, 0.0, -0.2, -0.4)  # from up and left on
 SWEEP_MS, LISTED_MS = 80, 600  # a frame of a smooth sweep, and one of a list
 MAX_LISTED = 240
 
 
 def sweep_gazes(sweep: str) -> np.ndarray:
-    """(K, 2) pitch, yaw in radians, frame by frame. ValueError says what is wrong with a list."""
+    """The gaze (K, 2) = pitch, yaw in radians of each frame. ValueError if `sweep` is neither a name nor a list."""
     turn = np.arange(SWEEP_FRAMES) / SWEEP_FRAMES * 2 * np.pi
     there_and_back, still = -np.cos(turn), np.zeros(SWEEP_FRAMES)
     if sweep == "circle":
@@ -35,5 +35,5 @@ def sweep_gazes(sweep: str) -> np.ndarray:
 
 
 def frame_ms(sweep: str) -> int:
-    """For how many milliseconds each of its gazes is shown."""
+    """How long each of its gazes is shown."""
     return SWEEP_MS if sweep in SWEEPS else LISTED_MS

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.metrics import draw, paste
@@ -91,7 +91,8 @@ def gaze_sweep(model: VAEGaze, frame: Frames, sample: Samples, rendered: Rendere
 
 def thumbnails(images: np.ndarray) -> str:
     """A sheet of the first pictures of (N, S, S, 3), reduced."""
-    small = [Image.fromarray(image).resize((THUMBNAIL_PX, THUMBNAIL_PX)) for image in images[:THUMBNAILS]]
+    size = (THUMBNAIL_PX, THUMBNAIL_PX)
+    small = [ImageOps.contain(Image.fromarray(image), size) for image in images[:THUMBNAILS]]
     columns = min(len(small), THUMBNAIL_COLUMNS)
     sheet = Image.new("RGB", (columns * THUMBNAIL_PX, -(-len(small) // columns) * THUMBNAIL_PX), "grey")
     for i, picture in enumerate(small):

@@ -4,8 +4,10 @@ import logging
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from vaegaze.config.finetune import to_yaml
 from vaegaze.config.tree import Resolved, explained
 from vaegaze.data import photo
 from vaegaze.evaluation.baselines import measure_baselines
+from vaegaze.evaluation.blend_choice import BlendChoice, choose_blend
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, draw, evaluate
 from vaegaze.files import write_text
@@ -29,6 +32,7 @@ from vaegaze.runs.person import Person
 from vaegaze.runs.pictures import gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
 from vaegaze.training import Step, TrainingState
+from vaegaze.training.blending import blend_weights, trainable_weights
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import count_trained, fine_tuning_info
 from vaegaze.training.references import choose_references
@@ -38,7 +42,13 @@ log = logging.getLogger(__name__)
 
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
 CURVE_FRAMES = 8  # held-out frames behind a point of the loss curve
+CHOOSING_EVERY = 4  # with blend: auto every fourth held-out frame chooses the blend
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
+
+
+def choosing_rows(held_out: int) -> list[int]:
+    """Which of the held-out frames choose the blend; none of fewer than four, which are all needed to measure on."""
+    return list(range(0, held_out, CHOOSING_EVERY)) if held_out >= CHOOSING_EVERY else []
 
 
 class NotFinite(Exception):
@@ -67,9 +77,16 @@ class Recorder:
         self.estimator = estimator.model.to(self.device) if estimator else None
         self.estimator_info = {"path": self.params.estimator, **estimator.info} if estimator else None
         self.base_info = base.info if base_knows_person else {}
-        self.seen_by_base = count_trained(self.base_info, person.held_out)
         self.last_loss: float | None = None  # mean since the line before, of the last line of metrics.jsonl
         self._started = 0.0
+
+        # With blend: auto some held-out frames choose the blend, and only the others are measured.
+        choosing = choosing_rows(len(person.held_out)) if self.params.blend == "auto" else []
+        if choosing:
+            chosen_by, others = person.held_out.take(choosing), np.delete(np.arange(len(person.held_out)), choosing)
+            self.person = person = replace(person, held_out=person.held_out.take(others))
+        self.seen_by_base = count_trained(self.base_info, person.held_out)
+        self.base_weights = {} if self.params.blend == "1" else trainable_weights(self.model)
 
         references = choose_references(person.train)
         self.reference = references[0] if references else None
@@ -80,6 +97,8 @@ class Recorder:
         if held_out:
             self.held_out = EvalSet.prepare(self.model, person.held_out, references, person.rendered)
         self.measured = self.held_out if held_out else training
+        self.chooses_blend = EvalSet.prepare(self.model, chosen_by, references) if choosing else training
+        self.blend_is_held_out, self.blend = bool(choosing), None
         self.pictured = {
             "held out": self.held_out.take(slice(held_out)),
             "training": training.take(slice(PICTURED - held_out)),
@@ -191,6 +210,28 @@ class Recorder:
 
     # ----------------------------------------------------------------------------------------------- after training
 
+    def keep_blend(self, check: Callable[[], None]) -> BlendChoice | None:
+        """Blend base and tuned weights as the settings say; None where all of the fine-tuning is kept unseen."""
+        if not self.base_weights:
+            return None
+        started, tuned = time.perf_counter(), trainable_weights(self.model)
+        if self.params.blend == "auto":
+            self.blend = choose_blend(
+                self.model,
+                self.base_weights,
+                tuned,
+                self.chooses_blend,
+                self.estimator,
+                held_out=self.blend_is_held_out,
+                precision=self.params.precision,
+                check=check,
+            )
+        else:
+            self.blend = BlendChoice(float(self.params.blend), frames=0, held_out=False, curve=[])
+            blend_weights(self.model, self.base_weights, tuned, self.blend.alpha)
+        self.progress.spend("measuring_after", time.perf_counter() - started)
+        return self.blend
+
     def finish(self, selection: Selection, check: Callable[[], None]) -> dict:
         """Measure, draw, and write everything; returns the summary. The model comes last: it marks the run as finished.
 
@@ -262,6 +303,7 @@ class Recorder:
             "peak_memory_mb": progress.peak_memory_mb,
             "peak_memory_of": peak_memory_of(self.device),
             "strategy": self.params.finetune_strategy,
+            "blend": self.blend.summary() if self.blend else {"alpha": 1.0},
             "parameters": {"total": selection.total, "trainable": selection.trainable},
             "device": self.params.device,
             "precision": self.params.precision,

@@ -14,6 +14,7 @@ from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
 from vaegaze.models.cpu import fast_forms
 from vaegaze.models.device import find_precision, to_device
+from vaegaze.training.blending import trainable_weights
 from vaegaze.training.loop import Step, TrainingState, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
 from vaegaze.training.precompute import Stopped, precompute
@@ -81,6 +82,7 @@ def finetune(
         model.enable_gradient_checkpointing()
     references = choose_references(samples)
     optimizer = make_optimizer(model, settings)
+    anchors = list(trainable_weights(model).values()) if settings.anchor else []
     first_step = 0 if state is None else restore(model, optimizer, state)
 
     precomputed: list[str] = []
@@ -106,7 +108,14 @@ def finetune(
             if not stopped:
                 on_start(precomputed, seconds_of["precomputing"])
                 for step in training_steps(
-                    model, optimizer, frames, loss, settings, precision=precision, first_step=first_step
+                    model,
+                    optimizer,
+                    frames,
+                    loss,
+                    settings,
+                    precision=precision,
+                    first_step=first_step,
+                    anchors=anchors,
                 ):
                     losses.append(step.total)
                     on_step(step)

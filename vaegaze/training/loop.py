@@ -1,6 +1,6 @@
 """The training loop: plain steps, without files, plots or terminals. It yields a record after each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -63,8 +63,9 @@ class Step:
 def make_optimizer(model: VAEGaze, params: OneshotParams) -> torch.optim.AdamW:
     """AdamW over the trainable parameters. Fused, because that form can skip an update without asking the CPU."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weight_decay = 0.0 if params.anchor else params.weight_decay
     return torch.optim.AdamW(
-        trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=params.weight_decay, fused=True
+        trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=True
     )
 
 
@@ -85,8 +86,14 @@ def training_steps(
     *,
     precision: str,
     first_step: int = 0,
+    anchors: Sequence[Tensor] = (),
 ) -> Iterator[Step]:
-    """Train until `settings.num_steps`, yielding after each step. No bad update is made; see `Step.refuse_bad`."""
+    """Train until `settings.num_steps`, yielding after each step. No bad update is made; see `Step.refuse_bad`.
+
+    `anchors` are the weights to stay near, one for each trainable parameter: after every update a parameter moves
+    towards its own by learning_rate · anchor, which is AdamW's decoupled decay around them instead of around 0
+    (L2-SP, Li et al. 2018, arXiv:1802.01483).
+    """
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
@@ -117,6 +124,8 @@ def training_steps(
         last_good = last_good + (finite & (last_good == step))
         optimizer.found_inf = (last_good <= step).float()  # as torch.amp.GradScaler sets it
         optimizer.step()
+        for parameter, anchor in zip(trainable, anchors):
+            parameter.data.lerp_(anchor, (1 - optimizer.found_inf) * (settings.learning_rate * settings.anchor))
 
         terms = {name: term.detach() for name, term in terms.items()}
         state = partial(TrainingState.of, model, optimizer, step + 1)

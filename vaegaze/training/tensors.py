@@ -39,9 +39,9 @@ class Frames:
         features = None if self.features is None else self.features[rows]
         return Frames(**prepared, features=features, target_features=tuple(tap[rows] for tap in self.target_features))
 
-    def looking(self, gaze: tuple[float, float]) -> "Frames":
-        """The same frames with another gaze."""
-        other = torch.tensor(gaze, device=self.gaze.device).expand_as(self.gaze)
+    def looking(self, gaze: tuple[float, float] | Tensor) -> "Frames":
+        """The same frames with another gaze: (2,) for all, or (N, 2)."""
+        other = torch.as_tensor(gaze, dtype=self.gaze.dtype, device=self.gaze.device).expand_as(self.gaze)
         return replace(self.without_precomputed(), gaze=other)
 
 

@@ -27,7 +27,7 @@ MARKS = {
     "gaze_mlp": "head_mlp.net.0.weight",
 }
 TOPS = {  # first components of a part's tensor names
-    "vae": ("encoder", "decoder", "quant_conv", "post_quant_conv"),
+    "vae": ("encoder", "decoder", "quant_conv", "post_quant_conv", "patch_encoder", "patch_decoder"),
     "unet": ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out"),
     "gaze_mlp": ("head_mlp", "gaze_mlp"),
 }
@@ -37,6 +37,7 @@ NOT_IN_SHAPES = {  # keys that tensor shapes do not show
     "gaze_mlp": (),
 }
 CONFIG_ERRORS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, ArithmeticError)
+OWN_OPTION = "patch_shortcut"  # of the VAE: diffusers has none; where it is off, no config names it
 MAX_DEPTH = 6  # of nested dictionaries
 MAX_COPIES = 8  # of a part
 
@@ -147,9 +148,10 @@ def _with_new_attention_names(source: str, state: dict[str, Tensor]) -> dict[str
 
 
 def keywords_of(part: str) -> dict[str, object]:
-    """The keyword arguments of a part, which vary within the family, with their defaults."""
+    """The arguments of a part that vary within the family, with their defaults; not the one that diffusers lacks."""
     parameters = inspect.signature(PARTS[part]).parameters.values()
-    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    keywords = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    return {name: default for name, default in keywords.items() if name != OWN_OPTION}
 
 
 OPTIONS = {  # every key that a diffusers config may hold
@@ -173,7 +175,8 @@ def config_of(source: str, part: str, state: Mapping[str, Tensor], stated: Mappi
     for name, tensor in state.items():
         if not tensor.float().isfinite().all():
             raise UserError(f"{source}: {WORDS[part]}: {name} holds numbers that are infinite or NaN")
-    return {key: config.get(key, default) for key, default in keywords_of(part).items()}
+    own = {OWN_OPTION: True} if config.get(OWN_OPTION) else {}
+    return {key: config.get(key, default) for key, default in keywords_of(part).items()} | own
 
 
 def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list[int]]:
@@ -200,6 +203,7 @@ def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list
         "layers_per_block": count(down + ".0.resnets.{}.conv1.weight"),
     }
     if part == "vae":
+        config |= {OWN_OPTION: True} if "patch_encoder.weight" in state else {}
         return config | {
             "in_channels": size("encoder.conv_in.weight", 1),
             "out_channels": size("decoder.conv_out.weight", 0),

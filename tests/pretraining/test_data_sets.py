@@ -1,0 +1,328 @@
+"""Data sets as a source: who is trained on, what is read, and what becomes of frames that cannot be used."""
+
+import json
+import shutil
+from dataclasses import fields, replace
+
+import h5py
+import numpy as np
+import published_layouts
+import pytest
+import torch
+
+from vaegaze.config.pretrain import AugmentationParams, PretrainParams
+from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
+from vaegaze.pretraining.batches import STRANDS, Batches, weighted_cycle
+from vaegaze.pretraining.data_sets import DataSetSource, choose_frames
+from vaegaze.pretraining.rendered import RenderedSource
+from vaegaze.pretraining.sources import held_out_frames, open_sources
+from vaegaze.pretraining.splits import read_split
+from vaegaze.renderer import data_set
+
+SIZE_PX, PERSONS, FRAMES = 32, 20, 6
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def rendered_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "data.h5"
+    data_set.write_hdf5(path, PERSONS, size=SIZE_PX, samples=FRAMES, split="all")
+    return path
+
+
+@pytest.fixture
+def file(rendered_file, tmp_path):
+    """A copy to damage."""
+    return shutil.copy(rendered_file, tmp_path / "data.h5")
+
+
+def source_of(path, persons=None, frames_per_person=4, size=SIZE_PX, **settings):
+    split = read_split(path, "auto", val_share=0.1, seed=0)
+    return DataSetSource(
+        str(path), persons or split.train, dict(split.counts), canvas_camera(size),
+        frames_per_person=frames_per_person, entropy=(0, 1), **{"buffered": 1000, **settings},
+    )  # fmt: skip
+
+
+def batches_of(*sources, persons=4, **settings):
+    return Batches(sources, (1.0,) * len(sources), (0, 1), persons, **{"gazes": 1, "turns": 4, **settings})
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_files_own_split(rendered_file):
+    split = read_split(rendered_file, "auto", val_share=0.5, seed=0)
+    assert (len(split.train), len(split.val), len(split.test)) == (16, 2, 2) and split.source == "the file"
+    assert split.val == ("person_017", "person_018") and split.counts["person_002"] == FRAMES
+
+
+@pytest.mark.parametrize("kind", ["attribute", "dataset"])
+def test_lists_of_ids_in_the_file(kind, file):
+    with h5py.File(file, "a") as opened:
+        holder = opened.attrs if kind == "attribute" else opened
+        holder["train"], holder["val"] = np.array([b"person_001", b"person_002"]), np.array([b"person_003"])
+    split = read_split(file, "file", val_share=0.5, seed=0)
+    assert split.train == ("person_001", "person_002") and split.val == ("person_003",)
+    assert len(split.unlisted) == 17 and not split.empty
+
+
+def test_a_json_list(rendered_file, tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["person_001", "person_002"], "val": ["person_003"]}))
+    split = read_split(rendered_file, str(path), val_share=0.5, seed=0)
+    assert split.train == ("person_001", "person_002") and split.val == ("person_003",) and len(split.unlisted) == 17
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"train": ["person_001", "00099"], "val": ["person_003"]}, "'00099'"),
+        ({"train": ["person_001"], "val": ["person_001"]}, "under train and val"),
+        ({"train": ["person_001"]}, "nobody to hold out"),
+        ({"training": ["person_001"]}, "no split"),
+        ({"train": [1]}, "no split"),
+        ("{", "no split"),
+    ],
+)
+def test_a_wrong_json_list(content, words, rendered_file, tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=words):
+        read_split(rendered_file, str(path), val_share=0.5, seed=0)
+
+
+def test_a_share_is_drawn_by_the_seed(rendered_file):
+    first, again, other = (read_split(rendered_file, "share", val_share=0.2, seed=seed) for seed in (0, 0, 1))
+    assert len(first.val) == 4 and len(first.train) == 16 and set(first.val).isdisjoint(first.train)
+    assert first == again and first.val != other.val
+
+
+def test_a_file_without_a_split_has_none(file):
+    with h5py.File(file, "a") as opened:
+        for person in opened:
+            del opened[person].attrs["split"]
+    with pytest.raises(UserError, match="states no split"):
+        read_split(file, "file", val_share=0.1, seed=0)
+    assert "share of 0.1" in read_split(file, "auto", val_share=0.1, seed=0).source
+
+
+# --- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def test_everybody_counts_the_same(rendered_file):
+    """person_001 has ten times the frames of others. Within an epoch each person gives four samples."""
+    source, drawn = source_of(rendered_file), []
+    batches = batches_of(source, persons=2)
+    for step in range(16 * 4 * STRANDS):
+        for lane in range(2):
+            visit, turn = batches.visit(step, lane)
+            drawn.append((visit, turn))
+    epoch = [visit for visit, _ in drawn if visit < 16 * 20]
+    assert len(set(epoch)) == 16 * 20
+    whole = np.bincount([visit for visit in epoch if visit >= 2 * STRANDS])[2 * STRANDS :]
+    assert set(whole.tolist()) == {4}, "after the staggered start each visit has its four turns"
+    assert {turn for visit, turn in drawn if visit == 100} == {0, 1, 2, 3}
+
+
+def test_samples_are_two_frames_of_one_person_with_their_labels(rendered_file):
+    source = source_of(rendered_file, first_frames={f"person_{i:03d}": 1000 * i for i in range(1, 21)})
+    with h5py.File(rendered_file) as opened:
+        for visit in range(8):
+            example = source.example(visit, 1, np.random.default_rng(visit), gazes=2)
+            persons, rows = np.divmod(example.frames, 1000)
+            assert len(set(persons)) == 1 and example.frames[2] not in example.frames[:2]
+            group = opened[f"person_{persons[0]:03d}"]
+            for target, gaze, head, row in zip(example.target, example.gaze, example.head, rows):
+                assert np.array_equal(target, group["pixels"][row])
+                assert np.allclose([*gaze, *head], group["labels"][row][:4], atol=1e-6)
+            assert np.array_equal(example.reference, group["pixels"][rows[2]])
+            assert example.eye_masks.any(axis=(1, 2)).all() and example.valid.all()
+
+
+def test_batches_are_a_function_of_their_numbers_whoever_read_before(rendered_file):
+    batches, fresh = batches_of(source_of(rendered_file)), batches_of(source_of(rendered_file, buffered=1))
+    in_order = [batches.batch(step) for step in range(30)]
+    for step in (29, 3, 17):
+        for field in fields(in_order[step]):
+            one, other = getattr(in_order[step], field.name), getattr(fresh.batch(step), field.name)
+            assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, field.name
+
+
+def test_no_two_workers_read_the_same_person_at_once(rendered_file):
+    batches = batches_of(source_of(rendered_file))
+    for workers in (2, 3, 4):
+        visits = [
+            {batches.visit(s, lane)[0] for s in range(w, 96, workers) for lane in range(4)} for w in range(workers)
+        ]
+        assert sum(map(len, visits)) == len(set().union(*visits))
+
+
+def test_a_folder_of_one_person_files(tmp_path):
+    for number in range(3):
+        path = tmp_path / "xgaze" / f"subject{number:04d}.h5"
+        path.parent.mkdir(exist_ok=True)
+        scenes = [published_layouts.scene((0.1 * i, 0.05 * number)) for i in range(3)]
+        published_layouts.write(path, "ETH-XGaze 224", scenes)
+    params = PretrainParams(sources=(str(tmp_path / "xgaze"),), held_out=8)
+    (source,) = open_sources(params)
+    assert (len(source.split.train), len(source.split.val)) == (2, 1)
+    (held_out,), skipped = held_out_frames([source], params, canvas_camera(SIZE_PX), CPU)
+    assert held_out.batches[0].target.shape == (8, 3, SIZE_PX, SIZE_PX) and not skipped
+
+
+@pytest.mark.parametrize("name", ["ST-ED", "FAZE", "upstream", "GazeNeRF (GazeCapture)"])
+def test_every_published_layout_is_a_source(name, tmp_path):
+    """FAZE's strip covers part of the canvas: what it does not show is not valid."""
+    path = tmp_path / "data.h5"
+    scenes = [published_layouts.scene((0.1 * i, 0.0)) for i in range(3)]
+    if name.startswith("GazeNeRF"):
+        path = tmp_path / "folder" / "gaze_capture_subject00002.h5"
+        path.parent.mkdir()
+        published_layouts.write(path, name, scenes)
+        published_layouts.write(path.with_name("gaze_capture_subject00003.h5"), name, scenes)
+        path = path.parent
+    else:
+        for person in ("00002", "00003"):
+            published_layouts.write(path, name, scenes, person_id=person)
+    batch = batches_of(source_of(path)).batch(0).to(CPU)
+    assert (batch.valid.mean() < 0.7) if name == "FAZE" else (batch.valid == 1).all()
+    assert (batch.eye_masks <= batch.valid).all() and batch.eye_masks.sum(dim=(1, 2, 3)).min() > 5
+    assert batch.gaze.abs().max() < 0.5
+
+
+def test_sources_are_mixed_by_weight(rendered_file):
+    cycle = weighted_cycle((1.0, 3.0))
+    assert cycle.count(0) == 25 and cycle[:8].count(0) == 2
+    batches = replace(
+        batches_of(RenderedSource(canvas_camera(SIZE_PX), 0, 50, 8), source_of(rendered_file)), weights=(1.0, 3.0)
+    )
+    mixed = batches.batch(0)
+    from_file = (mixed.frames >= 0).all(dim=1)
+    assert from_file.tolist().count(True) == 3
+    own = [batches.source_of(visit) for visit in range(300)]
+    for source in (0, 1):
+        assert [k for s, k in own if s == source] == list(range(75 if source == 0 else 225)), "none is left out"
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("gazes", [1, 2, 4])
+def test_no_target_is_its_reference(count, gazes):
+    for turn in range(6):
+        reference, targets = choose_frames(count, turn, gazes, np.random.default_rng(turn))
+        assert len(targets) == gazes and reference not in targets and max(reference, *targets) < count
+
+
+# --- what cannot be used ----------------------------------------------------------------------------------------------
+
+
+def test_bad_rows_are_left_out_and_counted(file):
+    with h5py.File(file, "a") as opened:
+        opened["person_002/labels"][1] = np.nan
+        opened["person_002/labels"][3] = 90.0  # degrees
+        for person in ("person_003", "person_004"):
+            opened[f"{person}/labels"][:] = np.nan
+    source = source_of(file, frames_per_person=6)
+    batches = batches_of(source, turns=6)
+    stored = [batches.batch(step) for step in range(60)]
+    skipped = [each for batch in stored for each in batch.skipped]
+    assert {(each.person, each.row) for each in skipped if each.person == "person_002"} == {
+        ("person_002", 1),
+        ("person_002", 3),
+    }
+    assert {each.person for each in skipped if each.row is None} == {"person_003", "person_004"}
+    assert len(skipped) == len({(each.person, each.row) for each in skipped}), "each is told once"
+    assert all(torch.isfinite(batch.gaze).all() and batch.gaze.abs().max() < 1.5 for batch in stored)
+
+
+def test_a_person_without_a_dataset_is_told_before(file):
+    with h5py.File(file, "a") as opened:
+        del opened["person_005/labels"]
+    (source,) = open_sources(PretrainParams(sources=(str(file),)))
+    assert source.split.empty == ("person_005",) and "person_005" not in source.split.train
+    assert "1 without images or labels (person_005)" in source.describe()
+
+
+def test_a_damaged_chunk_costs_that_frame_alone(file):
+    with h5py.File(file, "r") as opened:
+        dataset = opened["person_006/pixels"]
+        where = dataset.id.get_chunk_info(2)
+    with open(file, "r+b") as raw:
+        raw.seek(where.byte_offset)
+        raw.write(b"\xff" * where.size)
+    source = source_of(file, persons=("person_006", "person_007"), frames_per_person=6)
+    stored = [batches_of(source, turns=6).batch(step) for step in range(30)]
+    skipped = {(each.person, each.row) for batch in stored for each in batch.skipped}
+    assert skipped <= {("person_006", 2)}  # lzf may unpack nonsense without complaint
+
+
+def test_a_truncated_file_is_told_at_once(file):
+    size = file.stat().st_size
+    with open(file, "r+b") as raw:
+        raw.truncate(size // 2)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        open_sources(PretrainParams(sources=(str(file),)))
+
+
+def test_a_data_set_without_anything_usable(file):
+    with h5py.File(file, "a") as opened:
+        for person in opened:
+            opened[f"{person}/labels"][:] = np.nan
+    batches = batches_of(source_of(file))
+    assert isinstance(batches[0], UserError) and "none of the 16 persons" in str(batches[0])
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------------
+
+OFF = AugmentationParams(mirror=0, colour=0, jpeg=0, blur=0, scale=0, shift=0)
+
+
+def pair_of(path, augmentation, visit=0, seed=5, size=SIZE_PX):
+    plain, changed = source_of(path, size=size), source_of(path, size=size, augmentation=augmentation)
+    return [source.example(visit, 0, np.random.default_rng(seed), gazes=2) for source in (plain, changed)]
+
+
+def test_mirrored_frames_have_mirrored_labels(rendered_file):
+    plain, mirrored = pair_of(rendered_file, replace(OFF, mirror=1.0))
+    assert np.array_equal(mirrored.target, plain.target[:, :, ::-1])
+    assert np.array_equal(mirrored.eye_masks, plain.eye_masks[:, :, ::-1])
+    for name in ("gaze", "head"):
+        assert np.allclose(getattr(mirrored, name), getattr(plain, name) * [1, -1])
+    assert np.array_equal(mirrored.reference, plain.reference[:, ::-1]) and (mirrored.frames == -1).all()
+
+
+def test_frames_move_with_their_masks(rendered_file):
+    plain, moved = pair_of(rendered_file, replace(OFF, scale=0.1, shift=0.1))
+    assert np.array_equal(plain.gaze, moved.gaze) and not np.array_equal(plain.target, moved.target)
+    for before, after, image, image_after in zip(plain.eye_masks, moved.eye_masks, plain.target, moved.target):
+        centres = [np.argwhere(mask).mean(axis=0) for mask in (before, after)]
+        assert 0.05 < np.linalg.norm(centres[1] - centres[0]) < 0.2 * SIZE_PX
+        scale = np.sqrt(after.sum() / before.sum())
+        assert 0.85 < scale < 1.15
+        # what the mask covers is the same eye: its colours
+        assert np.abs(image[before].mean(axis=0) - image_after[after].mean(axis=0)).max() < 12
+    assert (moved.valid.mean() < 1) and (moved.eye_masks <= moved.valid).all()
+
+
+@pytest.mark.parametrize("change", [{"colour": 0.3}, {"jpeg": 1.0}, {"blur": 1.0}])
+def test_colours_blur_and_jpeg_change_pixels_alone(change, rendered_file):
+    plain, changed = pair_of(rendered_file, replace(OFF, **change), size=128)
+    for name in ("eye_masks", "valid", "gaze", "head"):
+        assert np.array_equal(getattr(plain, name), getattr(changed, name)), name
+    difference = np.abs(changed.target.astype(float) - plain.target).mean()
+    assert 0.001 < difference < 60
+    if "blur" in change:
+        assert (
+            np.abs(np.diff(changed.target.astype(float), axis=1)).mean()
+            < np.abs(np.diff(plain.target.astype(float), axis=1)).mean()
+        )
+    if "colour" in change:  # alike in target and reference: what the reference tells of the skin still holds
+        shifts = [a.astype(float).mean((0, 1)) - b.astype(float).mean((0, 1)) for a, b in
+                  ((changed.target[0], plain.target[0]), (changed.reference, plain.reference))]  # fmt: skip
+        assert np.allclose(*shifts, atol=12)
+
+
+def test_shares_of_zero_change_nothing(rendered_file):
+    plain, same = pair_of(rendered_file, OFF)
+    assert np.array_equal(plain.target, same.target) and np.array_equal(plain.frames, same.frames)

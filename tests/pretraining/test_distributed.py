@@ -1,0 +1,116 @@
+"""Several processes, as torchrun starts them: the same as one with a larger batch, or one clear line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from command_runs import ROOT
+from conftest import TINY_CONFIG, process_restored
+
+from vaegaze.commands import pretrain
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.renderer import data_set
+
+SETTINGS = {
+    "vae_steps": 4, "vae_band_steps": 2, "latent_steps": 4, "pixel_steps": 4, "held_out": 8, "eval_every": 4,
+    "min_vae_eye_psnr": 0, "threads": 1, "vae_batch_size": 2, "latent_batch_size": 2, "pixel_batch_size": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "data.h5"
+    data_set.write_hdf5(path, 10, size=32, samples=4, split="all")
+    return path
+
+
+@pytest.fixture
+def config(file, tmp_path):
+    def write(name, **settings):
+        folder = tmp_path / name
+        params = {"save_dir": str(folder), "output": str(folder / "model.pth"), "sources": [str(file), "rendered"]}
+        path = tmp_path / f"{name}.yaml"
+        content = {"pretrain_params": {**params, **SETTINGS, **settings}, "model_params": TINY_CONFIG}
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def torchrun(count, path, *flags):
+    script = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "-m", "vaegaze", "pretrain"]
+    return subprocess.Popen(
+        [sys.executable, *script, f"--config={path}", *flags],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_two_processes_equal_one_with_twice_the_persons(config, tmp_path):
+    """Gradient accumulation, an average of the weights and two sources are in it, too."""
+    both = {"gradient_accumulation": 2, "ema": 0.9, "latent_learning_rate": 1e-4, "vae_learning_rate": 1e-4}
+    two = torchrun(2, config("two", **both))
+    doubled = {name: 2 * SETTINGS[name] for name in SETTINGS if name.endswith("batch_size")}
+    with process_restored():
+        assert pretrain.main(["--config", str(config("one", **both, **doubled))]) == 0
+    out, err = two.communicate(timeout=200)
+    assert two.returncode == 0, err
+    assert out.count("Pre-training") == 1 and out.count("✅") == 1, "one process prints"
+
+    states = [torch.load(tmp_path / name / "best.pth", weights_only=True) for name in ("one", "two")]
+    for name, tensor in states[0].items():
+        assert torch.allclose(tensor, states[1][name], rtol=0, atol=1e-5), name
+    records = [load_checkpoint(tmp_path / name / "model.pth").info["records"] for name in ("one", "two")]
+    for one, other in zip(*records):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_a_lost_process_ends_all_with_one_line(config, tmp_path):
+    run = torchrun(2, config("lost", vae_steps=100_000, vae_band_steps=0))
+    try:
+        while run.poll() is None and not (tmp_path / "lost" / "resume.pth").exists():
+            time.sleep(0.05)
+        children = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        out, err = run.communicate(timeout=120)
+    finally:
+        run.kill()
+    own = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert run.returncode != 0 and "✅" not in out
+    assert len(own) <= 1 and all("lost contact" in line for line in own), err
+
+    path = tmp_path / "lost.yaml"
+    with process_restored():
+        assert pretrain.main(["--config", str(path), "--resume"]) == 2, "another number of processes"
+    again = torchrun(2, path, "--resume")
+    try:
+        time.sleep(1)
+        resumed = torch.load(tmp_path / "lost" / "resume.pth", weights_only=True)["progress"]["step"]
+        while again.poll() is None:
+            time.sleep(0.2)
+            if torch.load(tmp_path / "lost" / "resume.pth", weights_only=True)["progress"]["step"] > resumed:
+                break
+        assert again.poll() is None
+        again.send_signal(signal.SIGTERM)
+        _, err = again.communicate(timeout=120)
+    finally:
+        again.kill()
+    assert "stopped by SIGTERM; go on with --resume" in err
+
+
+def test_another_number_of_processes_is_refused_with_the_reason(config, tmp_path, capsys):
+    path = config("one")
+    with process_restored():
+        assert pretrain.main(["--config", str(path)]) == 0
+    state = torch.load(tmp_path / "one" / "resume.pth", weights_only=True)
+    state["progress"]["processes"] = 2
+    torch.save(state, tmp_path / "one" / "resume.pth")
+    capsys.readouterr()
+    with process_restored():
+        assert pretrain.main(["--config", str(path), "--resume"]) == 2
+    err = capsys.readouterr().err
+    assert "has 2 processes" in err and "other persons" in err

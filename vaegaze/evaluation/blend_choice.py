@@ -1,0 +1,144 @@
+"""How much of a fine-tuning to keep: the blend of base and tuned weights that draws the eyes best and still obeys.
+
+The more of the fine-tuning is kept, the nearer the eyes come to the person's, and the more control over the gaze can be
+lost. So each blend is judged by both, on frames that the training never saw if there are any.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.gaze import Estimator, angular_error_deg, read_gaze
+from vaegaze.evaluation.metrics import draw, eye_l1, paste
+from vaegaze.models import VAEGaze, to_pixels, to_unit_range
+from vaegaze.models.device import autocast
+from vaegaze.renderer.redrawing import other_gazes
+from vaegaze.training.blending import blend_weights
+
+ALPHAS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0)
+GAZES_PER_FRAME = 3
+BATCH_SIZE = 8
+SWEEP_YAW_RAD = 0.35  # iris travel is measured between this yaw and its opposite
+GAZE_TOLERANCE_DEG = 0.2  # by which a blend may miss the gaze more than the base model
+TRAVEL_KEPT = 0.9  # of the base model's iris travel
+WORST_ESTIMATOR_DEG = 4.0  # an estimator that misreads true frames by more says nothing about these
+
+
+@dataclass(frozen=True)
+class BlendPoint:
+    """One blend, judged."""
+
+    alpha: float
+    eye_l1: float
+    gaze_error_deg: float | None  # of other gazes, the estimator's bias for the person taken off; None if it misreads
+    iris_travel: float  # as a share of the base model's
+
+
+@dataclass(frozen=True)
+class BlendChoice:
+    """The chosen blend, and all that were judged."""
+
+    alpha: float
+    frames: int  # on which they were judged
+    held_out: bool  # whether the training never saw these
+    curve: list[BlendPoint]
+
+    def summary(self) -> dict:
+        """For summary.json."""
+        return asdict(self)
+
+
+def choose_blend(
+    model: VAEGaze,
+    base: dict[str, Tensor],
+    tuned: dict[str, Tensor],
+    eval_set: EvalSet,
+    estimator: Estimator | None,
+    *,
+    held_out: bool,
+    precision: str = "fp32",
+    check: Callable[[], None] = lambda: None,
+) -> BlendChoice:
+    """Set the model to the blend with the smallest eye L1 among those that still obey, and return it.
+
+    A blend obeys if it keeps TRAVEL_KEPT of the base model's iris travel and, as far as an estimator can tell, misses
+    the gaze by at most GAZE_TOLERANCE_DEG more than the base model. The base model itself always obeys.
+    """
+    bias, curve, base_travel = _estimator_bias(estimator, eval_set), [], None
+    frames = eval_set.frames
+    for alpha in ALPHAS:
+        blend_weights(model, base, tuned, alpha)
+        with autocast(frames.target.device.type, precision):  # anew for each blend: it keeps converted weights
+            drawn = draw(model, frames, check, batch_size=BATCH_SIZE).float()
+            error = eye_l1(drawn, frames.target, frames.eye_masks * frames.valid).mean().item()
+            gaze_error = None if bias is None else _gaze_error_deg(model, eval_set, estimator, bias, check)
+            travel = iris_travel_px(model, eval_set, check)
+        base_travel = travel if base_travel is None else base_travel
+        curve.append(BlendPoint(alpha, error, gaze_error, travel / base_travel if base_travel else 1.0))
+    alpha = best_blend(curve)
+    blend_weights(model, base, tuned, alpha)
+    return BlendChoice(alpha, len(eval_set), held_out, curve)
+
+
+def best_blend(curve: Sequence[BlendPoint]) -> float:
+    """The rule of `choose_blend`; the first point of the curve is the base model."""
+    base = curve[0]
+
+    def obeys(point: BlendPoint) -> bool:
+        accurate = base.gaze_error_deg is None or point.gaze_error_deg <= base.gaze_error_deg + GAZE_TOLERANCE_DEG
+        return point is base or (accurate and point.iris_travel >= TRAVEL_KEPT)
+
+    return min(filter(obeys, curve), key=lambda point: point.eye_l1).alpha
+
+
+def _estimator_bias(estimator: Estimator | None, eval_set: EvalSet) -> Tensor | None:
+    """Mean difference (2,) in radians between readings of the true frames and labels; None if it cannot read them."""
+    if estimator is None:
+        return None
+    frames = eval_set.frames
+    read = read_gaze(estimator, frames.target, frames.head, eval_set.samples.canvas)
+    bias = (read - frames.gaze).mean(dim=0)
+    error = angular_error_deg(read, frames.gaze) if len(frames) == 1 else angular_error_deg(read - bias, frames.gaze)
+    return bias if error.mean() <= WORST_ESTIMATOR_DEG else None
+
+
+def _gaze_error_deg(
+    model: VAEGaze, eval_set: EvalSet, estimator: Estimator, bias: Tensor, check: Callable[[], None]
+) -> float:
+    """Mean angle between other gazes asked for and read from the drawings, `bias` taken off."""
+    gazes = other_gazes(eval_set.samples)[:, :GAZES_PER_FRAME].astype(np.float32)  # (N, K, 2)
+    rows = torch.arange(len(eval_set)).repeat_interleave(gazes.shape[1])
+    frames = eval_set.frames.take(rows).looking(torch.from_numpy(gazes.reshape(-1, 2)))
+    samples = eval_set.samples.take(rows.numpy())
+    pasted = paste(to_pixels(draw(model, frames, check, batch_size=BATCH_SIZE).float()), samples)
+    read = read_gaze(estimator, to_unit_range(pasted).to(frames.target.device), frames.head, samples.canvas)
+    return angular_error_deg(read - bias, frames.gaze).mean().item()
+
+
+def iris_travel_px(model: VAEGaze, eval_set: EvalSet, check: Callable[[], None] = lambda: None) -> float:
+    """How far the dark of the eyes moves, in canvas pixels, between looks to both sides; mean over frames.
+
+    The dark is the centroid of darkness within the eye mask. Lashes and shadows, which stay where they are, dilute the
+    travel, but alike for every model.
+    """
+    looks = []
+    for yaw in (SWEEP_YAW_RAD, -SWEEP_YAW_RAD):
+        gaze = eval_set.frames.gaze.clone()
+        gaze[:, 1] = yaw
+        drawn = draw(model, eval_set.frames.looking(gaze), check, batch_size=BATCH_SIZE).float()
+        looks.append(_darkness_centroids(drawn, eval_set))
+    return (looks[1] - looks[0]).mean().item()  # yaw > 0 looks to the picture's left
+
+
+def _darkness_centroids(pictures: Tensor, eval_set: EvalSet) -> Tensor:
+    """x (N,) of the darkness within the eye masks of pictures (N, 3, H, W) in [−1, 1]."""
+    masks = (eval_set.frames.eye_masks * eval_set.frames.valid)[:, 0]
+    luminance = pictures.mean(dim=1)
+    mean = (luminance * masks).sum(dim=(1, 2), keepdim=True) / masks.sum(dim=(1, 2), keepdim=True)
+    darkness = (mean - luminance).clamp(min=0).square() * masks
+    columns = torch.arange(pictures.shape[-1], device=pictures.device) + 0.5
+    return (darkness * columns).sum(dim=(1, 2)) / darkness.sum(dim=(1, 2)).clamp(min=1e-9)

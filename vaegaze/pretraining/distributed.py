@@ -1,0 +1,80 @@
+"""Under torchrun: the other processes of a run."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+
+from vaegaze.errors import UserError
+
+TIMEOUT = timedelta(minutes=10)
+
+
+class Processes:
+    """This process's place among the others; (0, 1) when it is alone."""
+
+    def __init__(self, device: torch.device):
+        """Meets the others, if torchrun has started any."""
+        self.device = device  # under torchrun each process of a machine has a GPU of its own
+        self.rank, self.count = 0, 1
+        self._signals = None
+        if "LOCAL_RANK" in os.environ:
+            if device.type == "cuda":
+                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+                torch.cuda.set_device(self.device)
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
+            self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # asks without waiting for a GPU
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def is_any(self, flag: bool) -> bool:
+        """Whether it holds in any of the processes: all must stop after the same step."""
+        if self._signals is None:
+            return flag
+        count = torch.tensor(int(flag))
+        distributed.all_reduce(count, group=self._signals)
+        return count.item() > 0
+
+    def mean(self, value: Tensor) -> Tensor:
+        if self._signals is not None:
+            distributed.all_reduce(value)
+            value /= self.count
+        return value
+
+    def together(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over the processes as the backward pass goes."""
+        if self._signals is None:
+            return module
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def leave(self) -> None:
+        if self._signals is not None:
+            distributed.barrier()  # one that leaves while the first still writes can bring the whole run down
+            distributed.destroy_process_group()
+
+    @contextmanager
+    def lost_ones_reported(self) -> Iterator[None]:
+        """UserError, in place of the network's own, when another process is gone."""
+        try:
+            yield
+        except (distributed.DistError, RuntimeError) as error:
+            if self._signals is None or not _is_of_network(error):
+                raise
+            with suppress(Exception):
+                distributed.destroy_process_group()
+            raise UserError(
+                f"process {self.rank} of {self.count} lost contact with another one, which has ended; see what that "
+                "one printed, then resume the run"
+            ) from error
+
+
+def _is_of_network(error: Exception) -> bool:
+    words = ("connection", "gloo", "nccl", "socket", "peer", "timed out", "process group")
+    return isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in words)

@@ -1,0 +1,96 @@
+"""Frozen latents of a data set's frames, each computed once and kept in a file on disk."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaegaze.errors import UserError
+from vaegaze.models import VAEGaze
+from vaegaze.pretraining.batches import Batch
+from vaegaze.pretraining.losses import for_each_target
+from vaegaze.pretraining.sources import DataSet
+
+KINDS = 2  # of each frame: the masked picture's latents and its own
+
+
+def latent_shape(model: VAEGaze) -> tuple[int, int, int]:
+    halvings = len(model.vae.encoder.down_blocks) - 1
+    height, width = model.canvas.shape
+    return model.vae.post_quant_conv.in_channels, height >> halvings, width >> halvings
+
+
+def cache_bytes(model: VAEGaze, frames: int) -> int:
+    """The size of a full cache: half precision, and a byte a frame."""
+    return frames * (KINDS * 2 * int(np.prod(latent_shape(model))) + 1)
+
+
+class LatentCache:
+    """Memory-mapped latents by frame number. Processes of one machine may share it: all write the same.
+
+    The file's name is followed by a key over the autoencoder's weights, how eyes are masked, and the persons with their
+    counts: another autoencoder, or other data under the same path, has another file.
+    """
+
+    def __init__(self, path: str, model: VAEGaze, frames: int, data_key: str):
+        self.shape = latent_shape(model)
+        self.path = Path(f"{path}.{_key(model, data_key)}")
+        size = cache_bytes(model, frames)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        existing = self.path.stat().st_size if self.path.exists() else 0
+        free = os.statvfs(self.path.parent).f_bavail * os.statvfs(self.path.parent).f_frsize
+        if existing != size:
+            if size > free:
+                raise UserError(
+                    f"latent_cache: {self.path} grows to {size / 2**30:.1f} GB, but {free / 2**30:.1f} GB are free; "
+                    "give another place, or leave the cache out"
+                )
+            with open(self.path, "ab") as file:
+                file.truncate(size)  # sparse: what was never written takes no space
+        self.bytes = size
+        values = np.memmap(self.path, np.float16, "r+", shape=(frames, KINDS, *self.shape))
+        self.latents = torch.from_numpy(values)
+        self.known = np.memmap(self.path, np.uint8, "r+", offset=size - frames, shape=(frames,))
+
+    @torch.no_grad()
+    def encode(self, model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """As `losses.encode_batch`, from the cache where it can be; what is missing is computed and kept."""
+        gazes = batch.frames.shape[1] - 1
+        targets, references = batch.frames[:, :gazes].flatten(), batch.frames[:, gazes]
+        of_targets = self._latents(model, batch.target, batch.eye_masks, targets)
+        of_references = self._latents(model, batch.reference, batch.reference_eye_masks, references)
+        masked, own = of_targets.to(batch.target.device).float().unbind(1)
+        reference = of_references[:, 1].to(batch.target.device).float()
+        return masked, for_each_target(reference, batch), own
+
+    def _latents(self, model: VAEGaze, pictures: Tensor, eye_masks: Tensor, frames: Tensor) -> Tensor:
+        """(N, KINDS, C, h, w) float16 on the CPU. One picture at a time, so that none depends on its batch."""
+        for i, frame in enumerate(frames.tolist()):
+            if not self.known[frame]:
+                picture, mask = pictures[i : i + 1], eye_masks[i : i + 1]
+                both = torch.cat([model.mask(picture, mask), picture])
+                self.latents[frame] = model.encode(both).half().cpu()
+                self.known[frame] = 1
+        return self.latents[frames]
+
+
+def _key(model: VAEGaze, data_key: str) -> str:
+    digest = hashlib.sha256(
+        json.dumps([data_key, model.fill_eyes, vars(model.canvas), model.vae.scaling_factor]).encode()
+    )
+    for name, tensor in model.vae.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+def open_latent_cache(path: str, model: VAEGaze, sources: Sequence[DataSet]) -> LatentCache:
+    """The cache for these data sets' training frames. UserError where the disk is too small for it."""
+    persons = [[source.name, [[i, source.split.counts[i]] for i in source.split.train]] for source in sources]
+    key = hashlib.sha256(json.dumps(persons).encode("utf-8", "surrogateescape")).hexdigest()
+    return LatentCache(path, model, sum(source.train_frames for source in sources), key)

@@ -1,0 +1,163 @@
+"""The page beside a pre-trained checkpoint, in Markdown, its numbers measured."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.config.tree import to_yaml
+from vaegaze.models import VAEGaze
+from vaegaze.pretraining.loop import Progress
+from vaegaze.pretraining.phases import phases
+from vaegaze.pretraining.photographs import photograph_files
+from vaegaze.pretraining.sources import DataSet, RenderedPersons
+
+Sources = Sequence[RenderedPersons | DataSet]
+
+
+def best_record(progress: Progress, last_phase: str) -> dict | None:
+    """The last phase's record with the best eyes."""
+    records = [record for record in progress.records if record["phase"] == last_phase]
+    return min(records, key=lambda record: record["held_out_eye_l1"], default=None)
+
+
+def trained_on(config: PretrainConfig, sources: Sources, processes: int) -> str:
+    """In one line, for the checkpoint's info."""
+    params = config.pretrain_params
+    drawn = processes * sum(phase.steps * phase.accumulation * phase.batch_size for phase in phases(config))
+    parts = [
+        f"{len(source.split.train):,} persons of {Path(source.name).name}"
+        if isinstance(source, DataSet)
+        else f"{params.persons:,} rendered persons"
+        for source in sources
+    ]
+    if params.photographs:
+        crops = 2 * processes * params.vae_steps * params.vae_batch_size
+        return f"{crops:,} crops of {len(photograph_files(params.photographs))} photographs; {drawn:,} draws from " + (
+            " and ".join(parts)
+        )
+    only = "rendered persons only " if not any(isinstance(source, DataSet) for source in sources) else ""
+    photographs = "; no photograph" if only else ""
+    return f"{only}({drawn:,} draws from {' and '.join(parts)}{photographs})".replace(" (", " (", 1).strip()
+
+
+def ids_checksum(ids: Sequence[str]) -> str:
+    """How the ids of one split can be told from others: SHA-256 over them, sorted, one a line."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def model_card(
+    config: PretrainConfig,
+    path: str,
+    model: VAEGaze,
+    progress: Progress,
+    sources: Sources,
+    *,
+    computed_on: str,
+    base_table: str = "",
+    gaze: Mapping[str, float] | None = None,
+) -> str:
+    """`path` is the YAML file; `gaze` are mean angular errors in degrees on val persons, by what they are against."""
+    params, todo = config.pretrain_params, phases(config)
+    last = todo[-1].name
+    records = {record["phase"]: record for record in progress.records}  # of each phase the last one …
+    records[last] = best_record(progress, last)  # … but of the last one what is shipped
+    given = [name for name in records if name not in {phase.name for phase in todo}]
+    rows = [(name, "given, frozen", records[name]) for name in given]
+    for phase in todo:
+        draws = f"{phase.steps:,} × {progress.processes * phase.batch_size * phase.accumulation} persons"
+        rows.append((phase.name, draws + (f" × {phase.gazes} gazes" if phase.gazes > 1 else ""), records[phase.name]))
+    measured = "\n".join(
+        f"| {name} | {steps} | {record['held_out_eye_psnr']:.2f} dB | {record['held_out_eye_l1']:.4f} |"
+        for name, steps, record in rows
+    )
+    sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("vae", "unet", "gaze_mlp")}
+    parts = "\n".join(f"| {part} | {size:,} |" for part, size in sizes.items())
+    frames = sum(
+        progress.processes * phase.steps * phase.accumulation * phase.batch_size * (phase.gazes + 1) for phase in todo
+    )
+    others = "" if progress.processes == 1 else f", {progress.processes} processes"
+    return f"""# {Path(params.output).name}
+
+A VAE-GAZE model for {model.canvas.size_text}, stored in half precision. `vaegaze pretrain` wrote
+it, and this page.
+
+- **Trained on** {trained_on(config, sources, progress.processes)}.
+- **Frames seen** {frames:,}, targets and references, repetitions included.
+- **Made by** `vaegaze pretrain --config {path}`, with the settings below.
+- **Time** {progress.seconds / 60:.0f} minutes of training on {computed_on}, {params.precision}{others}.
+- **Reference frames** were dropped {100 * params.drop_reference:.0f} % of the time{_one_photo(params)}.
+- **Licence of the data**, as stated by whoever trained: {params.data_licence or "not stated"}.
+
+{_data_table(sources, progress)}
+
+| part | parameters |
+|---|---|
+{parts}
+| together | {sum(sizes.values()):,} |
+{_weights_section(base_table)}
+The eyes of {params.held_out} held-out frames of persons it was not trained on: peak signal-to-noise ratio, and mean
+absolute difference in [−1, 1].
+
+| phase | steps | held-out eyes | L1 |
+|---|---|---|---|
+{measured}
+
+The autoencoder's row is the autoencoder redrawing the picture that it is given: the ceiling of all that follows. The
+last is the whole model, drawing eyes that were covered.
+{_gaze_section(gaze)}
+What fine-tuning buys, `vaegaze benchmark` measures; for the model that ships see docs/benchmark.md.
+
+```yaml
+{to_yaml(config).strip()}
+```
+"""
+
+
+def _one_photo(params) -> str:
+    return ": it can be fine-tuned on one photo" if params.drop_reference else ""
+
+
+def _data_table(sources: Sources, progress: Progress) -> str:
+    lines = ["| data | split | train | val | test | ids of train and val (SHA-256) |", "|---|---|---|---|---|---|"]
+    for source in sources:
+        if isinstance(source, DataSet):
+            split = source.split
+            sums = f"{ids_checksum(split.train)} · {ids_checksum(split.val)}"
+            counts = f"{len(split.train):,} | {len(split.val):,} | {len(split.test):,}"
+            lines.append(f"| {Path(source.name).name} | {split.source} | {counts} | {sums} |")
+        else:
+            lines.append(
+                f"| {source.name} | by seed | {source.params.persons:,} | others | | seed {source.params.seed} |"
+            )
+    for source in sources:
+        if isinstance(source, DataSet) and (source.split.empty or source.split.unlisted):
+            name = Path(source.name).name
+            lines.append(
+                f"\n{name}: {len(source.split.empty)} persons without images or labels, {len(source.split.unlisted)} "
+                "in no split; none of them was used."
+            )
+    if progress.skipped:
+        lines.append(f"\n{skipped_line(progress)}")
+    return "\n".join(lines)
+
+
+def skipped_line(progress: Progress) -> str:
+    """How much could not be used, and the first reason."""
+    rows = sum(len(entry["rows"]) for entry in progress.skipped.values())
+    persons = [name for name, entry in progress.skipped.items() if entry["left_out"]]
+    first = next(iter(progress.skipped.values()))["why"]
+    left_out = f", {len(persons)} persons left out ({', '.join(persons[:3])}{' …' * (len(persons) > 3)})"
+    return f"Skipped so far: {rows} frames{left_out if persons else ''}; the first: {first}"
+
+
+def _weights_section(table: str) -> str:
+    return f"\nWeights it began with:\n\n```\n{table}\n```\n" if table else ""
+
+
+def _gaze_section(gaze: Mapping[str, float] | None) -> str:
+    if not gaze:
+        return ""
+    rows = "\n".join(f"| {name} | {error:.2f}° |" for name, error in gaze.items())
+    title = "Gaze that an estimator reads off the eyes drawn for val persons, mean angular error"
+    return f"\n{title}:\n\n| against | |\n|---|---|\n{rows}\n"

@@ -1,0 +1,164 @@
+"""The sources that the settings name, each with the persons to train on and those held out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from vaegaze.config.pretrain import HELD_OUT_BATCH, RENDERED, PretrainParams
+from vaegaze.errors import plain
+from vaegaze.geometry.camera import Camera
+from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
+from vaegaze.pretraining.data_sets import DataSetSource
+from vaegaze.pretraining.losses import texture_loss
+from vaegaze.pretraining.phases import Phase
+from vaegaze.pretraining.photographs import CropBatches
+from vaegaze.pretraining.rendered import RenderedSource
+from vaegaze.pretraining.splits import Split, read_split
+
+HELD_OUT_STREAM = 99  # apart from the phases' numbers
+
+
+@dataclass(frozen=True)
+class RenderedPersons:
+    """The rendered world."""
+
+    params: PretrainParams
+    name: str = RENDERED
+
+    def describe(self) -> str:
+        return f"{self.name}: {self.params.persons:,} persons to draw from, those held out drawn by another seed"
+
+    def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
+        return replace(self._source(canvas), photographic=phase.photographic)
+
+    def held_out(self, canvas: Camera) -> Source:
+        return self._source(canvas, "val")
+
+    def _source(self, canvas: Camera, split: str = "train") -> RenderedSource:
+        params = self.params
+        return RenderedSource(
+            canvas,
+            params.seed,
+            params.persons,
+            params.samples_per_person,
+            split,
+            same_frame=params.same_frame_reference,
+        )
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set and its split."""
+
+    params: PretrainParams
+    name: str  # its path
+    split: Split
+
+    def describe(self) -> str:
+        """Persons and frames by split, and who is not used."""
+        split = self.split
+        groups = [(name, getattr(split, name)) for name in ("train", "val", "test")]
+        counted = [
+            f"{name} {len(ids):,} persons, {sum(split.counts[i] for i in ids):,} frames" for name, ids in groups if ids
+        ]
+        unused = [(split.empty, "without images or labels"), (split.unlisted, "in no split")]
+        left = [
+            f"{len(ids)} {why} ({', '.join(map(plain, ids[:3]))}{' …' * (len(ids) > 3)})" for ids, why in unused if ids
+        ]
+        return f"{self.name}: " + "; ".join([*counted, f"split from {split.source}", *left])
+
+    @property
+    def train_frames(self) -> int:
+        return sum(self.split.counts[person] for person in self.split.train)
+
+    def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
+        """Its frames are numbered from `first_frame` on."""
+        first_frames = {}
+        for person in self.split.train:
+            first_frames[person] = first_frame
+            first_frame += self.split.counts[person]
+        return self._source(
+            canvas,
+            self.split.train,
+            entropy=(self.params.seed, phase.number),
+            frames_per_person=self.params.frames_per_person,
+            buffered=STRANDS * phase.batch_size * phase.accumulation,
+            augmentation=self.params.augmentation,
+            first_frames=first_frames,
+        )
+
+    def held_out(self, canvas: Camera) -> Source:
+        entropy = (self.params.seed, HELD_OUT_STREAM)
+        return self._source(canvas, self.split.val, entropy=entropy, frames_per_person=2)
+
+    def _source(self, canvas: Camera, persons: tuple[str, ...], **settings) -> DataSetSource:
+        return DataSetSource(self.name, persons, dict(self.split.counts), canvas, **settings)
+
+
+def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
+    """Counts persons and splits them; reads no frame. UserError for a path that is no data set, or a split amiss."""
+    return [
+        RenderedPersons(params)
+        if name == RENDERED
+        else DataSet(params, name, read_split(name, params.split_of(i), val_share=params.val_share, seed=params.seed))
+        for i, name in enumerate(params.sources)
+    ]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Frames of persons that nothing is trained on, the same ones for the same seed."""
+
+    source: str
+    batches: list[Batch]
+
+
+def held_out_frames(
+    sources: Sequence[RenderedPersons | DataSet], params: PretrainParams, canvas: Camera, device: torch.device
+) -> tuple[list[HeldOut], list[Skipped]]:
+    """`held_out` frames, shared out among the sources; and what of theirs cannot be used.
+
+    A data set of few held-out persons shows several frames of each. UserError where none of them can be used.
+    """
+    frames = max(1, params.held_out // HELD_OUT_BATCH // len(sources))
+    held_out, skipped = [], []
+    for source in sources:
+        opened = source.held_out(canvas)
+        entropy = (params.seed, HELD_OUT_STREAM)
+        batches = Batches((opened,), (1.0,), entropy, HELD_OUT_BATCH, drop_reference=params.drop_reference)
+        stored = [batches.batch(i) for i in range(frames)]
+        opened.close()
+        held_out.append(HeldOut(source.name, [each.to(device) for each in stored]))
+        skipped += [each for batch in stored for each in batch.skipped]
+    return held_out, skipped
+
+
+def phase_batches(
+    sources: Sequence[RenderedPersons | DataSet],
+    params: PretrainParams,
+    canvas: Camera,
+    phase: Phase,
+    *,
+    process: int = 0,
+    processes: int = 1,
+) -> Batches | NumberedCrops:
+    """One process's batches of a phase: item by item, `accumulation` of them a step."""
+    if phase.loss is texture_loss:
+        entropy = (params.seed, phase.number, process)
+        counts = 2 * phase.batch_size, phase.batch_size  # as many crops of photographs as of rendered eyes
+        drawn = (params.seed, params.persons, params.samples_per_person)
+        return NumberedCrops(CropBatches(params.photographs, entropy, params.crop_px, *counts, *drawn), entropy)
+    firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
+    return Batches(
+        tuple(source.train(canvas, phase, first) for source, first in zip(sources, firsts)),
+        params.weights_of_sources,
+        (params.seed, phase.number),
+        phase.batch_size,
+        gazes=phase.gazes,
+        turns=max(1, params.frames_per_person // phase.gazes),
+        drop_reference=params.drop_reference,
+        process=process,
+        processes=processes,
+    )

@@ -1,0 +1,106 @@
+"""The folder of one pre-training: metrics, curve, pictures, the state to go on from."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.config.tree import to_yaml
+from vaegaze.errors import UserError
+from vaegaze.files import atomic_path, write_text
+from vaegaze.images.sheets import picture_sheet
+from vaegaze.models import VAEGaze, to_pixels
+from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
+from vaegaze.pretraining.batches import Batch
+from vaegaze.pretraining.loop import Progress
+from vaegaze.pretraining.model_card import best_record
+from vaegaze.pretraining.phases import phases
+from vaegaze.report.figures import write_loss_curve
+
+PICTURED = 6  # held-out frames
+START_ANEW = "start the run anew"
+
+
+class PretrainFolder:
+    """Paths, and the files' formats."""
+
+    def __init__(self, save_dir: str):
+        self.path = Path(save_dir)
+        self.state, self.best = self.path / "resume.pth", self.path / "best.pth"
+        self.config = self.path / "config.yaml"
+
+    def clear(self) -> None:
+        """Remove what an earlier run wrote: nothing of it may be found under other settings."""
+        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json")
+        for earlier in (*(self.path / name for name in names), *self.path.glob("samples/step_*.png")):
+            earlier.unlink(missing_ok=True)
+
+    def stored_settings(self) -> str:
+        """The run's config.yaml; empty where there is none."""
+        return self.config.read_text(encoding="utf-8") if self.config.is_file() else ""
+
+    def save(self, model: VAEGaze, progress: Progress) -> None:
+        content = {"model": state_of(model), "model_config": model.config, "progress": vars(progress)}
+        save_tensors(self.state, content)
+
+    def load(self, config: PretrainConfig, model: VAEGaze, processes: int) -> Progress:
+        """Brings the model to where the run of these settings stands; only `output` may be another by now.
+
+        UserError without such a run, or when it had another number of processes.
+        """
+        output_line = re.compile("^  output: .*$", re.MULTILINE)
+        stored, given = (output_line.sub("", settings) for settings in (self.stored_settings(), to_yaml(config)))
+        if not self.state.is_file() or stored != given:
+            raise UserError(f"{self.path} holds no interrupted run of this very config", about="resume")
+        state = load_tensors(self.state, hint=START_ANEW)
+        try:
+            progress = Progress(**state["progress"])
+            if progress.processes != processes:
+                raise UserError(
+                    f"the run in {self.path} has {progress.processes} processes, and was to go on with {processes}: "
+                    "each step would see other persons, so it would be another run; give as many processes as before"
+                )
+            model.load_state_dict(state["model"])
+            scaling_factor = state["model_config"]["vae"]["scaling_factor"]
+            model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = scaling_factor
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"{self.state} is damaged ({type(error).__name__}); {START_ANEW}") from error
+        return progress
+
+    def report(self, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> dict:
+        """Writes metrics, curve and a sheet of held-out frames after a new record; → the record, steps in all."""
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in progress.records))
+        if progress.skipped:
+            write_text(self.path / "skipped.json", json.dumps(progress.skipped, indent=2) + "\n")
+        history = steps_in_all(config, progress.records)
+        write_loss_curve(self.path / "curves.png", history, "pre-training", names=("loss", "eye_l1", "eye_psnr"))
+        write_sheet(self.path / "samples" / f"step_{history[-1]['step']:06d}.png", config, model, progress, few)
+        if progress.records[-1] is best_record(progress, phases(config)[-1].name):
+            save_tensors(self.best, shipped_state(model, progress))
+        return history[-1]
+
+
+def steps_in_all(config: PretrainConfig, records: list[dict]) -> list[dict]:
+    """The records with steps counted over all phases."""
+    todo = phases(config)
+    before = {phase.name: sum(other.steps for other in todo[:i]) for i, phase in enumerate(todo)}
+    return [record | {"step": before.get(record["phase"], 0) + record["step"]} for record in records]
+
+
+def shipped_state(model: VAEGaze, progress: Progress) -> dict[str, torch.Tensor]:
+    with progress.shipped_weights(model):
+        return state_of(model)
+
+
+@torch.no_grad()
+def write_sheet(path: Path, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> None:
+    """Held-out frames: the target, what the model is given, and what it makes of it."""
+    with progress.shipped_weights(model):
+        result = phases(config)[progress.phase].redraw(model, few)
+    pictures = [few.target, model.mask(few.target, few.eye_masks), result]
+    rows = [(str(i), row) for i, row in enumerate(zip(*(to_pixels(picture[:PICTURED]) for picture in pictures)))]
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture_sheet(("target", "masked input", "result"), rows)).save(temporary)
