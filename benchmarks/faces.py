@@ -15,7 +15,7 @@ import numpy as np
 
 from vaegaze.errors import UserError
 from vaegaze.faces.face import Face
-BACKENDS, read_picture = (), None
+from vaegaze.faces.reader import BACKENDS, read_picture
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, gaze_vector, head_rotation, rolled
 from vaegaze.geometry.transforms import move, warp
 from vaegaze.renderer.data_set import eye_gazes, person_from_seed, render, scene_from_seed
@@ -100,14 +100,14 @@ def judge(read: list[Face | None], true: list[TrueFace]) -> dict[str, float | st
     numbers["iris centres off, % of eye distance (median)"] = percent(np.median(irises_off / apart))
     heads = np.degrees([[face.head, each.head] for face, each in pairs])  # (K, 2: read and true, 2)
     for axis, name in enumerate(("pitch", "yaw")):
-        got, wanted = heads[:, 0, axis], heads[:, 1, axis]
-        slope, offset = np.polyfit(wanted, got, 1)
+        got, truth = heads[:, 0, axis], heads[:, 1, axis]
+        slope, offset = np.polyfit(truth, got, 1)
         numbers[f"head {name}: slope of read over true"] = round(float(slope), 3)
         numbers[f"head {name}: offset at 0, °"] = round(float(offset), 2)
-        numbers[f"head {name}: spread, °"] = round(float((got - slope * wanted - offset).std()), 2)
-        numbers[f"head {name}: mean error, °"] = round(float(abs(got - wanted).mean()), 2)
-        own_offset = np.median(got - wanted)
-        numbers[f"head {name}: mean error without its offset, °"] = round(float(abs(got - wanted - own_offset).mean()), 2)
+        numbers[f"head {name}: spread, °"] = round(float((got - slope * truth - offset).std()), 2)
+        numbers[f"head {name}: mean error, °"] = round(float(abs(got - truth).mean()), 2)
+        centred = got - truth - np.median(got - truth)
+        numbers[f"head {name}: mean error without its offset, °"] = round(float(abs(centred).mean()), 2)
     return numbers
 
 

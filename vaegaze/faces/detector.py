@@ -80,11 +80,11 @@ def _detect(picture: np.ndarray, name: str, left: int, top: int) -> list[Region]
     anchors = _anchors(name, detector.size_px)[sure]
     points[:, [0, 2, 3, 4, 5, 6, 7]] += anchors[:, None]
     points *= longer
-    found = []
+    found, corner = [], np.array([left, top])
     for (centre, box, one_eye, other_eye, *_), score in zip(points.astype(np.float64), scores[sure]):
         across = other_eye - one_eye
         roll_rad = float(np.arctan2(across[1], across[0]))
-        found.append(Region(centre + (left, top), MESH_MARGIN * max(box), roll_rad, float(score)))
+        found.append(Region(centre + corner, MESH_MARGIN * max(box), roll_rad, float(score)))
     return found
 
 

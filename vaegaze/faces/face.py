@@ -23,3 +23,12 @@ class Face:
     @property
     def eye_distance_px(self) -> float:
         return float(np.linalg.norm(self.eyes[1] - self.eyes[0]))
+
+
+def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a picture within `reach` eye distances of the eyes: its corner (2,) = x, y, and its pixels."""
+    reach_px = reach * np.linalg.norm(eyes[1] - eyes[0])
+    last = np.array(picture.shape[1::-1])
+    left, top = np.clip(np.floor(eyes.min(axis=0) - reach_px), 0, last - 1).astype(int)
+    right, bottom = np.clip(np.ceil(eyes.max(axis=0) + reach_px), (left + 1, top + 1), last).astype(int)
+    return np.array([left, top]), picture[top:bottom, left:right]

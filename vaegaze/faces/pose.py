@@ -29,12 +29,17 @@ PAIRS = {
 }
 
 
+PITCH_RAD = np.radians(4.5)  # of the canonical face in the head's frame of `geometry.camera`; by benchmarks/faces.py
+
+
 def _table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = [(index, weight, point) for index, (weight, point) in MIDLINE.items()]
     for (left, right), (weight, (x, y, z)) in PAIRS.items():
         rows += [(left, weight, (x, y, z)), (right, weight, (-x, y, z))]
     indices, weights, points = map(np.array, zip(*rows))
-    return indices, weights, 10 * points * (1, -1, -1)  # mm, in the axes of `geometry.camera`
+    cos, sin = np.cos(PITCH_RAD), np.sin(PITCH_RAD)
+    upright = 10 * points * (1, -1, -1) @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]).T  # mm
+    return indices, weights, upright
 
 
 INDICES, WEIGHTS, CANONICAL_MM = _table()
