@@ -18,7 +18,7 @@ LID_POINTS = 16  # the first points of the iris network: outer corner, 7 below, 
 BELOW, ABOVE = (3, 4, 5), (11, 12, 13)  # opposite each other, in the middle of the lids
 # The network's corners lie a little further in and down than those of `geometry.camera`, in distances of the eyes;
 # measured by benchmarks/faces.py.
-OUTWARDS, UPWARDS = 0.042, 0.017
+OUTWARDS, UPWARDS = 0.038, 0.017
 OPEN_GAP = 0.385  # gap of the lids / width of the eye, of eyes wide open: openness 1
 EYE_WIDTH_MM = float(np.linalg.norm(EYE_CORNERS_MM[0, 0] - EYE_CORNERS_MM[0, 1]))
 

@@ -5,6 +5,10 @@ The package itself is never imported, since it needs TensorFlow: its files are r
 
 import functools
 import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
@@ -44,7 +48,22 @@ def network(name: str) -> "Network":
         raise UserError(f"{PACKAGE} has no readable {path}: {error.strerror}; {INSTALL_LANDMARKS}") from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
         raise UserError(f"{path} is not the file of {PACKAGE} 0.6.0 (SHA-256 differs); {INSTALL_LANDMARKS}")
-    return Network(Interpreter(model_content=content, num_threads=1))
+    with _standard_error_closed():
+        return Network(Interpreter(model_content=content, num_threads=1))
+
+
+@contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """LiteRT announces itself there, from C++, and has no setting for it."""
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 class Network:
