@@ -38,7 +38,7 @@ from vaegaze.runs.pretraining import PretrainFolder
 STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
 PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]
 BATCHES = {"vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "held_out": 8}
-SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50}
+SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "persons": 50, "estimator": "none"}
 CPU = torch.device("cpu")
 CANVAS = canvas_camera(SIZE_PX)
 PARAMS = PretrainParams(**SMALL)

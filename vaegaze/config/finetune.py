@@ -149,6 +149,7 @@ class OneshotParams:
         2048, low=0, help="limit for results that are computed once instead of at every step", flag=False
     )
     log_every: int = option(10, low=1, help="steps between lines of metrics.jsonl")
+    tracker: str = shared.tracker()
     eval_every: int = option(100, low=1, help="steps between measurements on held-out images, for the loss curve")
     sample_every: int = option(100, low=0, help="steps between pictures; 0 draws none")
     checkpoint_every: int = option(100, low=0, help="steps between resume files; 0 writes one only when interrupted")

@@ -31,14 +31,15 @@ def start_from_principal_components(vae: AutoencoderKL, pictures: Iterable[Tenso
         raise ValueError(f"patches of {len(variance)} numbers have no {latents} principal components")
     spread = variance.flip(0)[:latents].clamp(min=1e-8).sqrt()
     axes = axes.flip(1)[:, :latents]
-    axes = axes * axes.sum(0).sign()  # which eigenvectors leave open
+    axes = torch.where(axes.sum(0) < 0, -axes, axes)  # eigenvectors leave their sign open
     scale = spread**WHITENED
     scale *= (spread / scale).square().mean().sqrt()
 
     vae.patch_encoder.weight.copy_((axes / scale).T.reshape(vae.patch_encoder.weight.shape))
     vae.patch_encoder.bias.copy_(-mean @ (axes / scale))
     vae.patch_decoder.weight.copy_((axes * scale).T.reshape(vae.patch_decoder.weight.shape))
-    vae.patch_decoder.bias.copy_(mean.reshape(3, -1).mean(1))
+    vae.patch_decoder.bias.copy_(mean.reshape(3, -1).mean(1))  # one for each colour: the pixels' means hardly differ
     for layer in (vae.encoder.conv_out, vae.decoder.conv_out):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
+    nn.init.zeros_(vae.quant_conv.bias[:latents])  # of the mean; the rest is the logarithm of the variance

@@ -111,8 +111,9 @@ def rendered_crops(
     least, largest = (max(size, px) for px in RENDERED_PX)
     side = round(least * (largest / least) ** rng.random() / 16) * 16
     side = max(side, size)
-    face = data_set.render(person, scene, canvas_camera(side)).image
-    centres = eye_circles(scene.head, canvas_camera(side))[:, :2]
+    camera = canvas_camera(side)
+    face = data_set.render(person, scene, camera).image
+    centres = eye_circles(scene.head, camera)[:, :2]
     corners = centres + rng.normal(0, EYE_JITTER * size, size=(2, 2)) - size / 2
     (left, top), (left_2, top_2) = np.clip(np.rint(corners), 0, side - size).astype(int)
     return face[top : top + size, left : left + size], face[top_2 : top_2 + size, left_2 : left_2 + size]

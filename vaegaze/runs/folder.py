@@ -12,6 +12,8 @@ from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.images.pictures import as_image
 
+OTHERS = ("metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png")
+
 
 class RunFolder:
     """Paths and file formats of one run. Every file is written atomically."""
@@ -38,7 +40,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run wrote, its results first, since they mark it as finished."""
-        others = (self.path / name for name in ("metrics.jsonl", "loss_curve.png", "gazes.png", "photo_result.png"))
+        others = (self.path / name for name in OTHERS)
         pictures = self.path.glob("samples/step_*.png")
         for path in (self.model, self.adapter, self.summary, self.report, self.resume, *others, *pictures):
             path.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ class PretrainFolder:
                     "each step would see other persons, so it would be another run; give as many processes as before"
                 )
             model.load_state_dict(state["model"])
-            scaling_factor = state["model_config"]["vae"]["scaling_factor"]
+            scaling_factor = state["model_config"]["vae"].get("scaling_factor", model.vae.scaling_factor)
             model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = scaling_factor
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{self.state} is damaged ({type(error).__name__}); {START_ANEW}") from error
