@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -16,7 +17,7 @@ from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights
 from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
-from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.folder import RunFolder, check_writable
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite, Recorder
 from vaegaze.runs.resume import (
@@ -41,6 +42,7 @@ def run(command: Command) -> None:
 
     # the base model and the person
     params = command.config.oneshot_params
+    check_writable(Path(params.save_dir))  # before anything is read
     base = load_base(params)
     with progress_callback("rendering demo.h5") as on_sample:
         person = load_person(params, base.model.canvas, print, on_sample)

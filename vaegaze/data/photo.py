@@ -17,7 +17,8 @@ from vaegaze.geometry.eye_regions import pose_mask_in_photo, threshold, warp_mas
 from vaegaze.geometry.pasting import paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
 from vaegaze.images.blobs import find_blobs, without_specks
-from vaegaze.images.pictures import read_grey, read_picture
+from vaegaze.images.pictures import Picture, read_grey, read_picture
+from vaegaze.images.video.still import frame_at
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,17 @@ class Photo:
         """One line for each thing that the user should know."""
         specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
         closed = ["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if self.eyes_closed else []
-        return specks + closed
+        cut = (
+            ["⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"]
+            if self.eye_cut
+            else []
+        )
+        return specks + closed + cut
+
+    @property
+    def eye_cut(self) -> bool:
+        """Whether the border of the picture cuts an eye."""
+        return bool(self.mask[[0, -1]].any() or self.mask[:, [0, -1]].any())
 
     @property
     def roll_rad(self) -> float:
@@ -70,16 +81,25 @@ class Photo:
 
 
 def load_photo(
-    image_path: str | Path, mask_path: str | Path | None, gaze, head, canvas: Camera, face: int | None = None
+    image_path: str | Path,
+    mask_path: str | Path | None,
+    gaze,
+    head,
+    canvas: Camera,
+    face: int | None = None,
+    at_sec: float | None = None,
 ) -> Photo:
-    """Reads a photo and its eye mask, and draws both on the canvas.
+    """Reads a photo and its eye mask, and draws both on the canvas. With `at_sec` the photo is a video's frame.
 
     `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture. Without a mask the eyes are found (of
     face number `face` if there are several), and the head pose gives the mask. UserError when a file is missing or
     unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
     are not found.
     """
-    picture = read_picture(image_path, "image")
+    if at_sec is None:
+        picture = read_picture(image_path, "image")
+    else:
+        picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
     gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray(head, dtype=np.float32)
     mask, specks, eyes_closed = None, 0, False

@@ -27,10 +27,7 @@ class RunFolder:
 
     def check_writable(self) -> None:
         """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
-        try:
-            probe_folder(self.path)
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path} ({error.strerror})", about="save_dir") from error
+        check_writable(self.path)
 
     def results(self, save: str) -> list[Path]:
         """The files that mark a run as finished, in the order in which they are written."""
@@ -62,6 +59,14 @@ class RunFolder:
             return json.loads((self.path / "person_info.json").read_text(encoding="utf-8")).get("fingerprint")
         except (OSError, ValueError, AttributeError):
             return None
+
+
+def check_writable(folder: Path) -> None:
+    """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
+    try:
+        probe_folder(folder)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror})", about="save_dir") from error
 
 
 def folder_name(name: str) -> str:
