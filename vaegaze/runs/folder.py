@@ -12,6 +12,10 @@ from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.images.pictures import as_image
 
+RESERVED_NAMES = {  # of devices on Windows, with any ending
+    "CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)),
+}  # fmt: skip
+
 
 class RunFolder:
     """Paths and file formats of one run. Every file is written atomically."""
@@ -74,4 +78,6 @@ def folder_name(name: str) -> str:
     quoted = quote(name, safe="", errors="surrogateescape")  # a photo's name may hold any bytes
     if len(quoted) > 150:  # ids that differ only beyond the cut still get folders of their own
         quoted = f"{quoted[:130]}-{hashlib.sha256(quoted.encode()).hexdigest()[:16]}"
+    if quoted.split(".")[0].upper() in RESERVED_NAMES:
+        quoted = f"%{ord(quoted[0]):02X}{quoted[1:]}"
     return re.sub(r"^\.|\.$", "%2E", quoted)
