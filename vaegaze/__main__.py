@@ -9,6 +9,7 @@ from vaegaze.errors import UserError
 
 COMMANDS = {
     "train": "fine-tune a model on one person",
+    "train_all": "fine-tune a model on each person of a data set",
     "check": "check a set-up before training",
     "redirect": "make a photo, a video or a data set's frame look elsewhere",
     "evaluate": "measure a model on one person's frames",

@@ -1,25 +1,14 @@
-"""What an earlier run left in the folder, and whether a command fits it."""
+"""Whether a command fits what an earlier run left in the folder."""
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vaegaze.config.finetune import Command, Config
-from vaegaze.config.tree import resolve, settings_of, value_at
 from vaegaze.errors import UserError
+from vaegaze.runs.earlier import differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.resume import refuse_other_data
-
-
-def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
-    """On resume, `auto` means what the interrupted run chose; it is never chosen anew."""
-    if not folder.config.is_file():
-        return config
-    stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params
-    auto = {name: getattr(stored, name) for name in ("device", "precision") if getattr(params, name) == "auto"}
-    return replace(config, oneshot_params=replace(params, **auto))
 
 
 def already_finished(
@@ -45,7 +34,7 @@ def already_finished(
         changed = [f"{key} was {before!r}, now {now!r}" for key, before, now in changed]
         if changed:
             raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
-        finished = all(path.exists() for path in folder.results(config.oneshot_params.save))
+        finished = is_finished(folder, config.oneshot_params.save)
         if finished:
             refuse_other_data(folder.path, folder.stored_fingerprint(), fingerprint)
             folder.resume.unlink(missing_ok=True)  # left by a run that was killed right before it removed it
@@ -62,18 +51,3 @@ def already_finished(
     if interrupted:
         raise UserError(f"{folder.path} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
     return False
-
-
-def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, Any]]:
-    """Each setting in which the stored run differs, with the stored value and the present one.
-
-    Three may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers; and
-    gradient checkpointing changes no result, but may be what a run that ran out of memory needs.
-    """
-    free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing")}
-    stored = resolve(Config, str(folder.config)).config
-    return [
-        (key, value_at(stored, key), value_at(config, key))
-        for key in settings_of(Config)
-        if key not in free and value_at(stored, key) != value_at(config, key)
-    ]

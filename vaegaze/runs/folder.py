@@ -12,6 +12,7 @@ from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.images.pictures import as_image
 
+OTHERS = ("metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png")
 RESERVED_NAMES = {  # of devices on Windows, with any ending
     "CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)),
 }  # fmt: skip
@@ -39,7 +40,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run wrote, its results first, since they mark it as finished."""
-        others = (self.path / name for name in ("metrics.jsonl", "loss_curve.png", "gazes.png", "photo_result.png"))
+        others = (self.path / name for name in OTHERS)
         pictures = self.path.glob("samples/step_*.png")
         for path in (self.model, self.adapter, self.summary, self.report, self.resume, *others, *pictures):
             path.unlink(missing_ok=True)

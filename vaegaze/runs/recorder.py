@@ -29,7 +29,7 @@ from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
-from vaegaze.runs.pictures import gazes_sheet, results_sheet
+from vaegaze.runs.pictures import before_after, gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
 from vaegaze.runs.tracker import open_tracker
 from vaegaze.training import Step, TrainingState
@@ -126,7 +126,7 @@ class Recorder:
         started = time.perf_counter()
         self.progress.before, drawn = self.measure(check)
         if not all_finite(self.progress.before):
-            raise NotFinite
+            raise NotFinite("the model's pictures are infinite or NaN")
         # Kept for the report: after the last step the base's weights are gone, and so may be its file.
         self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
         self.look()
@@ -248,7 +248,7 @@ class Recorder:
         self.draw_samples()
         after, drawn = self.measure(check)
         if not all_finite(after):
-            raise NotFinite
+            raise NotFinite("the model's pictures are infinite or NaN")
         baselines = measure_baselines(self.person.train, self.held_out, self.reference, self.estimator)
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
@@ -261,6 +261,7 @@ class Recorder:
             photos = picture.original, photo.paste(picture, to_pixels(drawn)[0])
             self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
         first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
+        self.folder.write_picture("before_after.jpg", before_after(one.samples, self.progress.drawn_before, drawn))
         sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered)
         # Up to here: the summary, the report's text and the model are still to come.
         self.progress.spend("writing", time.perf_counter() - measured)
