@@ -25,6 +25,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
+from vaegaze.faces.reader import NO_LANDMARKS, backend
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import Camera
 from vaegaze.images.animations import captioned, write_animation
@@ -91,6 +92,8 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
 def redirect_the_video(params: RedirectParams, model: VAEGaze, reference: Reference | None) -> None:
     """Write the video of `params`, and print what became of its frames. Interrupted after a signal."""
     output, stop, began = Path(params.output), StopSignals(), time.perf_counter()
+    if params.head is None and backend() == "cascades":
+        print(NO_LANDMARKS)
     with open_video(params.video, "--video") as reader:
         print(plain(f"{params.video}: {described(reader)}"))
         width_px = reader.width_px * (2 if params.compare else 1)

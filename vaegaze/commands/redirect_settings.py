@@ -12,6 +12,7 @@ from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 INTO_CAMERA = "camera"  # instead of two angles
+AUTO_HEAD = "auto"  # the default
 
 SAID_BY_DATA_SET = ": the data set has it"
 USELESS = {  # by source of the pictures: the settings without a use, and why
@@ -46,8 +47,8 @@ class RedirectParams:
         legal="auto | PATH",
     )
     face: int | None = shared.face()
-    head: tuple[float, float] = shared.angles(
-        "how the head is turned, in the photo or all through the video", default=(0.0, 0.0)
+    head: tuple[float, float] | None = shared.angles(
+        "how the head is turned, in the photo or all through the video; by default, or with auto, it is read"
     )
     hdf_path: str | None = shared.hdf_path("instead of a photo: an HDF5 file, or a folder of them")
     person_id: str | None = shared.person_id("the person in the data set")
@@ -133,13 +134,17 @@ class RedirectConfig:
 
 
 def with_camera_in_angles(argv: Sequence[str]) -> list[str]:
-    """The command line with `--gaze camera` replaced by `--gaze 0 0`. UserError for any other word."""
+    """The command line with `--gaze 0 0` for `--gaze camera`, and no `--head auto`. UserError for another gaze word."""
     words: list[str] = []
     for word in argv:
         if word == f"--gaze={INTO_CAMERA}":
             words += ["--gaze", "0", "0"]
         elif word == INTO_CAMERA and words[-1:] == ["--gaze"]:
             words += ["0", "0"]
+        elif word == f"--head={AUTO_HEAD}":
+            continue
+        elif word == AUTO_HEAD and words[-1:] == ["--head"]:
+            words.pop()
         elif word.startswith("--gaze=") or (word.isalpha() and words[-1:] == ["--gaze"]):
             got = word.removeprefix("--gaze=")
             raise UserError(f"--gaze: got {got!r}; expected PITCH YAW in radians, or the word {INTO_CAMERA}")

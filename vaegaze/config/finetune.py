@@ -85,7 +85,9 @@ class PhotoParams:
     gaze: tuple[float, float] | None = shared.angles(
         "where the person looks: 0 0 into the camera; up and to the picture's left are positive"
     )
-    head: tuple[float, float] = shared.angles("how the head is turned, with the same signs", default=(0.0, 0.0))
+    head: tuple[float, float] | None = shared.angles(
+        "how the head is turned, with the same signs; without it, face landmarks read it"
+    )
 
     @property
     def mask_path(self) -> str | None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
-from vaegaze.faces.cascades import find_eyes
-from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
+from vaegaze.faces import networks
+from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
 from vaegaze.geometry.eye_regions import pose_mask_in_photo, threshold, warp_mask
@@ -38,20 +38,15 @@ class Photo:
     gaze: np.ndarray  # (2,) float32 pitch, yaw in radians as seen in the upright picture
     head: np.ndarray  # (2,) float32 the same
     ignored_specks: int = 0  # stray parts dropped from the mask
-    eyes_closed: bool = False  # a guess, made only for eyes that were found
+    face_notes: tuple[str, ...] = ()  # on the face, if it was found
     colour_profile: bytes | None = None  # ICC
 
     @property
     def notes(self) -> list[str]:
         """One line for each thing that the user should know."""
         specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
-        closed = ["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if self.eyes_closed else []
-        cut = (
-            ["⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"]
-            if self.eye_cut
-            else []
-        )
-        return specks + closed + cut
+        border = "⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"
+        return [*specks, *self.face_notes, *([border] if self.eye_cut else [])]
 
     @property
     def eye_cut(self) -> bool:
@@ -91,8 +86,9 @@ def load_photo(
 ) -> Photo:
     """Reads a photo and its eye mask, and draws both on the canvas. With `at_sec` the photo is a video's frame.
 
-    `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture. Without a mask the eyes are found (of
-    face number `face` if there are several), and the head pose gives the mask. UserError when a file is missing or
+    `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture; a `head` of None is read from the
+    picture where landmarks are installed, and (0, 0) otherwise. Without a mask the eyes are found (of face number
+    `face` if there are several), and the head pose gives the mask. UserError when a file is missing or
     unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
     are not found.
     """
@@ -101,13 +97,17 @@ def load_photo(
     else:
         picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
-    gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray(head, dtype=np.float32)
-    mask, specks, eyes_closed = None, 0, False
+    mask, specks, notes = None, 0, ()
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
+        head = head_at(rgb, eyes) if head is None else head
     else:
-        eyes = find_eyes(rgb, f"image: {image_path}", face)
-        eyes_closed = bool(eye_openness(rgb, eyes).mean() < CLOSED_BELOW)
+        found = find_face(rgb, f"image: {image_path}", face)
+        eyes, notes = found.face.eyes, tuple(found.notes)
+        head = found.face.head if head is None else head
+    if head is None and not networks.installed():
+        notes += (NO_LANDMARKS,)
+    gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray((0, 0) if head is None else head, dtype=np.float32)
     aligned = align_face(rgb, eyes, head, canvas)
     log.debug("photo → canvas: %s, eyes at %s", aligned.to_canvas.tolist(), eyes.tolist())
     if mask is None:
@@ -126,7 +126,7 @@ def load_photo(
         canvas=canvas,
     )
     original, profile = picture.pixels, picture.colour_profile
-    return Photo(samples, rgb, original, mask, eyes, aligned.to_canvas, gaze, head, specks, eyes_closed, profile)
+    return Photo(samples, rgb, original, mask, eyes, aligned.to_canvas, gaze, head, specks, notes, profile)
 
 
 def photo_of_frame(samples: Samples) -> Photo:
