@@ -2,8 +2,8 @@
 
     python -m benchmarks.equal_worth
 
-Writes a file of 2,500 rendered persons with 8 frames each (2,000 of them to train on) and reads it as a foreign one. Both
-runs take the same steps without any augmentation, and both models redraw the eyes of the file's val persons.
+Writes a file of 2,500 rendered persons with 8 frames each, 2,000 of them to train on, and reads it as a foreign one.
+Both runs take the same steps without any augmentation, and both models redraw the eyes of the file's val persons.
 """
 
 import argparse
