@@ -114,6 +114,7 @@ def test_ray_survives_killed_workers_and_equals_one_process(run_all, flags, tmp_
 
     def end(work: Work, record: Record) -> None:
         if not killed:  # whoever runs another person now dies
+            assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"], "open to other machines"
             killed.extend(pids_of_actors())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)

@@ -45,12 +45,13 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     engine = chosen_engine(cohort)
     # These import torch, which mistakes above need not wait for.
     from vaegaze.commands.progress import StopSignals
-    from vaegaze.commands.train_run import load_base
+    from vaegaze.commands.train_run import name_base
     from vaegaze.report.cohort import CohortReport, page
     from vaegaze.runs.cohort import FAILED, CohortFiles, Work, finished_record
     from vaegaze.runs.folder import RunFolder
+    from vaegaze.runs.one_person import load_base
     from vaegaze.runs.person_list import persons_to_run
-    from vaegaze.runs.worker import Job, SharedBase
+    from vaegaze.runs.worker import SharedBase
 
     params = resolved.config.oneshot_params
     person_ids = persons_to_run(params.gazecapture_params.hdf_path, cohort)
@@ -62,17 +63,16 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
             [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
         )
     files = CohortFiles(params.save_dir, person_ids)
-    files.add(*filter(None, (finished_record(params.save_dir, each, params.save) for each in person_ids)))
+    job = make_job(resolved, cohort)
+    files.add(*filter(None, (finished_record(job.settings_of(person_id), person_id) for person_id in person_ids)))
     left = [person_id for person_id in person_ids if person_id not in files.records]
     done = len(files.records)
     print(f"👥 {len(person_ids)} persons" + (f", {done} of them finished already" if done else ""))
 
     stop = StopSignals()
     if left:
-        base = SharedBase.of(base or load_base(params))
-        origins = {key: resolved.origins[key] for key in settings_of(Config)}
-        of_a_run = replace(resolved, config=resolved.config.of_a_run, origins=origins)
-        job = Job(of_a_run, cohort.cpus_per_person, str(Path.cwd()))
+        base = base or load_base(params.checkpoint_path, params.base)
+        name_base(base, params.checkpoint_path)
         with CohortProgress(len(person_ids), done) as progress:
 
             def on_record(record) -> None:
@@ -84,7 +84,7 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
                 engine,
                 cohort,
                 job,
-                base,
+                SharedBase.of(base),
                 work,
                 on_change=lambda: progress.show(len(work.running), files.count(FAILED)),
                 should_stop=lambda: stop.received is not None,
@@ -104,6 +104,15 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     print(f"📊 {len(files.records) - failed} of {len(person_ids)} persons finished, {failed} failed")
     stop.check()
     return SOME_FAILED if failed else 0
+
+
+def make_job(resolved: Resolved, cohort: CohortParams):
+    """What all workers share, with the settings of a run alone."""
+    from vaegaze.runs.worker import Job
+
+    origins = {key: resolved.origins[key] for key in settings_of(Config)}
+    of_a_run = replace(resolved, config=resolved.config.of_a_run, origins=origins)
+    return Job(of_a_run, cohort.cpus_per_person, str(Path.cwd()))
 
 
 def clear_folders(folders: Sequence, base_files: Sequence[str]) -> None:
@@ -141,7 +150,7 @@ def start_engine(engine: str, cohort: CohortParams, job, base, work, **callbacks
         from vaegaze.runs.engines import on_slurm
 
         print(f"⚙️ SLURM: {cohort.jobs} jobs at once, of {cohort.persons_per_job} persons; {threads}")
-        on_slurm.run_all(job, base, work, cohort, **callbacks)
+        on_slurm.run_all(job, work, cohort, **callbacks)
     else:
         from vaegaze.runs.engines import on_ray
 

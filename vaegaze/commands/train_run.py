@@ -1,7 +1,6 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
 import time
-from dataclasses import replace
 
 import torch
 
@@ -9,15 +8,15 @@ from vaegaze.commands.earlier_run import already_finished
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
 from vaegaze.commands.train_steps import diverged, training_bar
-from vaegaze.config.finetune import Command, OneshotParams, describe
+from vaegaze.config.finetune import Command, describe
 from vaegaze.errors import Interrupted, plain
-from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
+from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
 from vaegaze.runs.earlier import adopt_stored_choices
 from vaegaze.runs.folder import RunFolder
-from vaegaze.runs.one_person import Stopped, run_person, with_fingerprint
+from vaegaze.runs.one_person import Stopped, load_base, run_person, with_fingerprint
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite
 from vaegaze.runs.resume import Progress, load_resume
@@ -34,7 +33,8 @@ def run(command: Command) -> None:
 
     # the base model and the person
     params = command.config.oneshot_params
-    base = load_base(params)
+    base = load_base(params.checkpoint_path, params.base)
+    name_base(base, params.checkpoint_path)
     with progress_callback("rendering demo.h5") as on_sample:
         person = load_person(params, base.model.canvas, print, on_sample)
     folder = RunFolder(params.save_dir, person.name)
@@ -100,13 +100,11 @@ def run(command: Command) -> None:
         print(f"✅ {path}")
 
 
-def load_base(params: OneshotParams) -> Checkpoint:
-    """The model to start from, named in a line; an adapter's base, or the whole checkpoint itself, is its `base`."""
-    base = load_checkpoint(params.checkpoint_path, params.base)
+def name_base(base: Checkpoint, path: str) -> None:
+    """Print a line about the base model, and its notes."""
     trained_on = base.info.get("trained_on", "data it does not name")
     tuned_on = f", fine-tuned on {base.info['fine_tuned_on']}" if "fine_tuned_on" in base.info else ""
-    on_base = f" on {base.base.path}" if base.base else ""
-    print(plain(f"🧠 Base model: {params.checkpoint_path}{on_base}, trained on {trained_on}{tuned_on}"))
+    on_base = f" on {base.base.path}" if base.base.path != path else ""
+    print(plain(f"🧠 Base model: {path}{on_base}, trained on {trained_on}{tuned_on}"))
     for note in base.notes:
         print(f"   {note}")
-    return replace(base, base=base.base or Base(params.checkpoint_path, weights_fingerprint(base.model)))

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vaegaze.config.finetune import Config
+from vaegaze.errors import UserError
 from vaegaze.files import write_text
-from vaegaze.runs.earlier import is_finished
+from vaegaze.runs.earlier import adopt_stored_choices, differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
@@ -30,12 +32,18 @@ class Record:
     after: dict[str, float | None] | None = None
 
 
-def finished_record(save_dir: str, person_id: str, save: str) -> Record | None:
-    """The record of a finished run, from its folder; None if the run is not finished."""
-    folder = RunFolder(save_dir, person_id)
-    if not is_finished(folder, save):
+def finished_record(config: Config, person_id: str) -> Record | None:
+    """The record of a finished run, from its folder; None if the run is not finished.
+
+    Of a run with other settings than `config`, it is that of a failure.
+    """
+    folder = RunFolder(config.oneshot_params.save_dir, person_id)
+    if not is_finished(folder, config.oneshot_params.save):
         return None
     try:
+        changed = differing_keys(adopt_stored_choices(config, folder), folder)
+        if changed:
+            return Record(person_id, FAILED, f"the finished run had other settings: {'; '.join(changed)}")
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
         return Record(
@@ -47,8 +55,8 @@ def finished_record(save_dir: str, person_id: str, save: str) -> Record | None:
             before=summary["before"],
             after=summary["after"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Record(person_id, FAILED, f"{folder.path} holds a finished run with a damaged summary ({error!r})")
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Record(person_id, FAILED, f"{folder.path} holds a finished run with a damaged summary ({error})")
 
 
 class Work:
@@ -87,7 +95,7 @@ class Work:
         self.running.discard(person_id)
         self.lost_workers[person_id] += 1
         if self.lost_workers[person_id] <= LOST_WORKERS:
-            self.waiting.appendleft(person_id)
+            self.waiting.append(person_id)
         else:
             self.on_record(Record(person_id, FAILED, f"{self.lost_workers[person_id]} workers died with it: {reason}"))
 

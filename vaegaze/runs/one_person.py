@@ -6,7 +6,7 @@ from dataclasses import replace
 from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError
 from vaegaze.evaluation.blend_choice import BlendChoice
-from vaegaze.models.checkpoint import Checkpoint
+from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
@@ -26,6 +26,12 @@ from vaegaze.training.provenance import fine_tuned_on
 
 class Stopped(Exception):
     """`should_stop` ended the run. What was trained is saved."""
+
+
+def load_base(path: str, base: str | None = None) -> Checkpoint:
+    """The model to start from. Its `base` is set: an adapter's own base, else the checkpoint itself."""
+    checkpoint = load_checkpoint(path, base)
+    return replace(checkpoint, base=checkpoint.base or Base(path, weights_fingerprint(checkpoint.model)))
 
 
 def with_fingerprint(person: Person, base: Checkpoint) -> Person:

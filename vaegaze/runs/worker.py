@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from vaegaze.config.finetune import Config
 from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError, plain
 from vaegaze.models import VAEGaze
@@ -46,6 +47,12 @@ class Job:
     folder: str  # that relative paths start from
     gpu_share: float | None = None  # caps the memory on the GPU
 
+    def settings_of(self, person_id: str) -> Config:
+        """The settings of one person's run."""
+        params = self.resolved.config.oneshot_params
+        data = replace(params.gazecapture_params, person_id=person_id)
+        return replace(self.resolved.config, oneshot_params=replace(params, gazecapture_params=data))
+
 
 class Worker:
     """Runs persons with one set of loaded models. UserError if one of these cannot be loaded."""
@@ -83,16 +90,13 @@ class Worker:
     def _run(self, person_id: str, should_stop: Callable[[], bool]) -> Record:
         started = time.perf_counter()
         torch.set_num_threads(self.job.threads)  # a setting of the thread that calls
-        params = self.params
-        done = finished_record(params.save_dir, person_id, params.save)
+        config = self.job.settings_of(person_id)
+        done = finished_record(config, person_id)
         if done is not None:
             return done
 
-        config = self.job.resolved.config
-        data = replace(config.oneshot_params.gazecapture_params, person_id=person_id)
-        config = replace(config, oneshot_params=replace(config.oneshot_params, gazecapture_params=data))
         person = with_fingerprint(load_person(config.oneshot_params, self.model.canvas), self.base.checkpoint)
-        folder = RunFolder(params.save_dir, person.name)
+        folder = RunFolder(self.params.save_dir, person.name)
         folder.check_writable()
         resumed = None
         if folder.resume.exists():
@@ -115,7 +119,7 @@ class Worker:
             loading_sec=time.perf_counter() - started,
             should_stop=should_stop,
         )
-        return finished_record(params.save_dir, person_id, params.save)
+        return finished_record(config, person_id)
 
     @torch.no_grad()
     def _fresh_model(self) -> VAEGaze:

@@ -10,6 +10,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import RayActorError, RayError
 
 from vaegaze.errors import UserError
@@ -18,7 +19,7 @@ from vaegaze.runs.worker import Job, SharedBase, Worker
 
 POLL_SEC = 0.5
 STOPPING_SEC = 8.0  # for runs to save what they have, before their actors are killed
-FAILED_STARTS = 3  # in a row: then no actor can start
+FAILED_STARTS = 8  # in a row: then no actor can start
 
 
 class Actor:
@@ -49,8 +50,10 @@ def cluster(address: str | None, cpus: int | None = None):
 
     `cpus` limits the latter. UserError if nothing answers.
     """
+    # Ray listens on every interface, for anyone to run code, unless it believes that there can be no cluster.
+    ray_constants.ENABLE_RAY_CLUSTER = address is not None
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    own = {} if address else {"include_dashboard": False, "num_cpus": cpus, "_node_ip_address": "127.0.0.1"}
+    own = {} if address else {"include_dashboard": False, "num_cpus": cpus}
     try:
         ray.init(address=address or "local", logging_level="error", log_to_driver=False, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:

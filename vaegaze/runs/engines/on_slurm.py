@@ -1,5 +1,6 @@
 """SLURM through submitit: jobs of a few persons each, which load once and run one person after the other."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -9,19 +10,22 @@ import submitit
 
 from vaegaze.config.cohort import CohortParams
 from vaegaze.runs.cohort import FAILED, Record, Work
+from vaegaze.runs.one_person import load_base
 from vaegaze.runs.worker import Job, SharedBase, Worker, reason_of
 
 POLL_SEC = 1.0
 STOPPING_SEC = 8.0
 
 
-def run_persons(job: Job, base: SharedBase, person_ids: list[str]) -> list[Record]:
+def run_persons(job: Job, person_ids: list[str]) -> list[Record]:
     """What a job does. After SIGTERM, which scancel sends, the present run saves itself and the job ends."""
     stopped = []
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda signum, frame: stopped.append(signum))
     try:
-        worker = Worker(job, base)
+        os.chdir(job.folder)  # that a relative path of the base starts from
+        params = job.resolved.config.oneshot_params
+        worker = Worker(job, SharedBase.of(load_base(params.checkpoint_path, params.base)))
     except Exception as error:
         return [Record(person_id, FAILED, reason_of(error)) for person_id in person_ids]
     records = []
@@ -33,7 +37,6 @@ def run_persons(job: Job, base: SharedBase, person_ids: list[str]) -> list[Recor
 
 def run_all(
     job: Job,
-    base: SharedBase,
     work: Work,
     cohort: CohortParams,
     *,
@@ -55,7 +58,7 @@ def run_all(
                 return
             while work.waiting and len(submitted) < cohort.jobs:
                 person_ids = [work.take() for _ in range(min(cohort.persons_per_job, len(work.waiting)))]
-                submitted.append((executor.submit(run_persons, job, base, person_ids), person_ids))
+                submitted.append((executor.submit(run_persons, job, person_ids), person_ids))
             on_change()
             time.sleep(POLL_SEC)
             ended = [each for each in submitted if each[0].done()]
