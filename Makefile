@@ -26,6 +26,6 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-vision.txt $(VENV)/installed
-	$(PIP) -r requirements-vision.txt -r requirements-dev.txt
+$(VENV)/installed-dev: requirements-dev.txt requirements-vision.txt requirements-scale.txt $(VENV)/installed
+	$(PIP) -r requirements-vision.txt -r requirements-scale.txt -r requirements-dev.txt
 	touch $@

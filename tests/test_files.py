@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vaegaze import files
-from vaegaze.files import atomic_path, write_text
+from vaegaze.files import atomic_path, probe_folder, remove_dead_temporaries, write_text
 
 OS_CALLS = ("mkdir", "open", "close", "chmod", "fsync", "replace")  # what os offers of what writing a file takes
 
@@ -87,19 +87,61 @@ def test_a_block_that_removes_its_file_fails_cleanly(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+KILLED_WHILE_WRITING = (
+    "import os, signal, sys\n"
+    "from vaegaze.files import atomic_path\n"
+    "with atomic_path(sys.argv[1]) as temporary:\n"
+    "    temporary.write_text('half of the n')\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+)
+
+
+def killed_while_writing(path: Path) -> None:
+    root = Path(files.__file__).parents[1]
+    process = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], cwd=root, check=False)
+    assert process.returncode == -9
+
+
 def test_a_killed_process_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "result.txt"
-    write_text(path, "old")
-    script = (
-        "import os, signal, sys\n"
-        "from vaegaze.files import atomic_path\n"
-        "with atomic_path(sys.argv[1]) as temporary:\n"
-        "    temporary.write_text('half of the n')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    root = Path(files.__file__).parents[1]
-    process = subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, check=False)
-    assert process.returncode == -9 and path.read_text() == "old"
+    path.write_text("old")
+    killed_while_writing(path)
+    assert path.read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+    path = tmp_path / "result.txt"
+    killed_while_writing(path)
+    assert len(os.listdir(tmp_path)) == 1
+    write_text(path, "new")
+    assert os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_only_files_of_dead_processes_of_this_machine_are_removed(tmp_path):
+    with atomic_path(tmp_path / "result.txt") as temporary:
+        prefix, pid, _ = temporary.name.rsplit("-", 2)
+        dead = tmp_path / f"{prefix}-4194999-abcdefgh.txt"  # above the largest process id there can be
+        kept = {
+            temporary.name,
+            ".vaegaze-00000000-4194999-abcdefgh.txt",  # of another machine
+            f"{prefix}-{os.getppid()}-abcdefgh.txt",
+            f"{prefix}-name.txt",
+            ".result.txt",
+            "result-4194999-abcdefgh.txt",
+        }
+        assert int(pid) == os.getpid()
+        for name in kept:
+            (tmp_path / name).touch()
+        dead.symlink_to(tmp_path / ".result.txt")
+        (tmp_path / f"{prefix}-4194999-probe").mkdir()
+        remove_dead_temporaries(tmp_path)
+        assert set(os.listdir(tmp_path)) == kept
+
+
+def test_probing_leaves_nothing(tmp_path):
+    probe_folder(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path) == []
+    remove_dead_temporaries(tmp_path / "not there")
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600), (0o027, 0o640)])

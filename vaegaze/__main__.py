@@ -1,10 +1,15 @@
 """The command line: `vaegaze COMMAND`, or `python -m vaegaze COMMAND`."""
 
+import difflib
 import sys
 from importlib import import_module
 
+from vaegaze.commands.running import run_command
+from vaegaze.errors import UserError
+
 COMMANDS = {
     "train": "fine-tune a model on one person",
+    "train_all": "fine-tune a model on each person of a data set",
     "check": "check a set-up before training",
     "redirect": "make a photo, a video or a data set's frame look elsewhere",
     "evaluate": "measure a model on one person's frames",
@@ -21,19 +26,23 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: vaegaze COMMAND [flags]\n")
-        print("\n".join(f"  {name:16} {text}" for name, text in COMMANDS.items()))
-        print("\n`vaegaze COMMAND --help` lists a command's flags.")
-        return 0
+        return run_command(list_commands)
     name, *flags = argv
     if name not in COMMANDS:
-        import difflib
-
-        close = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {close[0]}?" if close else "`vaegaze` alone lists the commands"
-        print(f"error: {name!r} is no command; {hint}", file=sys.stderr)
-        return 2
+        return run_command(lambda: refuse_command(name))
     return import_module(f"vaegaze.commands.{name}").main(flags)
+
+
+def list_commands() -> None:
+    print("usage: vaegaze COMMAND [flags]\n")
+    print("\n".join(f"  {name:16} {text}" for name, text in COMMANDS.items()))
+    print("\n`vaegaze COMMAND --help` lists a command's flags.")
+
+
+def refuse_command(name: str) -> None:
+    close = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean {close[0]}?" if close else "`vaegaze` alone lists the commands"
+    raise UserError(f"{name!r} is no command; {hint}")
 
 
 if __name__ == "__main__":

@@ -80,13 +80,14 @@ def redirect(
     image_path: str | Path,
     gaze: tuple[float, float],
     *,
-    head: tuple[float, float] = (0.0, 0.0),
+    head: tuple[float, float] | None = None,
     mask_path: str | Path | None = None,
     face: int | None = None,
 ) -> np.ndarray:
     """The photo (H, W, C) uint8 with the eyes looking at `gaze`, (pitch, yaw) in radians; see docs/redirecting.md.
 
-    Without `mask_path` the eyes are found, which needs the extra `vision`.
+    Without `mask_path` the eyes are found, which needs the extra `vision`; without `head` it is read from the picture
+    where the face landmarks are installed, see docs/faces.md.
     """
     photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
     return paste(photo, redraw_gazes(model.model, photo, model.reference, np.array([gaze]))[0])

@@ -1,9 +1,14 @@
 """Files that are never half written, and files that ship with the package."""
 
+import errno
+import hashlib
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -26,11 +31,13 @@ def shipped_path(path: str | Path) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its name once the block has ended well; on any error it is removed.
 
-    The temporary file keeps the ending of `path`, since writers such as Pillow choose the format by it.
+    The temporary file keeps the ending of `path`, since writers such as Pillow choose the format by it. Only a process
+    that is killed leaves it behind; the next one to write into the folder removes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    _remove_dead_once(path.parent.absolute())
+    handle, name = tempfile.mkstemp(prefix=_temporary_prefix(), suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
         os.close(handle)
@@ -53,9 +60,54 @@ def write_text(path: str | Path, text: str) -> None:
 
 def probe_folder(folder: Path) -> None:
     """OSError if `folder`, or a file in it, cannot be made. Leaves nothing behind."""
+    for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, f"{path} is a link to {os.readlink(path)}, which is not there")
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    with tempfile.TemporaryDirectory(dir=there):
+    with tempfile.TemporaryDirectory(prefix=_temporary_prefix(), dir=there):
         pass
+
+
+def remove_dead_temporaries(folder: str | Path) -> None:
+    """Remove what killed processes of this machine left half written in `folder`. Running ones keep their files."""
+    pattern = re.compile(rf"\.vaegaze-{_machine()}-(\d+)-.*")
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = pattern.fullmatch(entry.name)
+            if match and not _is_running(int(match[1])):
+                with suppress(OSError):
+                    os.rmdir(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+
+
+@cache  # a process leaves nothing behind while it runs, so one look at each folder will do
+def _remove_dead_once(folder: Path) -> None:
+    remove_dead_temporaries(folder)
+
+
+def _temporary_prefix() -> str:
+    return f".vaegaze-{_machine()}-{os.getpid()}-"
+
+
+@cache
+def _machine() -> str:
+    """A short name of the space in which process ids are unique: this machine, or a container on it."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # not Linux
+        space = 0
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # where os.kill(pid, 0) would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -413,7 +413,7 @@ def test_what_is_read_is_never_written_to(files, run_convert, tmp_path):
     assert_one_line(again, f"--output: {whole} is also the input --checkpoint")
     for part in ("--vae", "--unet", "--gaze_mlp"):
         outcome = run_convert(*flags_of(files | {"--output": files[part]}), "--overwrite", ok=False)
-        assert_one_line(outcome, f"is what {part} gives")
+        assert_one_line(outcome, f"is also the input {part}")
     assert contents_of(tmp_path) == before
 
 

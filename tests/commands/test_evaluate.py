@@ -161,8 +161,8 @@ def test_only_an_earlier_result_is_replaced(world, tmp_path, capsys, monkeypatch
     (tmp_path / "other.json").write_text('{"dear": 1}')
     (tmp_path / "folder").mkdir()
     for output, words in (
-        (own, "is what --checkpoint gives"),
-        (world.hdf_path, "is what --hdf_path gives"),
+        (own, "the input --checkpoint"),
+        (world.hdf_path, "the input --hdf_path"),
         (tmp_path / "other.json", "is no earlier result"),
         (tmp_path / "folder", "is a folder"),
         (own / "numbers.json", "cannot write to"),

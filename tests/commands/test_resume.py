@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from command_runs import (
@@ -26,12 +27,15 @@ from command_runs import (
     train_rows,
 )
 from conftest import SIZE_PX, make_tiny_model
+from PIL import Image
 
 from vaegaze.commands import train_run
 from vaegaze.commands.progress import STOPPING
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.renderer.data_set import write_hdf5
 from vaegaze.runs.recorder import Recorder
+from vaegaze.training.losses import load_vgg
 
 # --- A run that is there already --------------------------------------------------------------------------------------
 
@@ -274,6 +278,85 @@ def test_resume_with_anything_changed_is_an_error(interrupted, world, tmp_path):
         world.hdf_path.write_bytes(stored[0])
         world.base.write_bytes(stored[1])
     assert contents_of(folder) == before
+
+
+def test_other_eye_masks_are_other_data(world, tmp_path, monkeypatch):
+    hdf_path, mask = tmp_path / "no_masks.h5", tmp_path / "mask.png"
+    with h5py.File(world.hdf_path) as file, h5py.File(hdf_path, "w") as copy:
+        for key in ("pixels", "labels"):
+            copy[f"{PERSON}/{key}"] = file[PERSON][key][:]
+    pixels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
+    pixels[8:14, 4:14] = pixels[8:14, 18:28] = 255
+    Image.fromarray(pixels).save(mask)
+    flags = (*world.flags, *RUN, "--hdf_path", hdf_path, "--mask_path", mask, "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 2, signal.SIGTERM)
+        assert command(*flags).code == 143
+    pixels[14, 4:14] = 255
+    Image.fromarray(pixels).save(mask)
+    assert_one_line(command(*flags, "--resume"), "other data", "--overwrite")
+
+
+def test_another_estimator_or_vgg_is_refused(world, tmp_path, monkeypatch):
+    estimator, vgg = tmp_path / "estimator.pth", tmp_path / "vgg.pth"
+
+    def write(seed):
+        torch.manual_seed(seed)
+        save_estimator(estimator, GazeEstimator(), {"own_error_deg": {"all": 1.0}})
+
+    write(0)
+    state = load_vgg("random", seed=0).features.state_dict()
+    torch.save({f"features.{name}": tensor for name, tensor in state.items()}, vgg)
+    flags = (*world.flags, *RUN, "--estimator", estimator, "--vgg_loss", 0.1, "--vgg_weights", vgg)
+    flags = (*flags, "--num_steps", 3, "--num_eval_samples", 1, "--save_dir", tmp_path)
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 1, signal.SIGTERM)
+        assert command(*flags).code == 143
+    stored = estimator.read_bytes()
+    write(1)
+    assert_one_line(command(*flags, "--resume"), "another file for the estimator", "--overwrite")
+    estimator.write_bytes(stored)
+    stored = vgg.read_bytes()
+    torch.save({f"features.{name}": tensor + 0.001 for name, tensor in state.items()}, vgg)
+    assert_one_line(command(*flags, "--resume"), "another file for the VGG19 loss", "--overwrite")
+    vgg.write_bytes(stored)
+    assert command(*flags, "--resume").code == 0
+
+
+def test_a_resume_file_that_outlived_its_run_is_removed(interrupted, tmp_path):
+    resume = tmp_path / PERSON / "resume.pth"
+    stored = resume.read_bytes()
+    assert command(*interrupted, "--resume").code == 0
+    resume.write_bytes(stored)  # as if the run had been killed before it removed the file
+    outcome = command(*interrupted, "--resume")
+    assert outcome.code == 0 and "already finished" in outcome.out and not resume.exists()
+
+
+def test_more_steps_for_a_finished_run_names_the_way(finished, tmp_path):
+    flags, _, folder = finished
+    outcome = command(*flags, "--num_steps", STEPS + 10, "--resume")
+    assert_one_line(outcome, f"finished after {STEPS} steps", f"--checkpoint_path {folder}/finetuned_model.pth")
+
+
+def test_a_killed_runs_temporary_files_are_gone_when_it_is_finished(finished, tmp_path):
+    flags = (*finished[0], "--save_dir", tmp_path)
+    script = """
+import os, signal, sys
+import torch
+import oneshot_training
+save = torch.save
+def killed(content, file):
+    save(content, file)
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = killed
+sys.exit(oneshot_training.main())
+"""
+    process = start_process(*flags, script=script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.wait(timeout=300) == -signal.SIGKILL
+    folder = tmp_path / PERSON
+    assert [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert command(*flags, "--overwrite").code == 0
+    assert files_in(folder) == files_in(finished[2])
 
 
 def test_a_finished_run_notices_other_data(finished, world):

@@ -66,6 +66,59 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
+def test_the_work_goes_on_when_nobody_reads(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(LOST_OUTPUT.replace("print('line')", "print('x' * 10**7)"))
+    shell = '"$0" "$1" "$2" 2>&1 | head -c 1; exit ${PIPESTATUS[0]}'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable, script, tmp_path / "result"],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (141, b"x", b"")
+    assert (tmp_path / "result").read_text() == "complete"
+
+
+LOST_OUTPUT = (
+    "import sys; from pathlib import Path; from vaegaze.commands.running import run_command\n"
+    "def work():\n"
+    "    print('line')\n"
+    "    print('progress', file=sys.stderr)\n"
+    "    with open(sys.argv[1], 'w') as file:\n"
+    "        print('more')\n"
+    "        file.write('complete')\n"
+    "        print('and more', file=sys.stderr)\n"
+    "sys.exit(run_command(work))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "err"),
+    [
+        (">&-", 0, "progress\nand more\n"),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 2, "progress\nand more\nerror: stdout: No space left on device; what was printed is lost\n"),
+        ("2> /dev/full", 2, ""),
+        ("> /dev/full 2>&1", 2, ""),
+    ],
+)
+def test_lost_output_ends_no_work(tmp_path, redirected, code, err):
+    script, result = tmp_path / "script.py", tmp_path / "result"
+    script.write_text(LOST_OUTPUT)
+    shell = f'exec "$0" "$1" "$2" {redirected}'
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, script, result],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, err)
+    assert result.read_text() == "complete", "no file took the place of a closed stream"
+
+
 def test_the_code_of_the_work_itself(capsys):
     assert ends(lambda: None) == 0 and ends(lambda: 1) == 1
     assert not any(capsys.readouterr())

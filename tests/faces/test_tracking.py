@@ -9,11 +9,13 @@ from benchmarks.rendered_video import BLINKS_SEC, FRAMES_PER_SEC
 from vaegaze.errors import UserError
 from vaegaze.faces import cascades as eyes_module
 from vaegaze.faces.cascades import eyes_about
-from vaegaze.faces.tracking import AHEAD, FIND_AGAIN_EVERY, RAMP, WAIT_FOR_FACE_SEC, follow_eyes, movement
+from vaegaze.faces.motion import movement
+from vaegaze.faces.tracking import AHEAD, FIND_AGAIN_EVERY, RAMP, WAIT_FOR_FACE_SEC, follow_eyes
 from vaegaze.images.video import Frame
 
 pytest.importorskip("cv2")
 
+SEARCHED_EVERY = FIND_AGAIN_EVERY["cascades"]
 NEAR_PX = 5.0  # of eyes 90 px apart
 TREMBLE_PX = 1 / 3  # that the found eyes may move otherwise than the true ones, from frame to frame
 
@@ -23,7 +25,7 @@ def video(frames):
 
 
 def follow(frames, **options):
-    return list(follow_eyes(video(frames), "talk.mp4", **options))
+    return list(follow_eyes(video(frames), "talk.mp4", by=options.pop("by", "cascades"), **options))
 
 
 def shifts(found, true) -> np.ndarray:
@@ -48,11 +50,11 @@ def test_the_eyes_do_not_tremble(talking, followed):
 def test_only_blinks_are_left_as_they_are(talking, followed):
     assert [each.closed for each in followed] == (talking.openness < 0.5).tolist()
     for each, openness in zip(followed, talking.openness):
-        assert each.blend == 0 if openness < 0.5 else each.blend > 0
+        assert (each.blend == 0).all() if openness < 0.5 else (each.blend > 0).all()
     blends = np.array([each.blend for each in followed])
     assert abs(np.diff(blends)).max() < 0.5, "no flicker"
     first = round(BLINKS_SEC[0] * FRAMES_PER_SEC)
-    assert (blends[: first - 2 - RAMP] == 1).all() and blends[-1] == 1
+    assert (blends[: first - 2 - RAMP] == 1).all() and (blends[-1] == 1).all()
 
 
 def test_frames_come_in_order_and_few_are_held_back(talking):
@@ -63,7 +65,7 @@ def test_frames_come_in_order_and_few_are_held_back(talking):
             given.append(each)
             yield each
 
-    for number, each in enumerate(follow_eyes(frames(), "talk.mp4")):
+    for number, each in enumerate(follow_eyes(frames(), "talk.mp4", by="cascades")):
         assert each.frame is given[number] and len(given) <= number + 1 + AHEAD
     assert number == 19
 
@@ -74,7 +76,7 @@ def test_a_face_that_vanishes_for_a_while(talking):
     followed = follow(frames)
     seen = np.array([each.eyes is not None for each in followed])
     assert not seen[:3].any() and seen[3:24].all() and not seen[24:33].any() and seen[36:].all()
-    assert all(each.blend == 0 for each in np.array(followed)[~seen])
+    assert all((each.blend == 0).all() for each in np.array(followed)[~seen])
     found = np.stack([each.eyes for each in followed if each.eyes is not None])
     assert np.linalg.norm(found - talking.eyes[:48][seen], axis=-1).mean() < NEAR_PX
 
@@ -101,9 +103,9 @@ def test_the_numbered_face_may_appear_a_little_later(talking):
     both = np.concatenate([talking.frames[:12], talking.frames[30:42]], axis=2)
     both[:2, :, width:] = 128
     eyes = [each.eyes for each in follow(both, face=2)]
-    assert all(each is None for each in eyes[:FIND_AGAIN_EVERY])
+    assert all(each is None for each in eyes[:SEARCHED_EVERY])
     there = talking.eyes[30:42] + np.array([width, 0])
-    assert np.linalg.norm(np.stack(eyes[FIND_AGAIN_EVERY:]) - there[FIND_AGAIN_EVERY:], axis=-1).mean() < NEAR_PX
+    assert np.linalg.norm(np.stack(eyes[SEARCHED_EVERY:]) - there[SEARCHED_EVERY:], axis=-1).mean() < NEAR_PX
 
 
 @pytest.mark.parametrize("count", [7, 45])
@@ -111,15 +113,15 @@ def test_a_face_that_never_comes(talking, count):
     given = []
     frames = (given.append(each) or each for each in video(talking.frames[:count]))
     with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):
-        list(follow_eyes(frames, "talk.mp4", face=2))
-    assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + FIND_AGAIN_EVERY
+        list(follow_eyes(frames, "talk.mp4", face=2, by="cascades"))
+    assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + SEARCHED_EVERY
 
 
 def test_a_face_is_searched_for_now_and_then_until_found(talking, monkeypatch):
     searched, search = [], eyes_module._faces_with_eyes
     monkeypatch.setattr(eyes_module, "_faces_with_eyes", lambda picture: searched.append(picture) or search(picture))
     frames = talking.frames[:12].copy()
-    frames[: 2 * FIND_AGAIN_EVERY] = 128
+    frames[: 2 * SEARCHED_EVERY] = 128
     assert [each.eyes is not None for each in follow(frames)] == [False] * 6 + [True] * 6
     assert len(searched) == 3
 
@@ -141,3 +143,16 @@ def test_movement_is_measured_to_a_fraction_of_a_pixel(eye_distance_px):
 def test_a_cut_is_no_movement(talking):
     other = np.asarray(Image.open(ROOT / "docs" / "images" / "astronaut.png").resize((480, 360)))
     assert movement(talking.frames[0], other, talking.eyes[0]) is None
+
+
+def test_landmarks_read_the_head_too_and_end_where_the_face_does(talking, landmarks_installed):
+    frames = talking.frames[:45].copy()
+    frames[38:] = 128
+    followed = follow(frames, by="landmarks")
+    assert [each.eyes is not None for each in followed] == [True] * 38 + [False] * 7
+    assert [each.closed for each in followed[:38]] == (talking.openness[:38] < 0.5).tolist()
+    off_deg = np.degrees(np.stack([each.head for each in followed[:38]]) - talking.head[:38])
+    assert off_deg.std(axis=0).max() < 2, "but for the person's own offset"
+    found = np.stack([each.eyes for each in followed[:38]])
+    assert shifts(found, talking.eyes[:38]).mean() < TREMBLE_PX
+    assert np.linalg.norm(found - talking.eyes[:38], axis=-1).mean() < NEAR_PX

@@ -184,8 +184,7 @@ def assert_full_size_equal(ours, theirs, compare):
 def test_every_option_of_diffusers_is_known(kind):
     theirs, covered = PAIRS[kind]
     options = set(inspect.signature(theirs.__init__).parameters) - {"self"}
-    varied = {name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    varied.discard(OWN_OPTION)
+    varied = {name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY} - {OWN_OPTION}
     assert varied | set(covered(1)) | (WITHOUT_EFFECT & options) == options
     assert not varied & set(covered(1))
 

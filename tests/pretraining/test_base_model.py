@@ -10,7 +10,7 @@ from conftest import process_restored
 from published_weights import TOKEN, UNET, VAE, with_random_weights
 
 from vaegaze.commands import pretrain
-from vaegaze.config.pretrain import ModelParams
+from vaegaze.config.pretrain import ModelParams, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining.base_model import build_base_model
@@ -95,7 +95,7 @@ def config_file(weights, file, **settings):
     params = {
         "save_dir": str(weights / "run"), "output": str(weights / "run/model.pth"), "sources": [str(file)],
         "latent_steps": 2, "pixel_steps": 2, "latent_batch_size": 2, "pixel_batch_size": 1, "held_out": 8,
-        "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, **settings,
+        "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 1, "estimator": "none", **settings,
     }  # fmt: skip
     model = {
         "image_size": SIZE_PX,
@@ -113,7 +113,7 @@ def run(path, *flags):
 
 
 def test_the_given_autoencoder_is_measured_first_and_stays(weights, published, file, capsys):
-    assert run(config_file(weights, file)) == 0
+    assert run(config_file(weights, file, estimator=PretrainParams().estimator)) == 0
     out = capsys.readouterr().out
     assert out.index("redraws held-out eyes with") < out.index('"phase": "UNet on latents"')
     loaded = load_checkpoint(weights / "run" / "model.pth")
@@ -126,6 +126,7 @@ def test_the_given_autoencoder_is_measured_first_and_stays(weights, published, f
     ]
     card = (weights / "run" / "model.md").read_text()
     assert "| autoencoder | given, frozen |" in card and "rendered persons only" not in card and "data.h5" in card
+    assert "| the label |" in card and "the estimator's own error |" in card
 
 
 def test_a_poor_autoencoder_is_refused_before_anything_trains(weights, file, capsys):

@@ -19,6 +19,7 @@ from vaegaze.renderer import data_set
 SETTINGS = {
     "vae_steps": 4, "vae_band_steps": 2, "latent_steps": 4, "pixel_steps": 4, "held_out": 8, "eval_every": 4,
     "min_vae_eye_psnr": 0, "threads": 1, "vae_batch_size": 2, "latent_batch_size": 2, "pixel_batch_size": 2,
+    "estimator": "none",
 }  # fmt: skip
 
 

@@ -218,7 +218,7 @@ def test_file_has_the_upstream_layout(tmp_path):
         person, scene = person_from_seed(5, 2, "train"), scene_from_seed(5, 2, 1, "train")
         np.testing.assert_array_equal(second["pixels"][1], render(person, scene, canvas_camera(32)).image)
         np.testing.assert_array_equal(second["labels"][1], labels(person, scene))
-        assert file.attrs["split"] == second.attrs["split"] == "train"
+        assert file.attrs["split"] == second.attrs["split"] == b"train"
 
 
 def test_one_file_holds_all_splits(tmp_path):
@@ -226,11 +226,11 @@ def test_one_file_holds_all_splits(tmp_path):
     flags = ["--persons", "10", "--samples", "1:2", "--size", "16", "--seed", "3"]
     assert render_command.main(["--output", str(path), *flags]) == 0
     with h5py.File(path) as file:
-        assert file.attrs["split"] == "all"
+        assert file.attrs["split"] == b"all"
         splits = [group.attrs["split"] for group in file.values()]
-        assert splits == ["train"] * 8 + ["val", "test"]
+        assert splits == [b"train"] * 8 + [b"val", b"test"]
         for number in (1, 9, 10):
-            group, split = file[f"person_{number:03d}"], splits[number - 1]
+            group, split = file[f"person_{number:03d}"], splits[number - 1].decode()
             assert (group.attrs["seed"], group.attrs["number"]) == (3, number)
             person, scene = person_from_seed(3, number, split), scene_from_seed(3, number, 0, split)
             np.testing.assert_array_equal(group["pixels"][0], render(person, scene, canvas_camera(16)).image)

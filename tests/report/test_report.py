@@ -130,6 +130,15 @@ def test_gaze_is_judged_by_the_true_picture_first():
     assert keys == ["redirected_eye_l1", "redirected_l1"]
 
 
+def test_the_blends_that_were_tried():
+    curve = [{"alpha": alpha, "eye_l1": alpha / 10, "gaze_error_deg": None, "iris_travel": 1.0} for alpha in (0.0, 0.5)]
+    made = report_of("a person")
+    made.summary["blend"] = {"alpha": 0.5, "frames": 8, "held_out": True, "curve": curve}
+    parsed = Page(page(made))
+    assert ["0.0", "0.0000", "–", "1.00"] in parsed.rows and ["0.5", "0.0500", "–", "1.00"] in parsed.rows
+    assert ["blend alpha", "0.5"] in parsed.rows and "8 held-out frames" in parsed.text
+
+
 def test_changes():
     (psnr, l1, same) = rows(({"eye_psnr": 20.0, "l1": 0.2, "ssim": 1.0}, {"eye_psnr": 19.0, "l1": 0.1, "ssim": 1.0}))
     assert (psnr.change, psnr.share, psnr.verdict) == ("−1.00", "−5 %", "worse")
@@ -306,7 +315,8 @@ def test_nothing_held_out_and_somebody_who_was_not_rendered(world, tmp_path):
 def without_measurements(folder) -> str:
     text = (folder / "report.html").read_text(encoding="utf-8").replace(str(folder.parent), "SAVE_DIR")
     summary = summary_in(folder)
-    for value in (summary["seconds"], summary["sec_per_step"], summary["peak_memory_mb"]):
+    measured = summary["seconds"], summary["sec_per_step"], summary["peak_memory_mb"], *summary["seconds_of"].values()
+    for value in measured:
         text = text.replace(f"<td>{value}</td>", "<td>measured</td>")
     text = text.replace(duration(summary["seconds"]), "time")
     return text.replace("stored by the earlier run", "chosen by auto")

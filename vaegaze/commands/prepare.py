@@ -28,8 +28,8 @@ from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
 from vaegaze.data.upstream_file import create_frames
 from vaegaze.errors import UserError, plain
-from vaegaze.faces.cascades import EyesNotFound, find_eyes, opencv
-from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
+from vaegaze.faces.openness import CLOSED_BELOW
+from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, find_face
 from vaegaze.files import atomic_path, write_text
 from vaegaze.geometry.alignment import align_face
 from vaegaze.geometry.camera import canvas_camera, rolled
@@ -124,14 +124,14 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     refuse_output(
         report, "--output", overwrite=True, inputs=read
     )  # it accompanies the data file, or says why there is none
-    opencv()  # needed for every frame
+    reads_heads = backend() == "landmarks"
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
         print(plain(f"{params.labels}: {len(labels)} frames"))
         if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
             print(plain(f"⚠️ {others} more pictures in {params.frames} have no line in it"))
-        if not any(label.head.any() for label in labels):
-            print(f"every head is assumed to face the camera: {' and '.join(HEAD)} are 0 or absent")
+        if labels[0].head is None:
+            print(f"head poses are read from the frames: no {' and '.join(HEAD)}" if reads_heads else NO_LANDMARKS)
         fates = write_person(temporary, params, frames, len(labels))
         print("\n".join(map(plain, summary(fates))))
         kept, replaces = sum(fate.row is not None for fate in fates), output.exists()
@@ -177,14 +177,16 @@ def write_person(
 
 def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams) -> Sample:
     """A picture (H, W, 3) uint8 aligned to the canvas by its eyes, with its angles. Raises Unusable."""
-    if abs(label.head).max() > MAX_HEAD_RAD:
-        raise Unusable("head turned away", f"the head is turned by more than {math.degrees(MAX_HEAD_RAD):.0f}°")
     try:
-        eyes = find_eyes(picture, label.frame, params.face)
+        face = find_face(picture, label.frame, params.face).face
     except EyesNotFound as error:
         raise Unusable(error.kind, error.seen) from error
+    eyes, head = face.eyes, face.head if label.head is None else label.head
+    head = np.zeros(2) if head is None else head
+    if abs(head).max() > MAX_HEAD_RAD:
+        raise Unusable("head turned away", f"the head is turned by more than {math.degrees(MAX_HEAD_RAD):.0f}°")
     canvas = canvas_camera(params.size)
-    aligned = align_face(picture, eyes, label.head, canvas)
+    aligned = align_face(picture, eyes, head, canvas)
     enlargement = scale_of(aligned.to_canvas)
     if enlargement > MAX_ENLARGEMENT:
         apart = np.linalg.norm(eyes[1] - eyes[0])
@@ -197,7 +199,7 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
     sharp = sharpness(aligned.image, aligned.head, canvas)
     if sharp < params.min_sharpness:
         raise Unusable("blurred", f"sharpness {sharp:.4f}; expected --min_sharpness {params.min_sharpness:g} or more")
-    openness = eye_openness(picture, eyes).mean()
+    openness = face.openness.mean()
     if openness < params.min_openness:
         raise Unusable(
             "eyes closed", f"openness {openness:.2f}; expected --min_openness {params.min_openness:g} or more"
@@ -228,9 +230,14 @@ def report_text(fates: Sequence[Fate]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
     for fate in sorted(fates, key=lambda fate: fate.label.line):
-        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, plain(fate.why_not.detail))
-        writer.writerow([fate.label.line, plain(fate.label.frame), "" if fate.row is None else fate.row, *reason])
+        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, inert(fate.why_not.detail))
+        writer.writerow([fate.label.line, inert(fate.label.frame), "" if fate.row is None else fate.row, *reason])
     return text.getvalue()
+
+
+def inert(text: str) -> str:
+    """Foreign text as the cell of a table: on one line, and no formula, which a spreadsheet would run."""
+    return f"'{plain(text)}" if text[:1] in tuple("=+-@\t\r") and text else plain(text)
 
 
 def training_command(output: Path, person_id: str, kept: int) -> str:

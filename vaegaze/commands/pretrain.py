@@ -24,9 +24,11 @@ from vaegaze.files import write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device, to_device
+from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.distributed import Processes
+from vaegaze.pretraining.judging import judge_gaze
 from vaegaze.pretraining.latent_cache import open_latent_cache
 from vaegaze.pretraining.loop import Progress, pretraining_steps
 from vaegaze.pretraining.losses import Encode, encode_batch, eye_errors, redraw_through_vae
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         switches=[shared.RESUME, shared.OVERWRITE, DRY_RUN],
         recipe=RECIPE,
         less_memory="give smaller batch sizes, or --gradient_checkpointing",
-        advice=shared.advice("device", resume="start anew with --overwrite", split="give another --split"),
+        advice=shared.advice("device", "estimator", resume="start anew with --overwrite", split="give another --split"),
     )
 
 
@@ -84,6 +86,8 @@ def train(
     if first:
         warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
+    if params.estimator != "none":
+        load_estimator(params.estimator)  # what is wrong with it is said before anything begins
     sources = open_sources(params)
     if params.photographs:
         read_photographs(params.photographs, params.crop_px)  # what is wrong with them is said before anything begins
@@ -120,7 +124,7 @@ def train(
             print(f"Latent cache: {cache.path}, {cache.bytes / 2**30:.2f} GB when full")
     follow(config, folder, model, sources, held_out, progress, processes, encode)
     if first:
-        finish(config, path, folder, model, sources, progress, base.table() if base.origins else "")
+        finish(config, path, folder, model, sources, held_out, progress, base.table() if base.origins else "")
 
 
 def measure_given_vae(
@@ -192,6 +196,7 @@ def finish(
     folder: PretrainFolder,
     model: VAEGaze,
     sources: Sources,
+    held_out: list[HeldOut],
     progress: Progress,
     base_table: str,
 ) -> None:
@@ -210,7 +215,12 @@ def finish(
         card = autoencoder_card(config, path, model, progress, info["trained_on"])
     else:
         save_checkpoint(params.output, model, info, half=True)
-        card = model_card(config, path, model, progress, sources, computed_on=where, base_table=base_table)
+        gaze = None
+        if params.estimator != "none":
+            estimator = load_estimator(params.estimator).model.to(next(model.parameters()).device)
+            gaze = judge_gaze(model, estimator, held_out)
+        facts = {"computed_on": where, "base_table": base_table, "gaze": gaze}
+        card = model_card(config, path, model, progress, sources, **facts)
     write_text(Path(params.output).with_suffix(".md"), card)
     if progress.skipped:
         print(skipped_line(progress))

@@ -12,6 +12,7 @@ from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 INTO_CAMERA = "camera"  # instead of two angles
+AUTO_HEAD = "auto"  # the default
 
 SAID_BY_DATA_SET = ": the data set has it"
 USELESS = {  # by source of the pictures: the settings without a use, and why
@@ -41,11 +42,13 @@ class RedirectParams:
     image: str | None = option(None, help="the photo", metavar="PATH")
     video: str | None = option(None, help="instead of a photo: a video", metavar="PATH")
     mask: str | None = shared.mask(
-        "the photo's eye mask, a picture of the same size, white on the eyes; without it, OpenCV finds the eyes"
+        "the photo's eye mask, a picture of the same size, white on the eyes; without it, or with auto, OpenCV finds "
+        "the eyes",
+        legal="auto | PATH",
     )
     face: int | None = shared.face()
-    head: tuple[float, float] = shared.angles(
-        "how the head is turned, in the photo or all through the video", default=(0.0, 0.0)
+    head: tuple[float, float] | None = shared.angles(
+        "how the head is turned, in the photo or all through the video; by default, or with auto, it is read"
     )
     hdf_path: str | None = shared.hdf_path("instead of a photo: an HDF5 file, or a folder of them")
     person_id: str | None = shared.person_id("the person in the data set")
@@ -62,6 +65,11 @@ class RedirectParams:
         "the picture: PNG or JPEG; of a sweep other than grid: GIF, WebP or APNG; of a video: MP4, MOV or MKV"
     )
     device: str = shared.device()
+
+    @property
+    def mask_path(self) -> str | None:
+        """None if the eyes are to be found."""
+        return None if self.mask == "auto" else self.mask
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class RedirectConfig:
             for name, why in USELESS[source].items():
                 if given(name):
                     yield about(name, source), f"has no use with --{source}{why}"
-        if sources == ["image"] and given("face") and given("mask"):
+        if sources == ["image"] and given("face") and params.mask_path is not None:
             yield about("face", "mask"), "has no use with --mask, which says where the eyes are"
         if sources == ["hdf_path"]:
             for name in ("person_id", "index"):
@@ -126,13 +134,17 @@ class RedirectConfig:
 
 
 def with_camera_in_angles(argv: Sequence[str]) -> list[str]:
-    """The command line with `--gaze camera` replaced by `--gaze 0 0`. UserError for any other word."""
+    """The command line with `--gaze 0 0` for `--gaze camera`, and no `--head auto`. UserError for another gaze word."""
     words: list[str] = []
     for word in argv:
         if word == f"--gaze={INTO_CAMERA}":
             words += ["--gaze", "0", "0"]
         elif word == INTO_CAMERA and words[-1:] == ["--gaze"]:
             words += ["0", "0"]
+        elif word == f"--head={AUTO_HEAD}":
+            continue
+        elif word == AUTO_HEAD and words[-1:] == ["--head"]:
+            words.pop()
         elif word.startswith("--gaze=") or (word.isalpha() and words[-1:] == ["--gaze"]):
             got = word.removeprefix("--gaze=")
             raise UserError(f"--gaze: got {got!r}; expected PITCH YAW in radians, or the word {INTO_CAMERA}")

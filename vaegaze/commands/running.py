@@ -1,17 +1,16 @@
 """How every command starts and ends: its exit code, and one line about what went wrong."""
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vaegaze.commands.output_streams import unbreakable_output
 from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.errors import Interrupted, UserError
 
 SIGTERM_CODE = 128 + signal.SIGTERM
-BROKEN_PIPE_CODE = 128 + 13  # SIGPIPE
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +20,18 @@ def run_command(
 ) -> int:
     """Do the work and return its exit code, or 0 if it returns none.
 
-    2 after a user's mistake, 130 or 143 after a signal, 141 when nothing reads the output any more. `hint` says what a
-    signal left behind or how to go on, unless Interrupted says so itself; `less_memory` what to do when memory has run
-    out; `advice`, by `UserError.about`, what to do about an error of a lower room, in this command's flags.
+    2 after a user's mistake, 130 or 143 after a signal. Work whose printed lines are lost goes on to its end; then the
+    code is 141 if nothing read them, 2 if they could not be written. `hint` says what a signal left behind or how
+    to go on, unless Interrupted says so itself; `less_memory` what to do when memory has run out; `advice`, by
+    `UserError.about`, what to do about an error of a lower room, in this command's flags.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE))  # until the work has its own way to stop
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's streams cannot
-            # A terminal without emoji must not end the run, and a log file must keep the order of the lines.
-            stream.reconfigure(errors="replace", line_buffering=True)
+    with unbreakable_output() as output:
+        code = _run(work, hint, less_memory, advice or {})
+        return code or output.exit_code
+
+
+def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Mapping[str, str]) -> int:
     try:
         return work() or 0
     except Interrupted as stop:
@@ -44,11 +46,7 @@ def run_command(
         print(joined("stopped by SIGTERM", hint), file=sys.stderr)
         return SIGTERM_CODE
     except (UserError, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, BrokenPipeError) and error.filename is None:
-            # The reader, such as `head`, has seen enough: not an error, and nobody is left to print to.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-            return BROKEN_PIPE_CODE
-        message = in_words(error, less_memory, advice or {})
+        message = in_words(error, less_memory, advice)
         if message is None:
             raise
         log.debug("what led to the error", exc_info=True)

@@ -1,29 +1,29 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
 import time
-from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from vaegaze.commands.earlier_run import adopt_stored_choices, already_finished
+from vaegaze.commands.earlier_run import already_finished
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
-from vaegaze.commands.train_steps import diverged, train
-from vaegaze.config.finetune import Command, OneshotParams, describe
-from vaegaze.errors import Interrupted, UserError, plain
-from vaegaze.evaluation.blend_choice import BlendChoice
-from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
+from vaegaze.commands.train_steps import diverged, training_bar
+from vaegaze.config.finetune import Command, describe
+from vaegaze.errors import Interrupted, plain
+from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
-from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.earlier import adopt_stored_choices
+from vaegaze.runs.folder import RunFolder, check_writable
+from vaegaze.runs.one_person import Stopped, load_base, run_person, with_fingerprint
 from vaegaze.runs.person import load_person
-from vaegaze.runs.recorder import NotFinite, Recorder
-from vaegaze.runs.resume import Progress, damaged, data_fingerprint, load_resume
-from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState
+from vaegaze.runs.recorder import NotFinite
+from vaegaze.runs.resume import Progress, load_resume
+from vaegaze.training import TrainingDiverged
 from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
-from vaegaze.training.provenance import fine_tuned_on
 
 
 def run(command: Command) -> None:
@@ -34,7 +34,9 @@ def run(command: Command) -> None:
 
     # the base model and the person
     params = command.config.oneshot_params
-    base = load_base(params)
+    check_writable(Path(params.save_dir))  # before anything is read
+    base = load_base(params.checkpoint_path, params.base)
+    name_base(base, params.checkpoint_path)
     with progress_callback("rendering demo.h5") as on_sample:
         person = load_person(params, base.model.canvas, print, on_sample)
     folder = RunFolder(params.save_dir, person.name)
@@ -44,9 +46,8 @@ def run(command: Command) -> None:
     resolved = command.resolved
     if command.resume:
         resolved = resolved.settled(adopt_stored_choices(command.config, folder), "stored by the earlier run")
-    fingerprint = data_fingerprint(person.train, person.held_out, base=base.base.fingerprint)
-    person = replace(person, info={**person.info, "fingerprint": fingerprint})
-    if already_finished(folder, resolved.config, fingerprint, (params.checkpoint_path, base.base.path), command):
+    person, base_files = with_fingerprint(person, base), (params.checkpoint_path, base.base.path)
+    if already_finished(folder, resolved.config, person.info["fingerprint"], base_files, command):
         print(f"✅ The run in {folder.path} is already finished")
         return
 
@@ -64,74 +65,48 @@ def run(command: Command) -> None:
     loss = Loss(resolved.config.loss_params, seed=params.seed, device=device)
     if loss.vgg is not None:
         print(f"👁️ VGG19: {loss.vgg.source}")
-    progress, state = Progress(), None
+    resumed = None
     if command.resume:
-        resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), fingerprint)
+        resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), person.info["fingerprint"])
         torch.set_num_threads(resumed.threads)
-        progress, state = resumed.progress, TrainingState(resumed.progress.step, **resumed.tensors)
-        print(f"▶️ Going on after step {progress.step}")
+        print(f"▶️ Going on after step {resumed.progress.step}")
     if command.dry_run:
         print(f"✅ Dry run: {params.num_steps} steps would go to {folder.path}; nothing was trained")
         return
 
     # measure, train, measure again
-    notes, knows_person = [], False
-    if params.use_gazecapture:
-        knows_person, notes = fine_tuned_on(base, params.gazecapture_params.hdf_path, person.name)
-    for note in notes:
-        print(note)
-    recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
     stop = StopSignals()  # until here there was nothing to save, and a signal ended the program at once
-    progress.spend("loading", time.perf_counter() - started)
     try:
-        prepare(recorder, stop)
-        selection = train(recorder, state, stop).selection
-        blend = recorder.keep_blend(stop.check)
-        if blend is not None:
-            print(blend_words(blend))
-        summary = recorder.finish(selection, stop.check)
-    except Interrupted as interrupted:
-        interrupted.hint = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
-        raise
-    except StateMismatch as error:
-        raise damaged(folder.resume, error) from error
+        with training_bar(params.num_steps) as bar:
+            summary = run_person(
+                resolved,
+                base,
+                person,
+                folder,
+                loss,
+                estimator,
+                resumed,
+                loading_sec=time.perf_counter() - started,
+                say=print,
+                on_start=bar.on_start,
+                on_step=bar.on_step,
+                should_stop=lambda: stop.received is not None,
+            )
+    except Stopped:
+        hint = "go on with --resume" if folder.resume.exists() else "nothing was trained yet"
+        raise Interrupted(stop.received, hint) from None
     except (TrainingDiverged, NotFinite) as error:
-        raise diverged(error, recorder) from error
-    print(f"📄 {folder.report}\n📊 On {recorder.measured_words}\n{summary_table(summary)}")
+        raise diverged(error, folder.resume, params.learning_rate) from error
+    print(f"📄 {folder.report}\n📊 On {summary['evaluated_on']}\n{summary_table(summary)}")
     for path in folder.results(params.save):
         print(f"✅ {path}")
 
 
-def load_base(params: OneshotParams) -> Checkpoint:
-    """The model to start from, named in a line; an adapter's base, or the whole checkpoint itself, is its `base`."""
-    base = load_checkpoint(params.checkpoint_path, params.base)
+def name_base(base: Checkpoint, path: str) -> None:
+    """Print a line about the base model, and its notes."""
     trained_on = base.info.get("trained_on", "data it does not name")
     tuned_on = f", fine-tuned on {base.info['fine_tuned_on']}" if "fine_tuned_on" in base.info else ""
-    on_base = f" on {base.base.path}" if base.base else ""
-    print(plain(f"🧠 Base model: {params.checkpoint_path}{on_base}, trained on {trained_on}{tuned_on}"))
+    on_base = f" on {base.base.path}" if base.base.path != path else ""
+    print(plain(f"🧠 Base model: {path}{on_base}, trained on {trained_on}{tuned_on}"))
     for note in base.notes:
         print(f"   {note}")
-    return replace(base, base=base.base or Base(params.checkpoint_path, weights_fingerprint(base.model)))
-
-
-def prepare(recorder: Recorder, stop: StopSignals) -> None:
-    """The run's first files, warnings about the base model, and its numbers, unless a resumed run has them."""
-    recorder.begin()
-    if recorder.reference is None and not recorder.base.info.get("drops_reference"):
-        print("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
-    if recorder.seen_by_base:
-        print(f"⚠️ The base model was trained on {recorder.seen_by_base} of the held-out frames: their numbers flatter")
-    if recorder.progress.before:
-        return
-    print(f"📏 Measuring the base model on {recorder.measured_words}")
-    try:
-        recorder.measure_base(stop.check)
-    except NotFinite as error:
-        path = recorder.params.checkpoint_path
-        raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another") from error
-
-
-def blend_words(blend: BlendChoice) -> str:
-    frames = f"{blend.frames} {'held-out' if blend.held_out else 'training'} frame{'s' if blend.frames > 1 else ''}"
-    how = f", chosen on {frames}" if blend.frames else ""
-    return f"⚖️ Kept {blend.alpha:.0%} of the fine-tuning{how}".replace("%", " %")

@@ -71,7 +71,8 @@ class PretrainParams:
     latent_cache: str | None = option(
         None, help="file for frozen latents, computed once per frame; needs augmentation off", metavar="PATH"
     )
-    tracker: str = option("none", choices=("none", "tensorboard", "trackio"), help="also log the metrics there")
+    tracker: str = shared.tracker()
+    estimator: str = shared.estimator()
     persons: int = option(100_000, help="rendered persons to draw from", low=2)
     samples_per_person: int = option(32, help="frames that each of them has", low=2)
     held_out: int = option(32, help="frames of other persons, watched while it trains", low=HELD_OUT_BATCH)

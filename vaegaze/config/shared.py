@@ -51,6 +51,11 @@ def estimator(*, required: bool = False) -> Any:
     return option(ESTIMATOR, legal=legal, help="the network that measures gaze in the results", metavar="PATH")
 
 
+def tracker() -> Any:
+    choices = ("none", "tensorboard", "trackio")
+    return option("none", choices=choices, help="where else to log the metrics", metavar="NAME")
+
+
 def hdf_path(help: str = "the HDF5 file, or a folder of them with one person each") -> Any:
     return option(None, help=help, metavar="PATH")
 

@@ -36,7 +36,7 @@ class FrameLabel:
     line: int
     frame: str  # a picture's name or a time, as written
     gaze: np.ndarray  # (2,) pitch, yaw in radians, as seen in the upright picture
-    head: np.ndarray  # (2,) the same
+    head: np.ndarray | None  # (2,) the same; None without these columns
 
 
 def read_labels(path: str | Path) -> list[FrameLabel]:
@@ -112,7 +112,7 @@ def _label(line: int, cells: dict[str, str], where: str) -> FrameLabel:
         """The values of these columns; 0 for a column that is not there."""
         return np.array([_number(cells[name], name, limit, unit, where) if name in cells else 0.0 for name in names])
 
-    head = np.radians(numbers(HEAD, MAX_ANGLE_DEG, "degrees"))
+    head = np.radians(numbers(HEAD, MAX_ANGLE_DEG, "degrees")) if HEAD[0] in cells else None
     if GAZE[0] in cells:
         return FrameLabel(line, cells[FRAME], np.radians(numbers(GAZE, MAX_ANGLE_DEG, "degrees")), head)
 

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from vaegaze.data import persons
-from vaegaze.data.layouts import Angles, Layout, detect, image_keys, known_keys
+from vaegaze.data.layouts import Angles, Layout, detect, image_keys, known_keys, label_keys
 from vaegaze.data.persons import SUFFIX, opened_person
-from vaegaze.data.safe_hdf5 import plain_attributes, safe_datasets, written_rows
+from vaegaze.data.safe_hdf5 import NoGroup, outline, plain_attributes, safe_datasets, written_rows
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.alignment import place
@@ -72,11 +72,16 @@ def _why_nobody(path: str | Path, ids: list[str]) -> str:
                     continue
                 layout, datasets = _person(group, where)
                 _written(group, datasets[layout.images_key], where)
+        except NoGroup:
+            continue
         except UserError as error:
             return f"{error}; none of the {len(ids)} persons can be used" if len(ids) > 1 else str(error)
+    images = " or ".join(map(repr, image_keys()))
+    labels = ", ".join(map(repr, label_keys()))
+    found = "" if Path(path).is_dir() else f": found {persons.contents(path)}"
     return (
-        f"{path} holds no samples; expected one group per person, each with images and labels, or a folder of one "
-        f"{SUFFIX} file per person"
+        f"{path} holds no samples{found}; expected one group per person with images (a dataset {images}) and labels "
+        f"({labels}), or a folder of one {SUFFIX} file per person"
     )
 
 
@@ -191,7 +196,7 @@ class OpenPerson:
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:
     """The layout and the datasets by name, checked as far as no sample need be read."""
     datasets = safe_datasets(group, known_keys(), where)
-    layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where)
+    layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where, outline(group))
 
     pixels = datasets[layout.images_key].dtype
     if pixels != np.uint8 and pixels.kind != "f":

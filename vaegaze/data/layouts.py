@@ -157,14 +157,19 @@ def image_keys() -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.images_key for row in LAYOUTS))
 
 
-def detect(shapes: Mapping[str, tuple[int, ...]], where: str) -> Layout:
-    """The layout of a person's datasets, told from their shapes by name.
+def label_keys() -> tuple[str, ...]:
+    """The names of the gaze datasets in all layouts."""
+    return tuple(dict.fromkeys(row.gaze.key for row in LAYOUTS))
 
-    `where` names the file and person in errors. UserError when there are no images or labels, when gaze cannot be
-    brought into the camera's frame, when no known layout has such frames or such labels, and when the datasets count
-    different numbers of samples.
+
+def detect(shapes: Mapping[str, tuple[int, ...]], where: str, found: str = "") -> Layout:
+    """The layout of a person's datasets, recognised by their names and shapes.
+
+    `where` names the file and person in errors, `found` all that the person's group contains. UserError when there are
+    no images or labels, when gaze cannot be brought into the camera's frame, when no known layout has such frames or
+    such labels, and when the datasets count different numbers of samples.
     """
-    held = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "none of the names known"
+    held = found or ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "none of the names known"
     rows = [row for row in LAYOUTS if row.images_key in shapes]
     if not rows:
         expected = " or ".join(map(repr, image_keys()))

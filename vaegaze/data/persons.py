@@ -16,10 +16,11 @@ from vaegaze.data.safe_hdf5 import (
     is_hard_link,
     names_in,
     opened,
+    outline,
     safe_group,
     written_rows,
 )
-from vaegaze.errors import UserError
+from vaegaze.errors import UserError, plain
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ def person_counts(path: str | Path) -> dict[str, int]:
     """Person id → number of samples, for every person of a data set; 0 for a person without images or labels.
 
     `path` is one of: an HDF5 file with one group per person, named after the id; an HDF5 file with the datasets of a
-    single person, named after the id; a folder of such files. Opens one dataset per person (1,474 in one file take
-    about 0.15 s) and reads none. UserError if the file is missing, not HDF5 or damaged, or if the folder holds none.
+    single person, named after the id; a folder of such files. Persons may also lie one level deeper, in groups such as
+    "train"; their ids are then "train/ID". Opens one dataset per person and reads none. UserError if the file is
+    missing, not HDF5 or damaged, or if the folder holds none.
     """
     if Path(path).is_dir():
         counts = {person_id: _count_in_file(file, person_id) for person_id, file in _files_in(path).items()}
@@ -75,8 +77,18 @@ def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group
             _refuse_unknown(person_id, [Path(path).stem], where, "file")
             yield file, where
         else:
-            _refuse_unknown(person_id, names_in(file), where, "file")
+            _refuse_unknown(person_id, _ids(file), where, "file")
             yield safe_group(file, person_id, where), where
+
+
+def contents(path: str | Path) -> str:
+    """What an HDF5 file contains, in a few words: its top level, and the first group that is not empty."""
+    with opened(path) as file:
+        top = outline(file)
+        for name in names_in(file):
+            if is_hard_link(file.id, name) and isinstance(group := file[name], h5py.Group) and len(group):
+                return f"{top}; in {plain(name)}/: {outline(group)}"
+        return top
 
 
 def _files_in(folder: str | Path) -> dict[str, Path]:
@@ -112,7 +124,29 @@ def _count_in_file(path: Path, person_id: str) -> int:
 
 
 def _group_counts(file: h5py.File) -> dict[str, int]:
-    return {name: _count(file, name, f"{name}/") for name in names_in(file)}
+    return {person_id: _count(file, person_id, f"{person_id}/") for person_id in _ids(file)}
+
+
+def _ids(file: h5py.File) -> list[str]:
+    """The names of the groups at the file's top; in place of one that groups persons, "name/person" for each."""
+    ids = []
+    for name in names_in(file):
+        ids += _grouped(file, name) or [name]
+    return ids
+
+
+def _grouped(file: h5py.File, name: str) -> list[str]:
+    """The persons in a group of persons, such as "train"; none if it is a person itself, or no group."""
+    try:
+        keys = image_keys()
+        if not is_hard_link(file.id, name) or any(is_hard_link(file.id, f"{name}/{key}") for key in keys):
+            return []
+        if not isinstance(group := file[name], h5py.Group):
+            return []
+        inner = [each for each in group if isinstance(each, str) and is_hard_link(group.id, each)]
+        return [f"{name}/{each}" for each in inner if any(is_hard_link(group.id, f"{each}/{key}") for key in keys)]
+    except (OSError, RuntimeError, KeyError):  # one damaged group leaves the other persons usable
+        return []
 
 
 def _count(file: h5py.File, person_id: str, prefix: str) -> int:

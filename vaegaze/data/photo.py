@@ -9,15 +9,16 @@ import numpy as np
 
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
-from vaegaze.faces.cascades import find_eyes
-from vaegaze.faces.openness import CLOSED_BELOW, eye_openness
+from vaegaze.faces import networks
+from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
 from vaegaze.geometry.eye_regions import pose_mask_in_photo, threshold, warp_mask
 from vaegaze.geometry.pasting import paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
 from vaegaze.images.blobs import find_blobs, without_specks
-from vaegaze.images.pictures import read_grey, read_picture
+from vaegaze.images.pictures import Picture, read_grey, read_picture
+from vaegaze.images.video.still import frame_at
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +38,20 @@ class Photo:
     gaze: np.ndarray  # (2,) float32 pitch, yaw in radians as seen in the upright picture
     head: np.ndarray  # (2,) float32 the same
     ignored_specks: int = 0  # stray parts dropped from the mask
-    eyes_closed: bool = False  # a guess, made only for eyes that were found
+    face_notes: tuple[str, ...] = ()  # on the face, if it was found
     colour_profile: bytes | None = None  # ICC
 
     @property
     def notes(self) -> list[str]:
         """One line for each thing that the user should know."""
         specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
-        closed = ["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if self.eyes_closed else []
-        return specks + closed
+        border = "⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"
+        return [*specks, *self.face_notes, *([border] if self.eye_cut else [])]
+
+    @property
+    def eye_cut(self) -> bool:
+        """Whether the border of the picture cuts an eye."""
+        return bool(self.mask[[0, -1]].any() or self.mask[:, [0, -1]].any())
 
     @property
     def roll_rad(self) -> float:
@@ -70,24 +76,38 @@ class Photo:
 
 
 def load_photo(
-    image_path: str | Path, mask_path: str | Path | None, gaze, head, canvas: Camera, face: int | None = None
+    image_path: str | Path,
+    mask_path: str | Path | None,
+    gaze,
+    head,
+    canvas: Camera,
+    face: int | None = None,
+    at_sec: float | None = None,
 ) -> Photo:
-    """Reads a photo and its eye mask, and draws both on the canvas.
+    """Reads a photo and its eye mask, and draws both on the canvas. With `at_sec` the photo is a video's frame.
 
-    `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture. Without a mask the eyes are found (of
-    face number `face` if there are several), and the head pose gives the mask. UserError when a file is missing or
+    `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture; a `head` of None is read from the
+    picture where landmarks are installed, and (0, 0) otherwise. Without a mask the eyes are found (of face number
+    `face` if there are several), and the head pose gives the mask. UserError when a file is missing or
     unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
     are not found.
     """
-    picture = read_picture(image_path, "image")
+    if at_sec is None:
+        picture = read_picture(image_path, "image")
+    else:
+        picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
-    gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray(head, dtype=np.float32)
-    mask, specks, eyes_closed = None, 0, False
+    mask, specks, notes = None, 0, ()
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
+        head = head_at(rgb, eyes) if head is None else head
     else:
-        eyes = find_eyes(rgb, f"image: {image_path}", face)
-        eyes_closed = bool(eye_openness(rgb, eyes).mean() < CLOSED_BELOW)
+        found = find_face(rgb, f"image: {image_path}", face)
+        eyes, notes = found.face.eyes, tuple(found.notes)
+        head = found.face.head if head is None else head
+    if head is None and not networks.installed():
+        notes += (NO_LANDMARKS,)
+    gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray((0, 0) if head is None else head, dtype=np.float32)
     aligned = align_face(rgb, eyes, head, canvas)
     log.debug("photo → canvas: %s, eyes at %s", aligned.to_canvas.tolist(), eyes.tolist())
     if mask is None:
@@ -106,7 +126,7 @@ def load_photo(
         canvas=canvas,
     )
     original, profile = picture.pixels, picture.colour_profile
-    return Photo(samples, rgb, original, mask, eyes, aligned.to_canvas, gaze, head, specks, eyes_closed, profile)
+    return Photo(samples, rgb, original, mask, eyes, aligned.to_canvas, gaze, head, specks, notes, profile)
 
 
 def photo_of_frame(samples: Samples) -> Photo:

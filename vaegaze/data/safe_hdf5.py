@@ -5,19 +5,30 @@ file and is no larger than faces need: no soft or external links, no external st
 types, no giant shapes (the rules of Keras' `safe_get_h5_*`; CVE-2026-1669, CVE-2026-0897).
 """
 
+import itertools
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from vaegaze.errors import UserError
+from vaegaze.errors import UserError, plain
 
 MAX_SAMPLES = 1_000_000  # of one person; GazeCapture's largest has about 2,700
 MAX_ROW_BYTES = 64 * 2**20  # one sample
 MAX_ATTRIBUTE_BYTES = 1024
+OUTLINED = 6  # members of a group, in an error
+FILTERS = {  # by their numbers in The HDF Group's registry of filters
+    305: "lzo", 307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd",
+    32017: "sz", 32018: "fcidecomp", 32026: "blosc2",
+}  # fmt: skip
+MAX_TEXTS_SEC = 6.0  # for a file's attributes; 10,000 groups take one
 MAX_CHUNK_BYTES = 256 * 2**20  # reading one sample unpacks a whole chunk
 
 
@@ -26,6 +37,10 @@ class NoDataSet(UserError):
 
     def __init__(self, what: str):
         super().__init__(what, about="data_set")
+
+
+class NoGroup(UserError):
+    """What should be a person's group is a dataset."""
 
 
 @contextmanager
@@ -44,6 +59,11 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
         raise NoDataSet(f"HDF5 file {path} may not be read; grant access to it") from error
     except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of these on malformed bytes
         reason = " ".join(str(error).strip("'\"").split())
+        if "already open for" in reason:  # a mark in the file itself, which its writer removes when it closes it
+            raise UserError(
+                f"HDF5 file {path} was not closed: its writer still runs, or was killed. Wait for it, or, if it was "
+                f"killed, make a copy and run `h5clear -s COPY` (of the HDF5 tools), which makes it readable"
+            ) from error
         if "unable to lock file" in reason:
             raise UserError(
                 f"HDF5 file {path} is open for writing in another program; close it there, or set "
@@ -84,13 +104,32 @@ def _encoded(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def safe_group(file: h5py.File, name: str, where: str) -> h5py.Group:
-    """An existing group of the file's top level. `where` names it in errors."""
-    if not is_hard_link(file.id, name):
-        raise UserError(f"{where} is a link; links are not followed: copy what it points to into the file")
-    if not isinstance(group := file[name], h5py.Group):
-        raise UserError(f"{where} is no group; expected one group per person, each with images and labels")
+def safe_group(file: h5py.File, path: str, where: str) -> h5py.Group:
+    """An existing group of the file, by its name or by names joined by slashes. `where` names it in errors."""
+    group: h5py.Group = file
+    for name in path.split("/"):
+        if not is_hard_link(group.id, name):
+            raise UserError(f"{where} is a link; links are not followed: copy what it points to into the file")
+        if not isinstance(group := group[name], h5py.Group):
+            raise NoGroup(f"{where} is no group; expected one group per person, each with images and labels")
     return group
+
+
+def outline(group: h5py.Group) -> str:
+    """What a group contains, in a few words: groups as "name/", datasets with their shapes."""
+    found = []
+    for name in itertools.islice(group, OUTLINED):
+        try:
+            member = group[name] if isinstance(name, str) and is_hard_link(group.id, name) else None
+        except (OSError, RuntimeError, KeyError):
+            member = None
+        shown = plain(str(name))
+        if isinstance(member, h5py.Group):
+            found.append(f"{shown}/")
+        else:
+            found.append(f"{shown} {member.shape}" if isinstance(member, h5py.Dataset) else f"{shown} (unreadable)")
+    more = len(group) - len(found)
+    return ", ".join(found + ([f"and {more} more"] if more > 0 else [])) or "nothing"
 
 
 def safe_datasets(group: h5py.Group, keys: tuple[str, ...], where: str) -> dict[str, h5py.Dataset]:
@@ -116,6 +155,7 @@ def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
         raise UserError(f"{where} is of a type that is not read here; expected plain numbers")
     if not dataset.shape or not 1 <= dataset.shape[0] <= MAX_SAMPLES:  # None: no extent at all
         raise UserError(f"{where} has the shape {dataset.shape}; expected 1 to {MAX_SAMPLES} samples")
+    _refuse_unknown_filters(creation, where)
     row_bytes = math.prod(dataset.shape[1:]) * itemsize
     chunk_bytes = math.prod(dataset.chunks or ()) * itemsize
     if row_bytes > MAX_ROW_BYTES or chunk_bytes > MAX_CHUNK_BYTES:
@@ -126,18 +166,86 @@ def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
     return dataset
 
 
+def _refuse_unknown_filters(creation: h5py.h5p.PropDCID, where: str) -> None:
+    """UserError if the dataset is compressed in a way that neither h5py nor hdf5plugin, if installed, can undo."""
+    filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
+    if all(h5py.h5z.filter_avail(each[0]) for each in filters):
+        return
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401, it registers its filters with h5py
+    for number, _, _, stored_name in filters:
+        if not h5py.h5z.filter_avail(number):
+            name = FILTERS.get(number) or plain(stored_name.decode("utf-8", "replace")) or "without a name"
+            raise UserError(
+                f"{where} is compressed with the HDF5 filter {name} (number {number}), which h5py alone cannot undo; "
+                "pip install hdf5plugin, which has many, or store it with gzip or lzf"
+            )
+
+
 def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int | str]:
-    """The attributes among `names` that are a single whole number or a short text; any others are ignored."""
+    """The attributes among `names` that are a single whole number or a short text; any others are ignored.
+
+    UserError if the file is damaged so that reading a text would not end.
+    """
     found = {}
     for name in names:
         if name not in group.attrs:
             continue
         try:
             attribute = group.attrs.get_id(name)
-            small = attribute.shape == () and attribute.get_storage_size() <= MAX_ATTRIBUTE_BYTES
-            value = group.attrs[name] if small else None
+            if attribute.shape != () or attribute.get_storage_size() > MAX_ATTRIBUTE_BYTES:
+                continue
+            kind = attribute.get_type()
+            if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+                path = Path(group.file.filename)
+                value = _texts(path, path.stat().st_mtime_ns, name).get(group.name)
+            elif isinstance(kind, h5py.h5t.TypeStringID | h5py.h5t.TypeIntegerID):
+                value = group.attrs[name]
+            else:
+                continue
         except (TypeError, ValueError, OSError, RuntimeError):  # of a type that numpy lacks, or damaged
             continue
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
         if isinstance(value, str | np.integer):
             found[name] = value if isinstance(value, str) else int(value)
     return found
+
+
+_READ_TEXTS = """
+import json, sys, h5py
+path, name = sys.argv[1:]
+texts = {}
+with h5py.File(path, "r") as file:
+    for place in ["/", *file]:
+        try:
+            if place != "/" and not isinstance(file.get(place, getlink=True), h5py.HardLink):
+                continue
+            group = file[place]
+            value = group.attrs.get(name)
+        except Exception:
+            continue
+        if isinstance(value, str) and len(value) <= 1024:
+            texts[group.name] = value
+print(json.dumps(texts))
+"""
+
+
+@lru_cache(maxsize=64)
+def _texts(path: Path, mtime_ns: int, name: str) -> dict[str, str]:
+    """The texts in attribute `name` of the file's top level and its groups, by the group's path.
+
+    Texts of variable length lie in a heap, and in a damaged one HDF5 searches without end, deaf to signals: so another
+    process reads them, within a time limit. `mtime_ns` tells versions of the file apart.
+    """
+    try:
+        command = [sys.executable, "-c", _READ_TEXTS, str(path), name]
+        done = subprocess.run(command, capture_output=True, timeout=MAX_TEXTS_SEC, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"HDF5 file {path} is damaged: reading its attribute {name!r} does not end; copy or download it again"
+        ) from error
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        return {}

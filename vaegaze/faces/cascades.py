@@ -15,6 +15,8 @@ from PIL import Image
 
 from vaegaze.config.finetune import VISION_HINT
 from vaegaze.errors import UserError
+from vaegaze.faces.face import Face, around
+from vaegaze.faces.openness import eye_openness
 from vaegaze.geometry.transforms import chain, inverse, move, scale_of, similarity
 
 log = logging.getLogger(__name__)
@@ -38,18 +40,11 @@ FACE_NEIGHBOURS, EYE_NEIGHBOURS = 4, 3  # overlapping detections that confirm a 
 USUAL_DISTANCE, DISTANCE_RATIO = 0.46, 1.42
 USUAL_SIZE, SIZE_RATIO = 0.54, 1.45  # of an eye's square / eye distance
 USUAL_MIDDLE, MIDDLE_OFF = np.array([0.5, 0.37]), 0.12
+MUCH_SMALLER = 0.35  # of the largest face's width: a smaller one needs both face cascades
 MAX_SLOPE = 0.27  # of the line through both eyes: 15°; a head tilted farther is rarely found at all
 
 
-class EyesNotFound(UserError):
-    """Why a picture shows no usable eyes: `kind` in a few words, the same for all such pictures; `seen` in full."""
-
-    def __init__(self, name: str, kind: str, seen: str, about: str):
-        super().__init__(f"{name} {seen}", about=about)
-        self.kind, self.seen = kind, seen
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Face:
     left: float  # of the face's square, in pixels of the photo
     top: float
@@ -57,35 +52,18 @@ class _Face:
     eyes: np.ndarray | None  # (2, 2) x, y of their centres, the picture's left one first; None without a plausible pair
 
 
-def find_eyes(picture: np.ndarray, name: str, face: int | None = None) -> np.ndarray:
-    """The centres (2, 2) = x, y of a face's eyes in a picture (H, W, 3) uint8, the picture's left one first.
-
-    Faces with eyes are numbered from left to right, from 1; `face` is needed if there are several. EyesNotFound, with
-    the picture's `name`, if there is no such face or its two eyes are not seen; UserError without OpenCV.
-    """
-    opencv(about="opencv")
+def read_faces(picture: np.ndarray) -> tuple[list[Face], list[np.ndarray]]:
+    """The faces with eyes in a picture (H, W, 3) uint8, from left to right; the places (2,) of faces without."""
     with_eyes, seen = _faces_with_eyes(picture)
-    if not with_eyes:
-        kind = "no two open eyes" if seen else "no face"
-        raise EyesNotFound(name, kind, _what_was_seen(seen), "eyes")
-    return eyes_of([each.eyes for each in with_eyes], name, face)
-
-
-def eyes_in(picture: np.ndarray) -> list[np.ndarray]:
-    """The eyes (2, 2) of every face with eyes in a picture (H, W, 3) uint8, from left to right."""
-    return [face.eyes for face in _faces_with_eyes(picture)[0]]
-
-
-def eyes_of(faces: list[np.ndarray], name: str, face: int | None) -> np.ndarray:
-    """The pair of eyes (2, 2) that `find_eyes` returns, from the at least one that was found. EyesNotFound as there."""
-    if len(faces) > 1 and face is None:
-        places = [f"{i} at {_point(eyes.mean(axis=0))}" for i, eyes in enumerate(faces, 1)]
-        seen = f"shows {len(faces)} faces, {', '.join(places)}"
-        raise EyesNotFound(name, "several faces", seen, "faces")
-    if face is not None and face > len(faces):
-        shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
-        raise EyesNotFound(name, f"no face {face}", f"shows {shown} with eyes, no face {face}", "face")
-    return faces[(face or 1) - 1]
+    faces = [Face(each.eyes, eye_openness(picture, each.eyes), 1.0) for each in with_eyes]
+    partly = [each for each in sorted(seen, key=lambda each: -each.width) if each.eyes is None]
+    places = [np.array([each.left + each.width / 2, each.top + each.width / 2]) for each in partly]
+    near = [face.eyes.mean(axis=0) for face in faces]
+    return faces, [
+        place
+        for place, each in zip(places, partly)
+        if all(np.linalg.norm(place - other) > each.width for other in near)
+    ]
 
 
 def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
@@ -119,15 +97,6 @@ def eyes_about(picture: np.ndarray, expected: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def around(picture: np.ndarray, eyes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a picture within `reach` eye distances of the eyes: its corner (2,) = x, y, and its pixels."""
-    reach_px = reach * np.linalg.norm(eyes[1] - eyes[0])
-    last = np.array(picture.shape[1::-1])
-    left, top = np.clip(np.floor(eyes.min(axis=0) - reach_px), 0, last - 1).astype(int)
-    right, bottom = np.clip(np.ceil(eyes.max(axis=0) + reach_px), (left + 1, top + 1), last).astype(int)
-    return np.array([left, top]), picture[top:bottom, left:right]
-
-
 def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
     """The faces with eyes, from left to right; and everything that looks like a face."""
     cv2 = opencv()
@@ -140,7 +109,22 @@ def _faces_with_eyes(picture: np.ndarray) -> tuple[list[_Face], list[_Face]]:
         with_eyes = _without_doubles([each for each in faces if each.eyes is not None])
         if with_eyes:
             break
-    return with_eyes, seen
+    return _without_false(cv2, grey, with_eyes, face_cascade), seen
+
+
+def _without_false(cv2, grey: np.ndarray, faces: list[_Face], seen_by: str) -> list[_Face]:
+    """The faces without those much smaller than the largest which the other cascade does not see."""
+    small = [face for face in faces if face.width < MUCH_SMALLER * max(each.width for each in faces)]
+    if not small:
+        return faces
+    (other,) = (cascade for cascade in FACE_CASCADES if cascade != seen_by)
+    middles = [np.array([x + w / 2, y + w / 2]) for x, y, w in _faces(cv2, grey, other)]
+
+    def confirmed(face: _Face) -> bool:
+        middle = np.array([face.left, face.top]) + face.width / 2
+        return any(np.linalg.norm(middle - each) < face.width / 2 for each in middles)
+
+    return [face for face in faces if face not in small or confirmed(face)]
 
 
 def opencv(about: str = ""):
@@ -229,15 +213,3 @@ def _without_doubles(faces: list[_Face]) -> list[_Face]:
         if all(np.linalg.norm(other.eyes.mean(axis=0) - face.eyes.mean(axis=0)) > distance for other in kept):
             kept.append(face)
     return sorted(kept, key=lambda face: tuple(face.eyes.mean(axis=0)))
-
-
-def _what_was_seen(faces: list[_Face]) -> str:
-    if not faces:
-        return "shows no face that is upright and seen from the front"
-    largest = max(faces, key=lambda face: face.width)
-    place = _point((largest.left + largest.width / 2, largest.top + largest.width / 2))
-    return f"shows a face at {place}, but not two open eyes in it (closed, covered, askew, or turned away?)"
-
-
-def _point(point) -> str:
-    return f"({point[0]:.0f}, {point[1]:.0f})"

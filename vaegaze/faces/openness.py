@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from vaegaze.faces.cascades import around
+from vaegaze.faces.face import around
 from vaegaze.geometry.transforms import similarity, warp
 
 EYE_DISTANCE_PX = 100  # in the view that is measured; an eye is 42 px wide there

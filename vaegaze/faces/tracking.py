@@ -1,40 +1,38 @@
-"""The eyes of one person through a video: detected now and then, followed in between, smooth over time.
+"""The eyes and the head of one person through a video: found, followed in between, smooth over time.
 
-Detections by OpenCV's cascades jump by a pixel or two from frame to frame. So optical flow of points around the eyes
-(Lucas & Kanade 1981) follows the face, which is steady but drifts; and the eyes' place in the followed face is the mean
-of the detections over about a second before and after. For that, a few frames are held back.
+What is found jumps by a pixel or two from frame to frame. So optical flow of points around the eyes follows the face,
+which is steady but drifts; and the eyes' place in the followed face is the mean of what was found over about a second
+before and after. For that, a few frames are held back. A face that is followed but found in none of them is gone.
 """
 
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from vaegaze.faces.cascades import EyesNotFound, around, eyes_about, eyes_in, eyes_of, opencv
+from vaegaze.faces import landmarks
+from vaegaze.faces.cascades import eyes_about
+from vaegaze.faces.detector import Region, find_regions
+from vaegaze.faces.face import Face
+from vaegaze.faces.motion import movement
 from vaegaze.faces.openness import eye_openness
-from vaegaze.geometry.transforms import chain, inverse, move, scale_of, similarity
+from vaegaze.faces.reader import SAME_FACE, EyesNotFound, backend, choose, read_picture
+from vaegaze.geometry.transforms import chain, inverse, move
 from vaegaze.images.video import Frame
 
 AHEAD = 10  # frames of looking ahead
-FIND_EVERY, FIND_AGAIN_EVERY = 5, 3  # frames between detections, while the eyes are followed, and while they are not
+FIND_EVERY = {"landmarks": 1, "cascades": 5}  # frames between searches, while the eyes are followed
+FIND_AGAIN_EVERY = {"landmarks": 1, "cascades": 3}  # and while they are not
+THERE_FOR = {"landmarks": 1, "cascades": 10}  # frames for which a face that was found counts; cascades miss a blink
 WAIT_FOR_FACE_SEC = 1.0  # after the first face, for the face of the given number to appear
-LOST_AFTER = 50  # frames without a single detection
-FADE, RECENT = 25, 75  # frames after which a detection's weight has fallen to a third, and to nothing
-OFF = 0.12  # in eye distances; detections farther from the median are ignored
+LOST_AFTER = 50  # frames in which the eyes were not found once
+FADE, RECENT = 25, 75  # frames after which the weight of what was found has fallen to a third, and to nothing
+HEAD_FADE = 4  # frames after which the weight of a head pose has fallen to a third
+OFF = 0.12  # in eye distances; eyes found farther from the median are ignored
 
-REACH = 0.5  # in eye distances around the eyes: where points are followed
-DISTANCE_PX = 128  # greatest eye distance in the picture in which points are followed
-POINTS, LEAST_POINTS = 100, 10
-SAME_POINT_PX, SAME_MOVE_PX = (
-    0.5,
-    1.0,
-)  # how far off a point may be: after going there and back, and from the common movement
-LEAST_SHARE = 0.5  # of the points that must move together
-MAX_SCALE = 1.2  # from frame to frame
-
-CLOSED_SHARE = 0.6  # of the person's usual openness; below it their eyes are closed
+CLOSED_SHARE, OPEN_SHARE = 0.6, 0.66  # of an eye's usual openness: below the first it closes, above the other it opens
 LEAST_USUAL, MOST_USUAL = 0.6, 1.0  # the range allowed for it
 MEMORY = 300  # frames from which it is computed
 RAMP = 2  # frames over which the blend falls before a frame that is left as it is, and rises after it
@@ -46,17 +44,20 @@ class FollowedFrame:
 
     frame: Frame
     eyes: np.ndarray | None  # (2, 2) x, y of their centres, the picture's left one first; None where there is no face
-    closed: bool
-    blend: float  # 1 redrawn..0 left as it is; in between before and after a blink
+    head: np.ndarray | None  # (2,) pitch, yaw in radians as seen in the frame; None without landmarks
+    closed: bool  # both eyes
+    blend: np.ndarray  # (2,) of each eye: 1 redrawn..0 left as it is; in between before and after a blink
 
 
-def follow_eyes(frames: Iterable[Frame], name: str, face: int | None = None) -> Iterator[FollowedFrame]:
+def follow_eyes(
+    frames: Iterable[Frame], name: str, face: int | None = None, by: str | None = None
+) -> Iterator[FollowedFrame]:
     """The frames, all of one size, each with the eyes of one person. AHEAD frames are held back, and a few more kept.
 
     The person is number `face` in the first frame that shows as many faces; later, the nearest face. EyesNotFound, with
-    the video's `name`, as from `find_eyes`; but frames without a face are no error.
+    the video's `name`, as from `find_face`; but frames without a face are no error. `by` names the backend.
     """
-    follower = _Follower(name, face)
+    follower = _Follower(name, face, by or backend())
     sights: deque[_Sight] = deque(maxlen=RAMP + 1 + AHEAD)  # the frame that is due, those before it and those after
     for frame in frames:
         sights.append(follower.look_at(frame))
@@ -76,27 +77,29 @@ class _Sight:
     number: int
     run: int = 0  # the number, from 1, of the unbroken stretch of frames that follow the face; 0 without a face
     to_frame: np.ndarray | None = None  # (2, 3) similarity, from the run's first frame
-    openness: float = math.nan
+    closed: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))  # each eye
 
 
 @dataclass(frozen=True)
 class _Find:
-    """Detected eyes."""
+    """A face that was found."""
 
     run: int
     number: int  # of the frame
     eyes: np.ndarray  # (2, 2), brought into the run's first frame
+    head: np.ndarray | None  # (2,) as seen in the frame
 
 
 class _Follower:
     """Looks at one frame after another, and settles each once later ones are known."""
 
-    def __init__(self, name: str, face: int | None):
-        self._name, self._face = name, face
+    def __init__(self, name: str, face: int | None, by: str):
+        self._name, self._face, self._by = name, face, by
         self._last: _Sight | None = None
         self._last_eyes: np.ndarray | None = None  # (2, 2) in the last frame that showed them
+        self._region: Region | None = None  # around the face's mesh where it was read last
         self._finds: deque[_Find] = deque(maxlen=4 * FADE)
-        self._openness: deque[float] = deque(maxlen=MEMORY)
+        self._openness: deque[np.ndarray] = deque([np.ones(2)], maxlen=MEMORY)
         self._runs = 0
         self.refusal: EyesNotFound | None = None  # while the frames so far show too few faces
         self._refused_since_sec = math.inf
@@ -108,32 +111,78 @@ class _Follower:
             motion = movement(last.frame.pixels, frame.pixels, self._last_eyes)
             if motion is not None:
                 sight.run, sight.to_frame = last.run, chain(last.to_frame, motion)
-        if sight.run and sight.number % FIND_EVERY == 0:
-            self._keep(sight, eyes_about(frame.pixels, self._eyes(sight)))
-        elif not sight.run and sight.number % FIND_AGAIN_EVERY == 0:
-            eyes = self._find_face(sight)
-            if eyes is not None:
+        face = None
+        if sight.run and sight.number % FIND_EVERY[self._by] == 0:
+            face = self._read_again(sight)
+        elif not sight.run and sight.number % FIND_AGAIN_EVERY[self._by] == 0:
+            face = self._find_face(sight)
+            if face is not None:
                 self._runs += 1
                 sight.run, sight.to_frame = self._runs, np.eye(2, 3)
-                self._keep(sight, eyes)
+        if face is not None:
+            self._finds.append(_Find(sight.run, sight.number, move(inverse(sight.to_frame), face.eyes), face.head))
         if sight.run:
             self._last_eyes = self._eyes(sight)
-            sight.openness = float(eye_openness(frame.pixels, self._last_eyes).mean())
-            self._openness.append(sight.openness)
+            self._judge_openness(sight, face, last)
         return sight
 
     def settle(self, sights: deque[_Sight], due: int) -> FollowedFrame:
         """The outcome for one of these consecutive frames."""
-        usual = np.clip(np.percentile(self._openness, 70), LEAST_USUAL, MOST_USUAL) if self._openness else LEAST_USUAL
-        closed = [bool(sight.run) and sight.openness < CLOSED_SHARE * usual for sight in sights]
-        away = [abs(i - due) for i, sight in enumerate(sights) if closed[i] or not sight.run]
-        blend = min([RAMP + 1, *away]) / (RAMP + 1)  # by the distance to the nearest frame that is left as it is
+        there = [self._is_there(sight) for sight in sights]
+        left = np.array([sight.closed if here else (True, True) for sight, here in zip(sights, there)])  # (K, 2)
+        nearest = [min([RAMP + 1, *abs(np.flatnonzero(left[:, eye]) - due)]) for eye in range(2)]
+        blend = np.array(nearest) / (RAMP + 1)  # by the distance to the nearest frame that is left as it is
         sight = sights[due]
-        return FollowedFrame(sight.frame, self._eyes(sight) if sight.run else None, closed[due], blend)
+        if not there[due]:
+            return FollowedFrame(sight.frame, None, None, False, blend)
+        return FollowedFrame(sight.frame, self._eyes(sight), self._head(sight), bool(sight.closed.all()), blend)
 
-    def _keep(self, sight: _Sight, eyes: np.ndarray | None) -> None:
-        if eyes is not None:
-            self._finds.append(_Find(sight.run, sight.number, move(inverse(sight.to_frame), eyes)))
+    def _judge_openness(self, sight: _Sight, face: Face | None, last: _Sight | None) -> None:
+        """Which eyes are closed: by what is usual for each, with hysteresis."""
+        if self._by == "cascades":  # the edges of the irises, which tell two eyes together better than one
+            openness = np.full(2, eye_openness(sight.frame.pixels, self._last_eyes).mean())
+        else:
+            openness = self._openness[-1] if face is None else face.openness
+        self._openness.append(openness)
+        usual = np.clip(np.percentile(np.stack(self._openness), 70, axis=0), LEAST_USUAL, MOST_USUAL)
+        was_closed = np.zeros(2, bool) if last is None else last.closed
+        sight.closed = openness < np.where(was_closed, OPEN_SHARE, CLOSED_SHARE) * usual
+
+    def _is_there(self, sight: _Sight) -> bool:
+        """Whether the face was found in this frame or just before, or will be in the frames held back."""
+        numbers = [find.number for find in self._finds if find.run == sight.run]
+        first, last = sight.number - THERE_FOR[self._by] + 1, sight.number + AHEAD
+        return bool(sight.run) and any(first <= number <= last for number in numbers)
+
+    def _read_again(self, sight: _Sight) -> Face | None:
+        """The followed face, read once more; None if it is not seen where it should be."""
+        expected = self._eyes(sight)
+        if self._by == "cascades":
+            eyes = eyes_about(sight.frame.pixels, expected)
+            return None if eyes is None else Face(eyes, np.full(2, np.nan), 1.0)
+        near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
+        for region in self._regions(sight.frame.pixels):
+            read = landmarks.read_region(sight.frame.pixels, region, rounds=1)
+            if read is not None and np.linalg.norm(read[1].eyes - expected, axis=1).max() < near_px:
+                self._region = read[0]
+                return read[1]
+        self._region = None
+        return None
+
+    def _regions(self, picture: np.ndarray) -> Iterator[Region]:
+        """Where the face was; and only if it is not there, wherever a face is detected."""
+        if self._region is not None:
+            yield self._region
+        yield from find_regions(picture, thorough=False)
+
+    def _head(self, sight: _Sight) -> np.ndarray | None:
+        """The head (2,) by what was read in this frame and around it."""
+        finds = [find for find in self._finds if find.run == sight.run and find.head is not None]
+        if not finds:
+            return None
+        after = np.array([find.number - sight.number for find in finds])
+        weights = np.exp(-abs(after) / HEAD_FADE) * np.clip(1 - after / (AHEAD + 1), 0, 1)
+        return np.average([find.head for find in finds], axis=0, weights=weights + 1e-12)
 
     def _eyes(self, sight: _Sight) -> np.ndarray:
         """The eyes (2, 2) in this frame, from the detections of its run; the older, the less they count."""
@@ -150,14 +199,14 @@ class _Follower:
         weights[off_px > OFF * np.linalg.norm(median[1] - median[0])] *= 1e-6
         return move(sight.to_frame, np.average(places, axis=0, weights=weights + 1e-12))
 
-    def _find_face(self, sight: _Sight) -> np.ndarray | None:
-        faces = eyes_in(sight.frame.pixels)
+    def _find_face(self, sight: _Sight) -> Face | None:
+        faces = read_picture(sight.frame.pixels, self._by)
         if not faces:
             return None
         if self._last_eyes is not None:
-            return min(faces, key=lambda eyes: np.linalg.norm(eyes - self._last_eyes))
+            return min(faces, key=lambda face: np.linalg.norm(face.eyes - self._last_eyes))
         try:
-            eyes = eyes_of(faces, f"{self._name} at {sight.frame.time_sec:.2f} s", self._face)
+            face = choose(faces, f"{self._name} at {sight.frame.time_sec:.2f} s", self._face)
         except EyesNotFound as error:
             self._refused_since_sec = min(self._refused_since_sec, sight.frame.time_sec)
             if self._face is None or sight.frame.time_sec - self._refused_since_sec >= WAIT_FOR_FACE_SEC:
@@ -165,49 +214,4 @@ class _Follower:
             self.refusal = error
             return None
         self.refusal = None
-        return eyes
-
-
-def movement(before: np.ndarray, after: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
-    """The similarity (2, 3) by which the face around the eyes (2, 2) moved between two frames (H, W, 3) uint8.
-
-    The eyes themselves do not count: they look around and blink. None if too few points move together.
-    """
-    cv2 = opencv()
-    scale = min(1.0, DISTANCE_PX / np.linalg.norm(eyes[1] - eyes[0]))
-    corner, near = around(before, eyes, REACH)
-    size = [max(1, round(side * scale)) for side in near.shape[1::-1]]
-    first, second = (
-        cv2.resize(cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        for part in (near, around(after, eyes, REACH)[1])
-    )
-    distance_px = scale * np.linalg.norm(eyes[1] - eyes[0])
-    window = {"winSize": (2 * round(0.08 * distance_px) + 5,) * 2, "maxLevel": 3}
-    about = _about_eyes(size, (eyes - corner) * scale)
-    points = cv2.goodFeaturesToTrack(first, POINTS, 0.01, max(2, 0.04 * distance_px), mask=about)
-    if points is None or len(points) < LEAST_POINTS:
-        return None
-    moved, there, _ = cv2.calcOpticalFlowPyrLK(first, second, points, None, **window)
-    back, here, _ = cv2.calcOpticalFlowPyrLK(second, first, moved, None, **window)
-    same = (there & here).ravel() == 1
-    same &= np.linalg.norm(back - points, axis=-1).ravel() < SAME_POINT_PX
-    if same.sum() < max(LEAST_POINTS, LEAST_SHARE * len(points)):
-        return None
-    points, moved = points[same, 0], moved[same, 0]
-    _, together = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=SAME_MOVE_PX)
-    together = together.ravel() == 1
-    if together.sum() < max(LEAST_POINTS, LEAST_SHARE * len(points)):
-        return None
-    # OpenCV counts from pixel centres.
-    motion = similarity(*((each[together].astype(float) + 0.5) / scale + corner for each in (points, moved)))
-    return motion if 1 / MAX_SCALE < scale_of(motion) < MAX_SCALE else None
-
-
-def _about_eyes(size: list[int], eyes: np.ndarray) -> np.ndarray:
-    """(H, W) uint8, of `size` = W, H: 255 on brows, nose and cheeks, 0 on the eyes (2, 2) and far from them."""
-    xs, ys = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
-    middle, across = eyes.mean(axis=0), eyes[1] - eyes[0]
-    z = ((xs - middle[0]) + 1j * (ys - middle[1])) / complex(*across)  # the eyes are at -0.5 and 0.5
-    near = (abs(z.real) < 0.85) & (z.imag > -0.45) & (z.imag < 0.4)
-    on_eyes = (abs(abs(z.real) - 0.5) < 0.26) & (abs(z.imag) < 0.16)
-    return np.where(near & ~on_eyes, 255, 0).astype(np.uint8)
+        return face

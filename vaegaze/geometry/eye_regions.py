@@ -51,19 +51,19 @@ def pose_mask(head: np.ndarray, canvas: Camera, factor: float = SQUARE_FACTOR) -
 def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera) -> np.ndarray:
     """(H, W) bool: the squares of `pose_mask` as they lie in a photo of this shape, which `to_canvas` aligns."""
     mask = np.zeros(shape, dtype=bool)
-    for window, depth in pose_squares_in_photo(shape, to_canvas, head, canvas):
+    for _, window, depth in pose_squares_in_photo(shape, to_canvas, head, canvas):
         mask[window] |= depth >= 0
     return mask
 
 
 def pose_squares_in_photo(
     shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera
-) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+) -> Iterator[tuple[int, tuple[slice, slice], np.ndarray]]:
     """Each of these squares that the photo shows: the rows and columns around it, and each pixel's depth in it (h, w).
 
     The depth is in pixels of the canvas, 0 on the square's edge and negative outside.
     """
-    for x, y, radius in eye_circles(head, canvas):
+    for eye, (x, y, radius) in enumerate(eye_circles(head, canvas)):
         half = SQUARE_FACTOR * radius
         corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
         left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
@@ -71,7 +71,7 @@ def pose_squares_in_photo(
         if left < right and top < bottom:
             ys, xs = np.mgrid[top:bottom, left:right] + 0.5  # a photo may have a hundred million pixels
             off = abs(move(to_canvas, np.stack([xs, ys], axis=-1)) - (x, y)).max(axis=-1)
-            yield (slice(top, bottom), slice(left, right)), half - off
+            yield eye, (slice(top, bottom), slice(left, right)), half - off
 
 
 def eye_mask(

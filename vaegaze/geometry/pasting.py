@@ -49,16 +49,16 @@ def paste_in_squares(
     drawn: np.ndarray,
     to_canvas: np.ndarray,
     canvas: Camera,
-    strength: float = 1.0,
+    strength: float | np.ndarray = 1.0,
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' squares as the head pose has them.
 
     The squares' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
-    (2,) is the pose on the canvas; a `strength` below 1 lets the picture's own eyes show through.
+    (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
     """
-    pasted = picture.copy()
-    for window, depth in pose_squares_in_photo(picture.shape[:2], to_canvas, head, canvas):
-        alpha = strength * np.clip(depth / (FEATHER_OF_FACE * canvas.face_px), 0, 1)
+    pasted, strengths = picture.copy(), np.broadcast_to(strength, 2)
+    for eye, window, depth in pose_squares_in_photo(picture.shape[:2], to_canvas, head, canvas):
+        alpha = strengths[eye] * np.clip(depth / (FEATHER_OF_FACE * canvas.face_px), 0, 1)
         above, _ = warp(drawn, to_crop(inverse(to_canvas), window[1].start, window[0].start), *depth.shape)
         pasted[window] = _blend(picture[window], above, alpha[..., None])
     return pasted

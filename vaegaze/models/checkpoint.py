@@ -45,6 +45,7 @@ from vaegaze.models.tensor_files import (
     first_line,
     in_plain_order,
     is_file,
+    is_folder,
     load_tensors,
     refuse_mismatch,
     save_tensors,
@@ -57,6 +58,7 @@ from vaegaze.models.vaegaze import VAEGaze
 log = logging.getLogger(__name__)
 
 ADAPTER_FORMAT = "vaegaze-adapter-1"
+RESULTS = ("finetuned_model.pth", "adapter.pth")  # of a run, in its folder
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,22 @@ def _normal(config: dict) -> dict:
 def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
     """Read a checkpoint onto the CPU, weights as float32. UserError unless it is one, and complete.
 
-    An adapter is applied to its base, found at `base` or else where the adapter says. A file of upstream's loads
-    directly if it holds all three parts.
+    A run's folder stands for the model in it. An adapter is applied to its base, found at `base` or else where the
+    adapter says. A file of upstream's loads directly if it holds all three parts.
     """
+    path = _file_meant(path)
     content = load_tensors(path, about="checkpoint")
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
         return _load_adapter(path, content, base)
     if base is not None:
         raise UserError(f"{path} is not an adapter, so it has no base", about="no_adapter")
     return _load_whole(path, content, "checkpoint")
+
+
+def _file_meant(path: str | Path) -> str | Path:
+    """The checkpoint in a run's folder; any other path as it is."""
+    files = (Path(path) / name for name in RESULTS) if is_folder(path) else ()
+    return next((file for file in files if is_file(file)), path)
 
 
 def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
@@ -229,7 +238,7 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
     named, beside = plain(base.path), Path(path).parent  # a relative path is stored as typed, perhaps in another folder
     places = [base_path] if base_path else [base.path, beside / base.path, beside / Path(base.path).name]
-    place = next((Path(place) for place in places if is_file(place)), None)
+    place = next((Path(file) for file in map(_file_meant, places) if is_file(file)), None)
     if place is None:
         where = f"it was trained on {named}, which is not there, nor beside the adapter"
         where = f"there is no file {base_path}" if base_path else where

@@ -12,6 +12,7 @@ from vaegaze.errors import UserError, plain
 from vaegaze.files import atomic_path, shipped_path
 
 SHOWN_NAMES = 3  # of mismatched tensors, in an error
+SUFFIXES = (".pth", ".safetensors", ".bin", ".ckpt", ".pt")
 SAFETENSORS_MISSING = "needs the safetensors package: pip install safetensors"
 
 
@@ -73,6 +74,14 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder exists; False for an impossible path."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
     """Read a file of tensors and plain values onto the CPU.
 
@@ -80,6 +89,8 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
     is a UserError that ends in `hint` and is tagged `about`.
     """
     path, then = shipped_path(path), f"; {hint}" if hint else ""
+    if is_folder(path):
+        raise UserError(f"{path} is a folder{_weights_in(Path(path))}{then}", about=about)
     if not is_file(path):
         raise UserError(f"there is no file {path}{then}", about=about)
     try:
@@ -103,11 +114,20 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
         raise UserError(f"{path} is not a {kind} file, or it is damaged or cut short{then}", about=about) from error
 
 
+def _weights_in(folder: Path) -> str:
+    """What a folder contains that its user may have meant, in words."""
+    if (folder / "vae").is_dir() and (folder / "unet").is_dir():
+        return ", as diffusers has them: bring its vae and unet into one file with vaegaze convert"
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES and path.name[0] != ".")
+    more = ", …" if len(names) > SHOWN_NAMES else ""
+    return f" with {', '.join(map(plain, names[:SHOWN_NAMES]))}{more}" if names else " without a file of weights"
+
+
 def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     require_safetensors(f"{path}: reading it")
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    return load_file(path)
+    return load(Path(path).read_bytes())  # `load_file` maps the file: who cuts it short meanwhile kills this process
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -9,14 +9,14 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.config.pretrain import PretrainConfig, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
@@ -111,6 +111,23 @@ def pretraining_steps(
         progress.phase, progress.step, progress.optimizer, progress.average = progress.phase + 1, 0, None, None
 
 
+@dataclass
+class _PhaseRun:
+    """What one phase trains with."""
+
+    phase: Phase
+    params: PretrainParams
+    model: VAEGaze
+    device: torch.device
+    processes: Processes
+    trained: list[torch.nn.Parameter]
+    optimizer: torch.optim.AdamW
+    objective: torch.nn.Module
+    batches: Iterator[StoredBatch | Crops | UserError]
+    waiting: WaitingTime
+    last_good: Tensor  # (), the number of the last step that was finite
+
+
 def _phase_steps(
     model: VAEGaze,
     config: PretrainConfig,
@@ -122,7 +139,38 @@ def _phase_steps(
     encode: Encode,
 ) -> Iterator[Step]:
     params = config.pretrain_params
-    device = next(model.parameters()).device
+    run = _begin(model, config, phase, sources, progress, processes, encode)
+    started = time.perf_counter()
+    for step in range(progress.step, phase.steps):
+        loss = _forward_and_backward(run, step, progress)
+        _update(run, step, loss, progress)
+        now = time.perf_counter()
+        progress.seconds, progress.busy, started = progress.seconds + now - started, progress.busy + now - started, now
+
+        measured = progress.step % params.eval_every == 0 or progress.step == phase.steps
+        done = Step(phase, progress.step, loss, run.last_good, measured)
+        if measured:
+            done.refuse_bad()
+            progress.waited += run.waiting.seconds()
+            with progress.shipped_weights(model):
+                progress.records.append(measure(model, phase, held_out, progress, processes))
+        yield done
+        started = time.perf_counter()
+    if progress.average is not None:
+        take_average(model, progress.average)  # what follows builds on it
+
+
+def _begin(
+    model: VAEGaze,
+    config: PretrainConfig,
+    phase: Phase,
+    sources: Sequence[RenderedPersons | DataSet],
+    progress: Progress,
+    processes: Processes,
+    encode: Encode,
+) -> _PhaseRun:
+    """Freeze what the phase does not train, and bring optimiser, average and batches to where the run stands."""
+    params, device = config.pretrain_params, processes.device
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in phase.trained)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -140,79 +188,73 @@ def _phase_steps(
         optimizer.load_state_dict(progress.optimizer)
         if progress.average is not None:
             progress.average = {name: mean.to(device) for name, mean in progress.average.items()}
+    loss_sum = torch.zeros((), dtype=torch.float64) if progress.loss_sum is None else progress.loss_sum
+    progress.loss_sum = loss_sum.to(device)
+
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
-    objective = processes.together(torch.compile(objective) if params.compile else objective)
-
-    first_batch = progress.step * phase.accumulation
-    loader = iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(first_batch, phase.steps * phase.accumulation),
-            num_workers=params.workers,
-            worker_init_fn=ignore_signals,
-            pin_memory=device.type == "cuda",
-        )
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(progress.step * phase.accumulation, phase.steps * phase.accumulation),
+        num_workers=params.workers,
+        worker_init_fn=ignore_signals,
+        pin_memory=device.type == "cuda",
     )
-    waiting = WaitingTime(device)
-    last_good = torch.tensor(progress.step, device=device)
-    if progress.loss_sum is None:
-        progress.loss_sum = torch.zeros((), dtype=torch.float64)
-    progress.loss_sum = progress.loss_sum.to(device)
+    return _PhaseRun(
+        phase=phase,
+        params=params,
+        model=model,
+        device=device,
+        processes=processes,
+        trained=trained,
+        optimizer=optimizer,
+        objective=processes.together(torch.compile(objective) if params.compile else objective),
+        batches=iter(loader),
+        waiting=WaitingTime(device),
+        last_good=torch.tensor(progress.step, device=device),
+    )
 
-    started = time.perf_counter()
-    for step in range(progress.step, phase.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = phase.learning_rate * learning_rate_factor(step, phase.steps, params.warmup_share)
-        optimizer.zero_grad(set_to_none=True)
 
-        # forward and backward, batch by batch
-        loss = torch.zeros((), device=device)
-        for part in range(phase.accumulation):
-            with waiting.for_data():
-                stored: StoredBatch | Crops | UserError = next(loader)
-            if isinstance(stored, UserError):
-                raise stored
-            progress.note_skipped(stored.skipped)
-            batch = stored.to(device)
-            batch = batch.eye_band() if step < phase.band_steps else batch
-            with ExitStack() as contexts:
-                if processes.count > 1 and part < phase.accumulation - 1:
-                    contexts.enter_context(objective.no_sync())  # the processes' gradients are exchanged once a step
-                with autocast(device.type, params.precision):
-                    part_loss = objective(batch) / phase.accumulation
-                part_loss.backward()
-            loss += part_loss.detach()
+def _forward_and_backward(run: _PhaseRun, step: int, progress: Progress) -> Tensor:
+    """Sum up the gradients of a step's batches; → the loss, on the device."""
+    phase = run.phase
+    run.optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=run.device)
+    for part in range(phase.accumulation):
+        with run.waiting.for_data():
+            stored = next(run.batches)
+        if isinstance(stored, UserError):
+            raise stored
+        progress.note_skipped(stored.skipped)
+        batch = stored.to(run.device)
+        batch = batch.eye_band() if step < phase.band_steps else batch
+        last = part == phase.accumulation - 1  # with it the processes exchange their gradients
+        with nullcontext() if last or run.processes.count == 1 else run.objective.no_sync():
+            with autocast(run.device.type, run.params.precision):
+                part_loss = run.objective(batch) / phase.accumulation
+            part_loss.backward()
+        loss += part_loss.detach()
+    return loss
 
-        # update, unless this step or one before it was bad; decided on the device, for which nobody waits here
-        grad_norm = torch.nn.utils.clip_grad_norm_(trained, params.max_grad_norm)
-        finite = torch.isfinite(loss + grad_norm)
-        last_good = last_good + (finite & (last_good == step))
-        optimizer.found_inf = (last_good <= step).float()  # as torch.amp.GradScaler tells it
-        optimizer.step()
 
-        progress.step += 1
-        if progress.average is not None:
-            update_average(progress.average, model, params.ema, progress.step)
-        progress.loss_sum = progress.loss_sum + loss
-        progress.loss_steps += 1
-        progress.optimizer = optimizer.state_dict()  # references, no copies
-        measured = progress.step % params.eval_every == 0 or progress.step == phase.steps
-        now = time.perf_counter()
-        progress.seconds, progress.busy, started = progress.seconds + now - started, progress.busy + now - started, now
-        done = Step(phase, progress.step, loss, last_good, measured)
-        if measured:
-            done.refuse_bad()
-            progress.waited += waiting.seconds()
-            with progress.shipped_weights(model):
-                progress.records.append(measure(model, phase, held_out, progress, processes))
-        yield done
-        started = time.perf_counter()
+def _update(run: _PhaseRun, step: int, loss: Tensor, progress: Progress) -> None:
+    """One step of the optimiser, unless this step or one before it was bad.
 
+    That is decided on the device, and nobody waits for it here.
+    """
+    grad_norm = torch.nn.utils.clip_grad_norm_(run.trained, run.params.max_grad_norm)
+    finite = torch.isfinite(loss + grad_norm)
+    run.last_good = run.last_good + (finite & (run.last_good == step))
+    run.optimizer.found_inf = (run.last_good <= step).float()  # as torch.amp.GradScaler tells it
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.phase.learning_rate * learning_rate_factor(step, run.phase.steps, run.params.warmup_share)
+    run.optimizer.step()
+    progress.step += 1
     if progress.average is not None:
-        take_average(model, progress.average)  # what follows builds on it
-    batches.close()
+        update_average(progress.average, run.model, run.params.ema, progress.step)
+    progress.loss_sum, progress.loss_steps = progress.loss_sum + loss, progress.loss_steps + 1
+    progress.optimizer = run.optimizer.state_dict()  # references, no copies
 
 
 def measure(

@@ -48,7 +48,7 @@ def redirect_video(
     reference: Reference | None,
     *,
     gaze: tuple[float, float],
-    head: tuple[float, float],
+    head: tuple[float, float] | None,
     face: int | None = None,
     compare: bool = False,
     on_frames: Callable[[int], None] = lambda count: None,
@@ -56,16 +56,17 @@ def redirect_video(
 ) -> Tally:
     """Write the frames of `reader` with redrawn eyes to `writer`; `compare` puts the original on their left.
 
-    Angles are those seen in the upright frames; `face` is the number of the person, from left to right, in the first
-    frame. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so far become the
-    video. UserError from reading the video, and if no frame shows a face.
+    Angles are those seen in the upright frames; a `head` of None is read in each frame where landmarks are installed.
+    `face` is the number of the person, from left to right, in the first frame. `on_frames(count)` follows every batch
+    of frames; once `should_stop()` is true, the frames so far become the video. UserError from reading the video, and
+    if no frame shows a face.
     """
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_eyes(reader, name, face)
     with low_precision(model):
         reference_latents = encode_reference(model, reference)
         for batch in _batches(followed):
-            redrawn = redraw(model, batch, reference_latents, np.array(gaze), np.array(head))
+            redrawn = redraw(model, batch, reference_latents, np.array(gaze), head)
             for each, pixels in zip(batch, redrawn):
                 writer.write(np.hstack([each.frame.pixels, pixels]) if compare else pixels, each.frame.time_sec)
             tally.add(batch)
@@ -96,15 +97,18 @@ def low_precision(model: VAEGaze) -> torch.autocast:
 
 
 def redraw(
-    model: VAEGaze, batch: list[FollowedFrame], reference: Tensor, gaze: np.ndarray, head: np.ndarray
+    model: VAEGaze, batch: list[FollowedFrame], reference: Tensor, gaze: np.ndarray, head: tuple[float, float] | None
 ) -> list[np.ndarray]:
     """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are."""
     pictures = [each.frame.pixels for each in batch]
-    places = [place for place, each in enumerate(batch) if each.eyes is not None and each.blend > 0]
+    places = [place for place, each in enumerate(batch) if each.eyes is not None and each.blend.any()]
     if not places:
         return pictures
     canvas = model.canvas
-    faces = [align_face(pictures[place], batch[place].eyes, head, canvas, near=True) for place in places]
+    faces = [
+        align_face(pictures[place], batch[place].eyes, head_of(batch[place], head), canvas, near=True)
+        for place in places
+    ]
     eye_masks = np.stack([pose_mask(face.head, canvas) & face.valid for face in faces])
     masked = encode_masked(model, np.stack([face.image for face in faces]), eye_masks)
     on_canvas = np.stack([rolled(gaze, face.roll_rad) for face in faces])
@@ -114,6 +118,13 @@ def redraw(
             pictures[place], face.head, drawn, face.to_canvas, canvas, strength=batch[place].blend
         )
     return pictures
+
+
+def head_of(followed: FollowedFrame, given: tuple[float, float] | None) -> np.ndarray:
+    """The head (2,) as seen in the frame: as given, else as read, else facing the camera."""
+    if given is None and followed.head is not None:
+        return followed.head
+    return np.zeros(2) if given is None else np.array(given)
 
 
 def _batches(followed: Iterable[FollowedFrame]) -> Iterator[list[FollowedFrame]]:

@@ -86,7 +86,7 @@ def write_hdf5(
     counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     total, done = sum(counts.values()), 0
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(split=split, seed=seed, rendered_by="vaegaze.data.synthetic")
+        file.attrs.update(split=np.bytes_(split), seed=seed, rendered_by=np.bytes_("vaegaze.data.synthetic"))
         for number, count in counts.items():
             group = file.create_group(f"person_{number:03d}")
             for _ in _written_samples(group, number, count, size, seed, splits[number]):
@@ -111,7 +111,7 @@ def _sample_count(samples, split: str, seed: int, number: int) -> int:
 
 def _written_samples(group: h5py.Group, number: int, count: int, size: int, seed: int, split: str) -> Iterator[int]:
     """Writes one person's samples, and yields after each."""
-    group.attrs.update(split=split, seed=seed, number=number)  # what `redrawing` needs
+    group.attrs.update(split=np.bytes_(split), seed=seed, number=number)  # what `redrawing` needs
     pixels, parsing = create_frames(group, count, size)
     label_rows = group.create_dataset("labels", (count, 8), "f4")
     person = person_from_seed(seed, number, split)

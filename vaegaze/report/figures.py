@@ -1,4 +1,4 @@
-"""The loss curve, drawn by matplotlib: as a PNG file, and as SVG pictures in a page."""
+"""The loss curve and the distributions of a cohort, drawn by matplotlib: as a PNG file, and as SVG in a page."""
 
 import io
 import warnings
@@ -67,7 +67,32 @@ def points(history: list[dict], key: str) -> list[tuple[int, float]]:
     return [(record["step"], record[key]) for record in history if key in record]
 
 
+def distribution_svg(before: Sequence[float], after: Sequence[float], theme: Theme) -> bytes:
+    """Two histograms with common bins as an SVG on a transparent ground. The same numbers give the same bytes."""
+    import matplotlib
+
+    file = io.BytesIO()
+    bins = np.histogram_bin_edges([*before, *after], bins=min(40, max(5, len(before) // 3)))
+    with matplotlib.rc_context({"svg.hashsalt": "vaegaze", "svg.fonttype": "none"}):
+        figure = _blank(1, theme, height_inches=2.4)
+        (axis,) = figure.axes
+        axis.hist(before, bins, histtype="step", linestyle="--", color=theme.held_out, label="before", linewidth=1.5)
+        axis.hist(after, bins, color=theme.training, label="after", alpha=0.6)
+        axis.set(ylabel="persons")
+        _plain_axis(axis, theme)
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
 def _figure(history: list[dict], names: Sequence[str], theme: Theme, height_inches: float) -> "Figure":
+    figure = _blank(len(names), theme, height_inches)
+    for axis, name in zip(figure.axes, names):
+        _draw(axis, history, name, theme)
+    return figure
+
+
+def _blank(columns: int, theme: Theme, height_inches: float) -> "Figure":
+    """A figure of empty axes side by side, in the theme's colours."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # works without a display; pyplot may not
     from matplotlib.figure import Figure
@@ -83,10 +108,9 @@ def _figure(history: list[dict], names: Sequence[str], theme: Theme, height_inch
         "ytick.color": theme.ink,
     }
     with matplotlib.rc_context(colours):
-        figure = Figure(figsize=(4.2 * len(names), height_inches), layout="constrained")
+        figure = Figure(figsize=(4.2 * columns, height_inches), layout="constrained")
         FigureCanvasAgg(figure)
-        for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
-            _draw(axis, history, name, theme)
+        figure.subplots(1, columns)
     return figure
 
 
@@ -101,6 +125,10 @@ def _draw(axis: "Axes", history: list[dict], name: str, theme: Theme) -> None:
             style = style if len(drawn) > 1 else "o"  # a line of one point is invisible
             axis.plot(*zip(*drawn), style, label=label, color=colour, markersize=4)
     axis.set(xlabel="step", ylim=(0, HEADROOM * highest if highest > 0 else 1))
+    _plain_axis(axis, theme)
+
+
+def _plain_axis(axis: "Axes", theme: Theme) -> None:
     axis.spines[["top", "right"]].set_visible(False)
-    axis.grid()
-    axis.legend(frameon=False)
+    axis.grid(color=theme.grid)
+    axis.legend(frameon=False, labelcolor=theme.ink)

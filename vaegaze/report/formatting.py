@@ -9,7 +9,7 @@ def number(value: float | None, metric: str, signed: bool = False) -> str:
     """A metric's value with the digits that suit it; `metric` is its key in summary.json."""
     if value is None or not math.isfinite(value):
         return MISSING
-    form = "g" if metric.endswith("outside_mask") else ".2f" if metric.endswith(("psnr", "deg")) else ".4f"
+    form = "g" if metric.endswith("outside_mask") else ".2f" if metric.endswith(("psnr", "deg", "travel")) else ".4f"
     return _true_minus(f"{value:{'+' if signed else ''}{form}}")
 
 

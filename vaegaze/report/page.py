@@ -9,7 +9,7 @@ from vaegaze.config.tree import Setting, show
 from vaegaze.report.data_uris import data_uri
 from vaegaze.report.figures import DARK, LIGHT, loss_curve_svg, points, recorded
 from vaegaze.report.formatting import degrees, direction
-from vaegaze.report.numbers import REDIRECTED, headlines, rows, verdict
+from vaegaze.report.numbers import REDIRECTED, headlines, legible, rows, verdict, withheld_gaze
 from vaegaze.report.pictures import COLUMNS, PictureRow, Sweep
 from vaegaze.report.templating import render
 
@@ -53,14 +53,14 @@ class Curve:
 
 
 def page(report: Report) -> str:
-    summary = report.summary
+    withheld, summary = withheld_gaze(report.summary), legible(report.summary)
     before_after = {name: summary[name] for name in ("before", "after")}
     columns = {**before_after, **summary["baselines"]}
     return render(
         "report.html.j2",
         report=report,
         summary=summary,
-        verdict=verdict(summary, of_a_photo=bool(report.photos)),
+        verdict=verdict(summary, of_a_photo=bool(report.photos)) + ([f"{withheld}."] if withheld else []),
         headlines=headlines(summary),
         picture_columns=COLUMNS,
         columns=list(columns),
@@ -70,6 +70,7 @@ def page(report: Report) -> str:
         person=photo_facts(report.person) if report.photos else person_facts(report),
         settings=settings_by_section(report.settings),
         run=run_facts(summary),
+        blend=summary.get("blend", {}),
     )
 
 
@@ -115,9 +116,17 @@ def settings_by_section(settings: list[tuple[Setting, str, str]]) -> dict[str, l
 
 
 def run_facts(summary: dict) -> dict[str, Any]:
-    """What summary.json holds beside the numbers, and the versions."""
-    rest = {name.replace("_", " "): value for name, value in summary.items() if name not in SHOWN_ELSEWHERE}
-    return {**rest, **{f"{name} version": version for name, version in summary["versions"].items()}}
+    """What summary.json holds beside the numbers, and the versions; a nested mapping gives a fact for each entry."""
+    facts: dict[str, Any] = {}
+    for key, value in summary.items():
+        name = key.replace("_", " ")
+        if key in SHOWN_ELSEWHERE:
+            continue
+        if isinstance(value, dict):
+            facts |= {f"{name} {each.replace('_', ' ')}": what for each, what in value.items() if each != "curve"}
+        else:
+            facts[name] = value
+    return {**facts, **{f"{name} version": version for name, version in summary["versions"].items()}}
 
 
 def command_again(config: Path, threads: int | None) -> str:

@@ -1,7 +1,9 @@
 """The pictures of a run, as sheets."""
 
 import numpy as np
+from torch import Tensor
 
+from vaegaze.data.samples import Samples
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import draw, paste
 from vaegaze.images.sheets import picture_sheet
@@ -29,3 +31,12 @@ def gazes_sheet(model: VAEGaze, one: EvalSet) -> np.ndarray:
         drawn = [to_pixels(draw(model, one.frames.looking((pitch, yaw)))) for yaw in SHEET_YAWS_RAD]
         rows.append((f"pitch\n{pitch:+.2f}", [paste(result, one.samples)[0] for result in drawn]))
     return picture_sheet([f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD], rows)
+
+
+def before_after(one: Samples, before: Tensor, after: Tensor) -> np.ndarray:
+    """The first frame side by side: as it is, and with the eyes that were drawn before and after training, pasted.
+
+    `one` holds that frame alone; before (N, S, S, 3) uint8 and after (N, 3, S, S) in [−1, 1] are drawings of N frames.
+    """
+    drawn = before[:1].numpy(), to_pixels(after[:1])
+    return np.concatenate([one.images[0], *(paste(each, one)[0] for each in drawn)], axis=1)

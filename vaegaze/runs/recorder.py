@@ -29,8 +29,9 @@ from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
-from vaegaze.runs.pictures import gazes_sheet, results_sheet
+from vaegaze.runs.pictures import before_after, gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
+from vaegaze.runs.tracker import open_tracker
 from vaegaze.training import Step, TrainingState
 from vaegaze.training.blending import blend_weights, trainable_weights
 from vaegaze.training.losses import Loss
@@ -118,13 +119,14 @@ class Recorder:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.resolved.config))
         self.folder.write_json("person_info.json", self.person.info)
+        self.tracker = open_tracker(self.params.tracker, self.folder.path)
 
     def measure_base(self, check: Callable[[], None]) -> None:
         """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""
         started = time.perf_counter()
         self.progress.before, drawn = self.measure(check)
         if not all_finite(self.progress.before):
-            raise NotFinite
+            raise NotFinite("the model's pictures are infinite or NaN")
         # Kept for the report: after the last step the base's weights are gone, and so may be its file.
         self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
         self.look()
@@ -175,7 +177,7 @@ class Recorder:
         means = {name: float(value) / steps for name, value in progress.sums.items()}
         progress.sums.clear()
         progress.history.append({"step": progress.step, **means, "seconds": round(progress.seconds, 3)})
-        self.folder.write_metrics(progress.history)
+        self._write_metrics()
         self.last_loss = means["loss"]
         log.debug("%s", progress.history[-1])
 
@@ -193,7 +195,11 @@ class Recorder:
                 sums[name] = sums.get(name, 0.0) + value.item()
         means = {f"held_out_{name}": value / len(few) for name, value in sums.items()}
         self.progress.history.append({"step": self.progress.step, **means})
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
         self.folder.write_metrics(self.progress.history)
+        self.tracker.log(self.progress.step, self.progress.history[-1])
 
     def draw_samples(self) -> None:
         """samples/step_….png: the same frames every time, held-out ones first."""
@@ -242,7 +248,7 @@ class Recorder:
         self.draw_samples()
         after, drawn = self.measure(check)
         if not all_finite(after):
-            raise NotFinite
+            raise NotFinite("the model's pictures are infinite or NaN")
         baselines = measure_baselines(self.person.train, self.held_out, self.reference, self.estimator)
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
@@ -255,6 +261,7 @@ class Recorder:
             photos = picture.original, photo.paste(picture, to_pixels(drawn)[0])
             self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
         first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
+        self.folder.write_picture("before_after.jpg", before_after(one.samples, self.progress.drawn_before, drawn))
         sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered)
         # Up to here: the summary, the report's text and the model are still to come.
         self.progress.spend("writing", time.perf_counter() - measured)

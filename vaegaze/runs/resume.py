@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaegaze.data.photo import Photo
 from vaegaze.data.samples import ARRAYS, Samples
 from vaegaze.errors import UserError
 from vaegaze.models.tensor_files import load_tensors, save_tensors
@@ -34,6 +35,7 @@ class Progress:
     drawn_before: Tensor | None = None  # (N, S, S, 3) uint8, the base model's drawings of the measured frames
     peak_memory_mb: float | None = None
     seconds_of: dict[str, float] = field(default_factory=dict)  # the run's other phases, by name
+    checksums: dict[str, str] = field(default_factory=dict)  # of the networks beside the model, such as "estimator"
 
     def spend(self, phase: str, seconds: float) -> None:
         """Add to a phase's seconds."""
@@ -83,10 +85,34 @@ def refuse_other_data(folder: Path, stored: str | None, fingerprint: str) -> Non
         )
 
 
-def data_fingerprint(*samples: Samples, base: str) -> str:
-    """A checksum over the base model's own and all arrays of the samples; their canvas belongs to the base model."""
+def refuse_other_networks(folder: Path, stored: dict[str, str], checksums: dict[str, str]) -> None:
+    """UserError if a network beside the model, such as the estimator, is not the one that the run started with."""
+    for name, checksum in checksums.items():
+        if stored and stored.get(name) != checksum:
+            raise UserError(
+                f"{folder} was started with another file for the {name} (checksums differ)", about="other_data"
+            )
+
+
+def network_checksum(network: nn.Module) -> str:
+    """A checksum of a network's weights, whatever device they are on."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def data_fingerprint(*samples: Samples, base: str, photo: Photo | None = None) -> str:
+    """A checksum over the base model's own and all arrays of the samples; their canvas belongs to the base model.
+
+    Eye masks are among the arrays. Of a photo, its full-size pixels and mask count too: drawings are pasted into them.
+    """
     digest = hashlib.sha256(base.encode())
     for group in samples:
         for name in ARRAYS:
             digest.update(np.ascontiguousarray(getattr(group, name)).tobytes())
+    if photo is not None:
+        digest.update(np.ascontiguousarray(photo.original))
+        digest.update(np.ascontiguousarray(photo.mask))
     return digest.hexdigest()

@@ -18,6 +18,7 @@ WEIGHT_FILES = (  # in a folder; the first that exists counts
     "pytorch_model.bin",
     "unet.pth",  # MuseTalk 1.5
 )
+INDEX_SUFFIX = ".index.json"  # of the list of files that large weights were split into
 CONFIG_FILES = ("config.json", "musetalk.json")
 OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what diffusers' configs cannot say of our model
 UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, with the values of upstream's model
@@ -45,7 +46,7 @@ class Source:
 def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False) -> Source:
     """Open a file or folder of weights, with the configs of the `wanted` parts. UserError for anything else."""
     file = weights_file(Path(path))
-    content = load_tensors(file, about="weights")
+    content = load_shards(file) if file.name.endswith(INDEX_SUFFIX) else load_tensors(file, about="weights")
     format_ = content.get("format") if isinstance(content, dict) else None
     if isinstance(format_, str) and format_.startswith("vaegaze") and format_ != FORMAT:
         raise UserError(f"{file} has format {plain(format_)!r}, not {FORMAT!r}; give a whole checkpoint or weights")
@@ -114,10 +115,33 @@ def own_keys_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def weights_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    file = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+    names = [name for file in WEIGHT_FILES for name in (file, f"{file}{INDEX_SUFFIX}")]
+    file = next((path / name for name in names if (path / name).is_file()), None)
     if file is None:
-        raise UserError(f"{path} holds no {', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}; give the file itself")
+        raise UserError(
+            f"{path} holds no {', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}, nor an index of their parts; give "
+            "the file itself"
+        )
     return file
+
+
+def load_shards(index: Path) -> dict[str, Any]:
+    """The tensors of weights that were split into several files beside their index. UserError unless it fits them."""
+    shard_of = read_config(index).get("weight_map")
+    if not isinstance(shard_of, dict) or not all(isinstance(name, str) for name in shard_of.values()):
+        raise UserError(f"{index} maps no tensors to files (weight_map); give the folder with its intact index")
+    tensors: dict[str, Any] = {}
+    for name in sorted(set(shard_of.values())):
+        if Path(name).name != name or "\\" in name:
+            raise UserError(f"{index} names {plain(name)!r}, which is not a file beside it")
+        shard = load_tensors(index.parent / name, about="weights")
+        if not isinstance(shard, dict):
+            raise UserError(f"{index.parent / name} holds no tensors by name")
+        tensors |= {key: tensor for key, tensor in shard.items() if shard_of.get(key) == name}
+    missing = sorted(shard_of.keys() - tensors.keys())
+    if missing:
+        raise UserError(f"{index}: {len(missing)} tensors are missing in its files, first {plain(missing[0])}")
+    return tensors
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -44,6 +44,20 @@ MAX_COPIES = 8  # of a part
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers before 0.17
 ATTENTION = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn|to_q|to_k|to_v|to_out\.0)\.(weight|bias)")
 
+FIRST_NAMES = (  # of the autoencoder in CompVis/stable-diffusion, ldm/modules/diffusionmodules/model.py
+    (r"(encoder|decoder)\.mid\.block_1\.", r"\1.mid_block.resnets.0."),
+    (r"(encoder|decoder)\.mid\.block_2\.", r"\1.mid_block.resnets.1."),
+    (r"(encoder|decoder)\.mid\.attn_1\.norm\.", r"\1.mid_block.attentions.0.group_norm."),
+    (r"(encoder|decoder)\.mid\.attn_1\.([qkv])\.", r"\1.mid_block.attentions.0.to_\2."),
+    (r"(encoder|decoder)\.mid\.attn_1\.proj_out\.", r"\1.mid_block.attentions.0.to_out.0."),
+    (r"encoder\.down\.(\d+)\.block\.(\d+)\.", r"encoder.down_blocks.\1.resnets.\2."),
+    (r"encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0."),
+    (r"decoder\.up\.(\d+)\.block\.(\d+)\.", r"decoder.up_blocks.\1.resnets.\2."),
+    (r"decoder\.up\.(\d+)\.upsample\.", r"decoder.up_blocks.\1.upsamplers.0."),
+    (r"(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
+)
+FIRST_MARK = "encoder.down.0.block.0.conv1.weight"
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -101,6 +115,9 @@ def find_parts(source: str, content, *, ema: bool = False) -> Contents:
             name, here = full_name.removeprefix(place), parts_at[place]
             part = next((part for part in here if name.split(".")[0] in TOPS[part]), here[0])
             contents.parts[part][name] = tensor  # unknown tensors are refused later, together with missing ones
+    if FIRST_MARK in contents.parts.get("vae", {}):
+        contents.parts["vae"], others = _with_diffusers_names(source, contents.parts["vae"])
+        contents.ignored.extend(others)
     if "vae" in contents.parts:
         contents.parts["vae"] = _with_new_attention_names(source, contents.parts["vae"])
     return contents
@@ -130,6 +147,27 @@ def _places(source: str, part: str, tensors: Mapping[str, Tensor]) -> list[str]:
     if len(found) > MAX_COPIES:
         raise UserError(f"{source} holds {len(found)} copies of a {WORDS[part]}; give a file with one")
     return found
+
+
+def _with_diffusers_names(source: str, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """An autoencoder under the names of the first Stable Diffusion, renamed; and the names that belong to none of it.
+
+    There the decoder's blocks are counted from the finest one, and such files often hold its training loss as well.
+    """
+    numbers = [int(match[1]) for name in state if (match := re.match(r"decoder\.up\.(\d{1,3})\.", name))]
+    last, renamed, others = max(numbers, default=0), {}, []
+    for old_name, tensor in state.items():
+        if old_name.split(".")[0] not in TOPS["vae"]:
+            others.append(old_name)
+            continue
+        name = re.sub(r"^decoder\.up\.(\d{1,3})\.", lambda match: f"decoder.up.{last - int(match[1])}.", old_name)
+        for pattern, new in FIRST_NAMES:
+            name = re.sub(f"^{pattern}", new, name)
+        name = name.replace(".nin_shortcut.", ".conv_shortcut.")
+        if name in renamed:
+            raise UserError(f"{source} holds {plain(name)} twice, under its old and its new name")
+        renamed[name] = tensor
+    return renamed, others
 
 
 def _with_new_attention_names(source: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

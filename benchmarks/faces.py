@@ -1,0 +1,119 @@
+"""How well faces are read, on rendered ones whose truth is known: eyes, irises, head pose, lids.
+
+    python -m benchmarks.faces
+
+Draws persons with and without glasses, their heads turned up to ±30° of yaw, ±20° of pitch and ±45° of roll, and reads
+each picture with both backends. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vaegaze.errors import UserError
+from vaegaze.faces.face import Face
+from vaegaze.faces.reader import BACKENDS, read_picture
+from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, gaze_vector, head_rotation, rolled
+from vaegaze.geometry.transforms import move, warp
+from vaegaze.renderer.data_set import eye_gazes, person_from_seed, render, scene_from_seed
+from vaegaze.renderer.persons import eyeball_centres_mm
+
+SIZE_PX, FOCAL_PX = 512, 1300.0  # the whole head is in view
+MAX_YAW_DEG, MAX_PITCH_DEG, MAX_ROLL_DEG = 30, 20, 45
+FOUND = 0.15  # distances of the eyes: an eye found farther from its place is not found
+
+
+@dataclass(frozen=True)
+class TrueFace:
+    """A rendered picture and what is true of it, as seen in the picture."""
+
+    picture: np.ndarray  # (512, 512, 3) uint8
+    eyes: np.ndarray  # (2, 2)
+    irises: np.ndarray  # (2, 2) centres
+    head: np.ndarray  # (2,) rad
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--pictures", type=int, default=40, help="(default: %(default)s)")
+    given = parser.parse_args(argv)
+    true = [true_face(number) for number in range(given.pictures)]
+    numbers = {}
+    for backend in BACKENDS:
+        try:
+            numbers[backend] = judge([nearest(read_picture(each.picture, backend), each) for each in true], true)
+        except UserError as error:
+            print(f"{backend}: {error}")
+    columns = list(numbers)
+    print("".join([f"{'':<44}", *(f"{column:>12}" for column in columns)]))
+    for what in dict.fromkeys(what for column in columns for what in numbers[column]):
+        print("".join([f"{what:<44}", *(f"{numbers[column].get(what, '–'):>12}" for column in columns)]))
+    print(json.dumps(numbers))
+    return 0
+
+
+def true_face(number: int) -> TrueFace:
+    """Person `number` + 1, every other one with glasses, turned at random."""
+    rng = np.random.default_rng([7, number])
+    limits = np.radians([MAX_PITCH_DEG, MAX_YAW_DEG, MAX_ROLL_DEG])
+    pitch, yaw, roll_rad = rng.uniform(-limits, limits)
+    person = replace(person_from_seed(0, number + 1), glasses=number % 2 == 1)
+    scene = replace(scene_from_seed(0, number + 1, 0), head=(pitch, yaw), blink=0.0, lid_opening=1.0)
+    gaze = np.array([pitch, yaw]) + rng.uniform(-0.25, 0.25, 2)  # seldom far from where the head points
+    scene = replace(scene, gaze=tuple(gaze))
+    camera = Camera(SIZE_PX, SIZE_PX, FOCAL_PX)
+    rotation = head_rotation(scene.head)
+    depth_mm = np.sqrt(person.eyeball_radius_mm**2 - person.iris_radius_mm**2)
+    irises_mm = eyeball_centres_mm(person) + depth_mm * gaze_vector(eye_gazes(person, scene)) @ rotation
+    cos, sin = np.cos(roll_rad), np.sin(roll_rad)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    turn = np.column_stack([turn, camera.centre_px - turn @ camera.centre_px])
+    picture, _ = warp(render(person, scene, camera).image, turn, *camera.shape)
+    places = [move(turn, camera.project(points, scene.head)) for points in (EYE_CENTRES_MM, irises_mm)]
+    return TrueFace(picture, *places, rolled(np.array(scene.head), roll_rad))
+
+
+def nearest(faces: list[Face], true: TrueFace) -> Face | None:
+    """The face that was read where the true one is."""
+    apart_px = np.linalg.norm(true.eyes[1] - true.eyes[0])
+    there = [face for face in faces if np.linalg.norm(face.eyes - true.eyes, axis=1).max() < FOUND * apart_px]
+    return there[0] if there else None
+
+
+def judge(read: list[Face | None], true: list[TrueFace]) -> dict[str, float | str]:
+    """Medians and means over the faces that were found; see docs/faces.md."""
+    pairs = [(face, each) for face, each in zip(read, true) if face is not None]
+    numbers: dict[str, float | str] = {"faces found": f"{len(pairs)} of {len(true)}"}
+    if not pairs:
+        return numbers
+    apart = np.array([np.linalg.norm(each.eyes[1] - each.eyes[0]) for _, each in pairs])
+    eyes_off = np.array([np.linalg.norm(face.eyes - each.eyes, axis=1).mean() for face, each in pairs])
+    read_apart = np.array([face.eye_distance_px for face, _ in pairs])
+    numbers["eye centres off, % of eye distance (median)"] = percent(np.median(eyes_off / apart))
+    numbers["eyes too far out on each side, % (median)"] = percent(np.median((read_apart / apart - 1) / 2))
+    if pairs[0][0].irises is None:
+        return numbers
+    irises_off = np.array([np.linalg.norm(face.irises[:, :2] - each.irises, axis=1).mean() for face, each in pairs])
+    numbers["iris centres off, % of eye distance (median)"] = percent(np.median(irises_off / apart))
+    heads = np.degrees([[face.head, each.head] for face, each in pairs])  # (K, 2: read and true, 2)
+    for axis, name in enumerate(("pitch", "yaw")):
+        got, truth = heads[:, 0, axis], heads[:, 1, axis]
+        slope, offset = np.polyfit(truth, got, 1)
+        numbers[f"head {name}: slope of read over true"] = round(float(slope), 3)
+        numbers[f"head {name}: offset at 0, °"] = round(float(offset), 2)
+        numbers[f"head {name}: spread, °"] = round(float((got - slope * truth - offset).std()), 2)
+        numbers[f"head {name}: mean error, °"] = round(float(abs(got - truth).mean()), 2)
+        centred = got - truth - np.median(got - truth)
+        numbers[f"head {name}: mean error without its offset, °"] = round(float(abs(centred).mean()), 2)
+    return numbers
+
+
+def percent(share: float) -> float:
+    return round(100 * float(share), 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""`vaegaze train_all`: every person of a data set, in this process, on a real Ray, and through submitit."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import h5py
+import numpy as np
+import pytest
+from command_runs import Outcome, assert_one_line, assert_same_weights, command, start_process
+from conftest import process_restored
+
+from vaegaze.commands import train_all
+from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, Record, Work
+
+STEPS = ("--num_steps", 6, "--num_eval_samples", 2, "--checkpoint_every", 2, "--log_every", 2)
+SCRIPT = "import sys\nfrom vaegaze.commands.train_all import main\nsys.exit(main())"
+
+
+@pytest.fixture(scope="module")
+def cohort_file(world, tmp_path_factory):
+    """The rendered persons, one with NaN labels, one without labels; and one with empty eye masks, for which the
+    head pose stands in."""
+    path = tmp_path_factory.mktemp("cohort") / "gaze.h5"
+    with h5py.File(world.hdf_path) as source, h5py.File(path, "w") as file:
+        for name in source:
+            source.copy(name, file)
+        for name in ("nan_labels", "no_labels"):
+            source.copy("person_004", file, name)
+        file["nan_labels/labels"][...] = np.nan
+        del file["no_labels/labels"]
+        for key in {"face_parsing", "mask"} & set(file["person_004"]):
+            file[f"person_004/{key}"][...] = 0
+    return path
+
+
+@pytest.fixture
+def flags(world, cohort_file, tmp_path):
+    return [*world.flags, "--hdf_path", cohort_file, *STEPS, "--save_dir", tmp_path / "runs", "--retries", 1]
+
+
+@pytest.fixture
+def run_all(capsys):
+    def run(*flags) -> Outcome:
+        with process_restored():
+            code = train_all.main([str(flag) for flag in flags])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+def records_in(save_dir) -> dict[str, dict]:
+    lines = (save_dir / "cohort.jsonl").read_text().splitlines()
+    return {record["id"]: record for record in map(json.loads, lines)}
+
+
+def test_one_after_the_other(run_all, flags, world, tmp_path):
+    outcome = run_all(*flags, "--engine", "none")
+    assert outcome.code == 3, outcome
+    records = records_in(tmp_path / "runs")
+    assert list(records) == ["nan_labels", "no_labels", *(f"person_00{i}" for i in range(1, 5))]
+    assert [record["status"] for record in records.values()] == [FAILED] * 2 + [FINISHED] * 4
+    assert "nan" in records["nan_labels"]["reason"] and "\n" not in records["nan_labels"]["reason"]
+    assert "labels" in records["no_labels"]["reason"]
+    assert records["person_001"]["samples"] == 8 and records["person_001"]["seconds"] > 0
+
+    with open(tmp_path / "runs/cohort.csv", newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert float(rows["person_002"]["after_eye_l1"]) == records["person_002"]["after"]["eye_l1"]
+    text = (tmp_path / "runs/cohort.html").read_text()
+    assert "person_003/report.html" in text and records["no_labels"]["reason"].split("'")[0] in text
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+    # Each equals a run of its own.
+    alone = command(*world.flags, *STEPS, "--person_id", "person_002", "--save_dir", tmp_path / "alone")
+    assert alone.code == 0, alone
+    assert_same_weights(*(tmp_path / each / "person_002/finetuned_model.pth" for each in ("alone", "runs")))
+
+    # Again: nobody is trained twice, and the failures are tried anew.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/finetuned_model.pth")}
+    assert run_all(*flags, "--engine", "none").code == 3
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/finetuned_model.pth")}
+    assert records_in(tmp_path / "runs") == records
+
+    # A finished run of other settings is no result of this command.
+    assert run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7).code == 3
+    assert "num_steps was 6, now 7" in records_in(tmp_path / "runs")["person_002"]["reason"]
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(run_all, flags, tmp_path):
+    longer = [*flags, "--engine", "none", "--num_steps", 60, "--persons", "person_002,person_003"]
+    process = start_process(*longer, script=SCRIPT)
+    resume = tmp_path / "runs/person_002/resume.pth"
+    deadline = time.monotonic() + 120
+    while not resume.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stopped = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130 and time.monotonic() - stopped < 10
+    assert resume.exists()
+
+    assert run_all(*longer).code == 0
+    whole = run_all(*longer, "--save_dir", tmp_path / "whole")
+    assert whole.code == 0, whole
+    assert_same_weights(*(tmp_path / each / "person_002/finetuned_model.pth" for each in ("whole", "runs")))
+
+
+def test_ray_survives_killed_workers_and_equals_one_process(run_all, flags, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    from vaegaze.runs.engines import on_ray
+
+    cluster, killed = on_ray.cluster, []
+    monkeypatch.setattr(on_ray, "cluster", lambda address: cluster(address, cpus=2))
+    take = Work.end
+
+    def end(work: Work, record: Record) -> None:
+        if not killed:  # whoever runs another person now dies
+            assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"], "open to other machines"
+            killed.extend(pids_of_actors())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+        take(work, record)
+
+    def pids_of_actors() -> list[int]:
+        from ray._private.state import actors
+
+        return [each["Pid"] for each in actors().values() if each["State"] == "ALIVE" and each.get("Pid")]
+
+    monkeypatch.setattr(Work, "end", end)
+    outcome = run_all(*flags, "--engine", "ray")
+    assert outcome.code == 3, outcome
+    assert killed and not ray.is_initialized()
+    records = records_in(tmp_path / "runs")
+    assert [record["status"] for record in records.values()] == [FAILED] * 2 + [FINISHED] * 4
+
+    one_process = [*flags, "--engine", "none", "--save_dir", tmp_path / "none", "--persons", "person_001,person_003"]
+    assert run_all(*one_process).code == 0
+    for person_id, record in records_in(tmp_path / "none").items():
+        assert record["after"] == records[person_id]["after"] and record["before"] == records[person_id]["before"]
+        assert_same_weights(*(tmp_path / each / person_id / "finetuned_model.pth" for each in ("none", "runs")))
+
+
+def test_slurm_jobs_through_submitits_local_executor(run_all, flags, tmp_path):
+    pytest.importorskip("submitit")
+    settings = tmp_path / "local.yaml"
+    settings.write_text("cohort_params: {slurm: {cluster: local, timeout_min: 5}, persons_per_job: 3}\n")
+    outcome = run_all("--config", settings, *flags, "--engine", "slurm", "--persons", "person_003,person_004,no_labels")
+    assert outcome.code == 3, outcome
+    statuses = {person_id: record["status"] for person_id, record in records_in(tmp_path / "runs").items()}
+    assert statuses == {"person_003": FINISHED, "person_004": FINISHED, "no_labels": FAILED}
+
+
+def test_what_cannot_start(run_all, flags, tmp_path):
+    assert_one_line(run_all(*flags, "--persons", "person_9"), "person_9", "inspect")
+    assert_one_line(run_all(*flags, "--split", "val"), "split")
+    assert_one_line(run_all(*flags, "--person_id", "person_001"), "--persons")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_person_is_retried_then_given_up():
+    ended = []
+    work = Work(["a", "b"], 1, ended.append)
+    assert [work.take(), work.take(), work.take()] == ["a", "b", None]
+    work.end(Record("a", FAILED, "bad"))
+    assert not ended and work.take() == "a"
+    work.end(Record("a", FAILED, "bad"))
+    assert [record.id for record in ended] == ["a"]
+    for _ in range(LOST_WORKERS):
+        work.lose("b", "killed")
+        assert work.take() == "b"
+    work.lose("b", "killed")
+    assert [record.id for record in ended] == ["a", "b"] and not work.waiting and not work.running

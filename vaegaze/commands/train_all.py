@@ -1,0 +1,214 @@
+"""Fine-tune a face model on each person of a data set, one after the other or many at once, and sum up."""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config.cohort import INSTALL_SCALE, CohortConfig, CohortParams
+from vaegaze.config.finetune import ADVICE, Config
+from vaegaze.config.tree import Resolved, explained, settings_of
+from vaegaze.errors import UserError, plain
+from vaegaze.files import write_text
+
+SOME_FAILED = 3
+MISSING = {"ray": "ray", "slurm": "submitit"}  # what each engine needs
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    return run_with_settings(
+        CohortConfig,
+        lambda resolved, **switches: run(resolved, words, **switches),
+        words,
+        prog="vaegaze train_all",
+        description="Fine-tune a face model on each person of a data set.",
+        switches=[("--overwrite", "start anew, also for persons whose run is finished or interrupted")],
+        hint="the same command, without --overwrite, goes on",
+        less_memory="give --gradient_checkpointing, or fewer persons at once",
+        advice={
+            **ADVICE,
+            "address": "start one with `ray start --head`, or leave --address out",
+            "places": "give fewer --cpus_per_person or --gpus_per_person",
+            "persons": "`vaegaze inspect --hdf_path PATH` lists the persons",
+        },
+    )
+
+
+def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
+    """The exit code: 0, or 3 if a person failed. UserError if nothing could start, Interrupted after a signal."""
+    cohort = resolved.config.cohort_params
+    engine = chosen_engine(cohort)
+    # These import torch, which mistakes above need not wait for.
+    from vaegaze.commands.progress import StopSignals
+    from vaegaze.commands.train_run import name_base
+    from vaegaze.report.cohort import CohortReport, page
+    from vaegaze.runs.cohort import FAILED, CohortFiles, Work, finished_record
+    from vaegaze.runs.folder import RunFolder
+    from vaegaze.runs.one_person import load_base
+    from vaegaze.runs.person_list import persons_to_run
+    from vaegaze.runs.worker import SharedBase
+
+    params = resolved.config.oneshot_params
+    person_ids = persons_to_run(params.gazecapture_params.hdf_path, cohort)
+    RunFolder(params.save_dir, "cohort").check_writable()
+    base = None
+    if overwrite:
+        base = load_base(params)
+        clear_folders(
+            [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
+        )
+    files = CohortFiles(params.save_dir, person_ids)
+    job = make_job(resolved, cohort)
+    files.add(*filter(None, (finished_record(job.settings_of(person_id), person_id) for person_id in person_ids)))
+    left = [person_id for person_id in person_ids if person_id not in files.records]
+    done = len(files.records)
+    print(f"👥 {len(person_ids)} persons" + (f", {done} of them finished already" if done else ""))
+
+    stop = StopSignals()
+    if left:
+        base = base or load_base(params.checkpoint_path, params.base)
+        name_base(base, params.checkpoint_path)
+        with CohortProgress(len(person_ids), done) as progress:
+
+            def on_record(record) -> None:
+                files.add(record)
+                progress.ended(record, len(work.running), files.count(FAILED))
+
+            work = Work(left, cohort.retries, on_record)
+            start_engine(
+                engine,
+                cohort,
+                job,
+                SharedBase.of(base),
+                work,
+                on_change=lambda: progress.show(len(work.running), files.count(FAILED)),
+                should_stop=lambda: stop.received is not None,
+            )
+    command = shlex.join(["vaegaze", "train_all", *(word for word in words if word != "--overwrite")])
+    report = CohortReport(
+        records=[asdict(record) for record in files.in_order()],
+        total=len(person_ids),
+        folder_of=lambda person_id: RunFolder(params.save_dir, person_id).path,
+        settings=explained(resolved),
+        command=command,
+    )
+    write_text(files.page, page(report))
+    failed = files.count(FAILED)
+    for path in (files.csv, files.jsonl, files.page):
+        print(f"✅ {path}")
+    print(f"📊 {len(files.records) - failed} of {len(person_ids)} persons finished, {failed} failed")
+    stop.check()
+    return SOME_FAILED if failed else 0
+
+
+def make_job(resolved: Resolved, cohort: CohortParams):
+    """What all workers share, with the settings of a run alone."""
+    from vaegaze.runs.worker import Job
+
+    origins = {key: resolved.origins[key] for key in settings_of(Config)}
+    of_a_run = replace(resolved, config=resolved.config.of_a_run, origins=origins)
+    return Job(of_a_run, cohort.cpus_per_person, str(Path.cwd()))
+
+
+def clear_folders(folders: Sequence, base_files: Sequence[str]) -> None:
+    """Remove earlier results. UserError if a base model is among them."""
+    for path in base_files:
+        for folder in folders:
+            if folder.path.resolve() in Path(path).resolve().parents:
+                raise UserError(f"checkpoint_path: {path} lies in {folder.path}, which --overwrite would clear")
+    for folder in folders:
+        folder.clear()
+
+
+def chosen_engine(cohort: CohortParams) -> str:
+    """What `auto` stands for. UserError for an engine that is not installed."""
+    installed = {engine: find_spec(package) is not None for engine, package in MISSING.items()}
+    if cohort.engine == "auto" and cohort.address is None and not installed["ray"]:
+        print(f"⚙️ Ray is not installed ({INSTALL_SCALE}): one person after the other, in this process")
+        return "none"
+    engine = "ray" if cohort.engine == "auto" else cohort.engine
+    if not installed.get(engine, True):
+        raise UserError(f"--engine {engine} needs {MISSING[engine]}; {INSTALL_SCALE}, or give --engine none")
+    return engine
+
+
+def start_engine(engine: str, cohort: CohortParams, job, base, work, **callbacks: Callable) -> None:
+    """Run the persons. UserError if nothing could start."""
+    params = job.resolved.config.oneshot_params
+    threads = f"{job.threads} CPU thread{'s' if job.threads > 1 else ''} each"
+    if engine == "none":
+        from vaegaze.runs.engines import one_process
+
+        print(f"⚙️ One person after the other, in this process; {threads}")
+        one_process.run_all(job, base, work, **callbacks)
+    elif engine == "slurm":
+        from vaegaze.runs.engines import on_slurm
+
+        print(f"⚙️ SLURM: {cohort.jobs} jobs at once, of {cohort.persons_per_job} persons; {threads}")
+        on_slurm.run_all(job, work, cohort, **callbacks)
+    else:
+        from vaegaze.runs.engines import on_ray
+
+        if params.device.startswith("cuda:"):
+            raise UserError("device: Ray gives each person a GPU; give --device cuda, not a number")
+        with on_ray.cluster(cohort.address):
+            has_gpus = on_ray.gpus_in_cluster() > 0
+            if params.device == "cuda" and not has_gpus:
+                raise UserError("device: the Ray cluster has no GPU", about="device")
+            gpus = cohort.gpus_per_person if has_gpus and params.device != "cpu" else 0.0
+            job = replace(job, gpu_share=gpus or None)
+            share = f", {gpus:g} of a GPU" if gpus else ""
+            print(f"⚙️ Ray: {on_ray.places(job.threads, gpus)} persons at once; {threads}{share}")
+            on_ray.run_all(job, base, work, gpus=gpus, **callbacks)
+
+
+class CohortProgress:
+    """Persons done, failed and running, and the time left: a bar in a terminal, elsewhere a line for each person."""
+
+    def __init__(self, total: int, done: int):
+        self.total, self.done, self.done_before = total, done, done
+        self.started = monotonic()
+        self.bar = None
+
+    def __enter__(self) -> "CohortProgress":
+        if sys.stderr.isatty():
+            from vaegaze.commands.progress import progress_bar
+
+            self.bar = progress_bar("persons", self.total, initial=self.done, unit="person")
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, running: int, failed: int) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix(failed=failed, running=running)
+
+    def ended(self, record, running: int, failed: int) -> None:
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+            self.show(running, failed)
+            if record.status == "failed":
+                self.bar.write(f"{plain(record.id)}: {record.reason}", file=sys.stderr)
+            return
+        from vaegaze.report.formatting import duration
+
+        elapsed = monotonic() - self.started
+        left = elapsed / (self.done - self.done_before) * (self.total - self.done)
+        what = record.reason or f"{record.status}, {duration(record.seconds)}"
+        print(
+            f"{plain(record.id)}: {what} · {self.done} of {self.total} done, {failed} failed, {running} running, "
+            f"about {duration(left)} left",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

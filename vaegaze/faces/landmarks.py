@@ -1,0 +1,115 @@
+"""A face in detail, by MediaPipe's networks: mesh (Kartynnik et al. 2019) and irises (Ablavatski et al. 2020)."""
+
+import numpy as np
+
+from vaegaze.faces.detector import SAME_FACE_OVERLAP, Region, find_regions, overlap
+from vaegaze.faces.face import Face
+from vaegaze.faces.networks import network
+from vaegaze.faces.pose import head_pose
+from vaegaze.geometry.camera import EYE_CORNERS_MM
+from vaegaze.geometry.transforms import from_crop, inverse, move, scale_of, warp
+
+MIN_CONFIDENCE = 0.5  # of the mesh network, that it sees a face
+SURE = 0.75  # of the detector: a face is there, even if it cannot be read
+FACE_MARGIN = 1.5  # side of the square that the mesh network sees / longer side of the mesh
+EYE_MARGIN = 2.3  # side of the square that the iris network sees / distance of the eye's corners
+EYE_CORNERS = ((33, 133), (263, 362))  # of the mesh: the outer and inner corner of the picture's left eye, of the right
+LID_POINTS = 16  # the first points of the iris network: outer corner, 7 below, inner corner, 7 above
+BELOW, ABOVE = (3, 4, 5), (11, 12, 13)  # opposite each other, in the middle of the lids
+# The network's corners lie a little further in and down than those of `geometry.camera`, in distances of the eyes;
+# measured by benchmarks/faces.py.
+OUTWARDS, UPWARDS = 0.038, 0.017
+OPEN_GAP = 0.385  # gap of the lids / width of the eye, of eyes wide open: openness 1
+EYE_WIDTH_MM = float(np.linalg.norm(EYE_CORNERS_MM[0, 0] - EYE_CORNERS_MM[0, 1]))
+
+
+def read_faces(picture: np.ndarray, thorough: bool = True) -> tuple[list[Face], list[np.ndarray]]:
+    """The faces in a picture (H, W, 3) uint8, from left to right; the places (2,) of faces that could not be read.
+
+    See `find_regions` for `thorough`.
+    """
+    found: list[tuple[Region, Face]] = []
+    unread: list[Region] = []
+    for region in find_regions(picture, thorough):
+        read = read_region(picture, region)
+        if read is None:
+            unread.append(region)
+        elif all(overlap(read[0], other) < SAME_FACE_OVERLAP for other, _ in found):
+            found.append(read)
+    faces = sorted((face for _, face in found), key=lambda face: tuple(face.eyes.mean(axis=0)))
+    partly = [each for each in unread if each.score >= SURE and all(overlap(each, other) == 0 for other, _ in found)]
+    return faces, [each.centre for each in partly]
+
+
+def read_region(picture: np.ndarray, region: Region, rounds: int = 2) -> tuple[Region, Face] | None:
+    """The face in a square of a picture, and the square around its mesh; None if there is no face.
+
+    Each round looks at the square around the mesh that the one before found.
+    """
+    for _ in range(rounds):
+        mesh, confidence = _mesh(picture, region)
+        if confidence < MIN_CONFIDENCE:
+            return None
+        region = _region_of(mesh, confidence)
+    head, roll_rad, px_per_mm = head_pose(mesh)
+    lids, irises = zip(*(_eye(picture, mesh, eye, roll_rad) for eye in range(2)))
+    lids, irises = np.stack(lids), np.stack(irises)
+    corners = lids[:, [0, 8]]  # (2, 2, 2)
+    gaps_px = np.linalg.norm(lids[:, ABOVE] - lids[:, BELOW], axis=-1).mean(axis=-1)
+    openness = gaps_px / (OPEN_GAP * px_per_mm * EYE_WIDTH_MM)
+    return region, Face(_centred(corners.mean(axis=1)), openness, confidence, head, corners, lids, irises)
+
+
+def _mesh(picture: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
+    """The mesh (468, 3) in the picture's pixels, z from the face's middle away from the camera, and its confidence."""
+    seen_by = network("face_landmark")
+    square, to_square = _square(picture, region, seen_by.size_px)
+    points, logit = seen_by(square)
+    points = points.reshape(468, 3).astype(np.float64)
+    in_picture = move(inverse(to_square), points[:, :2])
+    depth = points[:, 2:] / scale_of(to_square)
+    return np.hstack([in_picture, depth]), float(1 / (1 + np.exp(-np.clip(logit.item(), -80, 80))))
+
+
+def _region_of(mesh: np.ndarray, confidence: float) -> Region:
+    across = mesh[263, :2] - mesh[33, :2]
+    roll_rad = float(np.arctan2(across[1], across[0]))
+    cos, sin = np.cos(roll_rad), np.sin(roll_rad)
+    upright = mesh[:, :2] @ np.array([[cos, -sin], [sin, cos]])
+    low, high = upright.min(axis=0), upright.max(axis=0)
+    centre = np.array([[cos, -sin], [sin, cos]]) @ ((low + high) / 2)
+    return Region(centre, FACE_MARGIN * float((high - low).max()), roll_rad, confidence)
+
+
+def _centred(middles: np.ndarray) -> np.ndarray:
+    """The eyes (2, 2) as `geometry.camera` has them, from the middles of the network's corners."""
+    across = middles[1] - middles[0]
+    up = np.array([across[1], -across[0]])
+    return middles + OUTWARDS * across * np.array([[-1], [1]]) + UPWARDS * up
+
+
+def _eye(picture: np.ndarray, mesh: np.ndarray, eye: int, roll_rad: float) -> tuple[np.ndarray, np.ndarray]:
+    """The lids (16, 2) and the iris (3,) of one eye. It knows the picture's left one; the other is mirrored."""
+    seen_by = network("iris_landmark")
+    outer, inner = mesh[list(EYE_CORNERS[eye]), :2]
+    region = Region((outer + inner) / 2, EYE_MARGIN * float(np.linalg.norm(outer - inner)), roll_rad)
+    square, to_square = _square(picture, region, seen_by.size_px)
+    if eye == 1:
+        square = square[:, ::-1]
+    lids, iris = (points.reshape(-1, 3)[:, :2].astype(np.float64) for points in seen_by(square))
+    if eye == 1:
+        lids, iris = (np.column_stack([seen_by.size_px - points[:, 0], points[:, 1]]) for points in (lids, iris))
+    lids, iris = (move(inverse(to_square), points) for points in (lids[:LID_POINTS], iris))
+    radius_px = np.linalg.norm(iris[1:] - iris[0], axis=1).mean()
+    return lids, np.array([*iris[0], radius_px])
+
+
+def _square(picture: np.ndarray, region: Region, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """The upright square (S, S, 3) uint8 and the transform (2, 3) of the picture onto it."""
+    to_square = region.to_square(size_px)
+    reach = region.side_px * 0.75  # more than half the diagonal
+    last = np.array(picture.shape[1::-1])
+    left, top = np.clip(np.floor(region.centre - reach), 0, last - 1).astype(int)
+    right, bottom = np.clip(np.ceil(region.centre + reach), (left + 1, top + 1), last).astype(int)
+    part = np.ascontiguousarray(picture[top:bottom, left:right])
+    return warp(part, from_crop(to_square, left, top), size_px, size_px)[0], to_square

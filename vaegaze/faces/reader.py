@@ -1,0 +1,100 @@
+"""The faces in a picture: by landmarks where their packages are installed, by OpenCV's cascades otherwise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaegaze.errors import UserError
+from vaegaze.faces import cascades, landmarks, networks
+from vaegaze.faces.face import Face
+from vaegaze.faces.openness import CLOSED_BELOW
+
+BACKENDS = ("landmarks", "cascades")
+SAME_FACE = 0.3  # distances of the eyes, by which a face's eyes may be seen elsewhere
+NO_LANDMARKS = (
+    "⚠️ The head is taken as facing the camera: reading its pose needs the face landmarks "
+    f"({networks.INSTALL_LANDMARKS})"
+)
+
+
+class EyesNotFound(UserError):
+    """In one picture; `kind` is the reason in few words, `seen` what the picture shows instead."""
+
+    def __init__(self, name: str, kind: str, seen: str, about: str):
+        super().__init__(f"{name} {seen}", about=about)
+        self.kind, self.seen = kind, seen
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """The face that was asked for, and the places (2,) of others that were seen but could not be read."""
+
+    face: Face
+    partly_read: list[np.ndarray]
+
+    @property
+    def notes(self) -> list[str]:
+        """One line for each thing that the user should know."""
+        places = ", ".join(map(point_text, self.partly_read))
+        partly = [f"⚠️ More faces that could not be read: at {places}"] if self.partly_read else []
+        closed = bool(self.face.openness.mean() < CLOSED_BELOW)
+        return partly + (["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if closed else [])
+
+
+def backend() -> str:
+    """Which of BACKENDS reads pictures here. UserError if neither is installed."""
+    if networks.installed():
+        return "landmarks"
+    cascades.opencv(about="opencv")
+    return "cascades"
+
+
+def read_picture(picture: np.ndarray, by: str | None = None) -> list[Face]:
+    """The faces in a picture (H, W, 3) uint8, from left to right; `by` names the backend."""
+    return _read(picture, by)[0]
+
+
+def find_face(picture: np.ndarray, name: str, number: int | None = None, by: str | None = None) -> FoundFace:
+    """A picture's only face, or that of this number, from left to right, from 1.
+
+    EyesNotFound, about the picture of this `name`, when there is no such face or no number to choose by; UserError
+    when no backend is installed.
+    """
+    faces, partly = _read(picture, by)
+    if not faces and partly:
+        place = point_text(partly[0])
+        seen = f"shows a face at {place}, but not two open eyes in it (closed, covered, askew, or turned away?)"
+        raise EyesNotFound(name, "no two open eyes", seen, "eyes")
+    if not faces:
+        frontal_only = (by or backend()) == "cascades"
+        seen = "shows no face" + (" that is upright and seen from the front" if frontal_only else "")
+        raise EyesNotFound(name, "no face", seen, "eyes")
+    return FoundFace(choose(faces, name, number), partly)
+
+
+def head_at(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
+    """The head (2,) = pitch, yaw in radians of the face whose eyes are near (2, 2); None if no landmarks show it."""
+    if not networks.installed():
+        return None
+    near_px = SAME_FACE * np.linalg.norm(eyes[1] - eyes[0])
+    heads = [face.head for face in read_picture(picture) if np.linalg.norm(face.eyes - eyes, axis=1).max() < near_px]
+    return heads[0] if heads else None
+
+
+def choose(faces: list[Face], name: str, number: int | None) -> Face:
+    """The one among at least one face that `find_face` takes; EyesNotFound as from there."""
+    if len(faces) > 1 and number is None:
+        places = [f"{i} at {point_text(face.eyes.mean(axis=0))}" for i, face in enumerate(faces, 1)]
+        raise EyesNotFound(name, "several faces", f"shows {len(faces)} faces, {', '.join(places)}", "faces")
+    if number is not None and number > len(faces):
+        shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
+        raise EyesNotFound(name, f"no face {number}", f"shows {shown} with eyes, no face {number}", "face")
+    return faces[(number or 1) - 1]
+
+
+def point_text(point: np.ndarray) -> str:
+    return f"({point[0]:.0f}, {point[1]:.0f})"
+
+
+def _read(picture: np.ndarray, by: str | None) -> tuple[list[Face], list[np.ndarray]]:
+    return landmarks.read_faces(picture) if (by or backend()) == "landmarks" else cascades.read_faces(picture)

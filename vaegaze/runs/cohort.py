@@ -1,0 +1,140 @@
+"""Many persons, a run each: what is to be done, what came of it, and the cohort's files."""
+
+import csv
+import io
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vaegaze.config.finetune import Config
+from vaegaze.errors import UserError
+from vaegaze.files import write_text
+from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys, is_finished
+from vaegaze.runs.folder import RunFolder
+
+FINISHED, FAILED = "finished", "failed"
+LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of one person: a line of cohort.jsonl."""
+
+    id: str
+    status: str
+    reason: str = ""  # one line, of a failure
+    samples: int | None = None  # trained on
+    held_out: int | None = None
+    seconds: float | None = None
+    before: dict[str, float | None] | None = None
+    after: dict[str, float | None] | None = None
+
+
+def finished_record(config: Config, person_id: str) -> Record | None:
+    """The record of a finished run, from its folder; None if the run is not finished.
+
+    Of a run with other settings than `config`, it is that of a failure.
+    """
+    folder = RunFolder(config.oneshot_params.save_dir, person_id)
+    if not is_finished(folder, config.oneshot_params.save):
+        return None
+    try:
+        changed = differing_keys(adopt_stored_choices(config, folder), folder)
+        if changed:
+            return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
+        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+        person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
+        return Record(
+            id=person_id,
+            status=FINISHED,
+            samples=len(person["train_indices"]),
+            held_out=summary["held_out"],
+            seconds=round(sum(summary["seconds_of"].values()), 2),
+            before=summary["before"],
+            after=summary["after"],
+        )
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Record(person_id, FAILED, f"{folder.path} holds a finished run with a damaged summary ({error})")
+
+
+class Work:
+    """The persons still to run. An engine takes them and says how each ended.
+
+    A person whose run fails is run again `retries` times. One whose worker died is run again `LOST_WORKERS` times:
+    mostly the machine is to blame, but a person may also be what kills workers.
+    """
+
+    def __init__(self, person_ids: Iterable[str], retries: int, on_record: Callable[[Record], None]):
+        self.waiting = deque(person_ids)
+        self.retries, self.on_record = retries, on_record
+        self.running: set[str] = set()
+        self.failures: Counter[str] = Counter()
+        self.lost_workers: Counter[str] = Counter()
+
+    def take(self) -> str | None:
+        """The next person to run; None if there is none at present."""
+        if not self.waiting:
+            return None
+        person_id = self.waiting.popleft()
+        self.running.add(person_id)
+        return person_id
+
+    def end(self, record: Record) -> None:
+        """A run came to its end."""
+        self.running.discard(record.id)
+        self.failures[record.id] += record.status == FAILED
+        if record.status == FAILED and self.failures[record.id] <= self.retries:
+            self.waiting.append(record.id)
+        else:
+            self.on_record(record)
+
+    def lose(self, person_id: str, reason: str) -> None:
+        """The worker that ran the person died."""
+        self.running.discard(person_id)
+        self.lost_workers[person_id] += 1
+        if self.lost_workers[person_id] <= LOST_WORKERS:
+            self.waiting.append(person_id)
+        else:
+            self.on_record(Record(person_id, FAILED, f"{self.lost_workers[person_id]} workers died with it: {reason}"))
+
+
+class CohortFiles:
+    """cohort.csv and cohort.jsonl, written anew, atomically, with each record; persons in the data set's order."""
+
+    def __init__(self, save_dir: str, person_ids: Iterable[str]):
+        self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"
+        self.page = Path(save_dir) / "cohort.html"
+        self.order = {person_id: position for position, person_id in enumerate(person_ids)}
+        self.records: dict[str, Record] = {}
+
+    def add(self, *records: Record) -> None:
+        self.records |= {record.id: record for record in records}
+        self.write()
+
+    def write(self) -> None:
+        records = self.in_order()
+        write_text(self.jsonl, "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in records))
+        write_text(self.csv, as_csv(records))
+
+    def in_order(self) -> list[Record]:
+        return sorted(self.records.values(), key=lambda record: self.order[record.id])
+
+    def count(self, status: str) -> int:
+        return sum(record.status == status for record in self.records.values())
+
+
+def as_csv(records: list[Record]) -> str:
+    """A column for every number before and after; an unknown one is left empty."""
+    metrics = list(dict.fromkeys(name for record in records for name in record.after or ()))
+    columns = [f"{when}_{name}" for name in metrics for when in ("before", "after")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "status", "samples", "held_out", "seconds", *columns, "reason"])
+    for record in records:
+        numbers = [(getattr(record, when) or {}).get(name) for name in metrics for when in ("before", "after")]
+        writer.writerow(
+            [record.id, record.status, record.samples, record.held_out, record.seconds, *numbers, record.reason]
+        )
+    return text.getvalue()

@@ -1,0 +1,42 @@
+"""What an earlier run of a person left in the folder."""
+
+from dataclasses import replace
+from typing import Any
+
+from vaegaze.config.finetune import Config
+from vaegaze.config.tree import resolve, settings_of, value_at
+from vaegaze.runs.folder import RunFolder
+
+
+def is_finished(folder: RunFolder, save: str) -> bool:
+    """Whether all results of a run are there."""
+    return all(path.exists() for path in folder.results(save))
+
+
+def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
+    """On resume, `auto` means what the interrupted run chose; it is never chosen anew."""
+    if not folder.config.is_file():
+        return config
+    stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params
+    auto = {name: getattr(stored, name) for name in ("device", "precision") if getattr(params, name) == "auto"}
+    return replace(config, oneshot_params=replace(params, **auto))
+
+
+def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, Any]]:
+    """Each setting in which the stored run differs, with the stored value and the present one.
+
+    Three may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers; and
+    gradient checkpointing changes no result, but may be what a run that ran out of memory needs.
+    """
+    free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing")}
+    stored = resolve(Config, str(folder.config)).config
+    return [
+        (key, value_at(stored, key), value_at(config, key))
+        for key in settings_of(Config)
+        if key not in free and value_at(stored, key) != value_at(config, key)
+    ]
+
+
+def difference_words(changed: list[tuple[str, Any, Any]]) -> str:
+    """What `differing_keys` found, in words."""
+    return "; ".join(f"{key} was {before!r}, now {now!r}" for key, before, now in changed)

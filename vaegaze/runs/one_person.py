@@ -1,0 +1,154 @@
+"""The run of one person: measure the base model, fine-tune it, measure again, write the folder."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from vaegaze.config.tree import Resolved
+from vaegaze.errors import UserError
+from vaegaze.evaluation.blend_choice import BlendChoice
+from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
+from vaegaze.models.estimator import TrainedEstimator
+from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.person import Person
+from vaegaze.runs.recorder import NotFinite, Recorder
+from vaegaze.runs.resume import (
+    Progress,
+    Resumed,
+    damaged,
+    data_fingerprint,
+    network_checksum,
+    refuse_other_networks,
+)
+from vaegaze.training import FineTuned, StateMismatch, Step, TrainingState, finetune
+from vaegaze.training.losses import Loss
+from vaegaze.training.provenance import fine_tuned_on
+
+
+class Stopped(Exception):
+    """`should_stop` ended the run. What was trained is saved."""
+
+
+def load_base(path: str, base: str | None = None) -> Checkpoint:
+    """The model to start from. Its `base` is set: an adapter's own base, else the checkpoint itself."""
+    checkpoint = load_checkpoint(path, base)
+    return replace(checkpoint, base=checkpoint.base or Base(path, weights_fingerprint(checkpoint.model)))
+
+
+def with_fingerprint(person: Person, base: Checkpoint) -> Person:
+    """The person, with a checksum of the samples and the base model in its `info`."""
+    fingerprint = data_fingerprint(person.train, person.held_out, base=base.base.fingerprint, photo=person.photo)
+    return replace(person, info={**person.info, "fingerprint": fingerprint})
+
+
+def run_person(
+    resolved: Resolved,
+    base: Checkpoint,
+    person: Person,
+    folder: RunFolder,
+    loss: Loss,
+    estimator: TrainedEstimator | None,
+    resumed: Resumed[Progress] | None = None,
+    *,
+    loading_sec: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+    on_start: Callable[[int, list[str]], None] = lambda first_step, precomputed: None,
+    on_step: Callable[[int, float | None], None] = lambda number, mean_loss: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict:
+    """Fine-tune `base.model` in place and write the run's folder; returns the content of summary.json.
+
+    `resolved` names a real device and precision, the model and the loss are on that device, `base.base` is set, and
+    `person` comes from `with_fingerprint`. `resumed` continues an interrupted run; the caller has set its number of
+    threads. `on_start` gets the number of finished steps and what was precomputed, `on_step` each step's number and the
+    latest mean loss. `loading_sec` is what loading took.
+
+    Stopped if `should_stop` ended it; TrainingDiverged or NotFinite if training went wrong; UserError for a base model
+    that draws no usable pictures, or a damaged resume file.
+    """
+    networks = {"estimator": estimator and estimator.model, "VGG19 loss": loss.vgg}
+    checksums = {name: network_checksum(network) for name, network in networks.items() if network is not None}
+    if resumed is not None:
+        refuse_other_networks(folder.path, resumed.progress.checksums, checksums)
+    progress = resumed.progress if resumed else Progress(checksums=checksums)
+    state = TrainingState(progress.step, **resumed.tensors) if resumed else None
+    params = resolved.config.oneshot_params
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped
+
+    notes, knows_person = [], False
+    if params.use_gazecapture:
+        knows_person, notes = fine_tuned_on(base, params.gazecapture_params.hdf_path, person.name)
+    for note in notes:
+        say(note)
+    recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
+    progress.spend("loading", loading_sec)
+    _measure_base(recorder, say, check)
+    try:
+        trained = _train(recorder, state, on_start, on_step, should_stop)
+    except StateMismatch as error:
+        raise damaged(folder.resume, error) from error
+    if trained.stopped:
+        raise Stopped
+    blend = recorder.keep_blend(check)
+    if blend is not None:
+        say(blend_words(blend))
+    return recorder.finish(trained.selection, check)
+
+
+def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callable[[], None]) -> None:
+    """The run's first files, warnings about the base model, and its numbers, unless a resumed run has them."""
+    recorder.begin()
+    if recorder.reference is None and not recorder.base.info.get("drops_reference"):
+        say("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
+    if recorder.seen_by_base:
+        say(f"⚠️ The base model was trained on {recorder.seen_by_base} of the held-out frames: their numbers flatter")
+    if recorder.progress.before:
+        return
+    say(f"📏 Measuring the base model on {recorder.measured_words}")
+    try:
+        recorder.measure_base(check)
+    except NotFinite as error:
+        path = recorder.params.checkpoint_path
+        raise UserError(f"checkpoint_path: the pictures that {path} draws are infinite or NaN; give another") from error
+
+
+def _train(
+    recorder: Recorder,
+    state: TrainingState | None,
+    on_start: Callable[[int, list[str]], None],
+    on_step: Callable[[int, float | None], None],
+    should_stop: Callable[[], bool],
+) -> FineTuned:
+    """Fine-tune the base model in place. If it was stopped, the state is saved."""
+    first_step = recorder.progress.step
+
+    def start(precomputed: list[str], seconds: float) -> None:
+        on_start(first_step, precomputed)
+        recorder.on_start(seconds)
+
+    def record(step: Step) -> None:
+        recorder.on_step(step)
+        on_step(step.number, recorder.last_loss)
+
+    result = finetune(
+        recorder.model,
+        recorder.person.train,
+        recorder.params,
+        recorder.loss,
+        state=state,
+        on_start=start,
+        on_step=record,
+        should_stop=should_stop,
+        scratch_dir=recorder.folder.path,
+    )
+    if result.stopped and result.state.step > first_step:
+        recorder.save(result.state)
+    return result
+
+
+def blend_words(blend: BlendChoice) -> str:
+    frames = f"{blend.frames} {'held-out' if blend.held_out else 'training'} frame{'s' if blend.frames > 1 else ''}"
+    how = f", chosen on {frames}" if blend.frames else ""
+    return f"⚖️ Kept {blend.alpha:.0%} of the fine-tuning{how}".replace("%", " %")

@@ -1,0 +1,54 @@
+"""Which persons of a data set a cohort covers."""
+
+from pathlib import Path
+
+from vaegaze.config.cohort import CohortParams
+from vaegaze.data import hdf5
+from vaegaze.data.persons import opened_person
+from vaegaze.data.safe_hdf5 import plain_attributes
+from vaegaze.errors import UserError
+
+
+def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
+    """Ids in the order of the data set, or of the list that was given. UserError if there is nobody.
+
+    A person without usable samples is among them, so that the failure gets recorded.
+    """
+    known = list(hdf5.person_counts(hdf_path))
+    if cohort.persons is not None:
+        chosen = [name.strip() for name in cohort.persons.split(",") if name.strip()]
+        _refuse_unknown(chosen, known, hdf_path, "persons")
+    elif cohort.persons_file is not None:
+        try:
+            lines = Path(cohort.persons_file).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"persons_file: {cohort.persons_file} is no text; expected an id on each line") from error
+        chosen = [line.strip() for line in lines if line.strip()]
+        _refuse_unknown(chosen, known, hdf_path, "persons_file")
+    elif cohort.split is not None:
+        chosen = [person_id for person_id in known if _split_of(hdf_path, person_id) == cohort.split]
+        if not chosen:
+            raise UserError(f"split: no person of {hdf_path} has the attribute split = {cohort.split!r}")
+    else:
+        chosen = known
+    if not chosen:
+        raise UserError("persons: the list is empty; expected at least one id", about="persons")
+    return list(dict.fromkeys(chosen))[: cohort.max_persons]
+
+
+def _refuse_unknown(chosen: list[str], known: list[str], hdf_path: str, setting: str) -> None:
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise UserError(
+            f"{setting}: {', '.join(map(repr, unknown[:3]))}{more} not in {hdf_path}, which has {len(known)} persons",
+            about="persons",
+        )
+
+
+def _split_of(hdf_path: str, person_id: str) -> int | str | None:
+    try:
+        with opened_person(hdf_path, person_id) as (group, _):
+            return plain_attributes(group, ("split",)).get("split")
+    except (UserError, OSError):
+        return None
