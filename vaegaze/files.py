@@ -1,5 +1,6 @@
 """Files that are never half written, and files that ship with the package."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -59,6 +60,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 def probe_folder(folder: Path) -> None:
     """OSError if `folder`, or a file in it, cannot be made. Leaves nothing behind."""
+    for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, f"{path} is a link to {os.readlink(path)}, which is not there")
     there = next(path for path in (folder, *folder.parents) if path.exists())
     with tempfile.TemporaryDirectory(prefix=_temporary_prefix(), dir=there):
         pass

@@ -282,6 +282,8 @@ def test_a_single_image_has_no_reference(world, tmp_path):
         (".hidden", "%2Ehidden"),
         ("a/../../b", "a%2F..%2F..%2Fb"),
         ("CON:1", "CON%3A1"),
+        ("CON", "%43ON"),
+        ("nul.txt", "%6Eul.txt"),
         ("back\\slash", "back%5Cslash"),
         ("dot.", "dot%2E"),
         ("space ", "space%20"),

@@ -9,6 +9,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from conftest import process_restored
 
 from vaegaze.data import hdf5
 from vaegaze.data.safe_hdf5 import plain_attributes
@@ -147,3 +148,15 @@ def test_what_was_found_stands_beside_what_is_needed(tmp_path, persons, found):
     for words in (*found, "expected", "labels"):
         assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_check_says_what_training_would(tmp_path, capsys):
+    from vaegaze.commands import check, train
+
+    path = write(tmp_path / "a.h5", {"p0": {"images": frames(), "labels": np.zeros((3, 8))}})
+    said = []
+    for main in (check.main, train.main):
+        with process_restored():
+            assert main(["--hdf_path", str(path)]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1] and "images (3, 32, 32, 3)" in said[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vaegaze.config.finetune import Command, Config
 from vaegaze.errors import UserError
-from vaegaze.runs.earlier import differing_keys, is_finished
+from vaegaze.runs.earlier import difference_words, differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.resume import refuse_other_data
 
@@ -31,9 +31,8 @@ def already_finished(
                 f"{shlex.quote(str(folder.results(config.oneshot_params.save)[-1]))}, with another --save_dir and the "
                 "steps to add as --num_steps"
             )
-        changed = [f"{key} was {before!r}, now {now!r}" for key, before, now in changed]
         if changed:
-            raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
+            raise UserError(f"--resume: the run in {folder.path} had other settings: {difference_words(changed)}")
         finished = is_finished(folder, config.oneshot_params.save)
         if finished:
             refuse_other_data(folder.path, folder.stored_fingerprint(), fingerprint)

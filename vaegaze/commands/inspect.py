@@ -30,6 +30,7 @@ PERSONS_LOOKED_AT, LABELS_LOOKED_AT, PERSONS_SHOWN, PROBLEMS_SHOWN = 24, 100, 6,
 COLUMNS = ("looks up", "looks down", "looks left", "looks right", "looks ahead")
 
 PICTURE_PX = 256
+ALIKE_RAD = 1e-4  # labels closer together than this do not differ
 FINENESS = 2  # pictures are drawn this much larger, then shrunk
 ARROW = 0.5  # length of an arrow seen from the side / side of the picture
 ARROW_STARTS_MM = np.array([EYE_CENTRES_MM.mean(axis=0), (0, 35, -20)])  # between the eyes; about the tip of the nose
@@ -130,6 +131,12 @@ def report(findings: Findings) -> list[str]:
         "": f"({labels} labels read, persons looked at: {len(facts)}; up and to the picture's left are positive)",
         "chunks": _each(_chunk_text(fact) for fact in facts),
     }
+    gaze = np.concatenate([fact.gaze for fact in facts])
+    if len(gaze) > 1 and np.ptp(gaze, axis=0).max() < ALIKE_RAD:
+        lines["⚠️ labels"] = (
+            f"all {len(gaze)} gaze labels are the same: the sheet's columns show no different directions, and no gaze "
+            "can be learnt"
+        )
     problems = findings.problems[:PROBLEMS_SHOWN]
     if len(findings.problems) > len(problems):
         problems.append(f"{len(findings.problems) - len(problems)} more persons cannot be read")

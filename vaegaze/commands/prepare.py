@@ -230,9 +230,14 @@ def report_text(fates: Sequence[Fate]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
     for fate in sorted(fates, key=lambda fate: fate.label.line):
-        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, plain(fate.why_not.detail))
-        writer.writerow([fate.label.line, plain(fate.label.frame), "" if fate.row is None else fate.row, *reason])
+        reason = ("", "") if fate.why_not is None else (fate.why_not.kind, inert(fate.why_not.detail))
+        writer.writerow([fate.label.line, inert(fate.label.frame), "" if fate.row is None else fate.row, *reason])
     return text.getvalue()
+
+
+def inert(text: str) -> str:
+    """Foreign text as the cell of a table: on one line, and no formula, which a spreadsheet would run."""
+    return f"'{plain(text)}" if text[:1] in tuple("=+-@\t\r") and text else plain(text)
 
 
 def training_command(output: Path, person_id: str, kept: int) -> str:

@@ -53,6 +53,7 @@ ADVICE = shared.advice(
     "faces",
     "face",
     sample="fix it in the file, or give another --index",
+    video="give it with --video",
 )
 
 
@@ -73,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(params: RedirectParams, *, overwrite: bool) -> None:
     output = Path(params.output)
-    read = {f"--{name}": getattr(params, name) for name in ("image", "video", "mask", "checkpoint", "base", "hdf_path")}
+    read = {f"--{name}": getattr(params, name) for name in ("image", "video", "checkpoint", "base", "hdf_path")}
+    read["--mask"] = params.mask_path
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
         opencv()
@@ -153,9 +155,9 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
 def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
     """The photo, or the data set's frame; prints what was found."""
     if params.image is not None:
-        photo = load_photo(params.image, params.mask, (0, 0), params.head, canvas, params.face)
+        photo = load_photo(params.image, params.mask_path, (0, 0), params.head, canvas, params.face)
         height, width = photo.mask.shape
-        found = "found" if params.mask is None else "by the mask"
+        found = "found" if params.mask_path is None else "by the mask"
         print(plain(f"{params.image}: {width}×{height} px, eyes {found} {eyes_text(photo)}"))
         for note in photo.notes:
             print(note)

@@ -42,7 +42,9 @@ class RedirectParams:
     image: str | None = option(None, help="the photo", metavar="PATH")
     video: str | None = option(None, help="instead of a photo: a video", metavar="PATH")
     mask: str | None = shared.mask(
-        "the photo's eye mask, a picture of the same size, white on the eyes; without it, OpenCV finds the eyes"
+        "the photo's eye mask, a picture of the same size, white on the eyes; without it, or with auto, OpenCV finds "
+        "the eyes",
+        legal="auto | PATH",
     )
     face: int | None = shared.face()
     head: tuple[float, float] | None = shared.angles(
@@ -63,6 +65,11 @@ class RedirectParams:
         "the picture: PNG or JPEG; of a sweep other than grid: GIF, WebP or APNG; of a video: MP4, MOV or MKV"
     )
     device: str = shared.device()
+
+    @property
+    def mask_path(self) -> str | None:
+        """None if the eyes are to be found."""
+        return None if self.mask == "auto" else self.mask
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class RedirectConfig:
             for name, why in USELESS[source].items():
                 if given(name):
                     yield about(name, source), f"has no use with --{source}{why}"
-        if sources == ["image"] and given("face") and given("mask"):
+        if sources == ["image"] and given("face") and params.mask_path is not None:
             yield about("face", "mask"), "has no use with --mask, which says where the eyes are"
         if sources == ["hdf_path"]:
             for name in ("person_id", "index"):

@@ -1,6 +1,7 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -15,7 +16,7 @@ from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
 from vaegaze.runs.earlier import adopt_stored_choices
-from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.folder import RunFolder, check_writable
 from vaegaze.runs.one_person import Stopped, load_base, run_person, with_fingerprint
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite
@@ -33,6 +34,7 @@ def run(command: Command) -> None:
 
     # the base model and the person
     params = command.config.oneshot_params
+    check_writable(Path(params.save_dir))  # before anything is read
     base = load_base(params.checkpoint_path, params.base)
     name_base(base, params.checkpoint_path)
     with progress_callback("rendering demo.h5") as on_sample:

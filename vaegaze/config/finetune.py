@@ -7,6 +7,7 @@ here needs torch.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from typing import Any
 
 from vaegaze.config import shared
 from vaegaze.config.flags import FlagParser, read_command
@@ -49,6 +50,8 @@ ADVICE = shared.advice(
     vgg="give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights (--vgg_weights "
     "random), or leave the term out (--vgg_loss 0)",
     save_dir="give another --save_dir",
+    video="take one of its frames with --at SECONDS",
+    no_video="leave out --at",
     resume="start anew with --overwrite",
     other_data="restore them to continue, or start anew with --overwrite",
 )
@@ -70,7 +73,10 @@ class GazeCaptureParams:
 class PhotoParams:
     """One photo instead of the HDF5 file, with --no-use_gazecapture. Angles are as seen in the upright picture."""
 
-    image: str | None = option(None, help="the photo", metavar="PATH")
+    image: str | None = option(None, help="the photo, or with at a video", metavar="PATH")
+    at: float | None = option(
+        None, low=0, unit="s", help="of a video, the time of the frame to take", metavar="SECONDS"
+    )
     mask: str | None = shared.mask(
         "its eye mask, a picture of the same size, white on the eyes; without it, or with auto, OpenCV finds the eyes",
         legal="auto | PATH",
@@ -174,6 +180,16 @@ class Config:
     oneshot_params: OneshotParams = OneshotParams()
     loss_params: LossParams = LossParams()
 
+    @staticmethod
+    def implied(
+        values: Mapping[str, Any], origins: Mapping[str, str], in_file: Mapping[str, Any]
+    ) -> Iterator[tuple[str, tuple[Any, str]]]:
+        """An image from the command line never takes the mask that a file has for another one; see `tree.resolve`."""
+        image, mask = (f"oneshot_params.photo_params.{name}" for name in ("image", "mask"))
+        other = origins[image].startswith("--") and values[image] != in_file.get(image)
+        if other and mask in in_file and not origins[mask].startswith("--") and in_file[mask] != "auto":
+            yield mask, ("auto", "--image without --mask")
+
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
         """Settings that contradict each other, though each is legal; see `tree.resolve`."""
         run, gazecapture, photo = "oneshot_params", "oneshot_params.gazecapture_params", "oneshot_params.photo_params"
@@ -188,7 +204,7 @@ class Config:
             if not params.gazecapture_params.random_person and params.gazecapture_params.person_id is None:
                 keys = f"{gazecapture}.person_id", f"{gazecapture}.random_person", source
                 yield keys, "needed with random_person: false; give --person_id ID, or --random_person"
-            for name in ("image", "mask", "face", "gaze", "head"):
+            for name in ("image", "at", "mask", "face", "gaze", "head"):
                 if origins[f"{photo}.{name}"].startswith("--"):
                     yield (f"{photo}.{name}", source), "has no use with use_gazecapture; add --no-use_gazecapture"
         else:

@@ -136,7 +136,9 @@ def resolve(
 
     One ConfigError lists every mistake, including the `problems` found before. The tree's own method
     `problems(origins)`, if it has one, checks settings that depend on each other. It yields (keys, text), with the key
-    that the text is mainly about first. The text is left out if one of its keys is wrong by itself.
+    that the text is mainly about first. The text is left out if one of its keys is wrong by itself. Before that,
+    `implied(values, origins, in_file)`, if there is one, yields (key, (value, origin)) of settings that follow from
+    others.
     """
     problems = list(problems)
     in_file: dict[str, Given] = {}
@@ -152,7 +154,7 @@ def resolve(
     values = {key: copy.deepcopy(setting.default) for key, setting in settings.items()}
     origins = dict.fromkeys(settings, "default")
     places = {key: f"{path or 'command line'}: {key}" for key in settings}
-    wrong = set()
+    wrong, stated = set(), {}
     for given in (in_file, _given_by_flags(tree, flags or {}, problems)):
         for key, each in given.items():
             origins[key], places[key] = each.origin, each.place
@@ -161,7 +163,11 @@ def resolve(
             except ValueError as error:
                 wrong.add(key)
                 problems.append(f"{each.place}: {error}")
+        stated = stated or {key: values[key] for key in in_file}  # as the file alone has them
 
+    if hasattr(tree, "implied"):
+        for key, (value, origin) in tree.implied(values, origins, stated):
+            values[key], origins[key] = value, origin
     config = _build(tree, "", values)
     if readable and hasattr(config, "problems"):
         together = config.problems(origins)

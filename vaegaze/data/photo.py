@@ -17,7 +17,8 @@ from vaegaze.geometry.eye_regions import pose_mask_in_photo, threshold, warp_mas
 from vaegaze.geometry.pasting import paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
 from vaegaze.images.blobs import find_blobs, without_specks
-from vaegaze.images.pictures import read_grey, read_picture
+from vaegaze.images.pictures import Picture, read_grey, read_picture
+from vaegaze.images.video.still import frame_at
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,13 @@ class Photo:
     def notes(self) -> list[str]:
         """One line for each thing that the user should know."""
         specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
-        return [*specks, *self.face_notes]
+        border = "⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"
+        return [*specks, *self.face_notes, *([border] if self.eye_cut else [])]
+
+    @property
+    def eye_cut(self) -> bool:
+        """Whether the border of the picture cuts an eye."""
+        return bool(self.mask[[0, -1]].any() or self.mask[:, [0, -1]].any())
 
     @property
     def roll_rad(self) -> float:
@@ -69,9 +76,15 @@ class Photo:
 
 
 def load_photo(
-    image_path: str | Path, mask_path: str | Path | None, gaze, head, canvas: Camera, face: int | None = None
+    image_path: str | Path,
+    mask_path: str | Path | None,
+    gaze,
+    head,
+    canvas: Camera,
+    face: int | None = None,
+    at_sec: float | None = None,
 ) -> Photo:
-    """Reads a photo and its eye mask, and draws both on the canvas.
+    """Reads a photo and its eye mask, and draws both on the canvas. With `at_sec` the photo is a video's frame.
 
     `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture; a `head` of None is read from the
     picture where landmarks are installed, and (0, 0) otherwise. Without a mask the eyes are found (of face number
@@ -79,7 +92,10 @@ def load_photo(
     unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
     are not found.
     """
-    picture = read_picture(image_path, "image")
+    if at_sec is None:
+        picture = read_picture(image_path, "image")
+    else:
+        picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
     mask, specks, notes = None, 0, ()
     if mask_path:

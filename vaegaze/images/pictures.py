@@ -14,6 +14,7 @@ from vaegaze.files import shipped_path
 log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none whose decoder starts another program
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".3gp")
 MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
 LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
 
@@ -72,6 +73,8 @@ def _open_upright(path: str | Path, key: str) -> Image.Image:
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "does not exist"
         raise UserError(f"{key}: {path} {what}; give the path of a picture ({', '.join(FORMATS)})")
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        raise UserError(f"{key}: {path} is a video, not a picture", about="video")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vaegaze.evaluation.blend_choice import WORST_ESTIMATOR_DEG
 from vaegaze.report.formatting import MISSING, number, percent
 
 REDIRECTED = "redirected_"
@@ -45,6 +46,33 @@ class Row:
     change: str  # from the first column to the second, with its sign
     share: str  # the same in percent
     verdict: str  # "better", "worse", or empty
+
+
+def withheld_gaze(summary: dict) -> str | None:
+    """Why the gaze numbers of a photo are not shown; None where they are.
+
+    One picture has no other to average over, so an estimator that misreads the true one says nothing of the drawn ones.
+    """
+    error_deg = summary["after"].get("estimator_error_deg")
+    if summary["held_out"] or error_deg is None or error_deg <= WORST_ESTIMATOR_DEG:
+        return None
+    return (
+        f"Gaze numbers are withheld: the estimator misreads the true picture by {error_deg:.1f}°, more than "
+        f"{WORST_ESTIMATOR_DEG:g}°, so it cannot tell how well the eyes are turned"
+    )
+
+
+def legible(summary: dict) -> dict:
+    """The summary without gaze numbers, if they are withheld."""
+    if withheld_gaze(summary) is None:
+        return summary
+    columns = {name: summary[name] for name in ("before", "after")} | summary["baselines"]
+    kept = {
+        name: numbers and {key: value for key, value in numbers.items() if not key.endswith("_deg")}
+        for name, numbers in columns.items()
+    }
+    baselines = {name: kept[name] for name in summary["baselines"]}
+    return summary | {"before": kept["before"], "after": kept["after"], "baselines": baselines}
 
 
 def rows(columns: Iterable[dict[str, float | None] | None], prefix: str = "") -> list[Row]:

@@ -9,7 +9,7 @@ from vaegaze.config.tree import Setting, show
 from vaegaze.report.data_uris import data_uri
 from vaegaze.report.figures import DARK, LIGHT, loss_curve_svg, points, recorded
 from vaegaze.report.formatting import degrees, direction
-from vaegaze.report.numbers import REDIRECTED, headlines, rows, verdict
+from vaegaze.report.numbers import REDIRECTED, headlines, legible, rows, verdict, withheld_gaze
 from vaegaze.report.pictures import COLUMNS, PictureRow, Sweep
 from vaegaze.report.templating import render
 
@@ -53,14 +53,14 @@ class Curve:
 
 
 def page(report: Report) -> str:
-    summary = report.summary
+    withheld, summary = withheld_gaze(report.summary), legible(report.summary)
     before_after = {name: summary[name] for name in ("before", "after")}
     columns = {**before_after, **summary["baselines"]}
     return render(
         "report.html.j2",
         report=report,
         summary=summary,
-        verdict=verdict(summary, of_a_photo=bool(report.photos)),
+        verdict=verdict(summary, of_a_photo=bool(report.photos)) + ([f"{withheld}."] if withheld else []),
         headlines=headlines(summary),
         picture_columns=COLUMNS,
         columns=list(columns),

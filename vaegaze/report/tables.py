@@ -1,6 +1,7 @@
 """Tables of numbers for the terminal."""
 
 from vaegaze.evaluation.metrics import METRICS
+from vaegaze.report.numbers import legible, withheld_gaze
 
 ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
 SECOND_LINE = ("lpips", "outside_mask", "gaze_error_to_target_deg")
@@ -9,12 +10,14 @@ COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
 
 def summary_table(summary: dict) -> str:
     """Before, after and the baselines, a row each; then the same for redirected frames. At most 60 characters wide."""
+    withheld, summary = withheld_gaze(summary), legible(summary)
     rows = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
     lines = numbers_table(rows, "")
     redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
     if redirected:
         lines += ["told to look elsewhere, against the true pictures:", *redirected]
-    return "\n".join([*lines, *estimator_lines(summary["after"], summary["estimator"])])
+    about_gaze = [withheld] if withheld else estimator_lines(summary["after"], summary["estimator"])
+    return "\n".join([*lines, *about_gaze])
 
 
 def estimator_lines(numbers: dict, info: dict | None) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError
 from vaegaze.files import write_text
-from vaegaze.runs.earlier import adopt_stored_choices, differing_keys, is_finished
+from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
@@ -43,7 +43,7 @@ def finished_record(config: Config, person_id: str) -> Record | None:
     try:
         changed = differing_keys(adopt_stored_choices(config, folder), folder)
         if changed:
-            return Record(person_id, FAILED, f"the finished run had other settings: {'; '.join(changed)}")
+            return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
         return Record(

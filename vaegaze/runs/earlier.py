@@ -35,3 +35,8 @@ def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, An
         for key in settings_of(Config)
         if key not in free and value_at(stored, key) != value_at(config, key)
     ]
+
+
+def difference_words(changed: list[tuple[str, Any, Any]]) -> str:
+    """What `differing_keys` found, in words."""
+    return "; ".join(f"{key} was {before!r}, now {now!r}" for key, before, now in changed)

@@ -13,6 +13,9 @@ from vaegaze.files import atomic_path, probe_folder, write_text
 from vaegaze.images.pictures import as_image
 
 OTHERS = ("metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png")
+RESERVED_NAMES = {  # of devices on Windows, with any ending
+    "CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)),
+}  # fmt: skip
 
 
 class RunFolder:
@@ -29,10 +32,7 @@ class RunFolder:
 
     def check_writable(self) -> None:
         """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
-        try:
-            probe_folder(self.path)
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path} ({error.strerror})", about="save_dir") from error
+        check_writable(self.path)
 
     def results(self, save: str) -> list[Path]:
         """The files that mark a run as finished, in the order in which they are written."""
@@ -66,9 +66,19 @@ class RunFolder:
             return None
 
 
+def check_writable(folder: Path) -> None:
+    """UserError if the folder, or a file in it, cannot be made. Leaves nothing behind."""
+    try:
+        probe_folder(folder)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror})", about="save_dir") from error
+
+
 def folder_name(name: str) -> str:
     """A person's id as a folder name for every system: letters, digits, - and _ stay, and so do inner dots."""
     quoted = quote(name, safe="", errors="surrogateescape")  # a photo's name may hold any bytes
     if len(quoted) > 150:  # ids that differ only beyond the cut still get folders of their own
         quoted = f"{quoted[:130]}-{hashlib.sha256(quoted.encode()).hexdigest()[:16]}"
+    if quoted.split(".")[0].upper() in RESERVED_NAMES:
+        quoted = f"%{ord(quoted[0]):02X}{quoted[1:]}"
     return re.sub(r"^\.|\.$", "%2E", quoted)

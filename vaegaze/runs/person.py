@@ -103,7 +103,7 @@ def _load_from_photo(params: OneshotParams, canvas: Camera, say: Callable[[str],
     given = params.photo_params
     say("🎯 Starting VAE-GAZE One-Shot Training with one photo")
     say(f"📁 Photo: {given.image}")
-    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, canvas, given.face)
+    picture = load_photo(given.image, given.mask_path, given.gaze, given.head, canvas, given.face, given.at)
     height, width = picture.picture.shape[:2]
     if given.mask_path is None:
         say(f"👁️ Eyes found {eyes_text(picture)}")
@@ -115,6 +115,7 @@ def _load_from_photo(params: OneshotParams, canvas: Camera, say: Callable[[str],
         "seed": params.seed,
         "gaze_range_rad": _gaze_range(picture.samples),
         "image": str(given.image),
+        "at_sec": given.at,
         "mask": given.mask_path,
         "eyes_px": picture.eyes.tolist(),
         "gaze_rad": picture.gaze.tolist(),

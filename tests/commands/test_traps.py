@@ -1,0 +1,142 @@
+"""Plausible mistakes: each is understood, or answered by a line that says what to do."""
+
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from command_runs import PERSON, PHOTO, ROOT, RUN, assert_one_line, command
+from conftest import process_restored
+from PIL import Image
+
+from vaegaze.commands import inspect, redirect
+from vaegaze.commands.redirect_settings import RedirectConfig
+from vaegaze.config.finetune import parse_command
+from vaegaze.config.tree import resolve
+from vaegaze.data.frame_labels import FrameLabel
+from vaegaze.data.labelled_frames import labelled_frames
+from vaegaze.data.photo import load_photo
+from vaegaze.errors import UserError
+from vaegaze.geometry.camera import canvas_camera
+from vaegaze.images.video.still import frame_at
+
+SHIPPED = "configs/finetune/finetune_photo.yaml"
+
+
+def photo_settings(*flags):
+    return parse_command(["--config", SHIPPED, *map(str, flags)]).config.oneshot_params.photo_params
+
+
+def test_an_image_of_ones_own_never_takes_another_pictures_mask():
+    assert photo_settings().mask == "./docs/images/astronaut_mask.png"
+    assert photo_settings("--image", "me.jpg").mask == "auto"
+    assert photo_settings("--image", "me.jpg", "--face", 2).face == 2
+    assert photo_settings("--image", "me.jpg", "--mask", "eyes.png").mask == "eyes.png"
+    assert photo_settings("--image", "./docs/images/astronaut.png").mask == "./docs/images/astronaut_mask.png"
+    resolved = parse_command(["--config", SHIPPED, "--image", "me.jpg"]).resolved
+    assert resolved.origins["oneshot_params.photo_params.mask"] == "--image without --mask"
+
+
+def test_mask_auto_means_the_same_in_redirect():
+    flags = {"checkpoint": "c.pth", "image": "a.png", "gaze": ["0", "0"], "output": "o.png", "mask": "auto"}
+    assert resolve(RedirectConfig, flags=flags).config.redirect_params.mask_path is None
+    assert resolve(RedirectConfig, flags=flags | {"face": "2"}).config.redirect_params.face == 2
+
+
+def test_a_video_given_as_a_picture(world, tmp_path, capsys):
+    (tmp_path / "talk.mp4").write_bytes(b"whatever")
+    flags = ("--no-use_gazecapture", "--image", tmp_path / "talk.mp4", "--mask", PHOTO[4], "--gaze", 0, 0)
+    assert_one_line(command(*world.photo_flags, *flags, "--save_dir", tmp_path), "is a video", "--at SECONDS")
+    flags = [
+        "--checkpoint",
+        world.base,
+        "--image",
+        tmp_path / "talk.mp4",
+        "--gaze",
+        0,
+        0,
+        "--output",
+        tmp_path / "o.png",
+    ]
+    with process_restored():
+        assert redirect.main([str(flag) for flag in flags]) == 2
+    assert "--video" in capsys.readouterr().err
+
+
+def test_a_picture_has_no_frame_at_a_time(world, tmp_path):
+    outcome = command(*world.photo_flags, *PHOTO, "--at", 1, "--save_dir", tmp_path)
+    assert_one_line(outcome, "is not a video", "leave out --at")
+
+
+def write_video(path, frames, per_sec: int) -> None:
+    """Grey frames, each of its own brightness."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=per_sec)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for value in frames:
+            picture = np.full((64, 64, 3), value, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_the_frame_at_a_time(tmp_path):
+    path = tmp_path / "talk.mp4"
+    write_video(path, [20, 60, 100, 140, 180], per_sec=10)
+    for time_sec, value in [(0, 20), (0.1, 60), (0.14, 60), (0.16, 100), (0.4, 180), (0.49, 180)]:
+        assert abs(frame_at(path, time_sec, "image").mean() - value) < 6, time_sec
+    with pytest.raises(UserError, match=r"ends at 0\.50 s"):
+        frame_at(path, 0.6, "image")
+
+
+def test_an_eye_cut_by_the_border_is_said(tmp_path):
+    picture, mask = (np.asarray(Image.open(PHOTO[i])) for i in (2, 4))
+    whole = load_photo(PHOTO[2], PHOTO[4], (0, 0), (0, 0), canvas_camera(32))
+    assert not any("border" in note for note in whole.notes)
+    left = int(np.flatnonzero(mask.reshape(*mask.shape[:2], -1)[..., 0].any(axis=0))[0]) + 4
+    Image.fromarray(picture[:, left:]).save(tmp_path / "photo.png")
+    Image.fromarray(mask[:, left:]).save(tmp_path / "mask.png")
+    cut = load_photo(tmp_path / "photo.png", tmp_path / "mask.png", (0, 0), (0, 0), canvas_camera(32))
+    assert any("border" in note for note in cut.notes)
+
+
+def test_equal_labels_are_said(world, tmp_path, capsys):
+    with h5py.File(world.hdf_path) as file, h5py.File(tmp_path / "a.h5", "w") as copy:
+        file.copy(PERSON, copy)
+        copy[PERSON]["labels"][:, :2] = 0.1
+    with process_restored():
+        assert inspect.main([str(world.hdf_path), "--output", str(tmp_path / "a.png")]) == 0
+        assert "the same" not in capsys.readouterr().out
+        assert inspect.main([str(tmp_path / "a.h5"), "--output", str(tmp_path / "a.png")]) == 0
+    assert "labels are the same" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take both spellings for one")
+def test_a_name_spelt_in_another_unicode_form(tmp_path):
+    composed, decomposed = "Zo\u00e9.png", "Zoe\u0301.png"
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / decomposed)
+    label = FrameLabel(2, composed, np.zeros(2), np.zeros(2))
+    with labelled_frames(folder, [label], "labels.csv") as frames:
+        (((_, pixels),),) = (list(frames),)
+    assert pixels.shape == (8, 8, 3)
+    with (
+        pytest.raises(UserError, match="is not in"),
+        labelled_frames(folder, [FrameLabel(2, "Zoë.png", 0, 0)], "l.csv"),
+    ):
+        pass
+
+
+def test_a_link_to_a_disk_that_is_not_there(world, tmp_path):
+    gone = tmp_path / "gone"
+    (tmp_path / "results").symlink_to(gone)
+    outcome = command(*world.flags, *RUN, "--save_dir", tmp_path / "results" / "here")
+    assert_one_line(outcome, f"a link to {gone}, which is not there")
+    assert outcome.out == "", "before anything is read"
+
+
+def test_the_shipped_photo_file_is_in_place():
+    assert (ROOT / SHIPPED).is_file()
