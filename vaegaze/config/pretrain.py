@@ -60,7 +60,7 @@ class PretrainParams:
     precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
     threads: int = option(2, help="CPU threads", low=1)
     workers: int = option(0, help="processes that prepare batches ahead; best a divisor of 12", low=0)
-    compile: bool = option(False, help="compile the training step (torch.compile)")
+    compile: bool = option(False, help="compile the UNet's training step (torch.compile)")
     gradient_checkpointing: bool = option(
         False, help="recompute activations in the backward pass: less memory, more time"
     )

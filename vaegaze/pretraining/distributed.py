@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -41,6 +42,14 @@ class Processes:
         count = torch.tensor(int(flag))
         distributed.all_reduce(count, group=self._signals)
         return count.item() > 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The plain Python value of each process."""
+        if self._signals is None:
+            return [value]
+        values = [None] * self.count
+        distributed.all_gather_object(values, value, group=self._signals)
+        return values
 
     def mean(self, value: Tensor) -> Tensor:
         if self._signals is not None:

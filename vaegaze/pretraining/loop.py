@@ -64,6 +64,13 @@ class Progress:
             elif each.row not in entry["rows"]:
                 entry["rows"].append(each.row)
 
+    def merge_skipped(self, others: Sequence[dict[str, dict]]) -> None:
+        """Take over what other processes noted."""
+        for name, other in (item for each in others for item in each.items()):
+            entry = self.skipped.setdefault(name, {"rows": [], "left_out": False, "why": other["why"]})
+            entry["rows"] = sorted({*entry["rows"], *other["rows"]})
+            entry["left_out"] |= other["left_out"]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -152,6 +159,7 @@ def _phase_steps(
         if measured:
             done.refuse_bad()
             progress.waited += run.waiting.seconds()
+            progress.merge_skipped(processes.gather(progress.skipped))
             with progress.shipped_weights(model):
                 progress.records.append(measure(model, phase, held_out, progress, processes))
         yield done
@@ -192,6 +200,7 @@ def _begin(
     progress.loss_sum = loss_sum.to(device)
 
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
+    compiled = params.compile and phase.name != AUTOENCODER  # its noise is seeded anew at every step
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
     loader = DataLoader(
         batches,
@@ -209,7 +218,7 @@ def _begin(
         processes=processes,
         trained=trained,
         optimizer=optimizer,
-        objective=processes.together(torch.compile(objective) if params.compile else objective),
+        objective=processes.together(torch.compile(objective) if compiled else objective),
         batches=iter(loader),
         waiting=WaitingTime(device),
         last_good=torch.tensor(progress.step, device=device),
