@@ -1,15 +1,15 @@
-"""The two ways a command can end early without a bug: the user's mistake, and a signal.
+"""A user's error, and an interrupt by signal.
 
 A room below `commands/` says what is wrong in its own terms and never names a flag or a YAML key:
 
     raise UserError(f"mask: {path} has no white pixel; paint both eyes white on black")
-    raise UserError(f"{path} is no gaze estimator", about="estimator")
+    raise UserError(f"{path} is not a gaze estimator", about="estimator")
 
 The second error may have a remedy that only a command knows. That command says so once, in `run_command`:
 
     run_command(work, advice={"estimator": "give another file with --estimator"})
 
-which prints "x.pth is no gaze estimator; give another file with --estimator". A command without advice for an error's
+which prints "x.pth is not a gaze estimator; give another file with --estimator". A command without advice for an error's
 `about` prints the error alone, so no command recommends a flag that it lacks.
 """
 

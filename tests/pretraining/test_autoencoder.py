@@ -25,7 +25,7 @@ from vaegaze.pretraining.loop import Progress, pretraining_steps
 from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.photographs import CropBatches, gradient_difference, read_photographs
 from vaegaze.pretraining.sources import held_out_frames, open_sources
-from vaegaze.runs.pretraining import PretrainFolder
+from vaegaze.runs.pretraining_folder import PretrainFolder
 
 CROP_PX = 32
 VAE = {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 16}

@@ -42,13 +42,13 @@ from vaegaze.training.strategies import Selection, parameters_by_block
 log = logging.getLogger(__name__)
 
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
-CURVE_FRAMES = 8  # held-out frames behind a point of the loss curve
+CURVE_FRAMES = 8  # held-out frames measured for each point of the loss curve
 CHOOSING_EVERY = 4  # with blend: auto every fourth held-out frame chooses the blend
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
 
 
 def choosing_rows(held_out: int) -> list[int]:
-    """Which of the held-out frames choose the blend; none of fewer than four, which are all needed to measure on."""
+    """Rows of the held-out frames that choose the blend; empty for fewer than four, all of which are needed for measuring."""
     return list(range(0, held_out, CHOOSING_EVERY)) if held_out >= CHOOSING_EVERY else []
 
 
@@ -241,7 +241,7 @@ class Recorder:
     def finish(self, selection: Selection, check: Callable[[], None]) -> dict:
         """Measure, draw, and write everything; returns the summary. The model comes last: it marks the run as finished.
 
-        NotFinite if the last update, the only one unchecked, has spoilt the model's pictures.
+        NotFinite if the last update, the only unchecked one, made the model's output infinite or NaN.
         """
         started = time.perf_counter()
         self.look()

@@ -1,4 +1,4 @@
-"""The sound and the subtitles of one video that go along with the frames of another: copied, or else encoded."""
+"""Copies the sound and subtitles of one video to another, re-encoding them if necessary."""
 
 import re
 from contextlib import ExitStack
@@ -88,7 +88,7 @@ class Companions:
             self._packet = next(self._packets, None)
         except self._av.error.FFmpegError as error:
             self._packet = None
-            self.notes.append(f"⚠️ The sound cannot be read to its end ({error.strerror})")
+            self.notes.append(f"⚠️ The sound is damaged and ends early ({error.strerror})")
 
     def _attempt(self, track: "_Track", work, *packet) -> None:
         try:
@@ -102,7 +102,7 @@ class Companions:
 
 
 class _Track:
-    """A track on its way. `stream` is the one in the new file."""
+    """A track being written. `stream` is its stream in the new file."""
 
     def __init__(self, container, source, stream):
         self.stream, self.name = stream, f"The {'sound' if source.type == 'audio' else 'subtitles'} ({name_of(source)})"
@@ -112,13 +112,15 @@ class _Track:
     def notes(self) -> list[str]:
         if not self._moved:
             return []
-        return [f"{self.name}: {self._moved} packets whose time did not grow are kept, each just after the one before"]
+        return [
+            f"{self.name}: {self._moved} packets with non-increasing times are kept, each moved just after the previous one"
+        ]
 
     def flush(self) -> None:
         pass
 
     def _mux(self, packet) -> None:
-        """With times that grow, which most containers demand."""
+        """Writes the packet with increasing times, which most containers require."""
         packet.dts = packet.pts if packet.dts is None else packet.dts
         if self._last_dts is not None and packet.dts <= self._last_dts:
             packet.dts, self._moved = self._last_dts + 1, self._moved + 1
