@@ -382,7 +382,8 @@ def test_odd_words_are_refused_plainly(problems, word):
         (
             "--no-use_gazecapture --image a --mask b --gaze 0 0 --person_id c",
             [
-                f"--person_id ({SECTION}.person_id): applies only to a data set; leave it out for a photo, or add --use_gazecapture"
+                f"--person_id ({SECTION}.person_id): applies only to a data set; leave it out for a photo, or add "
+                "--use_gazecapture"
             ],
         ),
         (

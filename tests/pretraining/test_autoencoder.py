@@ -96,7 +96,7 @@ def test_crops_are_a_function_of_their_numbers(folder):
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda folder: folder.rmdir(), "is no folder"),
+        (lambda folder: folder.rmdir(), "is not a folder"),
         (lambda folder: (folder / "notes.txt").write_text("none"), "holds no picture"),
         (lambda folder: (folder / "a.png").write_bytes(b"nothing"), "a.png cannot be read"),
         (lambda folder: Image.new("RGB", (20, 200)).save(folder / "a.png"), "20×200 px, smaller than the crops of 32"),

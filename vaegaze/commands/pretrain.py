@@ -142,8 +142,8 @@ def measure_given_vae(
         print(f"The given autoencoder redraws held-out eyes with {psnr:.2f} dB, which bounds all later phases")
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
-            f"the given autoencoder redraws held-out eyes with {psnr:.2f} dB, below the required {params.min_vae_eye_psnr} "
-            "dB; give a better one, or lower pretrain_params.min_vae_eye_psnr"
+            f"the given autoencoder redraws held-out eyes with {psnr:.2f} dB, less than {params.min_vae_eye_psnr} dB; "
+            "give a better one, or lower pretrain_params.min_vae_eye_psnr"
         )
 
 

@@ -49,7 +49,7 @@ class BaseModel:
 
 
 def build_base_model(params: ModelParams) -> BaseModel:
-    """The initial model; seed torch first. UserError for weights that do not fit, and for keys that a part does not know."""
+    """The initial model; seed torch first. UserError for weights that do not fit, and for a part's unknown keys."""
     config, taken, origins = _parts(params)
     model = _model(config, taken)
     _load(model, taken)

@@ -73,7 +73,7 @@ class Batch:
     frames: Tensor | None = None  # (P, G + 1) int64 on the CPU, see Example
 
     def eye_band(self) -> "Batch":
-        """The same pictures, cut to the band around the eyes, half as high; pictures that are not square stay whole."""
+        """The batch cropped to the band around the eyes, of half the height; unless square, pictures stay whole."""
         if self.target.shape[-1] != self.target.shape[-2]:
             return self
         rows = slice(*(edge * self.target.shape[-2] // 128 for edge in EYE_BAND))
@@ -180,7 +180,7 @@ class Batches(Dataset):
     """Item `step` is that step's batch of one process.
 
     With W processes and B people per batch, a step has W · B lanes. A lane shows one person (a visit) for `turns`
-    steps, STRANDS steps apart, and every second strand changes its person half-way. For 1 lane and turns = 2 the visits are
+    steps, STRANDS steps apart; lanes change their person at staggered times. With one lane and turns = 2 the visits are
 
         steps  0 … 11:   0  1  2  3 … 11
         steps 12 … 23:   0 13  2 15 … 23

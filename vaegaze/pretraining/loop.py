@@ -289,7 +289,7 @@ def settle_autoencoder(model: VAEGaze, held_out: Sequence[HeldOut], config: Pret
     psnr, _ = eye_errors(model, redraw_through_vae, batches)
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
-            f"the autoencoder redraws held-out eyes with {psnr:.2f} dB, below the required {params.min_vae_eye_psnr} dB; "
+            f"the autoencoder redraws held-out eyes with {psnr:.2f} dB, less than {params.min_vae_eye_psnr} dB; "
             f"raise pretrain_params.vae_steps ({params.vae_steps}) or lower pretrain_params.min_vae_eye_psnr"
         )
     with torch.no_grad():

@@ -57,7 +57,7 @@ def model_card(
     base_table: str = "",
     gaze: Mapping[str, float] | None = None,
 ) -> str:
-    """The card as Markdown. `path` is the YAML file; `gaze` holds mean angular errors on val people in degrees, by name."""
+    """The card as Markdown. `path` is the YAML file; `gaze` has mean angular errors on val people in degrees."""
     params, todo = config.pretrain_params, phases(config)
     last = todo[-1].name
     records = {record["phase"]: record for record in progress.records}  # the last record of each phase …

@@ -87,7 +87,7 @@ def read_photographs(folder: str, least_px: int) -> tuple[Image.Image, ...]:
 
 
 def photograph_crop(pictures: tuple[Image.Image, ...], rng: np.random.Generator, size: int) -> np.ndarray:
-    """A square of a random photograph, (size, size, 3) uint8, downscaled by a factor of 1 to 8, mirrored half of the time."""
+    """A square of a random photograph, (size, size, 3) uint8, downscaled 1 to 8 times, mirrored half of the time."""
     best, most = None, -1.0
     for _ in range(CANDIDATES):
         picture = pictures[rng.integers(len(pictures))]

@@ -122,7 +122,7 @@ def eye_gazes(person: Person, scene: Scene) -> np.ndarray:
 
 
 def random_person(rng: np.random.Generator) -> Person:
-    """A random person: skin tones across the Monk scale, features sampled independently or in plausible combinations."""
+    """A random person: skin tones across the Monk scale, features independent or in plausible combinations."""
     tone = 9 * rng.beta(1.0, 1.25)
     age = rng.beta(1.3, 2.2)
     bearded = rng.random() < 0.3

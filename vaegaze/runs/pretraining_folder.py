@@ -60,8 +60,8 @@ class PretrainFolder:
             progress = Progress(**state["progress"])
             if progress.processes != processes:
                 raise UserError(
-                    f"the run in {self.path} used {progress.processes} processes, not {processes}; resume it with the same "
-                    "number, since each step's data depends on it"
+                    f"the run in {self.path} used {progress.processes} processes, not {processes}; resume it with as "
+                    "many, since each step's data depends on their number"
                 )
             model.load_state_dict(state["model"])
             scaling_factor = state["model_config"]["vae"].get("scaling_factor", model.vae.scaling_factor)
@@ -71,7 +71,7 @@ class PretrainFolder:
         return progress
 
     def report(self, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> dict:
-        """Writes metrics, curve and a sheet of held-out frames after a new record; returns it with steps counted overall."""
+        """Writes metrics, curve and a sheet of held-out frames; returns the newest record, with overall steps."""
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in progress.records))
         if progress.skipped:
             write_text(self.path / "skipped.json", json.dumps(progress.skipped, indent=2) + "\n")

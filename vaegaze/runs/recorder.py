@@ -48,7 +48,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "to
 
 
 def choosing_rows(held_out: int) -> list[int]:
-    """Rows of the held-out frames that choose the blend; empty for fewer than four, all of which are needed for measuring."""
+    """Rows of the held-out frames that choose the blend; empty for fewer than four, which are needed for measuring."""
     return list(range(0, held_out, CHOOSING_EVERY)) if held_out >= CHOOSING_EVERY else []
 
 
@@ -114,7 +114,7 @@ class Recorder:
     # ----------------------------------------------------------------------------------------------- before training
 
     def begin(self) -> None:
-        """Write what is known before training. Files of a run that is overwritten go first: none may outlive it."""
+        """Write the files known before training, after removing all files of an overwritten run."""
         if not self.progress.before:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.resolved.config))
@@ -134,7 +134,7 @@ class Recorder:
         self.progress.spend("measuring_before", time.perf_counter() - started)
 
     def measure(self, check: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
-        """The numbers of the model as it is, and its drawings (N, 3, S, S) of the measured frames."""
+        """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames."""
         drawn = draw(self.model, self.measured.frames, check)
         return evaluate(self.model, self.measured, self.estimator, check, drawn), drawn
 

@@ -18,7 +18,7 @@ QUICKTIME_LANGUAGES = {
 
 
 def ways_of(stream, suffix: str) -> list[str]:
-    """The ways in which a stream may go into a file of that ending, the best one first."""
+    """The ways to write a stream to a file with that suffix, best first."""
     if stream.type == "attachment":
         return [COPY] if suffix == ".mkv" else []
     if stream.codec_context is None or stream.type not in ("audio", "subtitle"):
@@ -34,7 +34,7 @@ def track_title(metadata: dict[str, str]) -> str | None:
 
 
 class Companions:
-    """The tracks of the video `like` that are written into `container`, each in the way chosen for its index.
+    """Writes tracks of the video `like` to `container`, each in the way chosen for its index.
 
     A track that fails while it is written ends there, and `notes` says so; with `strict` it raises.
     """
@@ -61,7 +61,7 @@ class Companions:
             self._next()
 
     def write(self, until_sec: Fraction | None) -> None:
-        """All up to that time; all there is, and the encoders' rest, if it is None."""
+        """Writes everything up to that time; if it is None, everything, and flushes the encoders."""
         while self._packet is not None:
             packet = self._packet
             if until_sec is not None and packet.dts is not None and packet.dts * packet.time_base > until_sec:
@@ -74,7 +74,7 @@ class Companions:
             self.flush()
 
     def flush(self) -> None:
-        """What the encoders still hold."""
+        """Flushes the encoders."""
         for track in list(self._tracks.values()):
             self._attempt(track, track.flush)
             self.notes += track.notes
@@ -113,7 +113,7 @@ class _Track:
         if not self._moved:
             return []
         return [
-            f"{self.name}: {self._moved} packets with non-increasing times are kept, each moved just after the previous one"
+            f"{self.name}: {self._moved} packets with non-increasing times are kept, moved just after the previous ones"
         ]
 
     def flush(self) -> None:
@@ -219,7 +219,7 @@ class _EncodedSubtitles(_Track):
 
 
 def name_of(stream) -> str:
-    """A track in few words: its language, file name, title and codec."""
+    """A short description of a track: language, file name, title and codec."""
     words = [stream.metadata.get(name) for name in ("language", "filename")] + [track_title(stream.metadata)]
     words = [word for word in words if word and word != "und"]
     codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else None

@@ -73,7 +73,7 @@ class Contents:
         return ", ".join(f"a {WORDS[part]}" for part in self.parts) or "no part of a VAE-GAZE model"
 
     def choices(self, part: str, how_to_average: str) -> list[str]:
-        """What was taken and what was left out of a file with a choice; `how_to_average` is the way to the averages."""
+        """Which of a file's alternative tensors were used; `how_to_average` names the way to its averages."""
         said = []
         if part in self.ema:
             said.append("averaged weights (EMA)")
