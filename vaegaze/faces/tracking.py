@@ -82,7 +82,7 @@ class _Sight:
 
 @dataclass(frozen=True)
 class _Find:
-    """A face that was found."""
+    """A detected face."""
 
     run: int
     number: int  # of the frame
@@ -91,7 +91,7 @@ class _Find:
 
 
 class _Follower:
-    """Looks at one frame after another, and settles each once later ones are known."""
+    """Processes frames in order, and decides on each once later ones are known."""
 
     def __init__(self, name: str, face: int | None, by: str):
         self._name, self._face, self._by = name, face, by
@@ -131,14 +131,14 @@ class _Follower:
         there = [self._is_there(sight) for sight in sights]
         left = np.array([sight.closed if here else (True, True) for sight, here in zip(sights, there)])  # (K, 2)
         nearest = [min([RAMP + 1, *abs(np.flatnonzero(left[:, eye]) - due)]) for eye in range(2)]
-        blend = np.array(nearest) / (RAMP + 1)  # by the distance to the nearest frame that is left as it is
+        blend = np.array(nearest) / (RAMP + 1)  # by the distance to the nearest unchanged frame
         sight = sights[due]
         if not there[due]:
             return FollowedFrame(sight.frame, None, False, blend)
         return FollowedFrame(sight.frame, self._eyes(sight), bool(sight.closed.all()), blend, self._head(sight))
 
     def _judge_openness(self, sight: _Sight, face: Face | None, last: _Sight | None) -> None:
-        """Which eyes are closed: by what is usual for each, with hysteresis."""
+        """Marks closed eyes by comparing each with its usual openness, with hysteresis."""
         if self._by == "cascades":  # the edges of the irises, which tell two eyes together better than one
             openness = np.full(2, eye_openness(sight.frame.pixels, self._last_eyes).mean())
         else:
