@@ -1,7 +1,8 @@
 # make demo       fine-tune a rendered person and print what it bought
+# make vision     install what finds faces and reads videos
 # make test       install, lint, fast tests
 # make test-slow  the tests that take minutes
-.PHONY: demo test test-slow
+.PHONY: demo vision test test-slow
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -11,6 +12,8 @@ TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
 demo: $(VENV)/installed
 	$(PYTHON) oneshot_training.py --config configs/finetune/finetune_gazecapture.yaml --use_gazecapture \
 		--person_id person_001 --num_steps 150 --save_dir ./outputs/demo --overwrite
+
+vision: $(VENV)/installed-vision
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -83,7 +83,11 @@ def test_one_after_the_other(run_all, flags, world, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/finetuned_model.pth")}
     assert run_all(*flags, "--engine", "none").code == 3
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/finetuned_model.pth")}
-    assert {**records_in(tmp_path / "runs")} == records
+    assert records_in(tmp_path / "runs") == records
+
+    # A finished run of other settings is no result of this command.
+    assert run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7).code == 3
+    assert "num_steps was 6, now 7" in records_in(tmp_path / "runs")["person_002"]["reason"]
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(run_all, flags, tmp_path):

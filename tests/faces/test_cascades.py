@@ -198,7 +198,9 @@ def test_fine_tuning_on_a_photo_without_a_mask(world, tmp_path):
     photo = (*config, "--image", PHOTO, "--gaze", 0, 0, "--num_steps", 2)
     outcome = command(*world.photo_flags, *photo, "--save_dir", tmp_path)
     assert outcome.code == 0, outcome
-    assert re.search(r"👁️ Eyes found at \(20\d, 10\d\) and at \(24\d, 10\d\)", outcome.out) and "closed" not in outcome.out
+    assert (
+        re.search(r"👁️ Eyes found at \(20\d, 10\d\) and at \(24\d, 10\d\)", outcome.out) and "closed" not in outcome.out
+    )
     changed = (
         np.asarray(Image.open(tmp_path / "astronaut" / "photo_result.png")) != np.asarray(Image.open(PHOTO))
     ).any(-1)

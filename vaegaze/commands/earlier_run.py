@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vaegaze.config.finetune import Command, Config
 from vaegaze.errors import UserError
-from vaegaze.runs.earlier import differing_keys, is_finished
+from vaegaze.runs.earlier import difference_words, differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.resume import refuse_other_data
 
@@ -31,9 +31,8 @@ def already_finished(
                 f"{shlex.quote(str(folder.results(config.oneshot_params.save)[-1]))}, with another --save_dir and the "
                 "steps to add as --num_steps"
             )
-        changed = [f"{key} was {before!r}, now {now!r}" for key, before, now in changed]
         if changed:
-            raise UserError(f"--resume: the run in {folder.path} had other settings: {'; '.join(changed)}")
+            raise UserError(f"--resume: the run in {folder.path} had other settings: {difference_words(changed)}")
         finished = is_finished(folder, config.oneshot_params.save)
         if finished:
             refuse_other_data(folder.path, folder.stored_fingerprint(), fingerprint)
@@ -49,5 +48,7 @@ def already_finished(
     if finished:
         raise UserError(f"{folder.path} holds a finished run; give --overwrite to replace it, or another --save_dir")
     if interrupted:
-        raise UserError(f"{folder.path} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
+        raise UserError(
+            f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
+        )
     return False

@@ -1,4 +1,4 @@
-"""Many persons, a run each: what is to be done, what came of it, and the cohort's files."""
+"""Many persons, one run each: the tasks, their outcomes, and the cohort's files."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError
 from vaegaze.files import write_text
-from vaegaze.runs.earlier import adopt_stored_choices, differing_keys, is_finished
+from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
@@ -43,7 +43,7 @@ def finished_record(config: Config, person_id: str) -> Record | None:
     try:
         changed = differing_keys(adopt_stored_choices(config, folder), folder)
         if changed:
-            return Record(person_id, FAILED, f"the finished run had other settings: {'; '.join(changed)}")
+            return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
         return Record(
@@ -101,7 +101,7 @@ class Work:
 
 
 class CohortFiles:
-    """cohort.csv and cohort.jsonl, written anew, atomically, with each record; persons in the data set's order."""
+    """cohort.csv and cohort.jsonl, rewritten atomically after each record; persons in the data set's order."""
 
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
         self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"

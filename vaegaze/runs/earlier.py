@@ -14,7 +14,7 @@ def is_finished(folder: RunFolder, save: str) -> bool:
 
 
 def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
-    """On resume, `auto` means what the interrupted run chose; it is never chosen anew."""
+    """On resume, `auto` means the interrupted run's choice, which does not change."""
     if not folder.config.is_file():
         return config
     stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params
@@ -35,3 +35,8 @@ def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, An
         for key in settings_of(Config)
         if key not in free and value_at(stored, key) != value_at(config, key)
     ]
+
+
+def difference_words(changed: list[tuple[str, Any, Any]]) -> str:
+    """What `differing_keys` found, in words."""
+    return "; ".join(f"{key} was {before!r}, now {now!r}" for key, before, now in changed)

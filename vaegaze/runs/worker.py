@@ -15,8 +15,8 @@ from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.device import settle_device, to_device
 from vaegaze.models.estimator import load_estimator
-from vaegaze.runs.cohort import FAILED, Record, finished_record
-from vaegaze.runs.earlier import adopt_stored_choices, differing_keys
+from vaegaze.runs.cohort import FAILED, FINISHED, Record, finished_record
+from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.one_person import Stopped, run_person, with_fingerprint
 from vaegaze.runs.person import load_person
@@ -93,6 +93,8 @@ class Worker:
         config = self.job.settings_of(person_id)
         done = finished_record(config, person_id)
         if done is not None:
+            if done.status == FINISHED:  # a worker that was killed just before may have left it
+                RunFolder(self.params.save_dir, person_id).resume.unlink(missing_ok=True)
             return done
 
         person = with_fingerprint(load_person(config.oneshot_params, self.model.canvas), self.base.checkpoint)
@@ -103,7 +105,7 @@ class Worker:
             config = adopt_stored_choices(config, folder)
             changed = differing_keys(config, folder)
             if changed:
-                raise UserError(f"the interrupted run in {folder.path} had other settings: {'; '.join(changed)}")
+                raise UserError(f"the interrupted run in {folder.path} had other settings: {difference_words(changed)}")
             resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), person.info["fingerprint"])
             torch.set_num_threads(resumed.threads)
         resolved = self.job.resolved.settled(config, "chosen by train_all")
