@@ -34,6 +34,6 @@ $(VENV)/installed-vision: requirements-vision.txt requirements-landmarks.txt $(V
 	$(PIP) --no-deps -r requirements-landmarks.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt $(VENV)/installed-vision
-	$(PIP) -r requirements-scale.txt -r requirements-dev.txt
+$(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt requirements-tensorboard.txt $(VENV)/installed-vision
+	$(PIP) -r requirements-scale.txt -r requirements-tensorboard.txt -r requirements-dev.txt
 	touch $@
