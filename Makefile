@@ -29,6 +29,11 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-vision.txt requirements-scale.txt $(VENV)/installed
-	$(PIP) -r requirements-vision.txt -r requirements-scale.txt -r requirements-dev.txt
+$(VENV)/installed-vision: requirements-vision.txt requirements-landmarks.txt $(VENV)/installed
+	$(PIP) -r requirements-vision.txt
+	$(PIP) --no-deps -r requirements-landmarks.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt requirements-tensorboard.txt $(VENV)/installed-vision
+	$(PIP) -r requirements-scale.txt -r requirements-tensorboard.txt -r requirements-dev.txt
 	touch $@

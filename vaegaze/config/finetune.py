@@ -16,6 +16,7 @@ from vaegaze.config.tree import ConfigError, Resolved, describe, option, to_yaml
 __all__ = [
     "ADVICE",
     "DEMO_HDF_PATH",
+    "INSTALL_LANDMARKS",
     "INSTALL_VISION",
     "VISION_HINT",
     "Command",
@@ -32,6 +33,7 @@ __all__ = [
 
 
 INSTALL_VISION = "pip install -r requirements-vision.txt"
+INSTALL_LANDMARKS = f"{INSTALL_VISION} && pip install --no-deps -r requirements-landmarks.txt"
 VISION_HINT = f"{INSTALL_VISION}, to find the eyes automatically"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
 ADVICE = shared.advice(

@@ -137,8 +137,8 @@ def resolve(
     One ConfigError lists every mistake, including the `problems` found before. The tree's own method
     `problems(origins)`, if it has one, checks settings that depend on each other. It yields (keys, text), with the key
     that the text is mainly about first. The text is dropped if one of its keys already has an error of its own. Before
-    that, `implied(values, origins, in_file)`, if it exists, yields (key, (value, origin)) for settings that follow from
-    others.
+    that, `implied(values, origins, in_file)`, if there is one, yields (key, (value, origin)) of settings that follow
+    from others.
     """
     problems = list(problems)
     in_file: dict[str, Given] = {}
