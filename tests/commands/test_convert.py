@@ -342,7 +342,7 @@ def test_diffusers_opens_what_is_written(run_convert, tmp_path, capsys):
         assert theirs.std() > 0 and (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
     # and back again, by the line that it printed
-    line = next(line for line in out.splitlines() if "back again: " in line)
+    line = next(line for line in out.splitlines() if "to convert back: " in line)
     run_convert(*line.split("vaegaze convert ")[1].removesuffix(" --output PATH").split())
     assert_same(tmp_path / "full.pth", model.state_dict())
     assert load_checkpoint(tmp_path / "full.pth").model.canvas == canvas_camera(SIZE_PX)
