@@ -501,7 +501,7 @@ def test_an_interrupted_run_is_neither_lost_nor_mixed_up(command, tmp_path, caps
     assert command() == 2
     assert "--resume" in error_line(capsys)
     assert command("--resume", min_vae_eye_psnr=0) == 2, "another config"
-    assert "this very config" in error_line(capsys)
+    assert "exactly these settings" in error_line(capsys)
     assert (tmp_path / "run" / "resume.pth").read_bytes() == state
 
 
