@@ -200,7 +200,7 @@ def _begin(
     progress.loss_sum = loss_sum.to(device)
 
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
-    compiled = params.compile and phase.name != AUTOENCODER  # its noise is seeded anew at every step
+    compiled = params.compile and phase.name != AUTOENCODER  # its noise is reseeded at every step
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
     loader = DataLoader(
         batches,
