@@ -284,7 +284,7 @@ def test_imagenet_weights_without_a_network(refused, tmp_path, monkeypatch):
 
 def test_vgg_weights_that_are_none(refused, world, tmp_path):
     refused("--vgg_loss", 0.1, "--vgg_weights", tmp_path / "none.pth", words=["none.pth", "--vgg_weights random"])
-    refused("--vgg_loss", 0.1, "--vgg_weights", world.base, words=["no VGG19 state dict", "--vgg_weights random"])
+    refused("--vgg_loss", 0.1, "--vgg_weights", world.base, words=["not a VGG19 state dict", "--vgg_weights random"])
 
 
 # --- A photo ----------------------------------------------------------------------------------------------------------
