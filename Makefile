@@ -1,7 +1,8 @@
 # make demo       fine-tune a rendered person and print what it bought
+# make vision     install what finds faces and reads videos
 # make test       install, lint, fast tests
 # make test-slow  the tests that take minutes
-.PHONY: demo test test-slow
+.PHONY: demo vision test test-slow
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -11,6 +12,8 @@ TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
 demo: $(VENV)/installed
 	$(PYTHON) oneshot_training.py --config configs/finetune/finetune_gazecapture.yaml --use_gazecapture \
 		--person_id person_001 --num_steps 150 --save_dir ./outputs/demo --overwrite
+
+vision: $(VENV)/installed-vision
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -26,6 +29,11 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-vision.txt requirements-scale.txt $(VENV)/installed
-	$(PIP) -r requirements-vision.txt -r requirements-scale.txt -r requirements-dev.txt
+$(VENV)/installed-vision: requirements-vision.txt requirements-landmarks.txt $(VENV)/installed
+	$(PIP) -r requirements-vision.txt
+	$(PIP) --no-deps -r requirements-landmarks.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt requirements-tensorboard.txt $(VENV)/installed-vision
+	$(PIP) -r requirements-scale.txt -r requirements-tensorboard.txt -r requirements-dev.txt
 	touch $@

@@ -73,7 +73,7 @@ def sound_files(folder: Path) -> dict[str, bytes]:
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     """A few bytes changed, a piece cut out, repeated or moved, or the end cut off."""
     data = bytearray(content)
-    for _ in range(int(rng.integers(1, 8))):
+    for _ in range(int(rng.geometric(0.6))):
         at = int(rng.integers(len(data))) if rng.random() < 0.5 else int(rng.integers(min(len(data), 2048)))
         length = int(rng.integers(1, 32))
         match int(rng.integers(6)):

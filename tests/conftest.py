@@ -133,12 +133,17 @@ def landmarks_installed():
 
 
 @pytest.fixture
-def no_opencv(monkeypatch):
-    """As if it were not installed, and no face landmarks either."""
+def cascades_only(monkeypatch):
+    """As if the landmarks' packages were not installed."""
     from vaegaze.faces import networks
 
-    monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.setattr(networks, "installed", lambda: False)
+
+
+@pytest.fixture
+def no_opencv(monkeypatch, cascades_only):
+    """As if it were not installed, and no landmarks either."""
+    monkeypatch.setitem(sys.modules, "cv2", None)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def list_commands() -> None:
 def refuse_command(name: str) -> None:
     close = difflib.get_close_matches(name, COMMANDS, 1)
     hint = f"did you mean {close[0]}?" if close else "`vaegaze` alone lists the commands"
-    raise UserError(f"{name!r} is no command; {hint}")
+    raise UserError(f"{name!r} is not a command; {hint}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""The two ways a command can end early without a bug: the user's mistake, and a signal.
+"""A user's error, and an interrupt by signal.
 
-A room below `commands/` says what is wrong in its own terms and never names a flag or a YAML key:
+A package below `commands/` reports errors in its own terms and never names a flag or a YAML key:
 
     raise UserError(f"mask: {path} has no white pixel; paint both eyes white on black")
-    raise UserError(f"{path} is no gaze estimator", about="estimator")
+    raise UserError(f"{path} is not a gaze estimator", about="estimator")
 
-The second error may have a remedy that only a command knows. That command says so once, in `run_command`:
+Only a command may know the remedy for the second error. It gives that once, in `run_command`:
 
     run_command(work, advice={"estimator": "give another file with --estimator"})
 
-which prints "x.pth is no gaze estimator; give another file with --estimator". A command without advice for an error's
-`about` prints the error alone, so no command recommends a flag that it lacks.
+which prints "x.pth is not a gaze estimator; give another file with --estimator". A command without advice for an
+error's `about` prints the error alone, so no command recommends a flag that it lacks.
 """
 
 import signal
@@ -19,7 +19,7 @@ import signal
 class UserError(Exception):
     """An error that a user can cause and fix. Commands print its text on stderr and exit with code 2.
 
-    `about` is a word for what is at fault, by which a command finds its own advice; see the module.
+    `about` names the faulty input, so that a command can add its advice; see the module.
     """
 
     def __init__(self, text: str = "", *, about: str = ""):
@@ -31,7 +31,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal ended the work. `hint`, if known, says what is left or how to go on."""
+    """A signal ended the work. `hint`, if any, says what was saved or how to continue."""
 
     def __init__(self, signum: int, hint: str = ""):
         super().__init__(f"stopped by {signal.Signals(signum).name}")

@@ -66,7 +66,7 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(benchmark, "measure_cell", interrupted)
         assert bench() == 130
-    assert "call it again" in capsys.readouterr().err and not (tmp_path / "docs").exists()
+    assert "run it again" in capsys.readouterr().err and not (tmp_path / "docs").exists()
     finished = json.loads((tmp_path / "work" / "cells.json").read_text())
     assert len(finished) == 3
 

@@ -266,7 +266,7 @@ def test_a_single_image_has_no_reference(world, tmp_path):
     save_checkpoint(upstream, make_tiny_model(), {})
     outcome = command(*flags, "--checkpoint_path", upstream)
     assert outcome.code == 0 and "⚠️ The base model never saw a dropped reference frame" in outcome.out
-    assert "trained on data it does not name" in outcome.out
+    assert "trained on unnamed data" in outcome.out
     assert load_checkpoint(tmp_path / "person_003/finetuned_model.pth").reference is None
     baselines = json.loads((tmp_path / "person_003/summary.json").read_text())["baselines"]
     assert baselines["reference_eyes"] is None and set(baselines["mean_eye_patch"]) == set(METRICS)

@@ -25,7 +25,7 @@ def test_diffusers_folders_draw_what_diffusers_draws(safe, published, files, run
         getattr(published, part).save_pretrained(tmp_path / part, safe_serialization=safe)
         files[f"--{part}"] = tmp_path / part
     out = run_convert(*flags_of(files), "--image_size", SIZE_PX).out
-    assert "from config.json: " in out and "as published" not in out and "attention_head_dim 8" in out
+    assert "from config.json: " in out and "published default" not in out and "attention_head_dim 8" in out
     assert_same(tmp_path / "full.pth", published.weights())
 
     model = load_checkpoint(tmp_path / "full.pth").model
@@ -92,9 +92,9 @@ def test_without_a_config_it_is_inferred_and_shown(published, files, run_convert
     for words in (
         "from the tensors' shapes: in_channels 3, out_channels 3, block_out_channels [32, 32, 64, 32], "
         "layers_per_block 1, latent_channels 4\n",
-        "as published: norm_num_groups 32, scaling_factor 0.18215\n",
+        "not stated; published default: norm_num_groups 32, scaling_factor 0.18215\n",
         "block_out_channels [32, 64], layers_per_block 1, cross_attention_dim 16\n",
-        "as published: attention_head_dim 8, norm_num_groups 32, norm_eps 1e-05\n",
+        "not stated; published default: attention_head_dim 8, norm_num_groups 32, norm_eps 1e-05\n",
         "num_layers 4, num_in 2, num_hidden 128, num_out 16\n",
         "full.pth: 256 px",
     ):
@@ -248,7 +248,7 @@ def test_a_checkpoint_of_ours_keeps_its_config(files, run_convert, tmp_path):
     model = make_tiny_model(model.config)
     save_checkpoint(tmp_path / "ours.pth", model, {})
     out = run_convert("--vae", tmp_path / "ours.pth", "--unet", tmp_path / "ours.pth").out
-    assert "from its own model_config: " in out and "as published" not in out
+    assert "from its own model_config: " in out and "published default" not in out
     assert "the class's defaults: scaling_factor 0.18215\n" in out
     assert "model:\n  from its own model_config: image_size 32, residual false, fill_eyes false\n" in out
     assert_same(tmp_path / "full.pth", model.state_dict())
@@ -289,9 +289,9 @@ def test_a_new_gaze_mlp_only_when_asked_for(published, files, run_convert, tmp_p
     states = []
     for seed in (3, 3, 4):
         out = run_convert(*flags_of(files), "--new_gaze_mlp", "--seed", seed, "--overwrite").out
-        assert f"gaze_mlp: new, drawn by seed {seed}" in out
+        assert f"gaze_mlp: new, initialised with seed {seed}" in out
         checkpoint = load_checkpoint(tmp_path / "full.pth")
-        assert f"drawn by seed {seed}" in checkpoint.info["trained_on"]
+        assert f"initialised with seed {seed}" in checkpoint.info["trained_on"]
         states.append(checkpoint.model.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     for name, tensor in states[0].items():
@@ -307,7 +307,7 @@ def test_its_absence_is_told_in_training(files, run_convert, world, tmp_path):
     del files["--gaze_mlp"]
     run_convert(*flags_of(files), "--new_gaze_mlp", "--image_size", SIZE_PX)
     outcome = command(*world.flags, "--checkpoint_path", tmp_path / "full.pth", "--save_dir", tmp_path, "--dry_run")
-    assert outcome.code == 0 and "its gaze MLP on nothing (drawn by seed 0)" in outcome.out
+    assert outcome.code == 0 and "its gaze MLP is untrained (initialised with seed 0)" in outcome.out
 
 
 # --- the way back -----------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_diffusers_opens_what_is_written(run_convert, tmp_path, capsys):
         assert theirs.std() > 0 and (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
     # and back again, by the line that it printed
-    line = next(line for line in out.splitlines() if "back again: " in line)
+    line = next(line for line in out.splitlines() if "to convert back: " in line)
     run_convert(*line.split("vaegaze convert ")[1].removesuffix(" --output PATH").split())
     assert_same(tmp_path / "full.pth", model.state_dict())
     assert load_checkpoint(tmp_path / "full.pth").model.canvas == canvas_camera(SIZE_PX)

@@ -121,7 +121,7 @@ CONFIGS = {
 def test_damaged_configs(content, files, run_convert, tmp_path):
     content = CONFIGS[content]
     (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert_one_line(run_convert(*flags_of(files), ok=False), "config.json", "mend or remove it")
+    assert_one_line(run_convert(*flags_of(files), ok=False), "config.json", "fix or remove it")
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_files_of_other_formats_of_ours(published, refused):
         (["--checkpoint", "a", "--output", "x", "--to_diffusers", "x"], ["--output", "x is where --to_diffusers"]),
         (["--checkpoint", "a", "--output", "x/unet", "--to_diffusers", "x"], ["x/unet is where --to_diffusers"]),
         (["--checkpoint", "a", "--output", "./x", "--to_diffusers", "x/parts"], ["./x is where --to_diffusers"]),
-        (["--checkpoint", "a", "--vae", "b", "--output", "c"], ["vae", "has no use with --checkpoint"]),
-        (["--vae", "a", "--unet", "b", "--output", "c", "--to_diffusers", "d"], ["has no use without --checkpoint"]),
+        (["--checkpoint", "a", "--vae", "b", "--output", "c"], ["vae", "cannot be combined with --checkpoint"]),
+        (["--vae", "a", "--unet", "b", "--output", "c", "--to_diffusers", "d"], ["applies only to --checkpoint"]),
         (["--vae", "a", "--unet", "b", "--output", "c", "--gaze_mlp", "d", "--new_gaze_mlp"], ["leave out one"]),
         (["--vea", "a"], ["did you mean --vae?"]),
     ],

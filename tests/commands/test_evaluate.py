@@ -163,7 +163,7 @@ def test_only_an_earlier_result_is_replaced(world, tmp_path, capsys, monkeypatch
     for output, words in (
         (own, "the input --checkpoint"),
         (world.hdf_path, "the input --hdf_path"),
-        (tmp_path / "other.json", "is no earlier result"),
+        (tmp_path / "other.json", "is not an earlier result"),
         (tmp_path / "folder", "is a folder"),
         (own / "numbers.json", "cannot write to"),
     ):

@@ -162,7 +162,7 @@ def test_a_file_of_many_persons(tmp_path, capsys, monkeypatch):
     assert run("GazeCapture.h5") == 0
     out = capsys.readouterr().out
     assert "persons    59, and 2 without samples or unreadable" in out and "1 / 2 / 3 per person" in out
-    assert "119 in all" in out and "persons looked at: 24" in out and "in one piece: pixels, labels" in out
+    assert "119 in all" in out and "persons inspected: 24" in out and "in one piece: pixels, labels" in out
     assert Image.open("outputs/inspect/GazeCapture.png").size[1] > 6 * PICTURE_PX
 
 
@@ -190,7 +190,7 @@ def test_who_cannot_be_read_is_told_and_the_others_are_shown(tmp_path, capsys):
     assert run(path, "--output", tmp_path / "sheet.png") == 0
     out = capsys.readouterr().out
     assert out.count("are they degrees? Radians are expected") == 3 and "2 more persons cannot be read" in out
-    assert "persons    7, and 1 without samples" in out and "persons looked at: 2" in out and "\x1b" not in out
+    assert "persons    7, and 1 without samples" in out and "persons inspected: 2" in out and "\x1b" not in out
     assert Image.open(tmp_path / "sheet.png").size[0] < 1700, "a long id does not make a wide sheet"
 
 

@@ -212,7 +212,7 @@ def test_frames_are_read_one_by_one(face, tmp_path, monkeypatch):
 # --- Frames that cannot be used ---------------------------------------------------------------------------------------
 
 
-def test_each_is_told_with_its_reason(run, face, tmp_path):
+def test_each_is_told_with_its_reason(run, face, tmp_path, cascades_only):
     eyes_covered = np.asarray(face).copy()
     eyes_covered[70:95, 50:140] = eyes_covered[110:111, 50:140]
     pictures = {

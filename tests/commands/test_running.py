@@ -99,7 +99,7 @@ LOST_OUTPUT = (
         (">&-", 0, "progress\nand more\n"),
         ("2>&-", 0, ""),
         ("<&- >&- 2>&-", 0, ""),
-        ("> /dev/full", 2, "progress\nand more\nerror: stdout: No space left on device; what was printed is lost\n"),
+        ("> /dev/full", 2, "progress\nand more\nerror: stdout: No space left on device; the output is lost\n"),
         ("2> /dev/full", 2, ""),
         ("> /dev/full 2>&1", 2, ""),
     ],

@@ -332,9 +332,7 @@ def test_a_file_that_is_no_settings_file(problems, content, message):
     assert problem.startswith(f"x.yaml{message}")
 
 
-@pytest.mark.parametrize(
-    "path, message", [("no.yaml", "there is no such file"), (".", "cannot be read: Is a directory")]
-)
+@pytest.mark.parametrize("path, message", [("no.yaml", "no such file"), (".", "cannot be read: Is a directory")])
 def test_a_file_that_cannot_be_read(problems, path, message):
     (problem,) = problems(f"--config {path}")
     assert problem.startswith(f"{path}: {message}")
@@ -379,15 +377,18 @@ def test_odd_words_are_refused_plainly(problems, word):
         ),
         (
             "--hdf_path a --image b",
-            ["--image (oneshot_params.photo_params.image): has no use with use_gazecapture; add --no-use_gazecapture"],
+            ["--image (oneshot_params.photo_params.image): applies only to a photo; add --no-use_gazecapture"],
         ),
         (
             "--no-use_gazecapture --image a --mask b --gaze 0 0 --person_id c",
-            [f"--person_id ({SECTION}.person_id): has no use without use_gazecapture; add --use_gazecapture"],
+            [
+                f"--person_id ({SECTION}.person_id): applies only to a data set; leave it out for a photo, or add "
+                "--use_gazecapture"
+            ],
         ),
         (
             "--hdf_path a --gaze_mlp_layers all",
-            ["--gaze_mlp_layers (oneshot_params.gaze_mlp_layers): has no use alone; add --finetune_gaze_mlp"],
+            ["--gaze_mlp_layers (oneshot_params.gaze_mlp_layers): needs --finetune_gaze_mlp"],
         ),
         (
             "--hdf_path a --l1_loss 0 --mask_l1_loss 0 --vgg_loss 0",
@@ -398,7 +399,7 @@ def test_odd_words_are_refused_plainly(problems, word):
         ),
         (
             "--no-use_gazecapture --image a --mask b --gaze 0 0 --face 2",
-            ["--face (oneshot_params.photo_params.face): has no use with a mask, which says where the eyes are"],
+            ["--face (oneshot_params.photo_params.face): cannot be combined with a mask, which already marks the eyes"],
         ),
         (
             "--no-use_gazecapture --image a --mask b --gaze 10 0",

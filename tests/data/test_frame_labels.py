@@ -46,7 +46,7 @@ def test_angles(read):
 
 def test_columns_in_any_order_with_spaces_quotes_and_a_bom(read):
     (label,) = read(b'\xef\xbb\xbfyaw_deg, "file_or_time",pitch_deg\r\n2 , "a, b.png",1\r\n')
-    assert label.frame == "a, b.png" and label.line == 2 and not label.head.any()
+    assert label.frame == "a, b.png" and label.line == 2 and label.head is None
     np.testing.assert_allclose(np.degrees(label.gaze), [1, 2])
 
 

@@ -204,5 +204,5 @@ def test_fine_tuning_on_a_photo_without_a_mask(world, tmp_path):
     changed = (
         np.asarray(Image.open(tmp_path / "astronaut" / "photo_result.png")) != np.asarray(Image.open(PHOTO))
     ).any(-1)
-    mask = load_photo(PHOTO, None, (0, 0), (0, 0), canvas_camera(32)).mask
+    mask = load_photo(PHOTO, None, (0, 0), None, canvas_camera(32)).mask
     assert changed[mask].mean() > 0.5 and not changed[~mask].any()

@@ -180,7 +180,7 @@ def test_a_frame_is_aligned_and_pasted_inside_the_squares(canvas):
 
     pasted = paste_in_squares(frame, near.head, noise(canvas)[0], near.to_canvas, canvas)
     inside = np.zeros(frame.shape[:2], dtype=bool)
-    for window, depth in pose_squares_in_photo(frame.shape[:2], near.to_canvas, near.head, canvas):
+    for _, window, depth in pose_squares_in_photo(frame.shape[:2], near.to_canvas, near.head, canvas):
         inside[window] |= depth >= 0
     changed = (pasted != frame).any(axis=-1)
     assert not changed[~inside].any() and changed[inside].mean() > 0.8

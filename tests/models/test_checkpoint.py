@@ -99,7 +99,7 @@ def test_a_failed_save_leaves_the_old_file(tiny_model, tmp_path):
 
 def test_missing(tmp_path):
     assert "there is no file" in refusal(tmp_path / "none.pth")
-    assert "there is no file" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from vaegaze.pretraining.loop import Progress, pretraining_steps
 from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.photographs import CropBatches, gradient_difference, read_photographs
 from vaegaze.pretraining.sources import held_out_frames, open_sources
-from vaegaze.runs.pretraining import PretrainFolder
+from vaegaze.runs.pretraining_folder import PretrainFolder
 
 CROP_PX = 32
 VAE = {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 16}
@@ -96,7 +96,7 @@ def test_crops_are_a_function_of_their_numbers(folder):
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda folder: folder.rmdir(), "is no folder"),
+        (lambda folder: folder.rmdir(), "is not a folder"),
         (lambda folder: (folder / "notes.txt").write_text("none"), "holds no picture"),
         (lambda folder: (folder / "a.png").write_bytes(b"nothing"), "a.png cannot be read"),
         (lambda folder: Image.new("RGB", (20, 200)).save(folder / "a.png"), "20×200 px, smaller than the crops of 32"),

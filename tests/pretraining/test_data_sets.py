@@ -81,9 +81,9 @@ def test_a_json_list(rendered_file, tmp_path):
         ({"train": ["person_001", "00099"], "val": ["person_003"]}, "'00099'"),
         ({"train": ["person_001"], "val": ["person_001"]}, "under train and val"),
         ({"train": ["person_001"]}, "nobody to hold out"),
-        ({"training": ["person_001"]}, "no split"),
-        ({"train": [1]}, "no split"),
-        ("{", "no split"),
+        ({"training": ["person_001"]}, "not a split"),
+        ({"train": [1]}, "not a split"),
+        ("{", "not a split"),
     ],
 )
 def test_a_wrong_json_list(content, words, rendered_file, tmp_path):

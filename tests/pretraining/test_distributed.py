@@ -114,4 +114,4 @@ def test_another_number_of_processes_is_refused_with_the_reason(config, tmp_path
     with process_restored():
         assert pretrain.main(["--config", str(path), "--resume"]) == 2
     err = capsys.readouterr().err
-    assert "has 2 processes" in err and "other persons" in err
+    assert "2 processes, not 1" in err and "depends on their number" in err

@@ -33,7 +33,7 @@ from vaegaze.pretraining.loop import Progress, learning_rate_factor, pretraining
 from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.sources import held_out_frames, open_sources
 from vaegaze.renderer import data_set as synthetic
-from vaegaze.runs.pretraining import PretrainFolder
+from vaegaze.runs.pretraining_folder import PretrainFolder
 
 STEPS = {"vae_steps": 3, "vae_band_steps": 2, "latent_steps": 2, "pixel_steps": 2}
 PHASES = ["autoencoder", "UNet on latents", "UNet on pixels"]

@@ -1,9 +1,9 @@
-"""What k images of one person buy: `vaegaze benchmark`.
+"""Measures how much k images of one person improve the model: `vaegaze benchmark`.
 
 Fine-tunes the base model on k images of rendered test persons, for several k, strategies and seeds, and measures each
 result on the same 16 held-out frames of the person, as they are and redirected. On rendered val persons it changes one
-setting at a time, so that no setting is chosen on the test persons. Every finished cell of this grid is kept: stop the
-command and call it again as you like. In the end it writes the tables into docs/.
+setting at a time, so that no setting is chosen on the test persons. Every finished cell of this grid is kept:
+interrupt the command and run it again at will. At the end it writes the tables into docs/.
 """
 
 import hashlib
@@ -48,9 +48,9 @@ from vaegaze.training.strategies import STRATEGIES
 
 PAGE = "./docs/benchmark.md"  # of the default grid
 HELD_OUT = 16
-POOL = 32  # further frames of each person, out of which k are trained on
+POOL = 32  # further frames of each person; k of them are used for training
 SHOWN = 4  # held-out frames of the first person, in the report
-CHANGES = (  # each alone, on val persons
+CHANGES = (  # one at a time, on val persons
     ("learning_rate", 2e-5),
     ("learning_rate", 2e-4),
     ("learning_rate", 1e-3),
@@ -70,7 +70,7 @@ class BenchmarkParams:
 
     checkpoint_path: str = shared.checkpoint_path("the base model")
     estimator: str = shared.estimator(required=True)
-    work_dir: str = option("./outputs/benchmark", help="finished cells, to continue from", metavar="PATH")
+    work_dir: str = option("./outputs/benchmark", help="folder of finished cells", metavar="PATH")
     output: str | None = option(
         None,
         legal="PATH",
@@ -78,15 +78,15 @@ class BenchmarkParams:
         metavar="PATH",
     )
     grid: str = option("default", choices=("small", "default", "full"), help="small: for a first look", metavar="NAME")
-    seed: int = shared.seed("draws the rendered persons", default=1)
+    seed: int = shared.seed("chooses the rendered people", default=1)
     num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     mirror: bool = option(True, help="also train on every image mirrored")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
-    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights cost much and gain little")
+    vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights are slow and gain little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
-    workers: int = option(2, low=1, help="cells at once, each on one CPU thread: small models gain little by more")
+    workers: int = option(2, low=1, help="cells in parallel, one CPU thread each")
     device: str = shared.device()
     precision: str = shared.precision()
 
@@ -116,7 +116,7 @@ class Task:
 
 
 def grid(name: str) -> list[Task]:
-    """The cells, person by person, so that an early look shows whole persons."""
+    """The cells, person by person, so that partial results cover whole persons."""
     ks, strategies = (1, 2, 4, 8, 16, 32), tuple(STRATEGIES)
     persons, seeds, val_persons = {"small": (2, 1, 1), "default": (6, 3, 2), "full": (12, 3, 6)}[name]
     tasks = [
@@ -130,7 +130,7 @@ def grid(name: str) -> list[Task]:
             for k in ks:
                 for seed in range(seeds):
                     if strategy == BASE and k == POOL and seed > 0:
-                        continue  # with all frames every seed measures the same
+                        continue  # with all frames, every seed gives the same result
                     wide = strategy in (BASE, "selective") or (k in FEW and seed == 0)
                     if name == "full" or (name == "default" and wide) or (name == "small" and wide and k in FEW):
                         tasks.append(Task("test", f"person_{number:03d}", strategy, k, seed))
@@ -143,9 +143,9 @@ def main(argv: list[str] | None = None) -> int:
         lambda resolved, **switches: run(resolved.config.benchmark_params, **switches),
         argv,
         prog="vaegaze benchmark",
-        description="Measure what k images of one person buy.",
-        switches=[("--overwrite", "start anew over cells of other settings")],
-        hint="call it again to continue",
+        description="Measure how much k images of one person improve the model.",
+        switches=[("--overwrite", "discard cells made with other settings and start over")],
+        hint="run it again to continue",
         advice=shared.advice("checkpoint_path", "estimator", "device"),
     )
 
@@ -199,7 +199,7 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
-    """The cells an earlier call measured with these settings and files. UserError if any of them differs."""
+    """Cells from an earlier run. UserError if its settings or files differ from these."""
     settings = {
         name: value for name, value in asdict(params).items() if name not in ("work_dir", "output", "grid", "workers")
     }
@@ -212,7 +212,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         write_text(stored, json.dumps(settings, indent=1))
     try:
         if json.loads(stored.read_text(encoding="utf-8")) != settings:
-            raise UserError(f"{work_dir} holds cells of other settings; give --overwrite, or another --work_dir")
+            raise UserError(f"{work_dir} was made with other settings; give --overwrite, or another --work_dir")
         known = json.loads(cells.read_text(encoding="utf-8")) if cells.exists() else {}
         return {name: Cell(**cell) for name, cell in known.items()}
     except (ValueError, TypeError, AttributeError) as error:
@@ -220,7 +220,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
 
 
 class BenchmarkPerson:
-    """A rendered person's frames: those never trained on, and the pool that training frames come from."""
+    """A rendered person's frames: the held-out ones, and the pool for training."""
 
     def __init__(self, file: Path, split: str, name: str, params: BenchmarkParams, device: torch.device):
         self.split, self.name, self.params, self.device = split, name, params, device
@@ -301,7 +301,7 @@ def train_cell(task: Task, model: VAEGaze, train: Samples, params: BenchmarkPara
 
 @torch.no_grad()
 def unmasked(model: VAEGaze, eval_set: EvalSet) -> EvalSet:
-    """The same frames with nothing to draw: latents of the whole pictures in place of the masked ones."""
+    """The set with latents of the whole pictures in place of the masked ones, so that nothing is left to draw."""
     frames = eval_set.frames
     latents = torch.cat([model.encode(target) for target in frames.target.split(1)])
     redirections = None if eval_set.redirections is None else unmasked(model, eval_set.redirections)
@@ -309,7 +309,7 @@ def unmasked(model: VAEGaze, eval_set: EvalSet) -> EvalSet:
 
 
 def decoding(model: VAEGaze) -> Drawing:
-    """In place of a model: only decodes what it is given."""
+    """A stand-in for a model that only decodes its input."""
     return lambda masked_latents, *_: model.decode(masked_latents)
 
 

@@ -36,7 +36,7 @@ SEEDS = 20  # tried to see who else is drawn
 
 
 class CheckFailed(AssertionError):
-    """What a check found instead of what it expected."""
+    """A check's unexpected result."""
 
 
 def expect(condition: bool, otherwise: str) -> None:
@@ -45,7 +45,7 @@ def expect(condition: bool, otherwise: str) -> None:
 
 
 def check_random_person_selection(params: OneshotParams) -> str:
-    """The same seed draws the same person, and that person has enough samples."""
+    """The same seed chooses the same person, who has enough samples."""
     given, seed = params.gazecapture_params, params.seed
     counts = hdf5.person_counts(given.hdf_path)
     person = choose_person(counts, given.num_samples, seed)

@@ -1,4 +1,4 @@
-"""Bring published weights into one checkpoint, and a checkpoint's weights back to diffusers.
+"""Convert published weights to one checkpoint, and a checkpoint back to diffusers' format.
 
     vaegaze convert --vae PATH --unet PATH --gaze_mlp PATH --output checkpoints/full.pth
     vaegaze convert --checkpoint checkpoints/full.pth --to_diffusers DIR
@@ -38,7 +38,7 @@ from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_
 from vaegaze.models.diffusers.parts import NOT_IN_SHAPES, OWN_OPTION, PARTS, WORDS, config_of, keywords_of
 from vaegaze.models.tensor_files import require_safetensors, save_safetensors, state_of
 
-WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # no other setting has a use with --checkpoint
+WITH_CHECKPOINT = {"checkpoint", "base", "output", "to_diffusers"}  # the only settings allowed with --checkpoint
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class ConvertParams:
     vae: str | None = option(None, help="the autoencoder: folder or file", metavar="PATH")
     unet: str | None = option(None, help="the UNet: folder or file", metavar="PATH")
     gaze_mlp: str | None = option(None, help="the gaze MLP, if the UNet's file does not hold it", metavar="PATH")
-    new_gaze_mlp: bool = option(False, help="start with a new gaze MLP, drawn by the seed")
+    new_gaze_mlp: bool = option(False, help="start with a new, untrained gaze MLP")
     ema: bool = option(False, help="take averaged weights (EMA) from files that hold them")
     # None: as the UNet's source states, otherwise as in upstream's model
     image_size: int | None = option(None, low=1, help="side of the model's pictures, px")
     residual: bool | None = option(None, help="the UNet's output is added to the masked latents")
     fill_eyes: bool | None = option(None, help="masked eyes are filled with the colours around them, instead of black")
-    seed: int = shared.seed("draws the new gaze MLP")
+    seed: int = shared.seed("initialises the new gaze MLP")
     checkpoint: str | None = shared.checkpoint("instead of vae and unet: a whole model, or an adapter")
     base: str | None = shared.base()
     output: str | None = shared.output("the checkpoint to write")
@@ -78,13 +78,19 @@ class ConvertConfig:
                     yield (f"convert_params.{name}",), f"needed; give --{name} PATH, or a whole model with --checkpoint"
             for name in ("to_diffusers", "base"):
                 if getattr(params, name) is not None:
-                    yield (f"convert_params.{name}",), "has no use without --checkpoint"
+                    yield (
+                        (f"convert_params.{name}",),
+                        "applies only to --checkpoint; leave it out, or add --checkpoint PATH",
+                    )
             if params.new_gaze_mlp and params.gaze_mlp is not None:
-                yield ("convert_params.new_gaze_mlp",), "has no use with --gaze_mlp; leave out one of them"
+                yield ("convert_params.new_gaze_mlp",), "cannot be combined with --gaze_mlp; leave out one of them"
         else:
             for name in (field.name for field in fields(params) if field.name not in WITH_CHECKPOINT):
                 if origins[f"convert_params.{name}"] != "default":
-                    yield (f"convert_params.{name}",), "has no use with --checkpoint, which holds it; leave out one"
+                    yield (
+                        (f"convert_params.{name}",),
+                        "cannot be combined with --checkpoint, which holds it; leave out one",
+                    )
             if params.output is None and params.to_diffusers is None:
                 yield ("convert_params.to_diffusers",), "needed with --checkpoint; give --to_diffusers DIR, or --output"
             elif params.output is not None and params.to_diffusers is not None:
@@ -136,14 +142,14 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
     if folder is not None:
         write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
         if reference is not None:
-            print(f"   the person's reference frame is not among them; it stays in {params.checkpoint}")
+            print(f"   the reference frame is not exported; it stays in {params.checkpoint}")
 
 
 # ------------------------------------------------------------------------------------------------ from published files
 
 
 def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
-    """The model of these files, and what is known of its making. Prints what each part and each value is from."""
+    """The model assembled from these files, and its provenance. Prints the origin of each part and value."""
     paths = {part: getattr(params, part) for part in PARTS if getattr(params, part) is not None}
     sources = {part: open_source(path, [part], ema=params.ema) for part, path in paths.items()}
     sources.setdefault("gaze_mlp", sources["unet"])
@@ -165,7 +171,7 @@ def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
         configs[part] = config_of(str(source.file), part, parts[part], source.configs.get(part))
         print(describe(part, source, configs[part]))
     info = {
-        "trained_on": "data that its files do not name",
+        "trained_on": "unnamed data",
         "converted_from": {part: str(source.file) for part, source in sources.items()},
     }
     if sources["unet"].drops_reference:
@@ -173,27 +179,29 @@ def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
     if params.new_gaze_mlp:
         gaze_mlp = new_gaze_mlp(configs["unet"]["cross_attention_dim"], params.seed)
         parts["gaze_mlp"], configs["gaze_mlp"] = state_of(gaze_mlp), {"num_out": configs["unet"]["cross_attention_dim"]}
-        info["trained_on"] += f"; its gaze MLP on nothing (drawn by seed {params.seed})"
-        print(f"gaze_mlp: new, drawn by seed {params.seed}; it must be trained before it tells gazes apart")
+        info["trained_on"] += f"; its gaze MLP is untrained (initialised with seed {params.seed})"
+        print(f"gaze_mlp: new, initialised with seed {params.seed}; train it before use")
     print(where_from)
     return assemble(f"{params.vae} and {params.unet}", shape | configs, parts), info
 
 
 def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], str]:
-    """What belongs to the model as a whole, and in words where each value is from.
+    """Options of the whole model and their origin, from the UNet's files, since the UNet was trained with them.
 
-    It is the UNet's to state, which was trained for it. UserError for flags that say otherwise.
+    UserError for flags that contradict those files.
     """
     typed = {key: getattr(params, key) for key in UPSTREAMS if getattr(params, key) is not None}
     if "image_size" in typed and "canvas" in unet.own:
         raise UserError(
-            f"{unet.file} is of a model with a canvas, as {unet.stated_in['own']} says; leave out --image_size"
+            f"{unet.file} belongs to a model with a canvas, as {unet.stated_in['own']} says; leave out --image_size"
         )
     wrong = {key: stated for key, stated in unet.own.items() if key in typed and typed[key] != stated}
     if wrong:
         said = ", ".join(f"{key} {show(stated)} (given: {show(typed[key])})" for key, stated in wrong.items())
         flags = ", ".join(f"--{key}" for key in wrong)
-        raise UserError(f"{unet.file} is of a model with {said}, as {unet.stated_in['own']} says; leave out {flags}")
+        raise UserError(
+            f"{unet.file} belongs to a model with {said}, as {unet.stated_in['own']} says; leave out {flags}"
+        )
     upstreams = upstreams_beside(typed | unet.own)
     groups = {"the flags": typed, unet.stated_in.get("own", ""): unet.own, "upstream's model": upstreams}
     shape, lines = {}, ["model:"]
@@ -205,7 +213,7 @@ def settle_shape(params: ConvertParams, unet: Source) -> tuple[dict[str, Any], s
 
 
 def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
-    """Where a part is from, and where each value of its config is."""
+    """The origin of a part and of each value of its config."""
     state, stated, place = source.contents.parts[part], source.configs.get(part, {}), source.stated_in.get(part, "")
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}))
     numbers = sum(tensor.numel() for tensor in state.values())
@@ -213,12 +221,12 @@ def describe(part: str, source: Source, config: Mapping[str, Any]) -> str:
     lines += [f"  {choice}" for choice in source.contents.choices(part, "--ema")]
     lines += [f"  {note}" for note in source.notes if part != "gaze_mlp"]  # to which no config of diffusers belongs
     from_shapes = "from the tensors' shapes"
-    by_default = "the class's defaults" if part in source.configs else "from none of these, so as published"
+    by_default = "the class's defaults" if part in source.configs else "not stated; published default"
     groups = {f"from {place}": [], from_shapes: [], by_default: []}
     for key, value in config.items():
-        told = f"from {place}" if key in stated else by_default if key in NOT_IN_SHAPES[part] else from_shapes
-        groups[told].append(f"{key} {show(value)}")
-    lines += [f"  {told}: {', '.join(values)}" for told, values in groups.items() if values]
+        origin = f"from {place}" if key in stated else by_default if key in NOT_IN_SHAPES[part] else from_shapes
+        groups[origin].append(f"{key} {show(value)}")
+    lines += [f"  {origin}: {', '.join(values)}" for origin, values in groups.items() if values]
     return "\n".join(map(plain, lines))
 
 
@@ -240,7 +248,7 @@ def diffusers_files(folder: Path) -> list[Path]:
 
 def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> None:
     """Folders that diffusers' `from_pretrained` opens, and the gaze MLP as a file beside them."""
-    width_px = model.canvas.width_px  # for diffusers, whose sample_size is square and a mere hint
+    width_px = model.canvas.width_px  # for diffusers, whose sample_size is square and only a hint
     latents_px = width_px >> (len(model.vae.encoder.down_blocks) - 1)
     for part, module, covered, sample_size in (
         ("vae", model.vae, covered_by_autoencoder(len(model.vae.encoder.down_blocks)), width_px),
@@ -260,7 +268,7 @@ def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> N
         print("   residual: the UNet's output is to be added to the masked latents")
     if model.fill_eyes:
         print("   fill_eyes: masked eyes are to be filled with the colours around them, not painted black")
-    print(f"   back again: vaegaze convert {shlex.join(map(str, flags))} --output PATH")
+    print(f"   to convert back: vaegaze convert {shlex.join(map(str, flags))} --output PATH")
 
 
 if __name__ == "__main__":

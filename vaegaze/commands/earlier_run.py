@@ -48,5 +48,7 @@ def already_finished(
     if finished:
         raise UserError(f"{folder.path} holds a finished run; give --overwrite to replace it, or another --save_dir")
     if interrupted:
-        raise UserError(f"{folder.path} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
+        raise UserError(
+            f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
+        )
     return False

@@ -135,7 +135,9 @@ def refuse_anothers_output(params: EvaluateParams) -> None:
     read = {f"--{name}": getattr(params, name) for name in ("checkpoint", "base", "hdf_path", "estimator")}
     refuse_output(output, "--output", overwrite=True, inputs=read)
     if output.exists() and not (output.is_file() and begins_with(output, RESULT_BEGINS)):
-        raise UserError(f"--output: {output} is no earlier result, and never replaced; give another name")
+        raise UserError(
+            f"--output: {output} exists and is not an earlier result, so it is not replaced; give another name"
+        )
 
 
 def begins_with(path: Path, text: str) -> bool:
@@ -144,7 +146,7 @@ def begins_with(path: Path, text: str) -> bool:
 
 
 def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
-    """The rows of the frames to draw, by default those not trained on. UserError if none is left."""
+    """The rows of the frames to draw, by default all that were not trained on. UserError if none is left."""
     total = hdf5.sample_count(params.hdf_path, params.person_id)
     rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
     if not len(rows):
@@ -153,7 +155,7 @@ def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
 
 
 def own_references(checkpoint: Checkpoint, samples: Samples) -> list[Reference]:
-    """The reference frame the model was fine-tuned with, and another one for that frame itself."""
+    """The reference frame the model was fine-tuned with, and a substitute for measuring on that frame itself."""
     own = checkpoint.reference
     if own is None:  # fine-tuned on a single frame
         return []

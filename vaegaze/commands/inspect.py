@@ -83,7 +83,7 @@ def run(path: str, output: Path) -> None:
 
 
 def look_at(path: str) -> Findings:
-    """UserError if the data set holds nobody, or if no labels or no frames can be read of the persons looked at."""
+    """UserError if the data set holds nobody, or if none of the inspected persons has readable labels or frames."""
     counts = hdf5.person_counts(path)
     facts, problems = {}, []
     for person_id in _spread(sorted(person_id for person_id, count in counts.items() if count), PERSONS_LOOKED_AT):
@@ -128,7 +128,7 @@ def report(findings: Findings) -> list[str]:
         + _pose_text([data for person_id, data in findings.shown.items() if findings.facts[person_id].mask_keys]),
         "gaze": _range_text(np.concatenate([fact.gaze for fact in facts])),
         "head": _range_text(np.concatenate([fact.head for fact in facts])),
-        "": f"({labels} labels read, persons looked at: {len(facts)}; up and to the picture's left are positive)",
+        "": f"({labels} labels read, persons inspected: {len(facts)}; up and to the picture's left are positive)",
         "chunks": _each(_chunk_text(fact) for fact in facts),
     }
     gaze = np.concatenate([fact.gaze for fact in facts])

@@ -36,7 +36,7 @@ class UnbreakableStream:
 
     def _silence(self, error: Exception) -> None:
         self.error = error
-        with suppress(OSError, ValueError):  # what is still in the buffer must not fail once more at exit
+        with suppress(OSError, ValueError):  # the buffer must not fail again at exit
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)
@@ -53,7 +53,7 @@ class Outputs:
 
     @property
     def exit_code(self) -> int:
-        """Of a command that has done all its work: not 0 if what it printed was lost."""
+        """The exit code of a finished command: not 0 if its output was lost."""
         errors = [stream.error for stream in (self.out, self.err) if stream.error is not None]
         if any(isinstance(error, BrokenPipeError) for error in errors):
             return BROKEN_PIPE_CODE  # the reader, such as `head`, has seen enough: not an error
@@ -83,7 +83,7 @@ def unbreakable_output() -> Iterator[Outputs]:
                 stream.flush()
             if outputs.out.error is not None and not isinstance(outputs.out.error, BrokenPipeError):
                 reason = getattr(outputs.out.error, "strerror", None) or outputs.out.error
-                print(f"error: stdout: {reason}; what was printed is lost", file=outputs.err)
+                print(f"error: stdout: {reason}; the output is lost", file=outputs.err)
             sys.stdout, sys.stderr = before
 
 

@@ -4,7 +4,7 @@ from vaegaze.models.device import bf16_slowdown
 
 
 def warn_if_emulated(precision: str, device: str) -> None:
-    """Print how much slower bf16 is than float32 if it was asked for and the device only emulates it."""
+    """Warn that bf16 is slower than float32 if it was requested and the device only emulates it."""
     slowdown = bf16_slowdown(device) if precision == "bf16" else None
     if slowdown is not None:
         print(

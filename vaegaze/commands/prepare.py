@@ -251,7 +251,7 @@ def training_command(output: Path, person_id: str, kept: int) -> str:
 
 
 def typed_path(path: Path) -> str:
-    """As typed so that it is not taken for a flag."""
+    """Quoted so that argparse does not take it for a flag."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 

@@ -37,7 +37,7 @@ from vaegaze.pretraining.phases import AUTOENCODER, phases
 from vaegaze.pretraining.photographs import read_photographs
 from vaegaze.pretraining.plan import plan
 from vaegaze.pretraining.sources import HeldOut, held_out_frames, open_sources
-from vaegaze.runs.pretraining import PretrainFolder
+from vaegaze.runs.pretraining_folder import PretrainFolder
 from vaegaze.runs.tracker import open_tracker
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         switches=[shared.RESUME, shared.OVERWRITE, DRY_RUN],
         recipe=RECIPE,
         less_memory="give smaller batch sizes, or --gradient_checkpointing",
-        advice=shared.advice("device", "estimator", resume="start anew with --overwrite", split="give another --split"),
+        advice=shared.advice("device", "estimator", resume="start over with --overwrite", split="give another --split"),
     )
 
 
@@ -87,16 +87,18 @@ def train(
         warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
     if params.estimator != "none":
-        load_estimator(params.estimator)  # what is wrong with it is said before anything begins
+        load_estimator(params.estimator)  # fails early if it is unusable
     sources = open_sources(params)
     if params.photographs:
-        read_photographs(params.photographs, params.crop_px)  # what is wrong with them is said before anything begins
+        read_photographs(params.photographs, params.crop_px)  # fails early if one is unusable
     base = build_base_model(config.model_params)
     model, progress = base.model, Progress(processes.count)
     if resume:
         progress = folder.load(config, model, processes.count)
     elif folder.state.exists() and not overwrite:
-        raise UserError(f"{folder.path} holds an interrupted run; give --resume to go on, or --overwrite to start anew")
+        raise UserError(
+            f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
+        )
     elif first:
         folder.clear()
     if first:
@@ -130,20 +132,18 @@ def train(
 def measure_given_vae(
     model: VAEGaze, config: PretrainConfig, held_out: list[HeldOut], progress: Progress, *, say: bool
 ) -> None:
-    """How well the autoencoder that is given redraws held-out eyes: it bounds everything after it."""
+    """Measures how well the given autoencoder redraws held-out eyes, which bounds all later phases."""
     params = config.pretrain_params
     device = next(model.parameters()).device
     with autocast(device.type, params.precision):
         psnr, l1 = eye_errors(model, redraw_through_vae, [batch for each in held_out for batch in each.batches])
     progress.records.append({"phase": AUTOENCODER, "step": 0, "held_out_eye_psnr": psnr, "held_out_eye_l1": l1})
     if say:
-        print(
-            f"The autoencoder that is given redraws held-out eyes with {psnr:.2f} dB: no later phase gets beyond that"
-        )
+        print(f"The given autoencoder redraws held-out eyes with {psnr:.2f} dB, which bounds all later phases")
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
-            f"the autoencoder that is given redraws held-out eyes with {psnr:.2f} dB, but {params.min_vae_eye_psnr} "
-            "are asked for; give a better one, or lower pretrain_params.min_vae_eye_psnr"
+            f"the given autoencoder redraws held-out eyes with {psnr:.2f} dB, less than {params.min_vae_eye_psnr} dB; "
+            "give a better one, or lower pretrain_params.min_vae_eye_psnr"
         )
 
 
@@ -157,7 +157,7 @@ def follow(
     processes: Processes,
     encode: Encode,
 ) -> None:
-    """Train to the end, and show and save what comes of it."""
+    """Train to the end, showing progress and saving results."""
     params, first = config.pretrain_params, processes.is_first
     stop, bar, phase_shown, skipped = StopSignals(), None, None, len(progress.skipped)
     tracker = open_tracker(params.tracker if first else "none", folder.path)
@@ -186,7 +186,9 @@ def follow(
                 print(skipped_line(progress), file=sys.stderr)
         if stopping:
             tracker.close()
-            raise Interrupted(stop.received or signal.SIGTERM, "go on with --resume")  # or another process was told
+            raise Interrupted(
+                stop.received or signal.SIGTERM, "go on with --resume"
+            )  # the signal may have reached another process only
     tracker.close()
 
 
@@ -200,9 +202,9 @@ def finish(
     progress: Progress,
     base_table: str,
 ) -> None:
-    """Ship the best weights of the last phase, and write the page about them."""
+    """Save the best weights of the last phase, and write their model card."""
     params = config.pretrain_params
-    model.load_state_dict(load_tensors(folder.best, hint="start anew with --overwrite"))
+    model.load_state_dict(load_tensors(folder.best, hint="start over with --overwrite"))
     info = {
         "trained_on": trained_on(config, sources, progress.processes),
         "drops_reference": params.drop_reference > 0,

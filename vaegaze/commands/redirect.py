@@ -181,7 +181,7 @@ def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo |
     if own:
         info = checkpoint.info
         if checkpoint.reference is None and "fine_tuned_on" not in info and not info.get("drops_reference"):
-            print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse eyes")
+            print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse results")
         return checkpoint.reference
     others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
     return next((each for each in others if not np.array_equal(each.image, photo.picture)), None)

@@ -98,21 +98,23 @@ class RedirectConfig:
             text = "needed; give --image PATH, --video PATH, or --hdf_path, --person_id and --index"
             yield about("image", "video", "hdf_path"), text
         for source in sources[1:]:
-            yield about(sources[0], source), f"has no use with --{source}; leave out one of them"
+            yield about(sources[0], source), f"cannot be combined with --{source}; leave out one of them"
         if len(sources) == 1:
             (source,) = sources
             for name, why in USELESS[source].items():
                 if given(name):
-                    yield about(name, source), f"has no use with --{source}{why}"
+                    yield about(name, source), f"does not apply to --{source}{why}"
         if sources == ["image"] and given("face") and params.mask_path is not None:
-            yield about("face", "mask"), "has no use with --mask, which says where the eyes are"
+            yield about("face", "mask"), "cannot be combined with --mask, which already marks the eyes"
         if sources == ["hdf_path"]:
             for name in ("person_id", "index"):
                 if not given(name):
                     yield about(name, "hdf_path"), f"needed with --hdf_path; give --{name}"
 
         if given("gaze") == given("sweep"):
-            text = "has no use with --sweep; leave out one of them" if given("gaze") else "needed; or give --sweep"
+            text = (
+                "cannot be combined with --sweep; leave out one of them" if given("gaze") else "needed; or give --sweep"
+            )
             yield about("gaze", "sweep"), text
             return
         if given("sweep"):
@@ -130,7 +132,7 @@ class RedirectConfig:
                 fit = f"{', '.join(fitting[:-1])} or {fitting[-1]}"
                 yield about("output", "sweep"), f"{params.output} does not fit {what}; give a name that ends in {fit}"
             if given("label") and not animated and not given("video"):
-                yield about("label", "sweep"), f"has no use with {what}; it is for animations"
+                yield about("label", "sweep"), f"does not apply to {what}; it is for animations"
 
 
 def with_camera_in_angles(argv: Sequence[str]) -> list[str]:

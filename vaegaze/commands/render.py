@@ -1,4 +1,4 @@
-"""Render a data set of procedural persons.
+"""Render a data set of procedural people.
 
 vaegaze render --output faces.h5 --persons 200 --samples 5:60
 """
@@ -16,7 +16,7 @@ from vaegaze.renderer.data_set import FIRST_PERSON_SAMPLES, SPLITS, write_hdf5
 
 
 @dataclass(frozen=True)
-class SyntheticParams:
+class RenderParams:
     """The persons to render, and how many pictures of each"""
 
     output: str | None = shared.output("the HDF5 file to write")
@@ -25,11 +25,11 @@ class SyntheticParams:
         "60",
         pattern=r"0*[1-9]\d*(:0*[1-9]\d*)?",
         legal="N | LOW:HIGH",
-        help=f"pictures of each person, or a range to draw from; person_001 has at least {FIRST_PERSON_SAMPLES}",
+        help=f"pictures of each person, or a range to sample from; person_001 has at least {FIRST_PERSON_SAMPLES}",
         metavar="N",
     )
     size: int = option(128, low=1, help="side of the pictures, px")
-    seed: int = shared.seed("draws persons and scenes")
+    seed: int = shared.seed("chooses people and scenes")
     split: str = option(
         "all", choices=("all", *SPLITS), help="the persons' split; no two splits share a person", metavar="NAME"
     )
@@ -41,24 +41,24 @@ class SyntheticParams:
 
 
 @dataclass(frozen=True)
-class SyntheticConfig:
+class RenderConfig:
     """The settings of one file."""
 
-    synthetic_params: SyntheticParams = SyntheticParams()
+    render_params: RenderParams = RenderParams()
 
     def problems(self, origins):
         """What is missing or contradictory; see `tree.resolve`."""
-        params = self.synthetic_params
+        params = self.render_params
         if params.output is None:
-            yield ("synthetic_params.output",), "needed; give --output PATH"
+            yield ("render_params.output",), "needed; give --output PATH"
         low, high = params.sample_range
         if low > high:
-            yield ("synthetic_params.samples",), f"got {params.samples!r}; expected the lower number first"
+            yield ("render_params.samples",), f"got {params.samples!r}; expected the lower number first"
 
 
 def main(argv: list[str] | None = None) -> int:
     return run_with_settings(
-        SyntheticConfig,
+        RenderConfig,
         run,
         argv,
         prog="vaegaze render",
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(resolved: Resolved, *, overwrite: bool) -> None:
-    params = resolved.config.synthetic_params
+    params = resolved.config.render_params
     refuse_output(Path(params.output), "--output", overwrite=overwrite)
     numbers = params.persons, params.size, params.seed, params.sample_range
     with progress_callback(f"rendering {Path(params.output).name}") as on_sample:

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         words,
         prog="vaegaze train_all",
         description="Fine-tune a face model on each person of a data set.",
-        switches=[("--overwrite", "start anew, also for persons whose run is finished or interrupted")],
+        switches=[("--overwrite", "start over, also for people whose run is finished or interrupted")],
         hint="the same command, without --overwrite, goes on",
         less_memory="give --gradient_checkpointing, or fewer persons at once",
         advice={

@@ -27,7 +27,7 @@ from vaegaze.training.losses import Loss
 
 
 def run(command: Command) -> None:
-    """Run what the command line asks for. UserError for whatever its user can mend, Interrupted after a signal."""
+    """Run the command. UserError for any error that the user can fix, Interrupted after a signal."""
     started = time.perf_counter()
     if command.dry_run:
         print(describe(command.resolved))
@@ -104,7 +104,7 @@ def run(command: Command) -> None:
 
 def name_base(base: Checkpoint, path: str) -> None:
     """Print a line about the base model, and its notes."""
-    trained_on = base.info.get("trained_on", "data it does not name")
+    trained_on = base.info.get("trained_on", "unnamed data")
     tuned_on = f", fine-tuned on {base.info['fine_tuned_on']}" if "fine_tuned_on" in base.info else ""
     on_base = f" on {base.base.path}" if base.base.path != path else ""
     print(plain(f"🧠 Base model: {path}{on_base}, trained on {trained_on}{tuned_on}"))

@@ -33,7 +33,7 @@ class TrainingBar:
 
 @contextmanager
 def training_bar(num_steps: int) -> Iterator[TrainingBar]:
-    """A bar that is closed however the block ends."""
+    """A progress bar that closes however the block ends."""
     made = TrainingBar(num_steps)
     try:
         yield made
@@ -43,9 +43,9 @@ def training_bar(num_steps: int) -> Iterator[TrainingBar]:
 
 
 def diverged(error: Exception, resume: Path, learning_rate: float) -> UserError:
-    """The error for a training that went wrong, with what is left and what to do."""
-    anew = f"start anew with --overwrite and a lower --learning_rate than {learning_rate:g}"
+    """The error for diverged training: what is left, and what to do."""
+    restart = f"start over with --overwrite and a lower --learning_rate than {learning_rate:g}"
     if isinstance(error, NotFinite):
-        return UserError(f"the last step made the model's pictures infinite or NaN; {anew}")
+        return UserError(f"training diverged at the last step (infinite or NaN output); {restart}")
     kept = f"{resume} is the last good state" if resume.exists() else "none was saved"
-    return UserError(f"{error}; {anew} ({kept})")
+    return UserError(f"{error}; {restart} ({kept})")

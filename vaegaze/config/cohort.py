@@ -57,9 +57,9 @@ class CohortConfig(Config):
         if not self.oneshot_params.use_gazecapture:
             yield (f"{run}.use_gazecapture",), "is false; train_all needs a gaze data set"
         if self.oneshot_params.gazecapture_params.person_id is not None:
-            yield (f"{run}.gazecapture_params.person_id",), "has no use here; give --persons ID,ID"
+            yield (f"{run}.gazecapture_params.person_id",), "cannot be used here; give --persons ID,ID"
         chosen = [name for name in ("persons", "persons_file", "split") if getattr(params, name) is not None]
         if len(chosen) > 1:
             yield tuple(f"{cohort}.{name}" for name in chosen), f"cannot be combined with {' or '.join(chosen[1:])}"
         if params.address is not None and params.engine not in ("auto", "ray"):
-            yield (f"{cohort}.address", f"{cohort}.engine"), f"has no use with engine {params.engine}"
+            yield (f"{cohort}.address", f"{cohort}.engine"), f"does not apply to engine {params.engine}"

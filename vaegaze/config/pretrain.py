@@ -8,21 +8,21 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option
 
 RENDERED = "rendered"
-HELD_OUT_BATCH = 8  # held-out frames are measured so many at a time
+HELD_OUT_BATCH = 8  # held-out frames measured at a time
 
 
 @dataclass(frozen=True)
 class AugmentationParams:
     """Random changes to frames from files; a person's target and reference share colour, blur and JPEG quality"""
 
-    mirror: float = option(0.5, help="share of samples seen in a mirror, their yaws negated", low=0, high=1, flag=False)
+    mirror: float = option(0.5, help="share of samples mirrored, with their yaws negated", low=0, high=1, flag=False)
     colour: float = option(
         0.1, help="spread of gain, contrast and saturation: log, standard deviation", low=0, high=1, flag=False
     )
     jpeg: float = option(0.2, help="share of samples compressed, quality 40 to 95", low=0, high=1, flag=False)
     blur: float = option(0.2, help="share of samples blurred", low=0, high=1, flag=False)
-    scale: float = option(0.04, help="most that a frame is enlarged or shrunk by", low=0, high=0.5, flag=False)
-    shift: float = option(0.02, help="most that a frame is moved by, of its height", low=0, high=0.5, flag=False)
+    scale: float = option(0.04, help="largest change of scale", low=0, high=0.5, flag=False)
+    shift: float = option(0.02, help="largest shift, as a share of the frame's height", low=0, high=0.5, flag=False)
 
     @property
     def is_off(self) -> bool:
@@ -31,7 +31,7 @@ class AugmentationParams:
 
 @dataclass(frozen=True)
 class PretrainParams:
-    """Pre-training on rendered persons, on data sets, or on both"""
+    """Pre-training on rendered people, on data sets, or on both"""
 
     save_dir: str = option("./outputs/pretrain", help="run folder: metrics, curves, pictures, resume file")
     output: str = option("./outputs/pretrain/model.pth", help="the finished checkpoint, in half precision")
@@ -47,38 +47,38 @@ class PretrainParams:
     split: tuple[str, ...] = option(
         ("auto",),
         legal="auto | file | share | PATH",
-        help="who is held out: as the file says, val_share of the persons, or as a JSON file lists them; auto: as the "
-        "file says if it does, else the share; one for all sources or one for each",
+        help="who is held out; file: the file's own split; share: val_share of the people; PATH: a JSON file's lists; "
+        "auto: the file's own split if it has one, else share; one for all sources, or one for each",
         metavar="SPLIT",
     )
-    val_share: float = option(0.05, help="of the persons held out by split share", above=0, high=0.9)
-    frames_per_person: int = option(8, help="frames that a data set's person contributes to an epoch", low=2)
+    val_share: float = option(0.05, help="share of people held out with split: share", above=0, high=0.9)
+    frames_per_person: int = option(8, help="frames per epoch from each person of a data set", low=2)
     data_licence: str | None = option(None, help="the data's licence, for the model card", metavar="TEXT")
     augmentation: AugmentationParams = AugmentationParams()
-    seed: int = shared.seed("draws persons, frames and initial weights")
+    seed: int = shared.seed("chooses people, frames and initial weights")
     device: str = shared.device()
     precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
     threads: int = option(2, help="CPU threads", low=1)
     workers: int = option(0, help="processes that prepare batches ahead; best a divisor of 12", low=0)
-    compile: bool = option(False, help="compile the training step (torch.compile)")
+    compile: bool = option(False, help="compile the UNet's training step (torch.compile)")
     gradient_checkpointing: bool = option(
         False, help="recompute activations in the backward pass: less memory, more time"
     )
-    gradient_accumulation: int = option(1, help="batches that one step sums the gradients of", low=1)
+    gradient_accumulation: int = option(1, help="batches accumulated per optimiser step", low=1)
     ema: float = option(
-        0.0, help="average the weights, keeping this share a step; the average is shipped; 0: off", low=0, high=0.99999
+        0.0, help="decay of the weights' moving average, which is what is saved; 0: off", low=0, high=0.99999
     )
     latent_cache: str | None = option(
         None, help="file for frozen latents, computed once per frame; needs augmentation off", metavar="PATH"
     )
     tracker: str = shared.tracker()
     estimator: str = shared.estimator()
-    persons: int = option(100_000, help="rendered persons to draw from", low=2)
-    samples_per_person: int = option(32, help="frames that each of them has", low=2)
-    held_out: int = option(32, help="frames of other persons, watched while it trains", low=HELD_OUT_BATCH)
-    eval_every: int = option(200, help="steps between looks at held-out frames, and between saves", low=1)
-    log_every: int = option(10, help="steps between looks at the loss", low=1)
-    drop_reference: float = option(0.3, help="how often the reference frame is dropped", low=0, high=1)
+    persons: int = option(100_000, help="rendered people to choose from", low=2)
+    samples_per_person: int = option(32, help="frames of each rendered person", low=2)
+    held_out: int = option(32, help="frames of other people, measured during training", low=HELD_OUT_BATCH)
+    eval_every: int = option(200, help="steps between measurements on held-out frames, and between saves", low=1)
+    log_every: int = option(10, help="steps between reports of the loss", low=1)
+    drop_reference: float = option(0.3, help="share of samples without their reference frame", low=0, high=1)
     same_frame_reference: float = option(
         0.0,
         help="share of rendered references that are the target's own frame with another gaze, as for a photo",
@@ -86,44 +86,46 @@ class PretrainParams:
         high=1,
     )
     max_grad_norm: float = option(1.0, help="gradient clipping", above=0)
-    warmup_share: float = option(0.05, help="of a phase's steps in which the learning rate rises", low=0, high=1)
+    warmup_share: float = option(0.05, help="share of a phase's steps with a rising learning rate", low=0, high=1)
     l1_loss: float = option(1.0, help="weight of L1 over the whole picture", low=0)
     mask_l1_loss: float = option(2.0, help="weight of L1 over the eyes, while the autoencoder trains", low=0)
-    unet_mask_l1_loss: float = option(4.0, help="the same while the UNet trains", low=0)
+    unet_mask_l1_loss: float = option(4.0, help="weight of L1 over the eyes, while the UNet trains", low=0)
     vae_l1_loss: float | None = option(None, help="in place of l1_loss while the autoencoder trains", low=0)
     latent_l1_loss: float | None = option(None, help="in place of l1_loss while the UNet trains on latents", low=0)
     latent_mask_l1_loss: float | None = option(None, help="in place of unet_mask_l1_loss on latents", low=0)
     pixel_l1_loss: float | None = option(None, help="in place of l1_loss while the UNet trains on pixels", low=0)
     pixel_mask_l1_loss: float | None = option(None, help="in place of unet_mask_l1_loss on pixels", low=0)
-    vae_vgg_loss: float = option(0.0, help="weight of VGG19's difference while the autoencoder trains", low=0)
-    pixel_vgg_loss: float = option(0.0, help="the same while the UNet trains on pixels", low=0)
+    vae_vgg_loss: float = option(0.0, help="weight of the VGG19 loss while the autoencoder trains", low=0)
+    pixel_vgg_loss: float = option(0.0, help="weight of the VGG19 loss while the UNet trains on pixels", low=0)
     vgg_weights: str = option(
         "imagenet", legal="imagenet | random | PATH", help="VGG19's weights; imagenet needs a network once", metavar="W"
     )
-    gradient_loss: float = option(1.0, help="weight of differences between neighbours; with photographs only", low=0)
-    kl_loss: float = option(1e-5, help="weight of the latents' divergence from the normal, per latent", low=0)
-    min_vae_eye_psnr: float = option(28.0, help="dB in held-out eyes without which the UNet is not begun", low=0)
+    gradient_loss: float = option(1.0, help="weight of the gradient difference loss; with photographs only", low=0)
+    kl_loss: float = option(1e-5, help="weight of the KL divergence per latent", low=0)
+    min_vae_eye_psnr: float = option(
+        28.0, help="held-out eye PSNR in dB that the autoencoder must reach before the UNet trains", low=0
+    )
     photographs: str | None = option(
         None,
-        help="folder of photographs: the autoencoder trains on crops of them and of rendered eyes",
+        help="folder of photographs; the autoencoder then trains on crops of these and of rendered eyes",
         metavar="FOLDER",
     )
-    crop_px: int = option(96, help="side of those crops", low=32)
+    crop_px: int = option(96, help="side of the crops, px", low=32)
     vae_photographic: float = option(
-        0.5, help="share of rendered persons seen sharper, in other colours", low=0, high=1
+        0.5, help="share of rendered people with sharpened, recoloured frames", low=0, high=1
     )
-    unet_photographic: float = option(0.25, help="the same while the UNet trains", low=0, high=1)
+    unet_photographic: float = option(0.25, help="as vae_photographic, while the UNet trains", low=0, high=1)
     vae_steps: int = option(2800, help="steps of the autoencoder", low=1)
-    vae_band_steps: int = option(2300, help="the first of them see the band around the eyes alone", low=0)
-    vae_batch_size: int = option(2, help="persons in a step: two frames, or both eyes, of each", low=1)
-    vae_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
-    gazes_per_person: int = option(2, help="targets of a person while the UNet trains", low=1)
-    latent_steps: int = option(800, help="steps of the UNet on latents alone; 0 leaves the phase out", low=0)
-    latent_batch_size: int = option(4, help="persons in a step", low=1)
-    latent_learning_rate: float = option(1e-3, help="highest of a cosine schedule", above=0)
-    pixel_steps: int = option(1000, help="steps of the UNet through the decoder; 0 leaves the phase out", low=0)
-    pixel_batch_size: int = option(2, help="persons in a step", low=1)
-    pixel_learning_rate: float = option(4e-4, help="highest of a cosine schedule", above=0)
+    vae_band_steps: int = option(2300, help="first autoencoder steps, on the eye band alone", low=0)
+    vae_batch_size: int = option(2, help="people per step, with two frames or both eyes of each", low=1)
+    vae_learning_rate: float = option(1e-3, help="peak learning rate (cosine schedule)", above=0)
+    gazes_per_person: int = option(2, help="targets per person while the UNet trains", low=1)
+    latent_steps: int = option(800, help="steps of the UNet on latents alone; 0 skips the phase", low=0)
+    latent_batch_size: int = option(4, help="people per step", low=1)
+    latent_learning_rate: float = option(1e-3, help="peak learning rate (cosine schedule)", above=0)
+    pixel_steps: int = option(1000, help="steps of the UNet through the decoder; 0 skips the phase", low=0)
+    pixel_batch_size: int = option(2, help="people per step", low=1)
+    pixel_learning_rate: float = option(4e-4, help="peak learning rate (cosine schedule)", above=0)
 
     @property
     def weights_of_sources(self) -> tuple[float, ...]:
@@ -149,7 +151,7 @@ class ModelParams:
 
     @property
     def canvas_config(self) -> dict[str, Any]:
-        """What `VAEGaze` is given of the two."""
+        """The canvas if one is set, else the image size, as keyword arguments of `VAEGaze`."""
         return {"canvas": dict(self.canvas)} if self.canvas else {"image_size": self.image_size}
 
     def checkpoint_of(self, part: str) -> str | None:
@@ -164,7 +166,7 @@ class PretrainConfig:
     model_params: ModelParams = ModelParams()
 
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-        """What is wrong with the settings together, though each is legal; see `config.tree.resolve`."""
+        """Settings that contradict each other, though each is legal; see `config.tree.resolve`."""
         params, at = self.pretrain_params, "pretrain_params"
         count = len(params.sources)
         if len(set(params.sources)) < count:
@@ -179,13 +181,13 @@ class PretrainConfig:
         if params.latent_cache is not None:
             keys = f"{at}.latent_cache", f"{at}.sources", f"{at}.augmentation"
             if RENDERED in params.sources:
-                yield keys, f"has no use with the source {RENDERED}, which never draws a picture twice"
+                yield keys, f"cannot be used with {RENDERED}, whose frames never repeat"
             elif not params.augmentation.is_off:
                 yield keys, "needs every setting of augmentation at 0: a cached frame cannot change"
             if self.model_params.checkpoint_of("vae") is None:
                 yield (
                     (keys[0], "model_params.vae"),
-                    "needs an autoencoder that is frozen: set model_params.vae.checkpoint",
+                    "needs a frozen autoencoder: set model_params.vae.checkpoint",
                 )
         for part in ("vae", "unet", "gaze_mlp"):
             path = self.model_params.checkpoint_of(part)

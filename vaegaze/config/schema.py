@@ -47,7 +47,7 @@ def _setting(setting: Setting) -> dict[str, Any]:
 
 
 def _value(setting: Setting) -> dict[str, Any]:
-    """Of one element, if there are several."""
+    """The schema of a single element of a list or pair."""
     rules = setting.rules
     if setting.kind is str and rules["choices"]:
         return {"enum": list(rules["choices"])}

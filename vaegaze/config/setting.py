@@ -67,7 +67,7 @@ class Setting:
         if self.rules["unit"] != "rad":
             return None
         limits = {rule: math.degrees(self.rules[rule]) for rule in ("low", "above", "high") if self.rules[rule]}
-        rules = {**self.rules, **limits, "unit": "degrees", "help": f"the same as {self.name}, in degrees"}
+        rules = {**self.rules, **limits, "unit": "degrees", "help": f"{self.name} in degrees"}
         return replace(self, key=f"{self.key}_deg", default=None, rules=rules)
 
     @property
@@ -138,7 +138,7 @@ def _convert_one(kind: type, value: Any) -> Any:
 
 
 def _is_ambiguous(word: Word) -> bool:
-    """010, which is 8 to YAML and 10 to most people; ValueError if it is no number at all."""
+    """Refuses 010, which YAML reads as 8; ValueError for a word that is not a number."""
     return isinstance(word.value, int | float) and float(word.text) != word.value
 
 

@@ -1,7 +1,7 @@
 """YAML read strictly: each entry with its line and its exact text, and every mistake in the file listed.
 
 The reader decides nothing about types. It keeps each scalar as text, so that the settings' own types decide what
-`00002`, `no` and `5e-5` mean; what YAML itself would make of the word is kept beside it.
+`00002`, `no` and `5e-5` mean; YAML's own reading of the word is kept beside it.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Word:
 
     text: str  # as written, without its quotes
     quoted: bool
-    value: Any  # what YAML 1.1 makes of it; the text if quoted
+    value: Any  # as YAML 1.1 reads it; the text if quoted
 
     @property
     def is_null(self) -> bool:
@@ -29,7 +29,7 @@ class Word:
         return self.value is None
 
     def __repr__(self) -> str:
-        """As in the file, but for the style of the quotes."""
+        """The text as written, apart from quoting."""
         return repr(self.text) if isinstance(self.value, str) else self.text or "nothing"
 
 
@@ -54,12 +54,12 @@ class Entry:
 
 
 def read_yaml(path: str) -> tuple[Entry | None, list[str]]:
-    """The file's content, or None if it is not YAML at all; and what is wrong with it."""
+    """The file's content, or None if it is not YAML at all; and every mistake in it."""
     try:
         with open(shipped_path(path), "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return None, [f"{path}: there is no such file; --config takes the path of a YAML file"]
+        return None, [f"{path}: no such file; --config takes the path of a YAML file"]
     except (OSError, ValueError) as error:
         return None, [f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]
     if len(content) > MAX_BYTES:
@@ -125,6 +125,6 @@ def _word(loader: _Loader, node: yaml.ScalarNode) -> Word:
         return Word(node.value, quoted=True, value=node.value)
     try:
         value = loader.construct_object(node)
-    except (ValueError, OverflowError, yaml.YAMLError):  # it looks like a number or a date, but is none
+    except (ValueError, OverflowError, yaml.YAMLError):  # it only looks like a number or a date
         value = node.value
     return Word(node.value, quoted=False, value=value)

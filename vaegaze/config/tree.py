@@ -60,7 +60,7 @@ class Resolved:
     path: str | None  # of the file
 
     def settled(self, config: Any, how: str) -> "Resolved":
-        """The same with the values of `config`; `how` says where the changed ones came from."""
+        """A copy with the values of `config`; `how` is the origin of those that changed."""
         new = [key for key in self.origins if value_at(config, key) != value_at(self.config, key)]
         return replace(self, config=config, origins={**self.origins, **dict.fromkeys(new, how)})
 
@@ -94,7 +94,7 @@ def settings_of(tree: type) -> dict[str, Setting]:
 
 @functools.cache
 def spellings_of(tree: type) -> dict[str, tuple[Setting, bool]]:
-    """By each key that the file may have: its setting, and whether it takes degrees there."""
+    """Maps each key allowed in the file to its setting and whether it is in degrees."""
     found = {}
     for key, setting in settings_of(tree).items():
         found[key] = setting, False
@@ -104,7 +104,7 @@ def spellings_of(tree: type) -> dict[str, tuple[Setting, bool]]:
 
 
 def flag_names(tree: type) -> dict[str, tuple[Setting, bool]]:
-    """The same by the name of each flag, without dashes."""
+    """Like the above, keyed by flag name, without dashes."""
     spellings = spellings_of(tree).items()
     return {key.rpartition(".")[2]: (setting, degrees) for key, (setting, degrees) in spellings if setting.flag}
 
@@ -136,9 +136,9 @@ def resolve(
 
     One ConfigError lists every mistake, including the `problems` found before. The tree's own method
     `problems(origins)`, if it has one, checks settings that depend on each other. It yields (keys, text), with the key
-    that the text is mainly about first. The text is left out if one of its keys is wrong by itself. Before that,
-    `implied(values, origins, in_file)`, if there is one, yields (key, (value, origin)) of settings that follow from
-    others.
+    that the text is mainly about first. The text is dropped if one of its keys already has an error of its own. Before
+    that, `implied(values, origins, in_file)`, if there is one, yields (key, (value, origin)) of settings that follow
+    from others.
     """
     problems = list(problems)
     in_file: dict[str, Given] = {}

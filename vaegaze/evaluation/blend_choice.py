@@ -72,7 +72,7 @@ def choose_blend(
     frames = eval_set.frames
     for alpha in ALPHAS:
         blend_weights(model, base, tuned, alpha)
-        with autocast(frames.target.device.type, precision):  # anew for each blend: it keeps converted weights
+        with autocast(frames.target.device.type, precision):  # one per blend, since autocast caches converted weights
             drawn = draw(model, frames, check, batch_size=BATCH_SIZE).float()
             error = eye_l1(drawn, frames.target, frames.eye_masks * frames.valid).mean().item()
             gaze_error = None if bias is None else _gaze_error_deg(model, eval_set, estimator, bias, check)
@@ -109,7 +109,7 @@ def _estimator_bias(estimator: Estimator | None, eval_set: EvalSet) -> Tensor | 
 def _gaze_error_deg(
     model: VAEGaze, eval_set: EvalSet, estimator: Estimator, bias: Tensor, check: Callable[[], None]
 ) -> float:
-    """Mean angle between other gazes asked for and read from the drawings, `bias` taken off."""
+    """Mean angle between requested gazes and those read from the drawings, with `bias` subtracted."""
     gazes = other_gazes(eval_set.samples)[:, :GAZES_PER_FRAME].astype(np.float32)  # (N, K, 2)
     rows = torch.arange(len(eval_set)).repeat_interleave(gazes.shape[1])
     frames = eval_set.frames.take(rows).looking(torch.from_numpy(gazes.reshape(-1, 2)))

@@ -19,7 +19,7 @@ class EvalSet:
 
     samples: Samples  # (N, …): the original pixels, into which results are pasted
     frames: Frames  # (N, …): what the model is given, and the target
-    redirections: "EvalSet | None" = None  # the same samples told to look elsewhere, with the true pictures as targets
+    redirections: "EvalSet | None" = None  # the samples with other gazes, and the true pictures as targets
 
     @classmethod
     def prepare(
@@ -40,7 +40,7 @@ class EvalSet:
         return EvalSet(self.samples.take(rows), self.frames.take(rows))
 
     def redirected(self, true: Samples) -> "EvalSet":
-        """The frames told to look as the `true` pictures do (K·N of them, the K of a frame follow each other).
+        """The frames redirected to the gazes of the `true` pictures (K·N of them, K in a row for each frame).
 
         Latents and samples are those of the original frames, target and gaze those of the true pictures.
         """

@@ -35,10 +35,10 @@ def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames, canv
 
 
 def read_gaze(estimator: Estimator, pictures: Tensor, head: Tensor, canvas: Camera) -> Tensor:
-    """Gaze (N, 2) of pictures (N, 3, H, W) in [−1, 1] on a canvas, of heads (N, 2), a few at a time.
+    """Gaze (N, 2) of pictures (N, 3, H, W) in [−1, 1] on a canvas, with head poses (N, 2), in small batches.
 
-    The estimator sees square faces. Another canvas is brought onto that of the estimator; what it does not show repeats
-    its edge there, so that readings are rougher.
+    The estimator takes square faces. Other canvases are warped to its own, with edge pixels repeated where they end,
+    which makes its readings less accurate.
     """
     face_camera = canvas_camera(CANVAS_PX)
     if canvas != canvas_camera(canvas.width_px):

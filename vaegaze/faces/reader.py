@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaegaze.config.finetune import INSTALL_LANDMARKS
 from vaegaze.errors import UserError
 from vaegaze.faces import cascades, landmarks, networks
 from vaegaze.faces.face import Face
@@ -12,8 +13,7 @@ from vaegaze.faces.openness import CLOSED_BELOW
 BACKENDS = ("landmarks", "cascades")
 SAME_FACE = 0.3  # distances of the eyes, by which a face's eyes may be seen elsewhere
 NO_LANDMARKS = (
-    "⚠️ The head is taken as facing the camera: reading its pose needs the face landmarks "
-    f"({networks.INSTALL_LANDMARKS})"
+    f"⚠️ The head is taken as facing the camera: reading its pose needs the face landmarks ({INSTALL_LANDMARKS})"
 )
 
 

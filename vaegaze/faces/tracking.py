@@ -25,7 +25,7 @@ from vaegaze.images.video import Frame
 AHEAD = 10  # frames of looking ahead
 FIND_EVERY = {"landmarks": 1, "cascades": 5}  # frames between searches, while the eyes are followed
 FIND_AGAIN_EVERY = {"landmarks": 1, "cascades": 3}  # and while they are not
-THERE_FOR = {"landmarks": 1, "cascades": 10}  # frames for which a face that was found counts; cascades miss a blink
+BLINK = 10  # frames that a blink takes at most: closed eyes hide a face from the cascades
 WAIT_FOR_FACE_SEC = 1.0  # after the first face, for the face of the given number to appear
 LOST_AFTER = 50  # frames in which the eyes were not found once
 FADE, RECENT = 25, 75  # frames after which the weight of what was found has fallen to a third, and to nothing
@@ -44,9 +44,9 @@ class FollowedFrame:
 
     frame: Frame
     eyes: np.ndarray | None  # (2, 2) x, y of their centres, the picture's left one first; None where there is no face
-    head: np.ndarray | None  # (2,) pitch, yaw in radians as seen in the frame; None without landmarks
     closed: bool  # both eyes
-    blend: np.ndarray  # (2,) of each eye: 1 redrawn..0 left as it is; in between before and after a blink
+    blend: float | np.ndarray  # of both eyes, or (2,): 1 redrawn..0 left as it is; between them around a blink
+    head: np.ndarray | None = None  # (2,) pitch, yaw in radians as seen in the frame; None without landmarks
 
 
 def follow_eyes(
@@ -82,7 +82,7 @@ class _Sight:
 
 @dataclass(frozen=True)
 class _Find:
-    """A face that was found."""
+    """A detected face."""
 
     run: int
     number: int  # of the frame
@@ -91,7 +91,7 @@ class _Find:
 
 
 class _Follower:
-    """Looks at one frame after another, and settles each once later ones are known."""
+    """Processes frames in order, and decides on each once later ones are known."""
 
     def __init__(self, name: str, face: int | None, by: str):
         self._name, self._face, self._by = name, face, by
@@ -131,14 +131,14 @@ class _Follower:
         there = [self._is_there(sight) for sight in sights]
         left = np.array([sight.closed if here else (True, True) for sight, here in zip(sights, there)])  # (K, 2)
         nearest = [min([RAMP + 1, *abs(np.flatnonzero(left[:, eye]) - due)]) for eye in range(2)]
-        blend = np.array(nearest) / (RAMP + 1)  # by the distance to the nearest frame that is left as it is
+        blend = np.array(nearest) / (RAMP + 1)  # by the distance to the nearest unchanged frame
         sight = sights[due]
         if not there[due]:
-            return FollowedFrame(sight.frame, None, None, False, blend)
-        return FollowedFrame(sight.frame, self._eyes(sight), self._head(sight), bool(sight.closed.all()), blend)
+            return FollowedFrame(sight.frame, None, False, blend)
+        return FollowedFrame(sight.frame, self._eyes(sight), bool(sight.closed.all()), blend, self._head(sight))
 
     def _judge_openness(self, sight: _Sight, face: Face | None, last: _Sight | None) -> None:
-        """Which eyes are closed: by what is usual for each, with hysteresis."""
+        """Marks closed eyes by comparing each with its usual openness, with hysteresis."""
         if self._by == "cascades":  # the edges of the irises, which tell two eyes together better than one
             openness = np.full(2, eye_openness(sight.frame.pixels, self._last_eyes).mean())
         else:
@@ -150,9 +150,9 @@ class _Follower:
 
     def _is_there(self, sight: _Sight) -> bool:
         """Whether the face was found in this frame or just before, or will be in the frames held back."""
+        before = BLINK if self._by == "cascades" and sight.closed.all() else FIND_EVERY[self._by]
         numbers = [find.number for find in self._finds if find.run == sight.run]
-        first, last = sight.number - THERE_FOR[self._by] + 1, sight.number + AHEAD
-        return bool(sight.run) and any(first <= number <= last for number in numbers)
+        return bool(sight.run) and any(sight.number - before < number <= sight.number + AHEAD for number in numbers)
 
     def _read_again(self, sight: _Sight) -> Face | None:
         """The followed face, read once more; None if it is not seen where it should be."""

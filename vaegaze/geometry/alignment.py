@@ -56,7 +56,7 @@ def align_face(
 ) -> AlignedFace:
     """The face whose eye centres are (2, 2) = x, y in a picture (H, W, 3) uint8; `head` (2,) as seen in there.
 
-    With `near` only the window around the face is looked at, which takes as long whatever the picture's size.
+    With `near` only the window around the face is compared, so that the time does not depend on the picture's size.
     """
     to_canvas = align(eyes, head, canvas)
     head = rolled(head, roll_of(to_canvas))

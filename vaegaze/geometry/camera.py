@@ -85,10 +85,10 @@ def camera_from_config(config: Mapping) -> Camera:
         raise ValueError(f"canvas is {config!r}, expected the keys {', '.join(keys)}")
     for key in keys[:2]:
         if type(config[key]) is not int or not 1 <= config[key] <= MAX_SIDE_PX:
-            raise ValueError(f"canvas.{key} {config[key]!r} is no whole number from 1 to {MAX_SIDE_PX}")
+            raise ValueError(f"canvas.{key} {config[key]!r} is not a whole number from 1 to {MAX_SIDE_PX}")
     focal_px, looks_at = config["focal_px"], config["looks_at"]
     if type(focal_px) not in (int, float) or not 1 <= focal_px <= 100 * MAX_SIDE_PX:
-        raise ValueError(f"canvas.focal_px {focal_px!r} is no number of pixels, at least 1")
+        raise ValueError(f"canvas.focal_px {focal_px!r} is not a number of pixels, at least 1")
     if not isinstance(looks_at, str) or looks_at not in LOOKS_AT:
         raise ValueError(f"canvas.looks_at {looks_at!r} is none of {', '.join(LOOKS_AT)}")
     return Camera(config["width_px"], config["height_px"], float(focal_px), LOOKS_AT[looks_at])

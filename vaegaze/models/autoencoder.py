@@ -130,7 +130,7 @@ class AutoencoderKL(ModelMixin):
     `others` are keys for which the family covers one value: ValueError for any other, TypeError for an unknown key.
     The compression f is 2^(number of block_out_channels − 1).
 
-    `patch_shortcut` is no option of diffusers: a linear map from each patch of f × f pixels to its latent, and one
+    `patch_shortcut` is not an option of diffusers: a linear map from each patch of f × f pixels to its latent, and one
     back, are added to what encoder and decoder compute (compare the residual autoencoding of Chen et al. 2024,
     arXiv:2410.10733). The decoder enlarges a picture by repeating pixels, which blurs the finest pattern that pixels
     can hold; the shortcut keeps it, at next to no cost.

@@ -85,7 +85,7 @@ class Checkpoint:
     reference: Reference | None
     base: Base | None = None  # only of an adapter
     adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
-    notes: tuple[str, ...] = ()  # on a file of upstream's: what was inferred, assumed or left out
+    notes: tuple[str, ...] = ()  # for an upstream file: inferred, assumed and omitted values
 
 
 def save_checkpoint(

@@ -93,7 +93,7 @@ def autocast(device_type: str, precision: str) -> torch.autocast:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a GPU's `peak_memory_mb` anew; a CPU process's cannot be reset."""
+    """Reset a GPU's `peak_memory_mb`; that of a CPU process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

@@ -17,7 +17,7 @@ BLUR_OF_HEIGHT = (0.002, 0.008)  # Gaussian sigma / height of the canvas: up to 
 def augmented(samples: Samples, params: AugmentationParams, rng: np.random.Generator) -> Samples:
     """A person's frames, changed at random. What a reference tells of its target holds afterwards, too.
 
-    Mirror, colours, blur and JPEG quality are the same for all; each frame is scaled and moved by itself.
+    Mirror, colours, blur and JPEG quality are the same for all; each frame is scaled and moved independently.
     """
     if rng.random() < params.mirror:
         samples = samples.mirrored()

@@ -1,4 +1,4 @@
-"""The model that pre-training begins with: parts drawn by chance, and parts taken from published weights."""
+"""The model that pre-training starts from: randomly initialised parts, and parts with published weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class Origin:
 @dataclass(frozen=True)
 class BaseModel:
     model: VAEGaze
-    origins: tuple[Origin, ...]  # of parts with published weights; what is new beside them, too
+    origins: tuple[Origin, ...]  # of parts with published weights, including their new tensors
 
     def table(self) -> str:
-        """The origins, a line each."""
+        """The origins, one per line."""
         rows = [(each.part, each.what, str(each.tensors), f"{each.parameters:,}", each.why) for each in self.origins]
         header = ("part", "tensors", "number", "parameters", "")
         widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
@@ -49,7 +49,7 @@ class BaseModel:
 
 
 def build_base_model(params: ModelParams) -> BaseModel:
-    """Seed torch before. UserError for weights that do not fit, and for keys that a part does not know."""
+    """The initial model; seed torch first. UserError for weights that do not fit, and for a part's unknown keys."""
     config, taken, origins = _parts(params)
     model = _model(config, taken)
     _load(model, taken)
@@ -62,7 +62,7 @@ def base_config(params: ModelParams) -> dict[str, Any]:
 
 
 def _parts(params: ModelParams) -> tuple[dict[str, Any], dict[str, Mapping[str, Tensor]], list[Origin]]:
-    """The model's config, the published tensors by part, and where everything comes from."""
+    """The model's config, the published tensors by part, and the origin of each group of tensors."""
     own = {part: {k: v for k, v in getattr(params, part).items() if k != "checkpoint"} for part in PARTS}
     taken: dict[str, Mapping[str, Tensor]] = {}
     origins: list[Origin] = []
@@ -95,7 +95,7 @@ def _parts(params: ModelParams) -> tuple[dict[str, Any], dict[str, Mapping[str, 
 
 
 def _model(config: dict[str, Any], taken: Mapping[str, Mapping]) -> VAEGaze:
-    """Parts that are `taken` whole have no memory yet; all others are drawn."""
+    """The model, its new parts initialised at random; parts fully in `taken` are still on the meta device."""
     try:
         if not taken:
             model = VAEGaze(config)
@@ -118,7 +118,7 @@ def _lacks_some(module: nn.Module, state: Mapping[str, Tensor]) -> bool:
 def _load(model: VAEGaze, taken: Mapping[str, Mapping[str, Tensor]]) -> None:
     for part, state in taken.items():
         getattr(model, part).load_state_dict(with_own_memory(state), strict=False, assign=True)
-    # What lacks here was left out for a stated reason: `_published` has refused everything else.
+    # Tensors missing here were left out for a stated reason: `_published` refuses all other gaps.
 
 
 def _published(path: str, part: str, stated: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -133,7 +133,7 @@ def _published(path: str, part: str, stated: Mapping[str, Any]) -> tuple[dict[st
 def _published_unet(
     path: str, stated: Mapping[str, Any], latent_channels: int
 ) -> tuple[dict[str, Tensor], dict[str, Any], list[Origin]]:
-    """A UNet of the family, made to take in two latents and tokens of the stated width.
+    """A published UNet, adapted to two input latents and to tokens of the stated width.
 
     A UNet that takes in one latent, as Stable Diffusion 1.x does, is widened: its kernels apply to the masked picture's
     latent, which comes first, and those for the reference's are 0, so that at first the reference changes nothing.
@@ -186,7 +186,7 @@ def _with_new_ones_counted(model: VAEGaze, origins: list[Origin]) -> list[Origin
 
 @torch.no_grad()
 def initialise(model: VAEGaze) -> None:
-    """Starts that train faster than PyTorch's own, which shrink what they are given from layer to layer."""
+    """Initial weights that train faster than PyTorch's, which shrink activations from layer to layer."""
     for module in (model.vae, model.unet):
         for name, layer in module.named_modules():
             if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:

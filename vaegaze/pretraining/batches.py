@@ -1,4 +1,4 @@
-"""What pre-training sees: batches of persons, each a function of its numbers alone."""
+"""Batches for pre-training, each a pure function of the seed, the phase and the step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from vaegaze.errors import UserError
 
 EYE_BAND = (6, 70)  # rows of 128 that hold both eyes at every head pose
-STRANDS = 12  # as many steps in a row see other persons; the workers share them out
+STRANDS = 12  # consecutive steps with different people; the workers share them out
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Example:
     eye_masks: np.ndarray  # (G, H, W)
     valid: np.ndarray  # (G, H, W), False where the source shows nothing
     gaze: np.ndarray  # (G, 2) float32 pitch, yaw in radians
-    head: np.ndarray  # (G, 2) the same
+    head: np.ndarray  # (G, 2) float32 pitch, yaw in radians
     reference: np.ndarray  # (H, W, 3)
     reference_eye_masks: np.ndarray  # (H, W)
     reference_valid: np.ndarray  # (H, W)
-    frames: np.ndarray  # (G + 1,) int64, which frames of the source these are, the reference last; −1: of no file
+    frames: np.ndarray  # (G + 1,) int64, indices of these frames in the source, the reference last; −1: not from a file
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Skipped:
 
 
 class Source(Protocol):
-    """Where examples come from. A `visit` is a number that stands for a person for a while, `turn` counts within it."""
+    """Where examples come from. A `visit` number selects a person for several steps; `turn` counts those steps."""
 
     name: str
     has_gaze: bool  # without gaze it can train the autoencoder alone
 
     def example(self, visit: int, turn: int, rng: np.random.Generator, gazes: int) -> Example:
-        """A function of the arguments alone."""
+        """Depends on the arguments alone."""
 
     def take_skipped(self) -> list[Skipped]:
         """What turned out to be unusable since the last call."""
@@ -73,7 +73,7 @@ class Batch:
     frames: Tensor | None = None  # (P, G + 1) int64 on the CPU, see Example
 
     def eye_band(self) -> "Batch":
-        """The same pictures, cut to the band around the eyes, half as high; pictures that are not square stay whole."""
+        """The batch cropped to the band around the eyes, of half the height; unless square, pictures stay whole."""
         if self.target.shape[-1] != self.target.shape[-2]:
             return self
         rows = slice(*(edge * self.target.shape[-2] // 128 for edge in EYE_BAND))
@@ -179,11 +179,16 @@ def stacked(examples: Sequence[Example], keep_reference: Sequence[bool], noise_s
 class Batches(Dataset):
     """Item `step` is that step's batch of one process.
 
-    With W processes and B persons in each one's batch, a step has W · B lanes. Lane l of step t belongs to strand
-    t mod STRANDS; each strand of each lane stays with a person (a visit) for `turns` of its steps. So persons are read
-    one after the other, a person comes back only after STRANDS steps, no two processes read the same, and neither do
-    two workers whose number divides STRANDS. What a lane shows depends on seed, phase, t and l alone: two processes
-    together see what one with twice the persons would see.
+    With W processes and B people per batch, a step has W · B lanes. A lane shows one person (a visit) for `turns`
+    steps, STRANDS steps apart; lanes change their person at staggered times. With one lane and turns = 2 the visits are
+
+        steps  0 … 11:   0  1  2  3 … 11
+        steps 12 … 23:   0 13  2 15 … 23
+        steps 24 … 35:  12 13 14 15 … 23
+
+    So people are read one after the other, and no two processes read the same person, nor do two workers if their
+    number divides STRANDS. A lane depends on seed, phase, step and its number alone: two processes together see the
+    same data as one process with twice as many people.
     """
 
     sources: tuple[Source, ...]
@@ -223,11 +228,11 @@ class Batches(Dataset):
         """The number of the visit, and its turn."""
         lanes = self.processes * self.persons
         stream = step % STRANDS * lanes + lane
-        steps = step // STRANDS + stream % self.turns  # staggered, so that persons do not all change at once
+        steps = step // STRANDS + stream % self.turns  # staggered, so that people do not all change at once
         return steps // self.turns * STRANDS * lanes + stream, steps % self.turns
 
     def source_of(self, visit: int) -> tuple[int, int]:
-        """Which source a visit is of, and how many visits of the same source came before it."""
+        """The visit's source, and its number among the visits of that source."""
         if len(self.sources) == 1:
             return 0, visit
         cycles, place = divmod(visit, CYCLE)
@@ -240,7 +245,7 @@ CYCLE = 100
 
 
 def weighted_cycle(weights: tuple[float, ...]) -> tuple[int, ...]:
-    """CYCLE times a source's number, each as often as its weight says, spread as evenly as they go."""
+    """CYCLE source numbers, each as often as its weight says, spread as evenly as possible."""
     shares = np.array(weights) / sum(weights)
     given = np.zeros(len(weights))
     cycle = []

@@ -26,7 +26,7 @@ NEEDED = 2  # usable frames of a person: a target and its reference
 
 
 class DataSetSource:
-    """Persons in turn, everybody once an epoch; of each `frames_per_person` frames, drawn anew each time."""
+    """People in turn, each once per epoch with `frames_per_person` randomly chosen frames."""
 
     has_gaze = True
 

@@ -1,9 +1,10 @@
-"""Under torchrun: the other processes of a run."""
+"""The processes of a run under torchrun."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,10 +15,10 @@ TIMEOUT = timedelta(minutes=10)
 
 
 class Processes:
-    """This process's place among the others; (0, 1) when it is alone."""
+    """This process's rank and the number of processes; 0 and 1 without torchrun."""
 
     def __init__(self, device: torch.device):
-        """Meets the others, if torchrun has started any."""
+        """Joins the process group, if torchrun has started one."""
         self.device = device  # under torchrun each process of a machine has a GPU of its own
         self.rank, self.count = 0, 1
         self._signals = None
@@ -27,20 +28,28 @@ class Processes:
                 torch.cuda.set_device(self.device)
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
             self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
-            self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # asks without waiting for a GPU
+            self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # works without waiting for a GPU
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     def is_any(self, flag: bool) -> bool:
-        """Whether it holds in any of the processes: all must stop after the same step."""
+        """Whether `flag` is set in any process, so that all stop after the same step."""
         if self._signals is None:
             return flag
         count = torch.tensor(int(flag))
         distributed.all_reduce(count, group=self._signals)
         return count.item() > 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The plain Python value of each process."""
+        if self._signals is None:
+            return [value]
+        values = [None] * self.count
+        distributed.all_gather_object(values, value, group=self._signals)
+        return values
 
     def mean(self, value: Tensor) -> Tensor:
         if self._signals is not None:
@@ -49,19 +58,19 @@ class Processes:
         return value
 
     def together(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over the processes as the backward pass goes."""
+        """The module wrapped so that its gradients are averaged over the processes during the backward pass."""
         if self._signals is None:
             return module
         return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def leave(self) -> None:
         if self._signals is not None:
-            distributed.barrier()  # one that leaves while the first still writes can bring the whole run down
+            distributed.barrier()  # leaving while the first process still writes can crash the run
             distributed.destroy_process_group()
 
     @contextmanager
     def lost_ones_reported(self) -> Iterator[None]:
-        """UserError, in place of the network's own, when another process is gone."""
+        """Turns the network's error into a UserError when another process has ended."""
         try:
             yield
         except (distributed.DistError, RuntimeError) as error:
@@ -70,8 +79,8 @@ class Processes:
             with suppress(Exception):
                 distributed.destroy_process_group()
             raise UserError(
-                f"process {self.rank} of {self.count} lost contact with another one, which has ended; see what that "
-                "one printed, then resume the run"
+                f"process {self.rank} of {self.count} lost contact with another one, which has ended; read its "
+                "output, then resume the run"
             ) from error
 
 

@@ -51,7 +51,7 @@ class LatentCache:
                     "give another place, or leave the cache out"
                 )
             with open(self.path, "ab") as file:
-                file.truncate(size)  # sparse: what was never written takes no space
+                file.truncate(size)  # sparse: unwritten parts take no space
         self.bytes = size
         values = np.memmap(self.path, np.float16, "r+", shape=(frames, KINDS, *self.shape))
         self.latents = torch.from_numpy(values)
@@ -59,7 +59,7 @@ class LatentCache:
 
     @torch.no_grad()
     def encode(self, model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """As `losses.encode_batch`, from the cache where it can be; what is missing is computed and kept."""
+        """As `losses.encode_batch`, from the cache if possible; missing latents are computed and stored."""
         gazes = batch.frames.shape[1] - 1
         targets, references = batch.frames[:, :gazes].flatten(), batch.frames[:, gazes]
         of_targets = self._latents(model, batch.target, batch.eye_masks, targets)

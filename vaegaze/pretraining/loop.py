@@ -64,10 +64,17 @@ class Progress:
             elif each.row not in entry["rows"]:
                 entry["rows"].append(each.row)
 
+    def merge_skipped(self, others: Sequence[dict[str, dict]]) -> None:
+        """Take over what other processes noted."""
+        for name, other in (item for each in others for item in each.items()):
+            entry = self.skipped.setdefault(name, {"rows": [], "left_out": False, "why": other["why"]})
+            entry["rows"] = sorted({*entry["rows"], *other["rows"]})
+            entry["left_out"] |= other["left_out"]
+
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step; all that was computed stays on the device until someone wants to see it."""
+    """One finished step. Its tensors stay on the device until they are read."""
 
     phase: Phase
     number: int  # of the phase, counted from 1
@@ -76,9 +83,9 @@ class Step:
     measured: bool  # whether `progress.records` has a new entry
 
     def refuse_bad(self) -> None:
-        """UserError if a loss or gradient was not finite: none was taken into the weights, nor any after it.
+        """UserError if a loss or gradient was not finite; the weights have not changed since the last good step.
 
-        To be called before anything of the step is shown or saved; waits for the device.
+        Call it before showing or saving anything of the step. It waits for the device.
         """
         last_good = int(self.last_good)
         if last_good < self.number:
@@ -100,8 +107,8 @@ def pretraining_steps(
 ) -> Iterator[Step]:
     """Train `model` in place from `progress` on, which is kept up to date; yields after every step.
 
-    After each `eval_every` steps and at a phase's end, `progress.records` has a new entry about `held_out`. With an
-    average of the weights that is what is measured; `progress.average` holds it.
+    Every `eval_every` steps and at the end of a phase, `progress.records` gains an entry measured on `held_out`, with
+    the averaged weights in `progress.average` if there are any.
     """
     todo = phases(config)
     while progress.phase < len(todo):
@@ -152,6 +159,7 @@ def _phase_steps(
         if measured:
             done.refuse_bad()
             progress.waited += run.waiting.seconds()
+            progress.merge_skipped(processes.gather(progress.skipped))
             with progress.shipped_weights(model):
                 progress.records.append(measure(model, phase, held_out, progress, processes))
         yield done
@@ -192,6 +200,7 @@ def _begin(
     progress.loss_sum = loss_sum.to(device)
 
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
+    compiled = params.compile and phase.name != AUTOENCODER  # its noise is seeded anew at every step
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
     loader = DataLoader(
         batches,
@@ -209,7 +218,7 @@ def _begin(
         processes=processes,
         trained=trained,
         optimizer=optimizer,
-        objective=processes.together(torch.compile(objective) if params.compile else objective),
+        objective=processes.together(torch.compile(objective) if compiled else objective),
         batches=iter(loader),
         waiting=WaitingTime(device),
         last_good=torch.tensor(progress.step, device=device),
@@ -239,14 +248,14 @@ def _forward_and_backward(run: _PhaseRun, step: int, progress: Progress) -> Tens
 
 
 def _update(run: _PhaseRun, step: int, loss: Tensor, progress: Progress) -> None:
-    """One step of the optimiser, unless this step or one before it was bad.
+    """One step of the optimiser, skipped if this step or an earlier one was not finite.
 
-    That is decided on the device, and nobody waits for it here.
+    The device decides this itself, so the CPU does not wait for it.
     """
     grad_norm = torch.nn.utils.clip_grad_norm_(run.trained, run.params.max_grad_norm)
     finite = torch.isfinite(loss + grad_norm)
     run.last_good = run.last_good + (finite & (run.last_good == step))
-    run.optimizer.found_inf = (run.last_good <= step).float()  # as torch.amp.GradScaler tells it
+    run.optimizer.found_inf = (run.last_good <= step).float()  # as torch.amp.GradScaler passes it on
     for group in run.optimizer.param_groups:
         group["lr"] = run.phase.learning_rate * learning_rate_factor(step, run.phase.steps, run.params.warmup_share)
     run.optimizer.step()
@@ -260,7 +269,7 @@ def _update(run: _PhaseRun, step: int, loss: Tensor, progress: Progress) -> None
 def measure(
     model: VAEGaze, phase: Phase, held_out: Sequence[HeldOut], progress: Progress, processes: Processes
 ) -> dict:
-    """A record of the steps since the last one, which are then forgotten, and of held-out frames."""
+    """Measures held-out frames and the mean loss since the last record, and resets the running sums."""
     loss = processes.mean(progress.loss_sum / progress.loss_steps).item()
     psnr, l1 = eye_errors(model, phase.redraw, [batch for each in held_out for batch in each.batches])
     record = {"phase": phase.name, "step": progress.step, "loss": loss}
@@ -277,19 +286,19 @@ def measure(
 
 
 def ignore_signals(worker: int) -> None:
-    """Ctrl-C and `timeout` reach the processes that prepare batches as well: the main one ends them."""
+    """Lets the main process end its workers: Ctrl-C and `timeout` signal the workers as well."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
 
 
 def settle_autoencoder(model: VAEGaze, held_out: Sequence[HeldOut], config: PretrainConfig) -> None:
-    """Refuse to go on with an autoencoder that bounds all after it too low; bring its latents to unit spread."""
+    """Scale the latents to unit standard deviation. UserError if the autoencoder's eye PSNR is too low to continue."""
     batches = [batch for each in held_out for batch in each.batches]
     params = config.pretrain_params
     psnr, _ = eye_errors(model, redraw_through_vae, batches)
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
-            f"the autoencoder redraws held-out eyes with {psnr:.2f} dB, but {params.min_vae_eye_psnr} are asked for; "
+            f"the autoencoder redraws held-out eyes with {psnr:.2f} dB, less than {params.min_vae_eye_psnr} dB; "
             f"raise pretrain_params.vae_steps ({params.vae_steps}) or lower pretrain_params.min_vae_eye_psnr"
         )
     with torch.no_grad():
@@ -298,7 +307,7 @@ def settle_autoencoder(model: VAEGaze, held_out: Sequence[HeldOut], config: Pret
 
 
 def learning_rate_factor(step: int, steps: int, warmup_share: float = 0.05) -> float:
-    """A warm-up, then half a cosine down to a hundredth."""
+    """The factor at a step: linear warm-up, then half a cosine down to 0.01."""
     warmup = max(1, int(steps * warmup_share))
     if step < warmup:
         return (step + 1) / warmup

@@ -80,7 +80,7 @@ def sample_through_vae(model: VAEGaze, images: Tensor, seeds: Sequence[int]) -> 
 
 
 def _noise(latents: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Of each picture's own seed, so that it does not depend on what else is in the batch."""
+    """Noise from each picture's own seed, so that it does not depend on the rest of the batch."""
     generator = torch.Generator(latents.device)
     shape, kind = latents.shape[1:], {"device": latents.device, "dtype": latents.dtype, "generator": generator}
     noise = []

@@ -42,7 +42,7 @@ def trained_on(config: PretrainConfig, sources: Sources, processes: int) -> str:
 
 
 def ids_checksum(ids: Sequence[str]) -> str:
-    """How the ids of one split can be told from others: SHA-256 over them, sorted, one a line."""
+    """Identifies a split: the first 16 hex digits of the SHA-256 of its ids, sorted, one per line."""
     return hashlib.sha256("\n".join(sorted(ids)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -57,11 +57,11 @@ def model_card(
     base_table: str = "",
     gaze: Mapping[str, float] | None = None,
 ) -> str:
-    """`path` is the YAML file; `gaze` are mean angular errors in degrees on val persons, by what they are against."""
+    """The card as Markdown. `path` is the YAML file; `gaze` has mean angular errors on val people in degrees."""
     params, todo = config.pretrain_params, phases(config)
     last = todo[-1].name
-    records = {record["phase"]: record for record in progress.records}  # of each phase the last one …
-    records[last] = best_record(progress, last)  # … but of the last one what is shipped
+    records = {record["phase"]: record for record in progress.records}  # the last record of each phase …
+    records[last] = best_record(progress, last)  # … except for the last phase, whose shipped weights count
     given = [name for name in records if name not in {phase.name for phase in todo}]
     rows = [(name, "given, frozen", records[name]) for name in given]
     for phase in todo:
@@ -80,7 +80,7 @@ def model_card(
     return f"""# {Path(params.output).name}
 
 A VAE-GAZE model for {model.canvas.size_text}, stored in half precision. `vaegaze pretrain` wrote
-it, and this page.
+it and this page.
 
 - **Trained on** {trained_on(config, sources, progress.processes)}.
 - **Frames seen** {frames:,}, targets and references, repetitions included.
@@ -96,17 +96,17 @@ it, and this page.
 {parts}
 | together | {sum(sizes.values()):,} |
 {_weights_section(base_table)}
-The eyes of {params.held_out} held-out frames of persons it was not trained on: peak signal-to-noise ratio, and mean
+Eyes in {params.held_out} held-out frames of people who were not trained on: peak signal-to-noise ratio, and mean
 absolute difference in [−1, 1].
 
 | phase | steps | held-out eyes | L1 |
 |---|---|---|---|
 {measured}
 
-The autoencoder's row is the autoencoder redrawing the picture that it is given: the ceiling of all that follows. The
-last is the whole model, drawing eyes that were covered.
+The autoencoder's row measures it alone, redrawing its input, which bounds all later phases. The last row is the whole
+model, drawing masked eyes.
 {_gaze_section(gaze)}
-What fine-tuning buys, `vaegaze benchmark` measures; for the model that ships see docs/benchmark.md.
+`vaegaze benchmark` measures the effect of fine-tuning; docs/benchmark.md has its results for the shipped model.
 
 ```yaml
 {to_yaml(config).strip()}
@@ -143,7 +143,7 @@ def _data_table(sources: Sources, progress: Progress) -> str:
 
 
 def skipped_line(progress: Progress) -> str:
-    """How much could not be used, and the first reason."""
+    """The number of skipped frames and persons, and the first reason."""
     rows = sum(len(entry["rows"]) for entry in progress.skipped.values())
     persons = [name for name, entry in progress.skipped.items() if entry["left_out"]]
     first = next(iter(progress.skipped.values()))["why"]
@@ -152,12 +152,12 @@ def skipped_line(progress: Progress) -> str:
 
 
 def _weights_section(table: str) -> str:
-    return f"\nWeights it began with:\n\n```\n{table}\n```\n" if table else ""
+    return f"\nInitial weights:\n\n```\n{table}\n```\n" if table else ""
 
 
 def _gaze_section(gaze: Mapping[str, float] | None) -> str:
     if not gaze:
         return ""
     rows = "\n".join(f"| {name} | {error:.2f}° |" for name, error in gaze.items())
-    title = "Gaze that an estimator reads off the eyes drawn for val persons, mean angular error"
+    title = "Mean angular error of the gaze that an estimator reads from eyes drawn for val people"
     return f"\n{title}:\n\n| against | |\n|---|---|\n{rows}\n"

@@ -80,7 +80,7 @@ def phases(config: PretrainConfig) -> list[Phase]:
         gazes=params.gazes_per_person,
         photographic=params.unet_photographic,
         steps=params.latent_steps,
-        band_steps=0,  # a UNet that has seen the band alone must learn the whole picture anew
+        band_steps=0,  # a UNet trained on the band alone would have to relearn the whole picture
         batch_size=params.latent_batch_size,
         accumulation=params.gradient_accumulation,
         learning_rate=params.latent_learning_rate,

@@ -1,6 +1,6 @@
-"""What the autoencoder sees where it learns texture: crops of photographs at many scales, and of rendered eyes.
+"""Crops that teach the autoencoder texture: of photographs at many scales, and of rendered eyes.
 
-Rendered faces alone are too smooth to learn from: an autoencoder that has seen no other pictures smears real eyes.
+Rendered faces are too smooth: an autoencoder trained on them alone blurs real eyes.
 """
 
 import io
@@ -23,11 +23,11 @@ from vaegaze.renderer import data_set
 
 KEY = "pretrain_params.photographs"  # in errors
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm")
-LONGER_SIDE_PX = 2560  # of a photograph in memory
-LARGEST_FACTOR = 8.0  # by which a photograph is made smaller, at most
-CANDIDATES = 2  # crops of which the one with more texture is taken: much of a photograph is sky
-RENDERED_PX = (128, 512)  # the least and the largest side of a rendered face
-EYE_JITTER = 0.12  # of the crop's side, standard deviation of the eye's place
+LONGER_SIDE_PX = 2560  # of a photograph as kept in memory
+LARGEST_FACTOR = 8.0  # largest downscaling of a photograph
+CANDIDATES = 2  # of these crops the one with the most texture is used: much of a photograph is sky
+RENDERED_PX = (128, 512)  # smallest and largest side of a rendered face
+EYE_JITTER = 0.12  # standard deviation of the eye's position, as a share of the crop's side
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class CropBatches(Dataset):
 
 
 def photograph_files(folder: str) -> list[Path]:
-    """The pictures in a folder, by name; UserError where there is none."""
+    """The pictures in a folder, by name; UserError if there is none."""
     if not Path(folder).is_dir():
-        raise UserError(f"{KEY}: {folder} is no folder; give one with photographs")
+        raise UserError(f"{KEY}: {folder} is not a folder; give one with photographs")
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise UserError(f"{KEY}: {folder} holds no picture ({', '.join(SUFFIXES)}); give a folder with photographs")
@@ -69,9 +69,9 @@ def photograph_files(folder: str) -> list[Path]:
 
 @lru_cache(maxsize=1)
 def read_photographs(folder: str, least_px: int) -> tuple[Image.Image, ...]:
-    """The pictures of a folder, by name; UserError where there is none, or one is damaged, or smaller than `least_px`.
+    """The pictures of a folder, by name; UserError if there is none, or one is damaged or smaller than `least_px`.
 
-    They stay in memory, also in the processes that are forked from this one.
+    They stay in memory, shared with forked processes.
     """
     pictures = []
     for path in photograph_files(folder):
@@ -87,7 +87,7 @@ def read_photographs(folder: str, least_px: int) -> tuple[Image.Image, ...]:
 
 
 def photograph_crop(pictures: tuple[Image.Image, ...], rng: np.random.Generator, size: int) -> np.ndarray:
-    """A square of a random photograph, (size, size, 3) uint8, made smaller by 1 … 8, mirrored half of the time."""
+    """A square of a random photograph, (size, size, 3) uint8, downscaled 1 to 8 times, mirrored half of the time."""
     best, most = None, -1.0
     for _ in range(CANDIDATES):
         picture = pictures[rng.integers(len(pictures))]
@@ -105,7 +105,7 @@ def photograph_crop(pictures: tuple[Image.Image, ...], rng: np.random.Generator,
 def rendered_crops(
     seed: int, number: int, sample: int, rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The surroundings of both eyes of a train person, each (size, size, 3) uint8, of a face of random size."""
+    """Crops around both eyes of a train person, each (size, size, 3) uint8, from a face of random size."""
     person = data_set.person_from_seed(seed, number, "train")
     scene = data_set.scene_from_seed(seed, number, sample, "train")
     least, largest = (max(size, px) for px in RENDERED_PX)
@@ -120,7 +120,7 @@ def rendered_crops(
 
 
 def varied(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A crop (S, S, 3) uint8 in other colours; sometimes sharper or softer, noisy, or compressed."""
+    """A crop (S, S, 3) uint8 with its colours changed; sometimes also sharpened, blurred, made noisy or compressed."""
     pixels = crop.astype(np.float32) / 255
     if rng.random() < 0.5:
         padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
@@ -142,9 +142,9 @@ def varied(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def gradient_difference(result: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of the pictures' differences between neighbours, at full and at half size; a scalar.
+    """Gradient difference loss: L1 between the images' gradients, at full and at half size; a scalar.
 
-    What L1 alone hardly misses is what makes a picture sharp (Mathieu et al. 2016, arXiv:1511.05440, eq. 6).
+    L1 alone barely penalises blur; this term does (Mathieu et al. 2016, arXiv:1511.05440, eq. 6).
     """
     terms = []
     for _ in range(2):

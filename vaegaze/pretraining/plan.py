@@ -28,7 +28,7 @@ MB, GB = 2**20, 2**30
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """Of one process."""
+    """What a phase costs in one process."""
 
     flops: float  # a step, forward and backward; a multiplication and an addition are two
     weights: int  # bytes: all weights, gradients, AdamW's moments, the average
@@ -138,7 +138,7 @@ def _epochs(
 
 
 def bytes_per_frame(source: DataSet) -> float:
-    """Of a data set's files, divided by all its frames: a mean, labels and masks included."""
+    """Mean size of a data set's frame on disk, with its labels and masks."""
     path = Path(source.name)
     files = [path] if path.is_file() else [each for each in path.iterdir() if each.suffix == ".h5"]
     return sum(os.path.getsize(file) for file in files) / max(1, sum(source.split.counts.values()))

@@ -1,4 +1,4 @@
-"""Rendered persons as a source: each example is drawn anew."""
+"""Rendered persons as a source: each example is rendered on demand."""
 
 from dataclasses import dataclass, replace
 from functools import partial

@@ -28,7 +28,7 @@ class RenderedPersons:
     name: str = RENDERED
 
     def describe(self) -> str:
-        return f"{self.name}: {self.params.persons:,} persons to draw from, those held out drawn by another seed"
+        return f"{self.name}: {self.params.persons:,} people to choose from; those held out come from another seed"
 
     def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
         return replace(self._source(canvas), photographic=phase.photographic)
@@ -57,7 +57,7 @@ class DataSet:
     split: Split
 
     def describe(self) -> str:
-        """Persons and frames by split, and who is not used."""
+        """Persons and frames by split, and persons left out."""
         split = self.split
         groups = [(name, getattr(split, name)) for name in ("train", "val", "test")]
         counted = [
@@ -98,7 +98,7 @@ class DataSet:
 
 
 def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
-    """Counts persons and splits them; reads no frame. UserError for a path that is no data set, or a split amiss."""
+    """Counts persons and splits them; reads no frame. UserError for a path that is not a data set, or a wrong split."""
     return [
         RenderedPersons(params)
         if name == RENDERED
@@ -109,7 +109,7 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Frames of persons that nothing is trained on, the same ones for the same seed."""
+    """Frames of people who are never trained on; they depend on the seed alone."""
 
     source: str
     batches: list[Batch]
@@ -118,9 +118,9 @@ class HeldOut:
 def held_out_frames(
     sources: Sequence[RenderedPersons | DataSet], params: PretrainParams, canvas: Camera, device: torch.device
 ) -> tuple[list[HeldOut], list[Skipped]]:
-    """`held_out` frames, shared out among the sources; and what of theirs cannot be used.
+    """`held_out` frames, divided among the sources, and the frames and persons that were skipped.
 
-    A data set of few held-out persons shows several frames of each. UserError where none of them can be used.
+    If a data set has few held-out people, each contributes several frames. UserError if none can be used.
     """
     frames = max(1, params.held_out // HELD_OUT_BATCH // len(sources))
     held_out, skipped = [], []
@@ -144,7 +144,7 @@ def phase_batches(
     process: int = 0,
     processes: int = 1,
 ) -> Batches | NumberedCrops:
-    """One process's batches of a phase: item by item, `accumulation` of them a step."""
+    """One process's batches of a phase; each step takes `accumulation` of them."""
     if phase.loss is texture_loss:
         entropy = (params.seed, phase.number, process)
         counts = 2 * phase.batch_size, phase.batch_size  # as many crops of photographs as of rendered eyes

@@ -105,7 +105,7 @@ def _from_json(path: Path) -> Mapping:
         if not known or not all(isinstance(ids, list) and all(type(i) is str for i in ids) for ids in groups.values()):
             raise ValueError("expected lists of person ids, as text, under train, val and test")
     except (ValueError, RecursionError) as error:
-        raise UserError(f"split: {path} is no split ({plain(str(error).splitlines()[0])})") from error
+        raise UserError(f"split: {path} is not a split ({plain(str(error).splitlines()[0])})") from error
     return groups
 
 

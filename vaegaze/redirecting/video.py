@@ -101,7 +101,7 @@ def redraw(
 ) -> list[np.ndarray]:
     """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are."""
     pictures = [each.frame.pixels for each in batch]
-    places = [place for place, each in enumerate(batch) if each.eyes is not None and each.blend.any()]
+    places = [place for place, each in enumerate(batch) if each.eyes is not None and np.any(each.blend)]
     if not places:
         return pictures
     canvas = model.canvas

@@ -1,7 +1,7 @@
-"""The rendered world: persons and scenes drawn by chance, and files of them in the upstream layout.
+"""The rendered world: random persons and scenes, and files of them in the upstream layout.
 
 Everything follows from four numbers: a person from (split, seed, person number), a sample from these and its own
-number. So person 3's picture 7 is the same however many are asked for, and no split ever shows another's persons.
+number. So person 3's picture 7 is the same however many are rendered, and no two splits share a person.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Who is drawn, and how the picture is taken: persons and scenes, and both by chance."""
+"""Persons and scenes to render, and random samples of both."""
 
 from dataclasses import dataclass, replace
 
@@ -122,7 +122,7 @@ def eye_gazes(person: Person, scene: Scene) -> np.ndarray:
 
 
 def random_person(rng: np.random.Generator) -> Person:
-    """Someone: skin across the Monk scale, features drawn on their own or as they go together."""
+    """A random person: skin tones across the Monk scale, features independent or in plausible combinations."""
     tone = 9 * rng.beta(1.0, 1.25)
     age = rng.beta(1.3, 2.2)
     bearded = rng.random() < 0.3
@@ -277,7 +277,7 @@ def _head(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _gaze(rng: np.random.Generator, head: tuple[float, float]) -> tuple[float, float]:
-    """Within ±25° pitch and ±35° yaw, partly going with the head, and no farther from it than eyes turn."""
+    """A gaze within ±25° pitch and ±35° yaw, correlated with the head pose and within the eyes' reach."""
     limit = np.radians((25, 35))
     reach = np.radians((27, 33))
     for _ in range(100):
@@ -293,7 +293,7 @@ def _about(rng: np.random.Generator, mean: float, spread: float, low: float, hig
 
 
 def _likely(weights, fairness: float, always: int) -> np.ndarray:
-    """Probabilities: those after the first `always` only as far as the person is fair."""
+    """Probabilities; those after the first `always` shrink with the person's fairness."""
     weights = np.array(weights, float) * np.where(np.arange(len(weights)) < always, 1, 0.04 + fairness)
     return weights / weights.sum()
 

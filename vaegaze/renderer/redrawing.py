@@ -70,7 +70,7 @@ class RenderedPerson:
 
 
 def matching_renderer(data: PersonData) -> tuple[RenderedPerson | None, list[str]]:
-    """The rendered person behind these samples, if this version of the renderer draws them alike; and notes to show.
+    """The rendered person behind these samples, if this version of the renderer reproduces them, and notes to show.
 
     None without notes for samples that were not rendered.
     """
@@ -78,8 +78,8 @@ def matching_renderer(data: PersonData) -> tuple[RenderedPerson | None, list[str
     if rendered is None or rendered.drew(data.samples):
         return rendered, []
     return None, [
-        "⚠️ The file was rendered by another version of the renderer: no frame can be drawn with another gaze",
-        "   (render it anew; the demo file is made anew once it is deleted)",
+        "⚠️ Another version of the renderer made this file, so redirected results cannot be compared with true pictures",
+        "   (render it again; delete the demo file to have it made again)",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Many persons, a run each: what is to be done, what came of it, and the cohort's files."""
+"""Many persons, one run each: the tasks, their outcomes, and the cohort's files."""
 
 import csv
 import io
@@ -101,7 +101,7 @@ class Work:
 
 
 class CohortFiles:
-    """cohort.csv and cohort.jsonl, written anew, atomically, with each record; persons in the data set's order."""
+    """cohort.csv and cohort.jsonl, rewritten atomically after each record; persons in the data set's order."""
 
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
         self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"

@@ -14,7 +14,7 @@ def is_finished(folder: RunFolder, save: str) -> bool:
 
 
 def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
-    """On resume, `auto` means what the interrupted run chose; it is never chosen anew."""
+    """On resume, `auto` means the interrupted run's choice, which does not change."""
     if not folder.config.is_file():
         return config
     stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params

@@ -59,8 +59,8 @@ def run_person(
 
     `resolved` names a real device and precision, the model and the loss are on that device, `base.base` is set, and
     `person` comes from `with_fingerprint`. `resumed` continues an interrupted run; the caller has set its number of
-    threads. `on_start` gets the number of finished steps and what was precomputed, `on_step` each step's number and the
-    latest mean loss. `loading_sec` is what loading took.
+    threads. `on_start` gets the number of finished steps and a list of the precomputed parts, `on_step` each step's
+    number and the latest mean loss. `loading_sec` is the time that loading took.
 
     Stopped if `should_stop` ended it; TrainingDiverged or NotFinite if training went wrong; UserError for a base model
     that draws no usable pictures, or a damaged resume file.
@@ -101,9 +101,10 @@ def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callabl
     """The run's first files, warnings about the base model, and its numbers, unless a resumed run has them."""
     recorder.begin()
     if recorder.reference is None and not recorder.base.info.get("drops_reference"):
-        say("⚠️ The base model never saw a dropped reference frame: with a single image, expect less of it")
+        say("⚠️ The base model never saw a dropped reference frame: with a single image, expect worse results")
     if recorder.seen_by_base:
-        say(f"⚠️ The base model was trained on {recorder.seen_by_base} of the held-out frames: their numbers flatter")
+        seen = recorder.seen_by_base
+        say(f"⚠️ The base model was trained on {seen} of the held-out frames: their numbers are too good")
     if recorder.progress.before:
         return
     say(f"📏 Measuring the base model on {recorder.measured_words}")

@@ -22,7 +22,9 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
         try:
             lines = Path(cohort.persons_file).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
-            raise UserError(f"persons_file: {cohort.persons_file} is no text; expected an id on each line") from error
+            raise UserError(
+                f"persons_file: {cohort.persons_file} is not a text file; expected an id on each line"
+            ) from error
         chosen = [line.strip() for line in lines if line.strip()]
         _refuse_unknown(chosen, known, hdf_path, "persons_file")
     elif cohort.split is not None:

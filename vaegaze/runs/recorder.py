@@ -42,13 +42,13 @@ from vaegaze.training.strategies import Selection, parameters_by_block
 log = logging.getLogger(__name__)
 
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
-CURVE_FRAMES = 8  # held-out frames behind a point of the loss curve
+CURVE_FRAMES = 8  # held-out frames measured for each point of the loss curve
 CHOOSING_EVERY = 4  # with blend: auto every fourth held-out frame chooses the blend
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
 
 
 def choosing_rows(held_out: int) -> list[int]:
-    """Which of the held-out frames choose the blend; none of fewer than four, which are all needed to measure on."""
+    """Rows of the held-out frames that choose the blend; empty for fewer than four, which are needed for measuring."""
     return list(range(0, held_out, CHOOSING_EVERY)) if held_out >= CHOOSING_EVERY else []
 
 
@@ -114,7 +114,7 @@ class Recorder:
     # ----------------------------------------------------------------------------------------------- before training
 
     def begin(self) -> None:
-        """Write what is known before training. Files of a run that is overwritten go first: none may outlive it."""
+        """Write the files known before training, after removing all files of an overwritten run."""
         if not self.progress.before:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.resolved.config))
@@ -134,7 +134,7 @@ class Recorder:
         self.progress.spend("measuring_before", time.perf_counter() - started)
 
     def measure(self, check: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
-        """The numbers of the model as it is, and its drawings (N, 3, S, S) of the measured frames."""
+        """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames."""
         drawn = draw(self.model, self.measured.frames, check)
         return evaluate(self.model, self.measured, self.estimator, check, drawn), drawn
 
@@ -241,7 +241,7 @@ class Recorder:
     def finish(self, selection: Selection, check: Callable[[], None]) -> dict:
         """Measure, draw, and write everything; returns the summary. The model comes last: it marks the run as finished.
 
-        NotFinite if the last update, the only one unchecked, has spoilt the model's pictures.
+        NotFinite if the last update, the only unchecked one, made the model's output infinite or NaN.
         """
         started = time.perf_counter()
         self.look()

@@ -121,8 +121,8 @@ def load_vgg(weights: str, *, seed: int) -> VGGLoss:
         wrong = [name for name, tensor in expected.items() if getattr(found[name], "shape", None) != tensor.shape]
         if wrong:
             raise UserError(
-                f"{weights} is no VGG19 state dict: {len(wrong)} of {len(expected)} tensors are missing or "
-                f"of another shape, first features.{wrong[0]}",
+                f"{weights} is not a VGG19 state dict: {len(wrong)} of {len(expected)} tensors are missing or "
+                f"have the wrong shape, first features.{wrong[0]}",
                 about="vgg",
             )
         features.load_state_dict(found)

@@ -13,7 +13,7 @@ from vaegaze.training.tensors import Frames
 
 
 class Stopped(Exception):
-    """`should_stop` asked for an end before all was computed."""
+    """`should_stop` ended the computation early."""
 
 
 @torch.no_grad()

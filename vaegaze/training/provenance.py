@@ -1,4 +1,4 @@
-"""Which frames a checkpoint was fine-tuned on, told by checksums that it carries.
+"""Which frames a checkpoint was fine-tuned on, identified by checksums stored in it.
 
 A frame's checksum covers its row and its labels, not its pixels, which may differ by a level where another machine has
 rendered or decoded them.

@@ -62,7 +62,7 @@ def freeze_all_but(model: nn.Module, strategy: str, gaze_mlp_layers: list[str] |
 
 
 def parameters_by_block(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Of each block of a VAEGaze, such as unet.up_blocks.1: how many of its parameters train, and how many it has."""
+    """For each block of a VAEGaze, such as unet.up_blocks.1, the numbers of trainable and of all parameters."""
     counts: dict[str, tuple[int, int]] = {}
     for name, parameter in model.named_parameters():
         block = re.match(r"unet\.\w+_blocks\.\d+|unet\.\w+|\w+", name)[0]

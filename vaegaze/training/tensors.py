@@ -30,7 +30,7 @@ class Frames:
         return len(self.target)
 
     def without_precomputed(self) -> "Frames":
-        """The same frames without what `precompute` added, which holds for their present gaze and target only."""
+        """The frames without the results of `precompute`, which are valid for their current gaze and target only."""
         return replace(self, features=None, target_features=())
 
     def take(self, rows) -> "Frames":
@@ -40,7 +40,7 @@ class Frames:
         return Frames(**prepared, features=features, target_features=tuple(tap[rows] for tap in self.target_features))
 
     def looking(self, gaze: tuple[float, float] | Tensor) -> "Frames":
-        """The same frames with another gaze: (2,) for all, or (N, 2)."""
+        """The frames with another gaze: (2,) for all, or (N, 2)."""
         other = torch.as_tensor(gaze, dtype=self.gaze.dtype, device=self.gaze.device).expand_as(self.gaze)
         return replace(self.without_precomputed(), gaze=other)
 

@@ -1,4 +1,4 @@
-"""PyAV, and opening files that nobody vouches for."""
+"""Opens untrusted videos with PyAV."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from vaegaze.config.finetune import INSTALL_VISION
 from vaegaze.errors import UserError
 
 FORMATS = "MP4, MOV, MKV, WebM, AVI or MPEG-TS"
-DEMUXERS = "mov,mp4,matroska,webm,avi,mpegts"  # none that opens further files or addresses, as playlists do
+DEMUXERS = "mov,mp4,matroska,webm,avi,mpegts"  # none of these opens further files or addresses, as playlists do
 MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's times
 
 
 def pyav():
-    """The module. UserError where it is not installed."""
+    """The module av. UserError if it is not installed."""
     try:
         import av
     except ImportError as error:
@@ -25,7 +25,7 @@ def pyav():
 
 @contextmanager
 def open_container(path: str | Path, key: str) -> Iterator:
-    """`key` names the flag in errors. UserError where the file is not a video."""
+    """`key` names the flag in errors. UserError if the file is not a video."""
     av = pyav()
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
@@ -42,12 +42,12 @@ def packets_of(container, streams) -> Iterator:
     """The packets of these streams in the file's order."""
     try:
         yield from container.demux(streams)
-    except IndexError:  # PyAV 18 trips, after the last packet, over a track that began amid a broadcast
+    except IndexError:  # PyAV 18 raises this after the last packet if a track began mid-broadcast
         return
 
 
 def timed_streams(container, video_index: int) -> list:
-    """The pictures, the sound and the subtitles: what `clock.on_one_clock` keeps in step."""
+    """Video, sound and subtitles: the streams that `clock.on_one_clock` synchronises."""
     others = (*container.streams.audio, *container.streams.subtitles)
     return [container.streams[video_index], *(each for each in others if each.codec_context is not None)]
 

@@ -1,4 +1,4 @@
-"""What a file that was written on trial keeps of its source's tags, tracks and chapters."""
+"""Which tags, tracks and chapters of its source a trial file keeps."""
 
 from vaegaze.images.video.tracks import QUICKTIME_LANGUAGES, name_of, track_title
 
@@ -7,12 +7,12 @@ MOST_NAMED = 6
 
 
 def tags_of(metadata: dict[str, str]) -> dict[str, str]:
-    """Without those that speak of the file in which they stand."""
+    """The tags, without those that describe the file itself."""
     return {name: value for name, value in metadata.items() if name.lower() not in ABOUT_THE_FILE}
 
 
 def shifted_chapters(chapters: list[dict], start_sec) -> list[dict]:
-    """The chapters by a clock that begins at `start_sec` of theirs."""
+    """The chapters with times relative to `start_sec`."""
     shifted = []
     for chapter in chapters:
         shift = round(start_sec / chapter["time_base"])
@@ -23,7 +23,7 @@ def shifted_chapters(chapters: list[dict], start_sec) -> list[dict]:
 
 
 def left_out(like, ways: dict[int, str]) -> list[str]:
-    """The source's tracks for which there is no way."""
+    """The source's tracks that cannot be written."""
     names = []
     for stream in like.other_streams:
         if stream.index in ways:
@@ -36,7 +36,7 @@ def left_out(like, ways: dict[int, str]) -> list[str]:
 
 
 def lost(written, like, ways: dict[int, str]) -> list[str]:
-    """What the container `written`, with the tracks of `ways` in their order, lacks of the video `like`."""
+    """What the video `like` has and the container `written`, with the tracks of `ways` in order, lacks."""
     has = {name.lower() for name in written.metadata}
     names = [f"the tag {name}" for name in tags_of(like.metadata) if name.lower() not in has]
     sources = [stream for stream in like.other_streams if stream.index in ways]

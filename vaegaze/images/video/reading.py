@@ -70,7 +70,7 @@ class VideoReader:
         self.colours, self.lost_in_420 = written_colours(self.first), lost_in_420(self.first)
         self._orientation = Orientation(self.first)
         if self._orientation.is_rounded:
-            self.notes.append("⚠️ The file asks for a rotation that is no multiple of 90°: the nearest multiple is used")
+            self.notes.append("⚠️ The file's rotation is not a multiple of 90°: the nearest multiple is used")
         if self._orientation.transposed:
             self.pixel_aspect = 1 / self.pixel_aspect
         self.height_px, self.width_px = self.upright(self.first).shape[:2]
@@ -114,7 +114,7 @@ class VideoReader:
 
     @property
     def chapters(self) -> list[dict]:
-        """Of the file; their times begin where the file's do."""
+        """The file's chapters, on the file's own clock."""
         return self._container.chapters() if hasattr(self._container, "chapters") else []
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The sound and the subtitles of one video that go along with the frames of another: copied, or else encoded."""
+"""Copies the sound and subtitles of one video to another, re-encoding them if necessary."""
 
 import re
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ QUICKTIME_LANGUAGES = {
 
 
 def ways_of(stream, suffix: str) -> list[str]:
-    """The ways in which a stream may go into a file of that ending, the best one first."""
+    """The ways to write a stream to a file with that suffix, best first."""
     if stream.type == "attachment":
         return [COPY] if suffix == ".mkv" else []
     if stream.codec_context is None or stream.type not in ("audio", "subtitle"):
@@ -34,7 +34,7 @@ def track_title(metadata: dict[str, str]) -> str | None:
 
 
 class Companions:
-    """The tracks of the video `like` that are written into `container`, each in the way chosen for its index.
+    """Writes tracks of the video `like` to `container`, each in the way chosen for its index.
 
     A track that fails while it is written ends there, and `notes` says so; with `strict` it raises.
     """
@@ -61,7 +61,7 @@ class Companions:
             self._next()
 
     def write(self, until_sec: Fraction | None) -> None:
-        """All up to that time; all there is, and the encoders' rest, if it is None."""
+        """Writes everything up to that time; if it is None, everything, and flushes the encoders."""
         while self._packet is not None:
             packet = self._packet
             if until_sec is not None and packet.dts is not None and packet.dts * packet.time_base > until_sec:
@@ -74,7 +74,7 @@ class Companions:
             self.flush()
 
     def flush(self) -> None:
-        """What the encoders still hold."""
+        """Flushes the encoders."""
         for track in list(self._tracks.values()):
             self._attempt(track, track.flush)
             self.notes += track.notes
@@ -88,7 +88,7 @@ class Companions:
             self._packet = next(self._packets, None)
         except self._av.error.FFmpegError as error:
             self._packet = None
-            self.notes.append(f"⚠️ The sound cannot be read to its end ({error.strerror})")
+            self.notes.append(f"⚠️ The sound is damaged and ends early ({error.strerror})")
 
     def _attempt(self, track: "_Track", work, *packet) -> None:
         try:
@@ -102,7 +102,7 @@ class Companions:
 
 
 class _Track:
-    """A track on its way. `stream` is the one in the new file."""
+    """A track being written. `stream` is its stream in the new file."""
 
     def __init__(self, container, source, stream):
         self.stream, self.name = stream, f"The {'sound' if source.type == 'audio' else 'subtitles'} ({name_of(source)})"
@@ -112,13 +112,15 @@ class _Track:
     def notes(self) -> list[str]:
         if not self._moved:
             return []
-        return [f"{self.name}: {self._moved} packets whose time did not grow are kept, each just after the one before"]
+        return [
+            f"{self.name}: {self._moved} packets with non-increasing times are kept, moved just after the previous ones"
+        ]
 
     def flush(self) -> None:
         pass
 
     def _mux(self, packet) -> None:
-        """With times that grow, which most containers demand."""
+        """Writes the packet with increasing times, which most containers require."""
         packet.dts = packet.pts if packet.dts is None else packet.dts
         if self._last_dts is not None and packet.dts <= self._last_dts:
             packet.dts, self._moved = self._last_dts + 1, self._moved + 1
@@ -217,7 +219,7 @@ class _EncodedSubtitles(_Track):
 
 
 def name_of(stream) -> str:
-    """A track in few words: its language, file name, title and codec."""
+    """A short description of a track: language, file name, title and codec."""
     words = [stream.metadata.get(name) for name in ("language", "filename")] + [track_title(stream.metadata)]
     words = [word for word in words if word and word != "und"]
     codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else None

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 FORMAT_OF = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 SUFFIXES = tuple(FORMAT_OF)
 LIMITED_RANGE = 1  # FFmpeg's number: black is 16, white 235, as players expect of H.264
-QUALITY = {"crf": "16", "preset": "veryfast"}  # hardly to be told from the original
+QUALITY = {"crf": "16", "preset": "veryfast"}  # nearly indistinguishable from the original
 USUAL_TIME_BASE, FINEST_TIME_BASE = Fraction(1, 90_000), Fraction(1, 1_000_000)
 BUFFER_BYTES = 2**18
 TRIAL_SEC = 2  # of sound and subtitles, which are written on trial
@@ -98,12 +98,12 @@ class VideoWriter:
             self.write_companions(self._last_pts * base)
 
     def write_companions(self, until_sec: Fraction | None) -> None:
-        """Sound and subtitles up to that time; all there is if it is None."""
+        """Writes sound and subtitles up to that time; all of them if it is None."""
         if self._companions is not None:
             self._companions.write(until_sec)
 
     def finish(self, *, whole: bool) -> None:
-        """What the encoder still holds; and the sound's end, if the video is `whole`."""
+        """Flushes the encoder, and writes the rest of the sound if the video is `whole`."""
         with self._failing():
             self._container.mux(self._stream.encode())
             if self._companions is not None:
@@ -121,7 +121,7 @@ class VideoWriter:
 
     @contextmanager
     def _failing(self, unless_whole: bool = False) -> Iterator[None]:
-        """WritingFailed after the block, where the muxer or the system refused; by choice only if bytes are missing."""
+        """Turns errors of the muxer or the system into WritingFailed; with `unless_whole` only if bytes are missing."""
         reason = None
         try:
             yield

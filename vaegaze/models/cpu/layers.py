@@ -93,7 +93,7 @@ class SpatialAttention(blocks.SpatialAttention):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Takes its gradient from `FrozenGroupNorm` where it is frozen and computes in bf16 with the channels last."""
+    """Uses `FrozenGroupNorm` if frozen, for large bf16 inputs in channels_last format with few channels per group."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), normalised."""

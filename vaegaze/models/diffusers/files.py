@@ -94,10 +94,10 @@ def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
     known = {**OWN_KEYS, DROPS_REFERENCE: False}
     for key, value in own.items():
         if key not in known:
-            raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; mend it")
+            raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; fix it")
         if type(value) is not type(known[key]):
             expected = {bool: "true or false", int: "a whole number", dict: "a mapping"}[type(known[key])]
-            raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; mend it")
+            raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; fix it")
 
 
 def upstreams_beside(own: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,9 +153,9 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ValueError("it is too large")
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({plain(str(error).splitlines()[0])}); mend or remove it") from error
+        raise UserError(f"{path} is not JSON ({plain(str(error).splitlines()[0])}); fix or remove it") from error
     if not isinstance(config, dict):
-        raise UserError(f"{path} holds no mapping of config keys; mend or remove it")
+        raise UserError(f"{path} holds no mapping of config keys; fix or remove it")
     return config
 
 

@@ -73,7 +73,7 @@ class Contents:
         return ", ".join(f"a {WORDS[part]}" for part in self.parts) or "no part of a VAE-GAZE model"
 
     def choices(self, part: str, how_to_average: str) -> list[str]:
-        """What was taken and what was left out of a file with a choice; `how_to_average` is the way to the averages."""
+        """Which of a file's alternative tensors were used; `how_to_average` names the way to its averages."""
         said = []
         if part in self.ema:
             said.append("averaged weights (EMA)")
@@ -150,7 +150,7 @@ def _places(source: str, part: str, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _with_diffusers_names(source: str, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """An autoencoder under the names of the first Stable Diffusion, renamed; and the names that belong to none of it.
+    """Renames an autoencoder's tensors from Stable Diffusion 1.x to diffusers; also returns the names not part of it.
 
     There the decoder's blocks are counted from the finest one, and such files often hold its training loss as well.
     """
@@ -171,7 +171,7 @@ def _with_diffusers_names(source: str, state: dict[str, Tensor]) -> tuple[dict[s
 
 
 def _with_new_attention_names(source: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The autoencoder's attention under diffusers' present names, as linear layers instead of 1 × 1 convolutions."""
+    """Renames the autoencoder's attention to diffusers' current names; 1 × 1 convolutions become linear layers."""
     renamed = {}
     for name, tensor in state.items():
         if match := ATTENTION.fullmatch(name):
@@ -220,7 +220,7 @@ def config_of(source: str, part: str, state: Mapping[str, Tensor], stated: Mappi
 def _from_shapes(part: str, state: Mapping[str, Tensor]) -> dict[str, int | list[int]]:
     def size(name: str, dimension: int) -> int:
         if name not in state or state[name].ndim <= dimension:
-            raise ValueError(f"{name} is missing, or of another shape")
+            raise ValueError(f"{name} is missing or has the wrong shape")
         return state[name].shape[dimension]
 
     def count(name: str) -> int:

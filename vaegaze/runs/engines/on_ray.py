@@ -30,7 +30,7 @@ class Actor:
         self.worker: Worker | None = None
 
     def start(self, job: Job, base: SharedBase) -> str:
-        """Loads the worker; returns what is wrong if the user can mend it, else an empty text."""
+        """Loads the worker; returns the message of a user's error, or an empty text."""
         try:
             self.worker = Worker(job, base)
         except UserError as error:

