@@ -108,6 +108,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(run_all, flags, tmp_path):
     assert_same_weights(*(tmp_path / each / "person_002/finetuned_model.pth" for each in ("whole", "runs")))
 
 
+@pytest.mark.slow
 def test_ray_survives_killed_workers_and_equals_one_process(run_all, flags, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     from vaegaze.runs.engines import on_ray
@@ -143,6 +144,7 @@ def test_ray_survives_killed_workers_and_equals_one_process(run_all, flags, tmp_
         assert_same_weights(*(tmp_path / each / person_id / "finetuned_model.pth" for each in ("none", "runs")))
 
 
+@pytest.mark.slow
 def test_slurm_jobs_through_submitits_local_executor(run_all, flags, tmp_path):
     pytest.importorskip("submitit")
     settings = tmp_path / "local.yaml"

@@ -70,6 +70,7 @@ def test_two_processes_equal_one_with_twice_the_persons(config, tmp_path):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_all_with_one_line(config, tmp_path):
     run = torchrun(2, config("lost", vae_steps=100_000, vae_band_steps=0))
     try:

@@ -331,27 +331,6 @@ def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monke
     assert "| 4 × 1 persons × 2 gazes | 25.00 dB | 0.0500 |" in (tmp_path / "run" / "model.md").read_text()
 
 
-def test_two_processes_train_on_twice_the_persons(command, tmp_path):
-    """Under torchrun: one process writes and prints, and the persons of the other change the model as well."""
-    assert command("--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9") == 0  # writes the settings, too
-    script = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "vaegaze", "pretrain"]
-    flags = ["--vae_steps=1", "--vae_band_steps=0", "--max_grad_norm=1e9", f"--save_dir={tmp_path / 'two'}"]
-    flags += [f"--config={tmp_path / 'tiny.yaml'}", f"--output={tmp_path / 'two' / 'model.pth'}"]
-    done = subprocess.run(
-        [sys.executable, *script, *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Pre-training") == 1 and done.stdout.count("✅") == 1
-
-    alone, together = (load_checkpoint(tmp_path / run / "model.pth") for run in ("run", "two"))
-    first, last = (records[0]["held_out_eye_l1"] for records in (alone.info["records"], together.info["records"]))
-    assert first != last, "the second process saw others"
-
-
 def test_a_signal_to_the_whole_group_saves(command, tmp_path):
     """As `timeout` sends it: the processes that render ahead must not die of it before the state is saved."""
     assert command(folder="other", vae_steps=1, vae_band_steps=0, min_vae_eye_psnr=90) == 2  # writes the settings
