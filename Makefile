@@ -1,4 +1,4 @@
-# make demo       fine-tune a rendered person and print what it bought
+# make demo       fine-tune a rendered person and print how much it improved
 # make vision     install what finds faces and reads videos
 # make test       install, lint, fast tests
 # make test-slow  the tests that take minutes

@@ -38,7 +38,7 @@ MODEL = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/equal_worth"))
+    parser.add_argument("--folder", type=Path, default=Path("./outputs/equal_worth"))
     parser.add_argument("--size", type=int, default=48, help="of the pictures, px")
     parser.add_argument("--steps", type=int, default=600, help="of each phase")
     parser.add_argument("--persons", type=int, default=2500)

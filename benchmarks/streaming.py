@@ -107,7 +107,7 @@ class WithMemory(torch.utils.data.Dataset):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--file", type=Path, default=Path("/tmp/streaming.h5"), help="written if it is missing")
+    parser.add_argument("--file", type=Path, default=Path("./outputs/streaming.h5"), help="written if it is missing")
     parser.add_argument("--size", type=int, default=128, help="of the frames, px")
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--steps", type=int, default=150, help=f"batches of {BATCH} samples in each measurement")

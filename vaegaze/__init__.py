@@ -1,4 +1,4 @@
-"""Fine-tune a gaze-redirecting face model on one person, and see what it bought.
+"""Adapt a gaze-redirecting face model to one person, and measure how much it improved.
 
 The names below are the Python API, see `vaegaze.api`. Importing the package imports no torch until one of them is used.
 """

@@ -16,7 +16,7 @@ COMMANDS = {
     "prepare": "make a data file from your own frames and labels",
     "inspect": "see how a data file is read",
     "pretrain": "train a base model",
-    "benchmark": "measure what k images of a person buy",
+    "benchmark": "measure fine-tuning with k images of a person",
     "convert": "bring published weights in, or a model's weights out",
     "render": "render a data set of procedural persons",
     "train_estimator": "train the gaze estimator that judges pictures",

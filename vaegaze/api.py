@@ -11,6 +11,7 @@ import torch
 from vaegaze.config.finetune import Config, OneshotParams
 from vaegaze.config.tree import resolve
 from vaegaze.data.photo import load_photo, paste
+from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import Camera, canvas_camera
@@ -23,8 +24,9 @@ from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuning_info
-from vaegaze.training.references import choose_references
+from vaegaze.training.references import choose_references, own_references
 
+SETTINGS_OF_A_RUN = {"blend", "device", "save", "save_dir", "checkpoint_path", "base", "estimator", "tracker"}
 FACE_CANVAS = canvas_camera(128)  # of the model that ships
 
 
@@ -41,11 +43,11 @@ def read_person(
     """One person's samples of a data set, those to train on and those held out.
 
     `canvas` is the model's: `model.model.canvas`. `settings` are keys of the YAML file: num_samples, num_eval_samples,
-    seed, mask_path. Without `person_id` the seed
-    draws one. UserError for whatever is wrong with file, person or settings.
+    seed, mask_path. Without `person_id` the seed chooses one. UserError for whatever is wrong with file, person or
+    settings.
     """
     given = {**settings, "hdf_path": str(hdf_path)} | ({} if person_id is None else {"person_id": person_id})
-    return load_person(resolve(Config, flags=given).config.oneshot_params, canvas)
+    return load_person(resolve(Config, named=given).config.oneshot_params, canvas)
 
 
 def finetune(
@@ -53,15 +55,20 @@ def finetune(
 ) -> Checkpoint:
     """A copy of the model adapted to the person's training samples, with their reference frame.
 
-    `settings` are keys of the YAML file: num_steps, learning_rate, finetune_strategy, vgg_loss and so on.
+    `settings` are keys of the YAML file that concern the training: num_steps, learning_rate, finetune_strategy,
+    vgg_loss and so on. UserError for any other.
     """
-    config = resolve(Config, flags={"hdf_path": "-", **settings}).config
+    of_a_run = sorted(settings.keys() & SETTINGS_OF_A_RUN)
+    if of_a_run:
+        raise UserError(f"{', '.join(of_a_run)}: a setting of a whole run; use `vaegaze train` for it")
+    config = resolve(Config, named={"hdf_path": "-", **settings}).config
     params: OneshotParams = config.oneshot_params
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)
     reference = result.references[0] if result.references else None
-    info = {**model.info, **fine_tuning_info(person.name, person.train, reference, result.state.step)}
+    before = model.info if model.info.get("fine_tuned_on") == person.name else None
+    info = {**model.info, **fine_tuning_info(person.name, person.train, reference, result.state.step, before)}
     return replace(model, model=tuned, info=info, reference=reference)
 
 
@@ -70,8 +77,10 @@ def evaluate(
 ) -> dict[str, float | None]:
     """The numbers of docs/runs.md on the person's held-out samples, or on the training ones if none are held out."""
     samples = person.held_out if len(person.held_out) else person.train
-    eval_set = EvalSet.prepare(model.model, samples, choose_references(person.train), person.rendered)
-    reader = load_estimator(estimator).model if estimator else None
+    tuned = model.info.get("fine_tuned_on") == person.name
+    references = own_references(model.reference, samples) if tuned else choose_references(person.train)
+    eval_set = EvalSet.prepare(model.model, samples, references, person.rendered)
+    reader = load_estimator(estimator).model.to(next(model.model.parameters()).device) if estimator else None
     return measure(model.model, eval_set, reader)
 
 

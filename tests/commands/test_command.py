@@ -526,3 +526,11 @@ def test_a_given_blend(world, finished, tmp_path):
 @pytest.mark.parametrize("blend", ["1.5", "-0.1", "some"])
 def test_a_blend_that_is_none(world, blend):
     assert_one_line(command(*world.flags, *RUN, "--blend", blend), "--blend", "auto | 0..1")
+
+
+def test_a_trackers_files_are_closed_and_go_with_an_overwritten_run(world, tmp_path):
+    flags = (*world.flags, *RUN, "--num_steps", 2, "--save_dir", tmp_path, "--tracker", "tensorboard")
+    assert command(*flags).code == 0
+    (first,) = (tmp_path / PERSON / "tensorboard").iterdir()
+    assert command(*flags, "--overwrite").code == 0
+    assert first not in (tmp_path / PERSON / "tensorboard").iterdir()

@@ -89,6 +89,10 @@ def test_one_after_the_other(run_all, flags, world, tmp_path):
     assert run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7).code == 3
     assert "num_steps was 6, now 7" in records_in(tmp_path / "runs")["person_002"]["reason"]
 
+    # Unless it is to be replaced.
+    replaced = run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7, "--overwrite")
+    assert replaced.code == 0 and records_in(tmp_path / "runs")["person_002"]["status"] == FINISHED, replaced
+
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(run_all, flags, tmp_path):
     longer = [*flags, "--engine", "none", "--num_steps", 60, "--persons", "person_002,person_003"]

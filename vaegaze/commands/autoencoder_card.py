@@ -11,7 +11,7 @@ from vaegaze.pretraining.loop import Progress
 def autoencoder_card(config, path: str, model: VAEGaze, progress: Progress, trained_on: str) -> str:
     """In Markdown, its numbers measured; `path` is the YAML file of `config`."""
     params = config.pretrain_params
-    where = "a GPU" if find_device(params.device) == "cuda" else f"{params.threads} CPU threads"
+    where = "a GPU" if find_device(params.device).startswith("cuda") else f"{params.threads} CPU threads"
     record = progress.records[-1]
     size = sum(parameter.numel() for parameter in model.vae.parameters())
     return f"""# {Path(params.output).name}

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from vaegaze.commands.outputs import refuse_output
@@ -19,19 +18,18 @@ from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
-from vaegaze.data.samples import Samples
 from vaegaze.data.selection import rows_left
 from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, evaluate
 from vaegaze.files import write_text
-from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.tables import estimator_lines, numbers_table, second_line
 from vaegaze.training.provenance import fine_tuned_on
-from vaegaze.training.references import choose_references, references_of
+from vaegaze.training.references import own_references, references_of
 
 RESULT_BEGINS = '{\n  "checkpoint": '  # how a file from --output begins; no other file is replaced
 
@@ -104,7 +102,7 @@ def run(params: EvaluateParams) -> None:
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.canvas)
     data.samples.refuse_empty_masks(params.person_id)
     if own:
-        references = own_references(checkpoint, data.samples)
+        references = own_references(checkpoint.reference, data.samples)
     else:
         references = references_of(params.hdf_path, params.person_id, model.canvas)
     rendered, notes = matching_renderer(data)
@@ -152,15 +150,6 @@ def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
     if not len(rows):
         raise UserError(f"{params.checkpoint} was trained on every frame of {params.person_id}; give --frames all")
     return rows.tolist()
-
-
-def own_references(checkpoint: Checkpoint, samples: Samples) -> list[Reference]:
-    """The reference frame the model was fine-tuned with, and a substitute for measuring on that frame itself."""
-    own = checkpoint.reference
-    if own is None:  # fine-tuned on a single frame
-        return []
-    others = [other for other in choose_references(samples) if not np.array_equal(other.image, own.image)]
-    return [own, *others[:1]]
 
 
 if __name__ == "__main__":

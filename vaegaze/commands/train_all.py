@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             **ADVICE,
             "address": "start one with `ray start --head`, or leave --address out",
             "places": "give fewer --cpus_per_person or --gpus_per_person",
-            "persons": "`vaegaze inspect --hdf_path PATH` lists the persons",
+            "persons": "`vaegaze inspect PATH` lists the persons",
         },
     )
 
@@ -58,7 +58,7 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     RunFolder(params.save_dir, "cohort").check_writable()
     base = None
     if overwrite:
-        base = load_base(params)
+        base = load_base(params.checkpoint_path, params.base)
         clear_folders(
             [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
         )

@@ -7,6 +7,7 @@ here needs torch.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from vaegaze.config import shared
@@ -189,9 +190,10 @@ class Config:
     ) -> Iterator[tuple[str, tuple[Any, str]]]:
         """An image from the command line never takes the mask that a file has for another one; see `tree.resolve`."""
         image, mask = (f"oneshot_params.photo_params.{name}" for name in ("image", "mask"))
-        other = origins[image].startswith("--") and values[image] != in_file.get(image)
+        known = in_file.get(image)
+        other = origins[image].startswith("--") and (known is None or Path(values[image]) != Path(known))
         if other and mask in in_file and not origins[mask].startswith("--") and in_file[mask] != "auto":
-            yield mask, ("auto", "--image without --mask")
+            yield mask, ("auto", "by default for another --image")
 
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
         """Settings that contradict each other, though each is legal; see `tree.resolve`."""

@@ -130,9 +130,16 @@ def _join(section: str, name: str) -> str:
 
 
 def resolve(
-    tree: type, path: str | None = None, flags: Mapping[str, Any] | None = None, problems: Iterable[str] = ()
+    tree: type,
+    path: str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    problems: Iterable[str] = (),
+    *,
+    named: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """The settings: flags (by name, without dashes) override the YAML file, which overrides the defaults.
+
+    `named` are settings by name as a Python caller gives them, those without a flag included.
 
     One ConfigError lists every mistake, including the `problems` found before. The tree's own method
     `problems(origins)`, if it has one, checks settings that depend on each other. It yields (keys, text), with the key
@@ -155,7 +162,8 @@ def resolve(
     origins = dict.fromkeys(settings, "default")
     places = {key: f"{path or 'command line'}: {key}" for key in settings}
     wrong, stated = set(), {}
-    for given in (in_file, _given_by_flags(tree, flags or {}, problems)):
+    given_elsewhere = _given_by_flags(tree, flags or {}, problems) | _given_by_name(tree, named or {}, problems)
+    for given in (in_file, given_elsewhere):
         for key, each in given.items():
             origins[key], places[key] = each.origin, each.place
             try:
@@ -236,6 +244,14 @@ def _given_by_flags(tree: type, flags: Mapping[str, Any], problems: list[str]) -
         flag = f"--no-{name}" if value is False else f"--{name}"
         _add(given, setting, Given(value, f"{flag} ({setting.key})", flag, in_degrees), problems)
     return given
+
+
+def _given_by_name(tree: type, named: Mapping[str, Any], problems: list[str]) -> dict[str, Given]:
+    by_name = {setting.name: setting for setting in settings_of(tree).values()}
+    for name in named.keys() - by_name.keys():
+        close = difflib.get_close_matches(name, by_name, 1)
+        problems.append(f"{name}: unknown setting" + (f"; did you mean {close[0]}?" if close else ""))
+    return {by_name[name].key: Given(value, name, name) for name, value in named.items() if name in by_name}
 
 
 def _build(tree: type, key: str, values: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ The more of the fine-tuning is kept, the nearer the eyes come to the person's, a
 lost. So each blend is judged by both, on frames that the training never saw if there are any.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -78,7 +79,8 @@ def choose_blend(
             gaze_error = None if bias is None else _gaze_error_deg(model, eval_set, estimator, bias, check)
             travel = iris_travel_px(model, eval_set, check)
         base_travel = travel if base_travel is None else base_travel
-        curve.append(BlendPoint(alpha, error, gaze_error, travel / base_travel if base_travel else 1.0))
+        if math.isfinite(error) or not curve:  # a blend that draws NaN is no choice
+            curve.append(BlendPoint(alpha, error, gaze_error, travel / base_travel if base_travel else 1.0))
     alpha = best_blend(curve)
     blend_weights(model, base, tuned, alpha)
     return BlendChoice(alpha, len(eval_set), held_out, curve)

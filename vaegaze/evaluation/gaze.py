@@ -51,7 +51,7 @@ def read_gaze(estimator: Estimator, pictures: Tensor, head: Tensor, canvas: Came
 
 
 def angular_error_deg(first: Tensor, second: Tensor) -> Tensor:
-    """Angles (B,) in degrees between directions (B, 2) = pitch, yaw in radians (those of `geometry.gaze_vector`).
+    """Angles (B,) in degrees between directions (B, 2) = pitch, yaw in radians (see `geometry.camera.gaze_vector`).
 
     Twice the arcsine of half the distance of the unit vectors: near 0 the arccosine of their product loses its digits.
     """

@@ -25,10 +25,10 @@ def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
 def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, Any]]:
     """Each setting in which the stored run differs, with the stored value and the present one.
 
-    Three may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers; and
-    gradient checkpointing changes no result, but may be what a run that ran out of memory needs.
+    Four may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers;
+    gradient checkpointing changes no result, but may be what a run that ran out of memory needs; nor does a tracker.
     """
-    free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing")}
+    free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing", "tracker")}
     stored = resolve(Config, str(folder.config)).config
     return [
         (key, value_at(stored, key), value_at(config, key))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,6 +45,7 @@ class RunFolder:
         pictures = self.path.glob("samples/step_*.png")
         for path in (self.model, self.adapter, self.summary, self.report, self.resume, *others, *pictures):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
 
     def write_json(self, name: str, content: dict) -> None:
         write_text(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")

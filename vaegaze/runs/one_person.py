@@ -20,6 +20,7 @@ from vaegaze.runs.resume import (
     refuse_other_networks,
 )
 from vaegaze.training import FineTuned, StateMismatch, Step, TrainingState, finetune
+from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuned_on
 
@@ -82,19 +83,22 @@ def run_person(
         knows_person, notes = fine_tuned_on(base, params.gazecapture_params.hdf_path, person.name)
     for note in notes:
         say(note)
+    select_trainable(base.model, params)  # what a blend interpolates
     recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
     progress.spend("loading", loading_sec)
-    _measure_base(recorder, say, check)
     try:
+        _measure_base(recorder, say, check)
         trained = _train(recorder, state, on_start, on_step, should_stop)
+        if trained.stopped:
+            raise Stopped
+        blend = recorder.keep_blend(check)
+        if blend is not None:
+            say(blend_words(blend))
+        return recorder.finish(trained.selection, check)
     except StateMismatch as error:
         raise damaged(folder.resume, error) from error
-    if trained.stopped:
-        raise Stopped
-    blend = recorder.keep_blend(check)
-    if blend is not None:
-        say(blend_words(blend))
-    return recorder.finish(trained.selection, check)
+    finally:
+        recorder.close()
 
 
 def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callable[[], None]) -> None:

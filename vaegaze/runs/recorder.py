@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
 CURVE_FRAMES = 8  # held-out frames measured for each point of the loss curve
+CHOOSING_TRAINING = 8  # training frames that choose the blend where too few are held out
 CHOOSING_EVERY = 4  # with blend: auto every fourth held-out frame chooses the blend
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
 
@@ -80,6 +81,7 @@ class Recorder:
         self.base_info = base.info if base_knows_person else {}
         self.last_loss: float | None = None  # mean since the line before, of the last line of metrics.jsonl
         self._started = 0.0
+        self.tracker = open_tracker("none", folder.path)
 
         # With blend: auto some held-out frames choose the blend, and only the others are measured.
         choosing = choosing_rows(len(person.held_out)) if self.params.blend == "auto" else []
@@ -98,7 +100,9 @@ class Recorder:
         if held_out:
             self.held_out = EvalSet.prepare(self.model, person.held_out, references, person.rendered)
         self.measured = self.held_out if held_out else training
-        self.chooses_blend = EvalSet.prepare(self.model, chosen_by, references) if choosing else training
+        if not choosing:
+            chosen_by = person.train.take(slice(CHOOSING_TRAINING)) if self.params.blend == "auto" else few.take([])
+        self.chooses_blend = EvalSet.prepare(self.model, chosen_by, references) if len(chosen_by) else training
         self.blend_is_held_out, self.blend = bool(choosing), None
         self.pictured = {
             "held out": self.held_out.take(slice(held_out)),
@@ -120,6 +124,10 @@ class Recorder:
         write_text(self.folder.config, to_yaml(self.resolved.config))
         self.folder.write_json("person_info.json", self.person.info)
         self.tracker = open_tracker(self.params.tracker, self.folder.path)
+
+    def close(self) -> None:
+        """End what is open beside the files, however the run ended."""
+        self.tracker.close()
 
     def measure_base(self, check: Callable[[], None]) -> None:
         """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""

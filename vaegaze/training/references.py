@@ -24,6 +24,14 @@ def choose_references(samples: Samples) -> list[Reference]:
     return [Reference(samples.images[i], samples.gaze[i], samples.head[i]) for i in (first, second)]
 
 
+def own_references(own: Reference | None, samples: Samples) -> list[Reference]:
+    """The reference frame a model was fine-tuned with, and a substitute for measuring on that frame itself."""
+    if own is None:  # fine-tuned on a single frame
+        return []
+    others = [other for other in choose_references(samples) if not np.array_equal(other.image, own.image)]
+    return [own, *others[:1]]
+
+
 def references_of(path: str | Path, person_id: str, canvas: Camera) -> list[Reference]:
     """References for a person the model was not fine-tuned on, out of frames spread over all of theirs."""
     rows = hdf5.evenly_spread(hdf5.sample_count(path, person_id), REFERENCE_POOL)
