@@ -63,7 +63,9 @@ def probe_folder(folder: Path) -> None:
     for path in (folder, *folder.parents):
         if path.is_symlink() and not path.exists():
             raise FileNotFoundError(errno.ENOENT, f"{path} is a link to {os.readlink(path)}, which is not there")
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is None:
+        raise FileNotFoundError(errno.ENOENT, f"{folder.anchor} is not there")
     with tempfile.TemporaryDirectory(prefix=_temporary_prefix(), dir=there):
         pass
 
@@ -92,9 +94,9 @@ def _temporary_prefix() -> str:
 def _machine() -> str:
     """A short name of the space in which process ids are unique: this machine, or a container on it."""
     try:
-        space = os.stat("/proc/self/ns/pid").st_ino
+        space = f"{os.stat('/proc/self/ns/pid').st_ino} {Path('/proc/sys/kernel/random/boot_id').read_text()}"
     except OSError:  # not Linux
-        space = 0
+        space = ""
     return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
 
 

@@ -510,6 +510,9 @@ def test_some_held_out_frames_choose_the_blend_and_the_others_are_measured(world
     blend = summary["blend"]
     assert outcome.code == 0 and f"Kept {blend['alpha']:.0%}".replace("%", " %") in outcome.out
     assert blend["held_out"] and blend["frames"] == 2 and summary["held_out"] == 4, "six are held out"
+    info = load_checkpoint(tmp_path / PERSON / "finetuned_model.pth").info
+    person = json.loads((tmp_path / PERSON / "person_info.json").read_text())
+    assert len(info["blend_indices"]) == 2 and not {*info["blend_indices"]} & {*person["held_out_indices"]}
     assert len(blend["curve"]) == 6 and blend["alpha"] in [point["alpha"] for point in blend["curve"]]
 
 

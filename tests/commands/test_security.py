@@ -1,10 +1,14 @@
 """No file that is read runs code, and nothing that a file says reaches a place where it would be run or written."""
 
 import os
+import shutil
+import subprocess
+import sys
 
+import h5py
 import pytest
 import torch
-from command_runs import PERSON, RUN, assert_one_line, command, contents_of, files_in
+from command_runs import PERSON, ROOT, RUN, assert_one_line, command, contents_of, files_in
 from conftest import Bomb, process_restored
 
 from vaegaze.commands import evaluate
@@ -89,3 +93,28 @@ def test_evaluate_runs_no_pickle(world, tmp_path, capsys):
     with process_restored():
         assert evaluate.main([str(flag) for flag in flags]) == 2
     assert "was not opened" in capsys.readouterr().err and not (tmp_path / "executed").exists()
+
+
+def test_no_code_beside_a_data_file_is_run(world, tmp_path):
+    """Not even where a text attribute makes another process read it."""
+    with h5py.File(tmp_path / "d.h5", "w") as file, h5py.File(world.hdf_path) as source:
+        source.copy("person_002", file)
+        file["person_002"].attrs["split"] = "demo"  # of variable length
+    (tmp_path / "json.py").write_text("open('executed', 'w')")
+    process = subprocess.run(
+        [sys.executable, ROOT / "test_gazecapture_oneshot.py", "--hdf_path", "d.h5", "--num_samples", "5"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_base_given_as_the_runs_own_folder_is_never_cleared(world, finished, tmp_path):
+    shutil.copytree(finished[2], tmp_path / PERSON)
+    outcome = command(
+        *(*world.flags, "--person_id", PERSON, "--save_dir", tmp_path),
+        *("--checkpoint_path", tmp_path / PERSON, "--overwrite"),
+    )
+    assert outcome.code == 2 and (tmp_path / PERSON / "finetuned_model.pth").exists()

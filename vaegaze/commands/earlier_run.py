@@ -39,7 +39,8 @@ def already_finished(
             folder.resume.unlink(missing_ok=True)  # left by a run that was killed right before it removed it
         return finished
     for path in base_files:
-        if folder.path.resolve() in Path(path).resolve().parents:
+        meant = Path(path).resolve()
+        if folder.path.resolve() in (meant, *meant.parents):
             raise UserError(
                 f"checkpoint_path: {path} lies in {folder.path}, where this run would write; give another --save_dir"
             )

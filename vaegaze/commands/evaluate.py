@@ -98,7 +98,8 @@ def run(params: EvaluateParams) -> None:
     own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
     for note in notes:
         print(note)
-    rows = choose_rows(params, checkpoint.info.get("trained_indices", ()) if own else ())
+    info = checkpoint.info if own else {}
+    rows = choose_rows(params, [*info.get("trained_indices", ()), *info.get("blend_indices", ())])
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.canvas)
     data.samples.refuse_empty_masks(params.person_id)
     if own:

@@ -118,8 +118,9 @@ def make_job(resolved: Resolved, cohort: CohortParams):
 def clear_folders(folders: Sequence, base_files: Sequence[str]) -> None:
     """Remove earlier results. UserError if a base model is among them."""
     for path in base_files:
+        meant = Path(path).resolve()
         for folder in folders:
-            if folder.path.resolve() in Path(path).resolve().parents:
+            if folder.path.resolve() in (meant, *meant.parents):
                 raise UserError(f"checkpoint_path: {path} lies in {folder.path}, which --overwrite would clear")
     for folder in folders:
         folder.clear()

@@ -115,6 +115,8 @@ def load_photo(
 
     eye_mask = warp_mask(mask, aligned.to_canvas, canvas)
     if not eye_mask.any():
+        if mask_path is None:
+            raise UserError(f"image: {image_path} shows the eyes too small, or cut off; give a photo of the whole face")
         raise UserError(f"mask: {mask_path} has areas too small for the distance between them; cover both eyes whole")
     samples = Samples(
         images=aligned.image[None],

@@ -213,7 +213,10 @@ def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int
 
 
 _READ_TEXTS = """
-import json, sys, h5py
+import sys
+sys.path = [folder for folder in sys.path if folder]  # the working directory, where the file's author may have put code
+import json, h5py
+print("ready", flush=True)
 path, name = sys.argv[1:]
 texts = {}
 with h5py.File(path, "r") as file:
@@ -238,14 +241,17 @@ def _texts(path: Path, mtime_ns: int, name: str) -> dict[str, str]:
     Texts of variable length lie in a heap, and in a damaged one HDF5 searches without end, deaf to signals: so another
     process reads them, within a time limit. `mtime_ns` tells versions of the file apart.
     """
+    command = [sys.executable, "-c", _READ_TEXTS, str(path), name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as child:
+        child.stdout.readline()  # it has started, however long that takes on a busy machine
+        try:
+            texts, _ = child.communicate(timeout=MAX_TEXTS_SEC)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise UserError(
+                f"HDF5 file {path} is damaged: reading its attribute {name!r} does not end; copy or download it again"
+            ) from error
     try:
-        command = [sys.executable, "-c", _READ_TEXTS, str(path), name]
-        done = subprocess.run(command, capture_output=True, timeout=MAX_TEXTS_SEC, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise UserError(
-            f"HDF5 file {path} is damaged: reading its attribute {name!r} does not end; copy or download it again"
-        ) from error
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        return {}
+        return json.loads(texts)
+    except ValueError as error:
+        raise UserError(f"HDF5 file {path} is damaged: its attribute {name!r} cannot be read") from error

@@ -265,8 +265,9 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
 
 
 def _refuse_wrong_indices(info: dict) -> None:
-    if not all(type(index) is int for index in info.get("trained_indices", [])):
-        raise ValueError("trained_indices are no sample numbers")
+    for name in ("trained_indices", "blend_indices"):
+        if not all(type(index) is int for index in info.get(name, [])):
+            raise ValueError(f"{name} are not sample numbers")
 
 
 def _written(reference: Reference | None) -> dict | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
+from vaegaze.models.device import autocast
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.losses import for_each_target
 from vaegaze.pretraining.sources import DataSet
@@ -43,7 +44,7 @@ class LatentCache:
         size = cache_bytes(model, frames)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         existing = self.path.stat().st_size if self.path.exists() else 0
-        free = os.statvfs(self.path.parent).f_bavail * os.statvfs(self.path.parent).f_frsize
+        free = shutil.disk_usage(self.path.parent).free
         if existing != size:
             if size > free:
                 raise UserError(
@@ -74,7 +75,8 @@ class LatentCache:
             if not self.known[frame]:
                 picture, mask = pictures[i : i + 1], eye_masks[i : i + 1]
                 both = torch.cat([model.mask(picture, mask), picture])
-                self.latents[frame] = model.encode(both).half().cpu()
+                with autocast(both.device.type, "fp32"):  # the same latents whatever precision the run computes in
+                    self.latents[frame] = model.encode(both).half().cpu()
                 self.known[frame] = 1
         return self.latents[frames]
 
@@ -89,8 +91,17 @@ def _key(model: VAEGaze, data_key: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def _stamps(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a data set's files: after a change they are other data."""
+    files = sorted(Path(path).glob("*.h5")) if Path(path).is_dir() else [Path(path)]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
 def open_latent_cache(path: str, model: VAEGaze, sources: Sequence[DataSet]) -> LatentCache:
     """The cache for these data sets' training frames. UserError where the disk is too small for it."""
-    persons = [[source.name, [[i, source.split.counts[i]] for i in source.split.train]] for source in sources]
+    persons = [
+        [source.name, _stamps(source.name), [[i, source.split.counts[i]] for i in source.split.train]]
+        for source in sources
+    ]
     key = hashlib.sha256(json.dumps(persons).encode("utf-8", "surrogateescape")).hexdigest()
     return LatentCache(path, model, sum(source.train_frames for source in sources), key)

@@ -188,7 +188,7 @@ def _begin(
     batches = phase_batches(sources, params, model.canvas, phase, process=processes.rank, processes=processes.count)
     if progress.step == 0:
         if phase.name == AUTOENCODER and model.vae.patch_decoder is not None:
-            first = (batches[i].to(device) for i in FIRST_PICTURES)
+            first = (_usable(batches[i]).to(device) for i in FIRST_PICTURES)
             start_from_principal_components(model.vae, map(pictures_of, first))
             batches.close()
         progress.average = first_average(model) if params.ema else None
@@ -225,6 +225,13 @@ def _begin(
     )
 
 
+def _usable(stored):
+    """The stored batch. A worker hands an error on instead of one, since it must not raise there."""
+    if isinstance(stored, UserError):
+        raise stored
+    return stored
+
+
 def _forward_and_backward(run: _PhaseRun, step: int, progress: Progress) -> Tensor:
     """Sum up the gradients of a step's batches; → the loss, on the device."""
     phase = run.phase
@@ -232,9 +239,7 @@ def _forward_and_backward(run: _PhaseRun, step: int, progress: Progress) -> Tens
     loss = torch.zeros((), device=run.device)
     for part in range(phase.accumulation):
         with run.waiting.for_data():
-            stored = next(run.batches)
-        if isinstance(stored, UserError):
-            raise stored
+            stored = _usable(next(run.batches))
         progress.note_skipped(stored.skipped)
         batch = stored.to(run.device)
         batch = batch.eye_band() if step < phase.band_steps else batch

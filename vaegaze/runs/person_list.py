@@ -20,7 +20,7 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
         _refuse_unknown(chosen, known, hdf_path, "persons")
     elif cohort.persons_file is not None:
         try:
-            lines = Path(cohort.persons_file).read_text(encoding="utf-8").splitlines()
+            lines = Path(cohort.persons_file).read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise UserError(
                 f"persons_file: {cohort.persons_file} is not a text file; expected an id on each line"
@@ -28,7 +28,7 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
         chosen = [line.strip() for line in lines if line.strip()]
         _refuse_unknown(chosen, known, hdf_path, "persons_file")
     elif cohort.split is not None:
-        chosen = [person_id for person_id in known if _split_of(hdf_path, person_id) == cohort.split]
+        chosen = [person_id for person_id in known if _is_in_split(hdf_path, person_id, cohort.split)]
         if not chosen:
             raise UserError(f"split: no person of {hdf_path} has the attribute split = {cohort.split!r}")
     else:
@@ -48,9 +48,10 @@ def _refuse_unknown(chosen: list[str], known: list[str], hdf_path: str, setting:
         )
 
 
-def _split_of(hdf_path: str, person_id: str) -> int | str | None:
+def _is_in_split(hdf_path: str, person_id: str, split: str) -> bool:
+    """Also for a person that cannot be opened, so that the failure gets recorded."""
     try:
         with opened_person(hdf_path, person_id) as (group, _):
-            return plain_attributes(group, ("split",)).get("split")
+            return str(plain_attributes(group, ("split",)).get("split")) == split
     except (UserError, OSError):
-        return None
+        return True

@@ -87,7 +87,9 @@ class Recorder:
         choosing = choosing_rows(len(person.held_out)) if self.params.blend == "auto" else []
         if choosing:
             chosen_by, others = person.held_out.take(choosing), np.delete(np.arange(len(person.held_out)), choosing)
-            self.person = person = replace(person, held_out=person.held_out.take(others))
+            held_out, indices = person.held_out.take(others), chosen_by.indices.tolist()
+            known = {"held_out_indices": held_out.indices.tolist(), "blend_indices": indices}
+            self.person = person = replace(person, held_out=held_out, info={**person.info, **known})
         self.seen_by_base = count_trained(self.base_info, person.held_out)
         self.base_weights = {} if self.params.blend == "1" else trainable_weights(self.model)
 
@@ -331,6 +333,8 @@ class Recorder:
         added = fine_tuning_info(
             self.person.name, self.person.train, self.reference, self.progress.step, self.base_info
         )
+        if "blend_indices" in self.person.info:
+            added["blend_indices"] = self.person.info["blend_indices"]
         trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         for path in self.folder.results(self.params.save):
             if path == self.folder.model:
