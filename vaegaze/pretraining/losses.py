@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaegaze.evaluation.metrics import eye_l1, eye_psnr
 from vaegaze.models import VAEGaze
 from vaegaze.pretraining.batches import Batch, Crops
 from vaegaze.pretraining.photographs import gradient_difference
-from vaegaze.training.losses import VGGLoss, mean_over
+from vaegaze.training.losses import VGGLoss
 
 Encode = Callable[[VAEGaze, Batch], tuple[Tensor, Tensor, Tensor]]
 
@@ -144,7 +145,7 @@ def eye_errors(model: VAEGaze, redraw: Callable[[VAEGaze, Batch], Tensor], batch
     """Mean peak signal-to-noise ratio, in dB, and mean L1 over the eye pixels of frames in [−1, 1]."""
     psnr, l1 = [], []
     for batch in batches:
-        error = redraw(model, batch).float().clamp(-1, 1) - batch.target
-        psnr.append(10 * torch.log10(2.0**2 / mean_over(error.square(), batch.eye_masks)))  # [−1, 1] is 2 wide
-        l1.append(mean_over(error.abs(), batch.eye_masks))
+        result = redraw(model, batch).float().clamp(-1, 1)
+        psnr.append(eye_psnr(result, batch.target, batch.eye_masks))
+        l1.append(eye_l1(result, batch.target, batch.eye_masks))
     return torch.cat(psnr).mean().item(), torch.cat(l1).mean().item()

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from vaegaze.data.samples import Samples
+from vaegaze.evaluation import metrics
 from vaegaze.evaluation.metrics import draw, paste
 from vaegaze.images.pictures import rgb_over_white
-from vaegaze.models import VAEGaze, to_pixels
+from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.redirecting.sweeps import frame_ms, sweep_gazes
 from vaegaze.renderer.redrawing import RenderedPerson
 from vaegaze.report.data_uris import animation, jpeg
@@ -66,10 +68,9 @@ def picture_rows(samples: Samples, before: np.ndarray, after: np.ndarray) -> tup
 
 
 def eye_l1(pictures: np.ndarray, samples: Samples) -> np.ndarray:
-    """(N,) eye L1 of pictures (N, S, S, 3); equals that of `evaluation` but for their rounding to 8 bits."""
-    eyes = samples.eye_masks & samples.valid
-    error = np.abs(pictures.astype(np.float32) - samples.images).mean(axis=-1) / 127.5  # (N, S, S)
-    return (error * eyes).sum(axis=(1, 2)) / eyes.sum(axis=(1, 2))
+    """(N,) eye L1 of pictures (N, H, W, 3) uint8."""
+    eyes = torch.from_numpy(samples.eye_masks & samples.valid)[:, None].float()
+    return metrics.eye_l1(to_unit_range(pictures), to_unit_range(samples.images), eyes).numpy()
 
 
 def eye_area(mask: np.ndarray) -> tuple[slice, slice]:
