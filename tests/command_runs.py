@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -84,13 +85,20 @@ def make_finished(world: World, save_dir: Path) -> tuple[list, Outcome, Path]:
     return flags, outcome, save_dir / PERSON
 
 
-def command(*flags, threads: int = 1) -> Outcome:
-    """Run oneshot_training.py in this process."""
+def invoke(main: Callable[[list[str]], int], *flags, threads: int = 1, ok: bool | None = None) -> Outcome:
+    """Run a command's `main` in this process; with `ok` it must end well, or must not."""
     out, err = io.StringIO(), io.StringIO()
     with process_restored(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         torch.set_num_threads(threads)
-        code = oneshot_training.main([str(flag) for flag in flags])
-    return Outcome(code, out.getvalue(), err.getvalue())
+        code = main([str(flag) for flag in flags])
+    outcome = Outcome(code, out.getvalue(), err.getvalue())
+    assert ok is None or (code == 0) is ok, outcome
+    return outcome
+
+
+def command(*flags, threads: int = 1) -> Outcome:
+    """Run oneshot_training.py in this process."""
+    return invoke(oneshot_training.main, *flags, threads=threads)
 
 
 def start_process(*flags, script="oneshot_training.py", env=None, **streams) -> subprocess.Popen:

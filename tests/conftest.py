@@ -178,19 +178,14 @@ def files(published, tmp_path):
 
 
 @pytest.fixture
-def run_convert(capsys, tmp_path):
+def run_convert(tmp_path):
     """The command, which writes to full.pth unless it is told otherwise; returns how it ended."""
-    from command_runs import Outcome
+    from command_runs import invoke
 
     from vaegaze.commands import convert
 
     def run(*flags, ok=True):
         flags = [*flags] if "--checkpoint" in flags else ["--output", tmp_path / "full.pth", *flags]
-        with process_restored():
-            code = convert.main([str(flag) for flag in flags])
-        captured = capsys.readouterr()
-        outcome = Outcome(code, captured.out, captured.err)
-        assert (code == 0) is ok, outcome
-        return outcome
+        return invoke(convert.main, *flags, ok=ok)
 
     return run

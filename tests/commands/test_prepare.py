@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_runs import ROOT, Outcome, assert_one_line, command, files_in
+from command_runs import ROOT, Outcome, assert_one_line, command, files_in, invoke
 from conftest import process_restored
 from PIL import Image, ImageFilter
 
@@ -49,7 +49,7 @@ def face() -> Image.Image:
 
 
 @pytest.fixture
-def run(tmp_path, capsys):
+def run(tmp_path):
     """The command on the pictures and the lines of a table; returns how it ended."""
     pytest.importorskip("cv2")
 
@@ -62,12 +62,7 @@ def run(tmp_path, capsys):
         if lines is not None:
             (tmp_path / "labels.csv").write_text("\n".join([columns, *lines, ""]))
         own = ("--frames", folder, "--labels", tmp_path / "labels.csv", "--output", tmp_path / "me.h5")
-        with process_restored():
-            code = prepare.main([*map(str, own), "--person_id", "me", *map(str, flags)])
-        captured = capsys.readouterr()
-        outcome = Outcome(code, captured.out, captured.err)
-        assert (code == 0) is ok, outcome
-        return outcome
+        return invoke(prepare.main, *own, "--person_id", "me", *flags, ok=ok)
 
     return run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_runs import Outcome, World, assert_one_line, command, files_in
+from command_runs import World, assert_one_line, command, files_in, invoke
 from conftest import SIZE_PX, make_tiny_model, process_restored
 from PIL import Image, ImageCms, ImageSequence
 
@@ -73,16 +73,11 @@ def photo_flags(folder, picture, mask, name="me.png", **options):
 
 
 @pytest.fixture
-def run(base, capsys):
+def run(base):
     """The command on the tiny base model, unless it is told another; returns how it ended."""
 
     def run(*flags, ok=True):
-        with process_restored():
-            code = redirect.main(["--checkpoint", str(base), "--device", "cpu", *map(str, flags)])
-        captured = capsys.readouterr()
-        outcome = Outcome(code, captured.out, captured.err)
-        assert (code == 0) is ok, outcome
-        return outcome
+        return invoke(redirect.main, "--checkpoint", base, "--device", "cpu", *flags, ok=ok)
 
     return run
 

@@ -5,12 +5,12 @@ import json
 import os
 import signal
 import time
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
-from command_runs import Outcome, assert_one_line, assert_same_weights, command, start_process
-from conftest import process_restored
+from command_runs import assert_one_line, assert_same_weights, command, invoke, start_process
 
 from vaegaze.commands import train_all
 from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, Record, Work
@@ -42,14 +42,8 @@ def flags(world, cohort_file, tmp_path):
 
 
 @pytest.fixture
-def run_all(capsys):
-    def run(*flags) -> Outcome:
-        with process_restored():
-            code = train_all.main([str(flag) for flag in flags])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return run
+def run_all():
+    return partial(invoke, train_all.main)
 
 
 def records_in(save_dir) -> dict[str, dict]:
