@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -243,10 +244,10 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     model, progress = make_tiny_model(), Progress()
     seen = losses_of(step for _, step in zip(range(stop_after), steps_of(model, progress)))
     folder = PretrainFolder(str(tmp_path))
-    folder.save(model, progress)
-
     config = resolve(PretrainConfig, None, SMALL).config
     folder.config.write_text(pretrain.to_yaml(config), encoding="utf-8")
+    folder.save(model, progress)
+
     model = make_tiny_model(seed=5)
     progress = folder.load(config, model, processes=1)
     seen += losses_of(steps_of(model, progress))
@@ -490,7 +491,7 @@ def test_a_damaged_resume_file(content, command, tmp_path, capsys):
     torch.save(content, tmp_path / "run" / "resume.pth")
     capsys.readouterr()
     assert command("--resume", min_vae_eye_psnr=90) == 2
-    assert "resume.pth is damaged" in error_line(capsys)
+    assert re.search("resume.pth is (damaged|not a resume file)", error_line(capsys))
 
 
 def test_every_shipped_file_describes_a_model():

@@ -1,5 +1,6 @@
 """The folder of one pre-training: metrics, curve, pictures, resume file."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -13,15 +14,15 @@ from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
+from vaegaze.models.tensor_files import save_tensors, state_of
 from vaegaze.pretraining.batches import Batch
 from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.model_card import best_record
 from vaegaze.pretraining.phases import phases
 from vaegaze.report.figures import write_loss_curve
+from vaegaze.runs.resume import damaged, load_resume, save_resume
 
 PICTURED = 6  # held-out frames
-START_OVER = "start the run over"
 
 
 class PretrainFolder:
@@ -43,32 +44,30 @@ class PretrainFolder:
         return self.config.read_text(encoding="utf-8") if self.config.is_file() else ""
 
     def save(self, model: VAEGaze, progress: Progress) -> None:
-        content = {"model": state_of(model), "model_config": model.config, "progress": vars(progress)}
-        save_tensors(self.state, content)
+        tensors = {"model": state_of(model), "model_config": model.config}
+        save_resume(self.state, progress, tensors, settings_checksum(self.stored_settings()))
 
     def load(self, config: PretrainConfig, model: VAEGaze, processes: int) -> Progress:
         """Restores the model from the interrupted run with these settings; only `output` may differ.
 
         UserError if there is no such run, or if it had a different number of processes.
         """
-        output_line = re.compile("^  output: .*$", re.MULTILINE)
-        stored, given = (output_line.sub("", settings) for settings in (self.stored_settings(), to_yaml(config)))
-        if not self.state.is_file() or stored != given:
+        checksum = settings_checksum(to_yaml(config))
+        if not self.state.is_file() or settings_checksum(self.stored_settings()) != checksum:
             raise UserError(f"{self.path} holds no interrupted run with exactly these settings", about="resume")
-        state = load_tensors(self.state, hint=START_OVER)
+        resumed = load_resume(self.state, Progress, ("model", "model_config"), checksum)
+        if resumed.progress.processes != processes:
+            raise UserError(
+                f"the run in {self.path} used {resumed.progress.processes} processes, not {processes}; resume it with "
+                "as many, since each step's data depends on their number"
+            )
         try:
-            progress = Progress(**state["progress"])
-            if progress.processes != processes:
-                raise UserError(
-                    f"the run in {self.path} used {progress.processes} processes, not {processes}; resume it with as "
-                    "many, since each step's data depends on their number"
-                )
-            model.load_state_dict(state["model"])
-            scaling_factor = state["model_config"]["vae"].get("scaling_factor", model.vae.scaling_factor)
-            model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = scaling_factor
+            model.load_state_dict(resumed.tensors["model"])
+            stored = resumed.tensors["model_config"]["vae"].get("scaling_factor", model.vae.scaling_factor)
+            model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = stored
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise UserError(f"{self.state} is damaged ({type(error).__name__}); {START_OVER}") from error
-        return progress
+            raise damaged(self.state, error) from error
+        return resumed.progress
 
     def report(self, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> dict:
         """Writes metrics, curve and a sheet of held-out frames; returns the newest record, with overall steps."""
@@ -81,6 +80,11 @@ class PretrainFolder:
         if progress.records[-1] is best_record(progress, phases(config)[-1].name):
             save_tensors(self.best, shipped_state(model, progress))
         return history[-1]
+
+
+def settings_checksum(settings: str) -> str:
+    """A checksum of a config.yaml, whatever its `output`."""
+    return hashlib.sha256(re.sub("(?m)^  output: .*$", "", settings).encode()).hexdigest()
 
 
 def steps_in_all(config: PretrainConfig, records: list[dict]) -> list[dict]:
