@@ -1,6 +1,7 @@
 """The package as it installs: shipped weights and settings are found from any folder."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vaegaze.config.cohort import INSTALL_SCALE
+from vaegaze.config.finetune import INSTALL_LANDMARKS, INSTALL_VISION
 from vaegaze.files import shipped_path
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +36,20 @@ def test_what_lies_here_wins_over_what_ships(tmp_path, monkeypatch):
 def test_nothing_else_is_looked_for_elsewhere(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shipped_path(path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        ("requirements-vision.txt", INSTALL_VISION),
+        ("requirements-landmarks.txt", INSTALL_LANDMARKS),
+        ("requirements-scale.txt", INSTALL_SCALE),
+    ],
+)
+def test_hints_name_what_the_extras_install(file, hint):
+    lines = (re.split("[#;]", line)[0].strip() for line in (ROOT / file).read_text().splitlines())
+    packages = [line for line in lines if line]
+    assert packages and all(package in hint for package in packages)
 
 
 @pytest.mark.slow

@@ -384,7 +384,7 @@ def test_a_time_far_beyond_the_end_is_said_before_the_work(run, stripes):
 
 def test_without_pyav_it_is_said_how_to_get_it(run, stripes, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    refused(run(None, ["0,0,0"], "--frames", stripes, ok=False), "PyAV", "requirements-vision.txt")
+    refused(run(None, ["0,0,0"], "--frames", stripes, ok=False), "PyAV", "opencv-python")
 
 
 def test_a_talk_with_a_blink(run, tmp_path):
@@ -479,5 +479,5 @@ def test_half_a_file_is_none(run, face, tmp_path, monkeypatch, interruption):
 
 def test_without_opencv_it_is_said_how_to_get_it(run, face, no_opencv):
     outcome = run({"a.png": face}, ["a.png,0,0"], ok=False)
-    refused(outcome, "OpenCV", "requirements-vision.txt")
+    refused(outcome, "OpenCV", "opencv-python")
     assert "--mask" not in outcome.err

@@ -127,7 +127,7 @@ def test_the_eyes_are_found(run, cut, tmp_path):
 
 def test_without_opencv_a_mask_is_needed(run, photo, no_opencv, tmp_path):
     output = ("--gaze", 0, 0, "--output", tmp_path / "out.png")
-    assert_one_line(run(*photo[:2], *output, ok=False), "--mask PATH", "pip install -r requirements-vision.txt")
+    assert_one_line(run(*photo[:2], *output, ok=False), "--mask PATH", "pip install 'opencv-python")
     run(*photo, *output)
 
 

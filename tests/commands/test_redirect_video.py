@@ -328,7 +328,7 @@ def test_the_input_video_is_never_replaced(run, talk):
 def test_missing_packages_are_named(run, talk, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     outcome = run("--video", talk, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
-    assert outcome.code == 2 and "pip install -r requirements-vision.txt" in outcome.err
+    assert outcome.code == 2 and "pip install 'opencv-python" in outcome.err
     assert "--mask" not in outcome.err and "photo" not in outcome.err and not files_in(tmp_path)
 
 

@@ -316,7 +316,7 @@ def test_a_mask_that_does_not_fit(boxes, size, words, refused, tmp_path):
 
 def test_a_photo_without_what_it_needs(refused, no_opencv, tmp_path):
     photo = ("--no-use_gazecapture", "--image", PHOTO)
-    refused(*photo, "--gaze", 0, 0, data=False, words=["photo_params.mask", "--mask PATH", "requirements-vision.txt"])
+    refused(*photo, "--gaze", 0, 0, data=False, words=["photo_params.mask", "--mask PATH", "opencv-python"])
     refused(*photo, "--mask", MASK, data=False, words=["photo_params.gaze", "--gaze PITCH YAW"])
     refused(*photo, "--mask", MASK, "--gaze", 0, data=False, words=["--gaze", "expected 2 arguments"])
     refused(

@@ -370,7 +370,10 @@ def test_odd_words_are_refused_plainly(problems, word):
                 f"needed without use_gazecapture; set it, or give --{name} {words}"
                 for name, words in (
                     ("image", "PATH"),
-                    ("mask", "PATH; or pip install -r requirements-vision.txt, to find the eyes automatically"),
+                    (
+                        "mask",
+                        "PATH; or pip install 'opencv-python-headless<5' av ai-edge-litert, to find the eyes automatically",
+                    ),
                     ("gaze", "PITCH YAW"),
                 )
             ],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import option
 
-INSTALL_SCALE = "pip install -r requirements-scale.txt"
+INSTALL_SCALE = "pip install 'ray>=2.50' submitit"  # by package: an installed program has no requirements file
 
 
 @dataclass(frozen=True)
