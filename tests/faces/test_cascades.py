@@ -122,7 +122,7 @@ def test_where_there_is_no_face(face, kind):
 
 
 def test_without_opencv_the_error_names_the_package(no_opencv):
-    with pytest.raises(UserError, match="needs OpenCV: pip install "):
+    with pytest.raises(UserError, match=r"needs OpenCV: pip install "):
         find_eyes(np.zeros((8, 8, 3), dtype=np.uint8), "me.jpg")
 
 

@@ -217,7 +217,7 @@ def test_sizes_that_a_header_makes_up(tmp_path):
 def test_without_pyav_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "av", None)
     with (
-        pytest.raises(UserError, match="^videos need PyAV: pip install "),
+        pytest.raises(UserError, match=r"^videos need PyAV: pip install "),
         open_video(tmp_path / "a.mp4", "--video"),
     ):
         pass
