@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vaegaze.config.finetune import Config, ConfigError, describe, parse_command, to_yaml
+from vaegaze.config.finetune import INSTALL_VISION, Config, ConfigError, describe, parse_command, to_yaml
 from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.config.tree import option, resolve, settings_of
 from vaegaze.errors import UserError
@@ -370,10 +370,7 @@ def test_odd_words_are_refused_plainly(problems, word):
                 f"needed without use_gazecapture; set it, or give --{name} {words}"
                 for name, words in (
                     ("image", "PATH"),
-                    (
-                        "mask",
-                        "PATH; or pip install 'opencv-python-headless<5' av ai-edge-litert, to find the eyes automatically",
-                    ),
+                    ("mask", f"PATH; or {INSTALL_VISION}, to find the eyes automatically"),
                     ("gaze", "PITCH YAW"),
                 )
             ],
