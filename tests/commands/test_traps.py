@@ -34,7 +34,7 @@ def test_an_image_of_ones_own_never_takes_another_pictures_mask():
     assert photo_settings("--image", "me.jpg", "--mask", "eyes.png").mask == "eyes.png"
     assert photo_settings("--image", "./docs/images/astronaut.png").mask == "./docs/images/astronaut_mask.png"
     resolved = parse_command(["--config", SHIPPED, "--image", "me.jpg"]).resolved
-    assert resolved.origins["oneshot_params.photo_params.mask"] == "--image without --mask"
+    assert resolved.origins["oneshot_params.photo_params.mask"] == "by default for another --image"
 
 
 def test_mask_auto_means_the_same_in_redirect():
