@@ -23,6 +23,7 @@ def run(*flags):
         return gpu.main([str(flag) for flag in flags])
 
 
+@pytest.mark.slow
 def test_one_call_measures_everything(tmp_path, capsys):
     page = tmp_path / "docs" / "trial.md"
     assert run(*TRIAL, "--output", page) == 0, capsys.readouterr().err

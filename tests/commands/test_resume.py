@@ -338,6 +338,7 @@ def test_more_steps_for_a_finished_run_names_the_way(finished, tmp_path):
     assert_one_line(outcome, f"finished after {STEPS} steps", f"--checkpoint_path {folder}/finetuned_model.pth")
 
 
+@pytest.mark.slow
 def test_a_killed_runs_temporary_files_are_gone_when_it_is_finished(finished, tmp_path):
     flags = (*finished[0], "--save_dir", tmp_path)
     script = """

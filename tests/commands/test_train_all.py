@@ -88,6 +88,7 @@ def test_one_after_the_other(run_all, flags, world, tmp_path):
     assert replaced.code == 0 and records_in(tmp_path / "runs")["person_002"]["status"] == FINISHED, replaced
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(run_all, flags, tmp_path):
     longer = [*flags, "--engine", "none", "--num_steps", 60, "--persons", "person_002,person_003"]
     process = start_process(*longer, script=SCRIPT)

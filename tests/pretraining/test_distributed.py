@@ -51,6 +51,7 @@ def torchrun(count, path, *flags):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_persons(config, tmp_path):
     """Gradient accumulation, an average of the weights and two sources are in it, too."""
     both = {"gradient_accumulation": 2, "ema": 0.9, "latent_learning_rate": 1e-4, "vae_learning_rate": 1e-4}
