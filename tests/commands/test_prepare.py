@@ -289,7 +289,7 @@ def test_where_none_is_left_an_older_file_stays_with_its_report(run, face, tmp_p
     run({"a.png": face}, ["a.png,0,0"])
     before = [(tmp_path / name).read_bytes() for name in ("me.h5", "me.frames.csv")]
     outcome = run({"a.png": Image.new("RGB", (60, 60), "grey")}, None, "--overwrite", ok=False)
-    refused_after_work(outcome, "none of the 1 frames can be used", "me.h5")
+    refused_after_work(outcome, "none of the 1 frames can be used", "me.h5 was not changed")
     assert "1  no face: a.png" in outcome.out
     assert [(tmp_path / name).read_bytes() for name in ("me.h5", "me.frames.csv")] == before
 
@@ -443,7 +443,7 @@ def test_flags_that_are_missing_or_wrong(capsys):
         assert prepare.main(["--person_id", "a/b", "--output", "me.csv", "--size", "5000"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: 5 mistakes:") and "Traceback" not in err
-    for words in ("--frames PATH", "--labels CSV", "without /", "ends in .h5", "<= 1024"):
+    for words in ("--frames PATH", "--labels CSV", "without / or control characters", "ends in .h5", "<= 1024"):
         assert words in err
 
 

@@ -120,7 +120,8 @@ def test_the_eyes_are_found(run, cut, tmp_path):
     image = photo_flags(tmp_path, Image.fromarray(np.hstack([picture, picture])), np.hstack([mask, mask]))[:2]
     flags = (*image, "--gaze", 0, 0, "--output", tmp_path / "out.png")
     assert_one_line(run(*flags, ok=False), "me.png shows 2 faces", "--face N")
-    assert "eyes found at (273, 81) and at (318, 8" in run(*flags, "--face", 2).out
+    out = run(*flags, "--face", 2).out
+    assert re.search(r"eyes found at \(273, 81\) and at \(318, 8[34]\)", out), out
     changed = (pixels(tmp_path / "out.png") != pixels(image[1])).any(axis=-1)
     assert not changed[:, :200].any() and changed[:, 200:][mask].mean() > 0.5
 
