@@ -285,6 +285,9 @@ def test_a_photo_is_its_own_reference_unless_the_model_has_one(run, photo, base,
     assert abs(pixels(tmp_path / "a.png").astype(int) - by_hand).max() <= 1
     person = tuned / "finetuned_model.pth"
     assert drawn(person) == drawn(person, "--reference", "model") != drawn(person, "--reference", "own")
+    single = load_checkpoint(base)
+    save_checkpoint(tmp_path / "single.pth", single.model, {**single.info, "fine_tuned_on": "a photo"})
+    assert drawn(tmp_path / "single.pth") == drawn(base, "--reference", "none"), "tuned without a reference"
     flags = ("--gaze", 0, 0, "--reference", "model", "--output", tmp_path / "b.png")
     assert_one_line(run(*photo, *flags, ok=False), "no reference frame", "--reference own")
 

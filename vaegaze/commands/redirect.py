@@ -93,7 +93,7 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
 def redirect_the_video(params: RedirectParams, model: VAEGaze, checkpoint: Checkpoint) -> None:
     """Write the video of `params`, and print what became of its frames. Interrupted after a signal."""
     output, stop, began = Path(params.output), StopSignals(), time.perf_counter()
-    from_itself = draws_from_itself(params.reference, checkpoint.reference)
+    from_itself = draws_from_itself(params.reference, checkpoint.reference, "fine_tuned_on" in checkpoint.info)
     if params.reference == "none":
         warn_without_reference(checkpoint)
     if params.head is None and backend() == "cascades":
@@ -186,7 +186,7 @@ def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) 
             known = next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
     for note in notes:
         print(note)
-    reference = reference_of(params.reference, known, photo)
+    reference = reference_of(params.reference, known, photo, "fine_tuned_on" in checkpoint.info)
     if reference is None:
         warn_without_reference(checkpoint)
     return reference

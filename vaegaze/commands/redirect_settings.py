@@ -64,7 +64,7 @@ class RedirectParams:
         "auto",
         choices=REFERENCES,
         help="what the eyes are drawn from: the picture's own eyes, the model's reference frame, or nothing; auto: the "
-        "model's, or the picture's own if it has none",
+        "model's, or with a base model the picture's own",
         metavar="WHAT",
     )
     label: bool = option(False, help="write the angles below each frame of an animation")

@@ -16,25 +16,25 @@ BATCH_SIZE = 8  # pictures
 REFERENCES = ("auto", "own", "model", "none")  # what a picture may be drawn from
 
 
-def reference_of(choice: str, reference: Reference | None, photo: Photo) -> Reference | None:
+def reference_of(choice: str, reference: Reference | None, photo: Photo, fine_tuned: bool) -> Reference | None:
     """The reference for drawing a photo, of one of REFERENCES; `reference` is the model's, or None.
 
-    own: the photo itself, as it is; auto: the model's, or the photo itself if the model has none. UserError for
-    `model` if it has none.
+    own: the photo itself, as it is; auto: the model's, or the photo itself for a base model, which has none. A model
+    fine-tuned on a single photo never saw a reference and draws worse with one. UserError for `model` if it has none.
     """
-    if draws_from_itself(choice, reference):
+    if draws_from_itself(choice, reference, fine_tuned):
         samples = photo.samples
         return Reference(samples.images[0], samples.gaze[0], samples.head[0])
     return None if choice == "none" else reference
 
 
-def draws_from_itself(choice: str, reference: Reference | None) -> bool:
+def draws_from_itself(choice: str, reference: Reference | None, fine_tuned: bool) -> bool:
     """Whether each picture is its own reference; see `reference_of`."""
     if choice not in REFERENCES:
         raise UserError(f"reference: got {choice!r}; expected one of {', '.join(REFERENCES)}")
     if choice == "model" and reference is None:
         raise UserError("the model holds no reference frame", about="reference")
-    return choice == "own" or (choice == "auto" and reference is None)
+    return choice == "own" or (choice == "auto" and reference is None and not fine_tuned)
 
 
 @torch.no_grad()
