@@ -97,8 +97,8 @@ def redirect(
     """The photo (H, W, C) uint8 with the eyes looking at `gaze`, (pitch, yaw) in radians; see docs/redirecting.md.
 
     Without `mask_path` the eyes are found, which needs the extra `vision`; without `head` it is read from the picture
-    where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frame, with a
-    base model from the photo itself; `reference` chooses: own, model or none.
+    where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frame;
+    with a base model from the photo itself. `reference` chooses: own, model or none.
     """
     photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
     chosen = reference_of(reference, model.reference, photo, "fine_tuned_on" in model.info)
