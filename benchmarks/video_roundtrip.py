@@ -32,7 +32,7 @@ from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import CANVAS_PX, load_estimator
-from vaegaze.redirecting.drawing import redraw_gazes
+from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "checkpoints" / "pretrained_model.pth"
@@ -140,7 +140,8 @@ def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list
     for frame, head in zip(true.frames, true.head):
         Image.fromarray(frame).save(path)
         photo = load_photo(path, None, (0, 0), head, loaded.model.canvas)
-        redirected.append(paste(photo, redraw_gazes(loaded.model, photo, loaded.reference, np.zeros((1, 2)))[0]))
+        reference = reference_of("auto", loaded, photo)
+        redirected.append(paste(photo, redraw_gazes(loaded.model, photo, reference, np.zeros((1, 2)))[0]))
     return redirected
 
 

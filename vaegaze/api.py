@@ -101,7 +101,7 @@ def redirect(
     with a base model from the photo itself. `reference` chooses: own, model or none.
     """
     photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
-    chosen = reference_of(reference, model.reference, photo, "fine_tuned_on" in model.info)
+    chosen = reference_of(reference, model, photo)
     return paste(photo, redraw_gazes(model.model, photo, chosen, np.array([gaze]))[0])
 
 

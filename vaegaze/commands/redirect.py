@@ -10,6 +10,7 @@ The result is the picture with its eyes redrawn; a sweep shows the face with man
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,6 @@ from vaegaze.images.animations import captioned, write_animation
 from vaegaze.images.pictures import as_image, rgb_over_white
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.images.video import VideoReader, open_video, write_video
-from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.drawing import draws_from_itself, redraw_gazes, reference_of
@@ -84,16 +84,16 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     for note in checkpoint.notes:
         print(note)
     if params.video is not None:
-        model = to_device(checkpoint.model, torch.device(find_device(params.device)))
-        redirect_the_video(params, model, checkpoint)
+        redirect_the_video(params, checkpoint)
     else:
         redirect_the_picture(params, checkpoint)
 
 
-def redirect_the_video(params: RedirectParams, model: VAEGaze, checkpoint: Checkpoint) -> None:
+def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     """Write the video of `params`, and print what became of its frames. Interrupted after a signal."""
     output, stop, began = Path(params.output), StopSignals(), time.perf_counter()
-    from_itself = draws_from_itself(params.reference, checkpoint.reference, "fine_tuned_on" in checkpoint.info)
+    from_itself = draws_from_itself(params.reference, checkpoint)
+    model = to_device(checkpoint.model, torch.device(find_device(params.device)))
     if params.reference == "none":
         warn_without_reference(checkpoint)
     if params.head is None and backend() == "cascades":
@@ -178,15 +178,16 @@ def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
 
 def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) -> Reference | None:
     """What --reference says; auto takes another person of a data set's most frontal frame before the picture itself."""
-    known, notes = checkpoint.reference, []
+    notes = []
     if params.hdf_path is not None and params.reference == "auto":
         own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
         if not own:
             others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
             known = next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
+            checkpoint = replace(checkpoint, reference=known)
     for note in notes:
         print(note)
-    reference = reference_of(params.reference, known, photo, "fine_tuned_on" in checkpoint.info)
+    reference = reference_of(params.reference, checkpoint, photo)
     if reference is None:
         warn_without_reference(checkpoint)
     return reference

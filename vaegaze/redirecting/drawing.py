@@ -10,31 +10,32 @@ from vaegaze.data.photo import Photo
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import rolled
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
-from vaegaze.models.checkpoint import Reference
+from vaegaze.models.checkpoint import Checkpoint, Reference
 
 BATCH_SIZE = 8  # pictures
 REFERENCES = ("auto", "own", "model", "none")  # what a picture may be drawn from
 
 
-def reference_of(choice: str, reference: Reference | None, photo: Photo, fine_tuned: bool) -> Reference | None:
-    """The reference for drawing a photo, of one of REFERENCES; `reference` is the model's, or None.
+def reference_of(choice: str, checkpoint: Checkpoint, photo: Photo) -> Reference | None:
+    """The reference for drawing a photo; `choice` is one of REFERENCES.
 
     own: the photo itself, as it is; auto: the model's, or the photo itself for a base model, which has none. A model
     fine-tuned on a single photo never saw a reference and draws worse with one. UserError for `model` if it has none.
     """
-    if draws_from_itself(choice, reference, fine_tuned):
+    if draws_from_itself(choice, checkpoint):
         samples = photo.samples
         return Reference(samples.images[0], samples.gaze[0], samples.head[0])
-    return None if choice == "none" else reference
+    return None if choice == "none" else checkpoint.reference
 
 
-def draws_from_itself(choice: str, reference: Reference | None, fine_tuned: bool) -> bool:
+def draws_from_itself(choice: str, checkpoint: Checkpoint) -> bool:
     """Whether each picture is its own reference; see `reference_of`."""
     if choice not in REFERENCES:
         raise UserError(f"reference: got {choice!r}; expected one of {', '.join(REFERENCES)}")
-    if choice == "model" and reference is None:
+    if choice == "model" and checkpoint.reference is None:
         raise UserError("the model holds no reference frame", about="reference")
-    return choice == "own" or (choice == "auto" and reference is None and not fine_tuned)
+    is_base = checkpoint.reference is None and "fine_tuned_on" not in checkpoint.info
+    return choice == "own" or (choice == "auto" and is_base)
 
 
 @torch.no_grad()

@@ -1,0 +1,24 @@
+"""The shipped eye-band model draws a photo from its own eyes, without fine-tuning."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vaegaze.data.photo import load_photo, paste
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.redirecting.drawing import redraw_gazes, reference_of
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs" / "images"
+
+
+def test_its_own_eyes_bring_a_drawing_nearer_to_the_photo():
+    base = load_checkpoint(ROOT / "checkpoints" / "eye_band.pth")
+    photo = load_photo(IMAGES / "astronaut.png", IMAGES / "astronaut_mask.png", (0, 0), (0, 0), base.model.canvas)
+
+    def off(choice):
+        drawn = redraw_gazes(base.model, photo, reference_of(choice, base, photo), photo.gaze[None])[0]
+        return np.abs(paste(photo, drawn).astype(int) - photo.original)[photo.mask].mean()
+
+    assert reference_of("auto", base, photo) is not None
+    assert off("auto") == off("own") < 0.5 * off("none"), (off("own"), off("none"))
