@@ -10,6 +10,10 @@ from vaegaze.geometry.camera import Camera, eye_circles
 from vaegaze.geometry.transforms import inverse, move, scale_of, warp
 
 SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALable/FAGE)
+# A region in the shape of an eye, in halves of the distance between its corners. It reaches beyond the corners, where
+# lashes and the skin's folds move along; up to below the brow; and it leaves room for a lid at any gaze.
+LIDS_WIDTH, LIDS_ABOVE, LIDS_BELOW = 1.5, 0.9, 0.8
+LIDS_EXPONENT = 2.5  # of the superellipse: between an ellipse, which would cut the lids near the corners, and a box
 EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other eye and its iris
 
 
@@ -24,6 +28,33 @@ def draw_squares(circles: np.ndarray, shape: tuple[int, int], factor: float = SQ
         rows, columns = abs(ys - y) <= factor * radius, abs(xs - x) <= factor * radius
         mask[np.ix_(rows, columns)] = True
     return mask
+
+
+def lids_depth(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How deep points (..., 2) lie in the region of the eye with these corners (2, 2), all x, y in px → (...).
+
+    The region |x|^p + |y|^p ≤ 1 follows from the corners alone, never from the lids: a region that changed with the
+    gaze would tell a model what to draw. The depth is 0 on the edge and negative outside; to first order a distance.
+    """
+    p, along = LIDS_EXPONENT, corners[1] - corners[0]
+    radius = max(float(np.hypot(*along)) / 2, 0.5)  # corners in one place, as of a head in profile
+    x_axis = along / (2 * radius) if along.any() else np.array([1.0, 0.0])
+    x_axis = x_axis if x_axis[0] >= 0 else -x_axis
+    y_axis = np.array([-x_axis[1], x_axis[0]])  # points down
+    off = points - corners.mean(axis=0)
+    x, y = off @ x_axis, off @ y_axis
+    height = np.where(y < 0, LIDS_ABOVE, LIDS_BELOW) * radius
+    x, y = abs(x) / (LIDS_WIDTH * radius), abs(y) / height
+    norm = (x**p + y**p) ** (1 / p)
+    ahead = np.maximum(norm, 1e-9)
+    slope = np.hypot((x / ahead) ** (p - 1) / (LIDS_WIDTH * radius), (y / ahead) ** (p - 1) / height)
+    return (1 - norm) / np.maximum(slope, 1 / (LIDS_WIDTH * radius))
+
+
+def draw_lids(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the region around each eye of corners (K, 2, 2). A pixel belongs to one that holds its centre."""
+    points = np.moveaxis(pixel_centres(shape)[::-1], 0, -1)
+    return np.any([lids_depth(each, points) >= 0 for each in corners], axis=0)
 
 
 def pixel_centres(shape: tuple[int, int]) -> np.ndarray:
