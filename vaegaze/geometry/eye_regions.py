@@ -1,12 +1,12 @@
 """Eye masks: from a face parsing, from a stored mask, or from the head pose alone."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from vaegaze.geometry.camera import Camera, eye_circles
+from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
 from vaegaze.geometry.transforms import inverse, move, scale_of, warp
 
 SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALable/FAGE)
@@ -75,34 +75,55 @@ def pose_parsing(head: np.ndarray, canvas: Camera) -> np.ndarray:
 
 
 def pose_mask(head: np.ndarray, canvas: Camera, factor: float = SQUARE_FACTOR) -> np.ndarray:
-    """(H, W) bool: both eyes of a head at (pitch, yaw), as squares around the circles through the eye corners."""
+    """(H, W) bool: both eyes of a head at (pitch, yaw) in the canvas's shape; squares have half side factor·radius."""
+    if canvas.eye_masks == LIDS:
+        return draw_lids(canvas.project(EYE_CORNERS_MM, head), canvas.shape)
     return draw_squares(eye_circles(head, canvas), canvas.shape, factor)
 
 
-def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera) -> np.ndarray:
-    """(H, W) bool: the squares of `pose_mask` as they lie in a photo of this shape, which `to_canvas` aligns."""
+def mask_in_photo(
+    shape: tuple[int, int],
+    to_canvas: np.ndarray,
+    head: np.ndarray,
+    canvas: Camera,
+    corners: np.ndarray | None = None,
+) -> np.ndarray:
+    """(H, W) bool: the regions of `regions_in_photo`, whose arguments these are."""
     mask = np.zeros(shape, dtype=bool)
-    for _, window, depth in pose_squares_in_photo(shape, to_canvas, head, canvas):
+    for _, window, depth in regions_in_photo(shape, to_canvas, head, canvas, corners):
         mask[window] |= depth >= 0
     return mask
 
 
-def pose_squares_in_photo(
-    shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera
+def regions_in_photo(
+    shape: tuple[int, int],
+    to_canvas: np.ndarray,
+    head: np.ndarray,
+    canvas: Camera,
+    corners: np.ndarray | None = None,
 ) -> Iterator[tuple[int, tuple[slice, slice], np.ndarray]]:
-    """Each of these squares that the photo shows: the rows and columns around it, and each pixel's depth in it (h, w).
+    """Each eye's region that the photo shows: the rows and columns around it, and each pixel's depth in it (h, w).
 
-    The depth is in pixels of the canvas, 0 on the square's edge and negative outside.
+    `to_canvas` aligns the photo (H, W); the depth is in pixels of the canvas, 0 on the edge and negative outside.
+    `corners` (2, 2, 2) are the eyes' in the photo, if they were found; squares follow from the head pose alone.
     """
-    for eye, (x, y, radius) in enumerate(eye_circles(head, canvas)):
-        half = SQUARE_FACTOR * radius
+    lids = canvas.eye_masks == LIDS
+    circles = eye_circles(head, canvas)
+    on_canvas = canvas.project(EYE_CORNERS_MM, head) if corners is None else move(to_canvas, corners)
+    if lids:
+        circles = np.column_stack(
+            [on_canvas.mean(axis=1), np.linalg.norm(on_canvas[:, 0] - on_canvas[:, 1], axis=1) / 2]
+        )
+    for eye, (x, y, radius) in enumerate(circles):
+        half = LIDS_WIDTH * math.sqrt(2) * max(radius, 1) if lids else SQUARE_FACTOR * radius  # tilted, at most
         corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
         left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
         right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int), shape[::-1])
         if left < right and top < bottom:
             ys, xs = np.mgrid[top:bottom, left:right] + 0.5  # a photo may have a hundred million pixels
-            off = abs(move(to_canvas, np.stack([xs, ys], axis=-1)) - (x, y)).max(axis=-1)
-            yield eye, (slice(top, bottom), slice(left, right)), half - off
+            points = move(to_canvas, np.stack([xs, ys], axis=-1))
+            depth = lids_depth(on_canvas[eye], points) if lids else half - abs(points - (x, y)).max(axis=-1)
+            yield eye, (slice(top, bottom), slice(left, right)), depth
 
 
 def eye_mask(
@@ -112,12 +133,21 @@ def eye_mask(
     head: np.ndarray,
     valid: np.ndarray,
     canvas: Camera,
+    move_corners: Callable[[np.ndarray], np.ndarray] = lambda corners: corners,
 ) -> tuple[np.ndarray, bool]:
     """One sample's eye mask (H, W) bool on the canvas, only where `valid`; and whether it needed the head pose.
 
     `stored` is what the data set has: a face parsing, or a mask whose pixels are the eyes; `to_canvas` places it. The
-    head pose gives an eye that the parsing lacks, as in a blink, and both where a mask shows nothing.
+    head pose gives an eye that the parsing lacks, as in a blink, and both where a mask shows nothing. `move_corners`
+    changes the corners (2, 2, 2) that a region in the shape of an eye follows from.
     """
+    if canvas.eye_masks == LIDS and (stored is None or is_parsing):
+        corners, by_pose = canvas.project(EYE_CORNERS_MM, head), True
+        if stored is not None:
+            found = move(to_canvas, corners_from_parsing(stored))
+            missing = np.isnan(found)
+            corners, by_pose = np.where(missing, corners, found), missing.any()
+        return draw_lids(move_corners(corners), canvas.shape) & valid, by_pose
     if stored is None:
         return pose_mask(head, canvas) & valid, True
     if is_parsing:
@@ -136,6 +166,20 @@ def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.nda
     """A mask (h, w) bool on the canvas (H, W): the pixels that it covers at least half."""
     warped, valid = warp(mask.astype(np.uint8) * 255, to_canvas, *canvas.shape)
     return (warped >= 128) & valid
+
+
+def corners_from_parsing(parsing: np.ndarray) -> np.ndarray:
+    """Face parsing (H, W) of labels → (2 eyes, 2, 2): x, y of each eye's leftmost and rightmost point.
+
+    An eye that the parsing lacks, or of which it shows less than two columns, is NaN.
+    """
+    corners = np.full((2, 2, 2), np.nan)
+    for eye, (lid, iris) in enumerate(EYE_LABELS):
+        ys, xs = np.nonzero((parsing == lid) | (parsing == iris))
+        if len(xs) and xs.min() < xs.max():
+            for end, column in enumerate((xs.min(), xs.max())):
+                corners[eye, end] = column + end, ys[xs == column].mean() + 0.5  # a pixel's outer side
+    return corners
 
 
 def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
