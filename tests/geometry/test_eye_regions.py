@@ -18,7 +18,7 @@ from vaegaze.geometry.eye_regions import (
     mask_in_photo,
     pose_mask,
 )
-from vaegaze.geometry.pasting import feather_px, inward_alpha, match_surroundings, paste_on_canvas
+from vaegaze.geometry.pasting import feather_px, inward_alpha, match_surroundings, paste_in_regions, paste_on_canvas
 
 LEVEL = np.array([[40.0, 50.0], [60.0, 50.0]])  # centre (50, 50), r = 10
 
@@ -138,3 +138,14 @@ def test_what_the_picture_does_not_show_does_not_count():
     drawn = np.where(valid[..., None], true, np.uint8(0))
     matched = match_surroundings(drawn, true, mask, valid, CANVAS)
     np.testing.assert_array_equal(matched, drawn)
+
+
+@pytest.mark.parametrize("canvas", [SQUARE_CANVAS, CANVAS])
+def test_a_videos_frame_changes_inside_its_mask_alone(canvas):
+    frame = np.random.default_rng(0).integers(256, size=(*canvas.shape, 3), dtype=np.uint8)
+    drawn = 255 - frame
+    pasted = paste_in_regions(frame, HEAD, drawn, np.eye(2, 3), canvas)
+    changed = (pasted != frame).any(axis=-1)
+    mask = mask_in_photo(canvas.shape, np.eye(2, 3), HEAD, canvas)
+    assert not changed[~mask].any() and changed[mask].mean() > 0.8
+    np.testing.assert_array_equal(paste_in_regions(frame, HEAD, drawn, np.eye(2, 3), canvas, 0.0), frame)

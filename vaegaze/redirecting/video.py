@@ -131,7 +131,7 @@ def redraw(
     reference = encode_pictures(model, images) if reference is None else reference
     on_canvas = np.stack([rolled(gaze, face.roll_rad) for face in faces])
     redrawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
-    images, valid = np.stack([face.image for face in faces]), np.stack([face.valid for face in faces])
+    valid = np.stack([face.valid for face in faces])
     redrawn = match_surroundings(redrawn, images, eye_masks, valid, canvas)
     for place, face, drawn in zip(places, faces, redrawn):
         pictures[place] = paste_in_regions(
