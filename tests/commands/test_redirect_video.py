@@ -20,7 +20,7 @@ from vaegaze.faces.tracking import FollowedFrame
 from vaegaze.geometry.alignment import align, align_face
 from vaegaze.geometry.camera import canvas_camera, eye_circles
 from vaegaze.geometry.eye_regions import SQUARE_FACTOR
-from vaegaze.geometry.pasting import paste_in_squares
+from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.geometry.transforms import move
 from vaegaze.images.video import Frame, VideoWriter, writing
 from vaegaze.images.video.recoverable import RecoverableFile
@@ -259,7 +259,7 @@ def test_a_subpixel_shift_changes_little(talking):
     drawn = np.full((32, 32, 3), 255, np.uint8)
     frame, eyes = np.zeros_like(talking.frames[0]), talking.eyes[0]
     faces = [align_face(frame, eyes + shift, np.zeros(2), CANVAS) for shift in (0, 0.05)]
-    pasted = [paste_in_squares(frame, face.head, drawn, face.to_canvas, CANVAS) for face in faces]
+    pasted = [paste_in_regions(frame, face.head, drawn, face.to_canvas, CANVAS) for face in faces]
     assert 0 < differences(*pasted).max() < 12
 
 

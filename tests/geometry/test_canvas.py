@@ -19,8 +19,8 @@ from vaegaze.geometry.camera import (
     canvas_camera,
     eye_circles,
 )
-from vaegaze.geometry.eye_regions import circles_from_parsing, pose_mask, pose_parsing, pose_squares_in_photo
-from vaegaze.geometry.pasting import FEATHER_OF_FACE, paste_in_squares
+from vaegaze.geometry.eye_regions import circles_from_parsing, pose_mask, pose_parsing, regions_in_photo
+from vaegaze.geometry.pasting import FEATHER_OF_FACE, paste_in_regions
 from vaegaze.geometry.transforms import move, scale_of
 from vaegaze.images.sharpness import sharpness
 from vaegaze.renderer import data_set as synthetic
@@ -178,12 +178,12 @@ def test_a_frame_is_aligned_and_pasted_inside_the_squares(canvas):
     assert np.abs(whole.image.astype(int) - near.image).mean() < 1 and near.valid.all()
     assert np.linalg.norm(move(near.to_canvas, EYES) - canvas.project(EYE_CENTRES_MM, near.head), axis=1).max() < 0.5
 
-    pasted = paste_in_squares(frame, near.head, noise(canvas)[0], near.to_canvas, canvas)
+    pasted = paste_in_regions(frame, near.head, noise(canvas)[0], near.to_canvas, canvas)
     inside = np.zeros(frame.shape[:2], dtype=bool)
-    for _, window, depth in pose_squares_in_photo(frame.shape[:2], near.to_canvas, near.head, canvas):
+    for _, window, depth in regions_in_photo(frame.shape[:2], near.to_canvas, near.head, canvas):
         inside[window] |= depth >= 0
     changed = (pasted != frame).any(axis=-1)
     assert not changed[~inside].any() and changed[inside].mean() > 0.8
-    half = paste_in_squares(frame, near.head, noise(canvas)[0], near.to_canvas, canvas, strength=0.5)
+    half = paste_in_regions(frame, near.head, noise(canvas)[0], near.to_canvas, canvas, strength=0.5)
     assert np.abs(half - (pasted.astype(float) + frame) / 2).max() <= 1
     assert scale_of(near.to_canvas) > 1

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE_PX, Bomb
+from conftest import SIZE_PX, Bomb, make_tiny_model
 
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
-from vaegaze.models.checkpoint import FORMAT, Reference, load_checkpoint, save_checkpoint
+from vaegaze.models.checkpoint import FORMAT, Reference, load_checkpoint, save_checkpoint, weights_fingerprint
 
 
 @pytest.fixture
@@ -315,3 +315,22 @@ def test_wrong_reference(key, value, content, tmp_path):
     text = refusal_of(content, tmp_path)
     if key == "image" and not isinstance(value, str):
         assert f"expected ({SIZE_PX}, {SIZE_PX}, 3) uint8" in text
+
+
+# --- the shape of eye masks -------------------------------------------------------------------------------------------
+
+
+def test_eye_masks_travel_with_the_model(tiny_model, tiny_config, tmp_path):
+    assert tiny_model.eye_masks == "squares"
+    model = make_tiny_model({**tiny_config, "eye_masks": "lids"})
+    save_checkpoint(tmp_path / "lids.pth", model, {})
+    loaded = load_checkpoint(tmp_path / "lids.pth").model
+    assert loaded.eye_masks == loaded.canvas.eye_masks == "lids"
+    assert weights_fingerprint(loaded) == weights_fingerprint(model) != weights_fingerprint(tiny_model)
+
+
+@pytest.mark.parametrize("wrong", ["circles", None, ["lids"]])
+def test_a_wrong_shape_of_eye_masks_is_refused(wrong, content, tmp_path):
+    content["model_config"]["eye_masks"] = wrong
+    text = refusal_of(content, tmp_path)
+    assert "eye_masks" in text and "squares, lids" in text

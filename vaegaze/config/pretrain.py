@@ -145,14 +145,16 @@ class ModelParams:
     )
     residual: bool = option(False, help="add the UNet's output to the masked latents")
     fill_eyes: bool = option(False, help="fill masked eyes with the colours around them, instead of black")
+    eye_masks: str = option("squares", choices=("squares", "lids"), help="shape of the masks that the model learns")
     vae: Mapping = option({}, help="AutoencoderKL; with a checkpoint it is frozen and its phase skipped", flag=False)
     unet: Mapping = option({}, help="UNet2DConditionModel", flag=False)
     gaze_mlp: Mapping = option({}, help="GazeMLP", flag=False)
 
     @property
     def canvas_config(self) -> dict[str, Any]:
-        """The canvas if one is set, else the image size, as keyword arguments of `VAEGaze`."""
-        return {"canvas": dict(self.canvas)} if self.canvas else {"image_size": self.image_size}
+        """The canvas if one is set, else the image size; and masks other than squares: `VAEGaze`'s own keys."""
+        size = {"canvas": dict(self.canvas)} if self.canvas else {"image_size": self.image_size}
+        return size if self.eye_masks == "squares" else size | {"eye_masks": self.eye_masks}
 
     def checkpoint_of(self, part: str) -> str | None:
         return getattr(self, part).get("checkpoint")

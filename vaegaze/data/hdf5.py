@@ -1,7 +1,7 @@
 """Reading one person's samples from a gaze data set: read once, brought onto the canvas, file closed."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,11 +173,17 @@ class OpenPerson:
         }
         self.count = _written(group, self._datasets[self.layout.images_key], where)
 
-    def frame(self, row: int, canvas: Camera, mask_picture: np.ndarray | None = None) -> StoredFrame:
+    def frame(
+        self,
+        row: int,
+        canvas: Camera,
+        mask_picture: np.ndarray | None = None,
+        move_corners: Callable[[np.ndarray], np.ndarray] = lambda corners: corners,
+    ) -> StoredFrame:
         """One sample on the canvas.
 
-        `mask_picture` (H, W) holds the eyes where the file has no masks. UserError names a row whose labels are not
-        finite or not radians, or whose pixels are not colours.
+        `mask_picture` (H, W) holds the eyes where the file has no masks; `move_corners` as for `eye_mask`. UserError
+        names a row whose labels are not finite or not radians, or whose pixels are not colours.
         """
         # One row at a time: h5py's fancy indexing takes fifteen times as long.
         where = f"{self.where}, row {row}"
@@ -189,7 +195,7 @@ class OpenPerson:
         stored = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else mask_picture
         drawn_by = to_canvas if stored is not None and stored.shape == self.frame_hw else np.eye(2, 3)
         is_parsing = self.mask_keys not in ((), (self.layout.mask_key,))
-        mask, by_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas)
+        mask, by_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas, move_corners)
         return StoredFrame(image, mask, valid, gaze, head, bool(by_pose))
 
 

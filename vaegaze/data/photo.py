@@ -13,8 +13,8 @@ from vaegaze.faces import networks
 from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
-from vaegaze.geometry.eye_regions import pose_mask_in_photo, threshold, warp_mask
-from vaegaze.geometry.pasting import paste_in_mask
+from vaegaze.geometry.eye_regions import mask_in_photo, threshold, warp_mask
+from vaegaze.geometry.pasting import match_surroundings, paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
 from vaegaze.images.blobs import find_blobs, without_specks
 from vaegaze.images.pictures import Picture, read_grey, read_picture
@@ -88,7 +88,7 @@ def load_photo(
 
     `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture; a `head` of None is read from the
     picture where landmarks are installed, and (0, 0) otherwise. Without a mask the eyes are found (of face number
-    `face` if there are several), and the head pose gives the mask. UserError when a file is missing or
+    `face` if there are several), and their corners or the head pose give the mask. UserError when a file is missing or
     unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
     are not found.
     """
@@ -97,13 +97,13 @@ def load_photo(
     else:
         picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
-    mask, specks, notes = None, 0, ()
+    mask, corners, specks, notes = None, None, 0, ()
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
         head = head_at(rgb, eyes) if head is None else head
     else:
         found = find_face(rgb, f"image: {image_path}", face)
-        eyes, notes = found.face.eyes, tuple(found.notes)
+        eyes, corners, notes = found.face.eyes, found.face.corners, tuple(found.notes)
         head = found.face.head if head is None else head
     if head is None and not networks.installed():
         notes += (NO_LANDMARKS,)
@@ -111,7 +111,7 @@ def load_photo(
     aligned = align_face(rgb, eyes, head, canvas)
     log.debug("photo → canvas: %s, eyes at %s", aligned.to_canvas.tolist(), eyes.tolist())
     if mask is None:
-        mask = pose_mask_in_photo(rgb.shape[:2], aligned.to_canvas, aligned.head, canvas)
+        mask = mask_in_photo(rgb.shape[:2], aligned.to_canvas, aligned.head, canvas, corners)
 
     eye_mask = warp_mask(mask, aligned.to_canvas, canvas)
     if not eye_mask.any():
@@ -148,7 +148,9 @@ def paste(photo: Photo, drawn: np.ndarray) -> np.ndarray:
 
     Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays.
     """
-    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, photo.samples.canvas)
+    samples = photo.samples
+    drawn = match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, samples.canvas)[0]
+    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, samples.canvas)
 
 
 def _read_mask(mask_path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, int, np.ndarray]:

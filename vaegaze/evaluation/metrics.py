@@ -138,4 +138,4 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
 
 def paste(results: np.ndarray, samples: Samples) -> np.ndarray:
     """Results (N, S, S, 3) uint8 into the frames they were drawn for; pixels outside the eyes stay as they were."""
-    return paste_on_canvas(results, samples.images, samples.eye_masks & samples.valid, samples.canvas)
+    return paste_on_canvas(results, samples.images, samples.eye_masks & samples.valid, samples.canvas, samples.valid)

@@ -31,18 +31,23 @@ FACE_CENTRE_MM = (0.0, 23.7, -5.5)  # ETH-XGaze's looks here: halfway from the e
 
 LOOKS_AT = {"face": FACE_ORIGIN_MM, "eyes": BETWEEN_EYES_MM}  # by the words of a canvas's config
 MAX_SIDE_PX = 4096  # of a canvas
+SQUARES, LIDS = EYE_MASKS = ("squares", "lids")  # the shapes of eye masks, see `eye_regions`
 FACE_PX, FACE_FOCAL_PX, DISTANCE_MM = 128, 500.0, 600.0  # ST-ED's square picture of a face
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A normalised camera: without roll, looking at `origin_mm` of the head from `distance_mm`."""
+    """A normalised camera: without roll, looking at `origin_mm` of the head from `distance_mm`.
+
+    As a model's canvas it also says in which shape, of EYE_MASKS, eyes are cut out of it.
+    """
 
     width_px: int
     height_px: int
     focal_px: float
     origin_mm: tuple[float, float, float] = FACE_ORIGIN_MM
     distance_mm: float = DISTANCE_MM
+    eye_masks: str = SQUARES
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,6 +68,11 @@ class Camera:
     def face_px(self) -> float:
         """How large a face is drawn: the side of the square canvas that draws it as large. Soft edges follow it."""
         return self.focal_px * DISTANCE_MM / self.distance_mm * FACE_PX / FACE_FOCAL_PX
+
+    @property
+    def eye_radius_px(self) -> float:
+        """Half the distance between the corners of a frontal eye."""
+        return float(eye_circles(np.zeros(2), self)[0, 2])
 
     def project(self, points_mm: np.ndarray, head: np.ndarray) -> np.ndarray:
         """Head-frame points (..., 3) of a head turned by `head` (2,) = pitch, yaw → pixels (..., 2) as x, y."""

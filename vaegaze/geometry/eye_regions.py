@@ -1,15 +1,19 @@
 """Eye masks: from a face parsing, from a stored mask, or from the head pose alone."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from vaegaze.geometry.camera import Camera, eye_circles
+from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
 from vaegaze.geometry.transforms import inverse, move, scale_of, warp
 
 SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALable/FAGE)
+# A region in the shape of an eye, in halves of the distance between its corners. It reaches beyond the corners, where
+# lashes and the skin's folds move along; up to below the brow; and it leaves room for a lid at any gaze.
+LIDS_WIDTH, LIDS_ABOVE, LIDS_BELOW = 1.5, 0.9, 0.8
+LIDS_EXPONENT = 2.5  # of the superellipse: between an ellipse, which would cut the lids near the corners, and a box
 EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other eye and its iris
 
 
@@ -24,6 +28,33 @@ def draw_squares(circles: np.ndarray, shape: tuple[int, int], factor: float = SQ
         rows, columns = abs(ys - y) <= factor * radius, abs(xs - x) <= factor * radius
         mask[np.ix_(rows, columns)] = True
     return mask
+
+
+def lids_depth(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How deep points (..., 2) lie in the region of the eye with these corners (2, 2), all x, y in px → (...).
+
+    The region |x|^p + |y|^p ≤ 1 follows from the corners alone, never from the lids: a region that changed with the
+    gaze would tell a model what to draw. The depth is 0 on the edge and negative outside; to first order a distance.
+    """
+    p, along = LIDS_EXPONENT, corners[1] - corners[0]
+    radius = max(float(np.hypot(*along)) / 2, 0.5)  # corners in one place, as of a head in profile
+    x_axis = along / (2 * radius) if along.any() else np.array([1.0, 0.0])
+    x_axis = x_axis if x_axis[0] >= 0 else -x_axis
+    y_axis = np.array([-x_axis[1], x_axis[0]])  # points down
+    off = points - corners.mean(axis=0)
+    x, y = off @ x_axis, off @ y_axis
+    height = np.where(y < 0, LIDS_ABOVE, LIDS_BELOW) * radius
+    x, y = abs(x) / (LIDS_WIDTH * radius), abs(y) / height
+    norm = (x**p + y**p) ** (1 / p)
+    ahead = np.maximum(norm, 1e-9)
+    slope = np.hypot((x / ahead) ** (p - 1) / (LIDS_WIDTH * radius), (y / ahead) ** (p - 1) / height)
+    return (1 - norm) / np.maximum(slope, 1 / (LIDS_WIDTH * radius))
+
+
+def draw_lids(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the region around each eye of corners (K, 2, 2). A pixel belongs to one that holds its centre."""
+    points = np.moveaxis(pixel_centres(shape)[::-1], 0, -1)
+    return np.any([lids_depth(each, points) >= 0 for each in corners], axis=0)
 
 
 def pixel_centres(shape: tuple[int, int]) -> np.ndarray:
@@ -44,34 +75,55 @@ def pose_parsing(head: np.ndarray, canvas: Camera) -> np.ndarray:
 
 
 def pose_mask(head: np.ndarray, canvas: Camera, factor: float = SQUARE_FACTOR) -> np.ndarray:
-    """(H, W) bool: both eyes of a head at (pitch, yaw), as squares around the circles through the eye corners."""
+    """(H, W) bool: both eyes of a head at (pitch, yaw) in the canvas's shape; squares have half side factor·radius."""
+    if canvas.eye_masks == LIDS:
+        return draw_lids(canvas.project(EYE_CORNERS_MM, head), canvas.shape)
     return draw_squares(eye_circles(head, canvas), canvas.shape, factor)
 
 
-def pose_mask_in_photo(shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera) -> np.ndarray:
-    """(H, W) bool: the squares of `pose_mask` as they lie in a photo of this shape, which `to_canvas` aligns."""
+def mask_in_photo(
+    shape: tuple[int, int],
+    to_canvas: np.ndarray,
+    head: np.ndarray,
+    canvas: Camera,
+    corners: np.ndarray | None = None,
+) -> np.ndarray:
+    """(H, W) bool: the regions of `regions_in_photo`, whose arguments these are."""
     mask = np.zeros(shape, dtype=bool)
-    for _, window, depth in pose_squares_in_photo(shape, to_canvas, head, canvas):
+    for _, window, depth in regions_in_photo(shape, to_canvas, head, canvas, corners):
         mask[window] |= depth >= 0
     return mask
 
 
-def pose_squares_in_photo(
-    shape: tuple[int, int], to_canvas: np.ndarray, head: np.ndarray, canvas: Camera
+def regions_in_photo(
+    shape: tuple[int, int],
+    to_canvas: np.ndarray,
+    head: np.ndarray,
+    canvas: Camera,
+    corners: np.ndarray | None = None,
 ) -> Iterator[tuple[int, tuple[slice, slice], np.ndarray]]:
-    """Each of these squares that the photo shows: the rows and columns around it, and each pixel's depth in it (h, w).
+    """Each eye's region that the photo shows: the rows and columns around it, and each pixel's depth in it (h, w).
 
-    The depth is in pixels of the canvas, 0 on the square's edge and negative outside.
+    `to_canvas` aligns the photo (H, W); the depth is in pixels of the canvas, 0 on the edge and negative outside.
+    `corners` (2, 2, 2) are the eyes' in the photo, if they were found; squares follow from the head pose alone.
     """
-    for eye, (x, y, radius) in enumerate(eye_circles(head, canvas)):
-        half = SQUARE_FACTOR * radius
+    lids = canvas.eye_masks == LIDS
+    circles = eye_circles(head, canvas)
+    on_canvas = canvas.project(EYE_CORNERS_MM, head) if corners is None else move(to_canvas, corners)
+    if lids:
+        circles = np.column_stack(
+            [on_canvas.mean(axis=1), np.linalg.norm(on_canvas[:, 0] - on_canvas[:, 1], axis=1) / 2]
+        )
+    for eye, (x, y, radius) in enumerate(circles):
+        half = LIDS_WIDTH * math.sqrt(2) * max(radius, 1) if lids else SQUARE_FACTOR * radius  # tilted, at most
         corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
         left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
         right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int), shape[::-1])
         if left < right and top < bottom:
             ys, xs = np.mgrid[top:bottom, left:right] + 0.5  # a photo may have a hundred million pixels
-            off = abs(move(to_canvas, np.stack([xs, ys], axis=-1)) - (x, y)).max(axis=-1)
-            yield eye, (slice(top, bottom), slice(left, right)), half - off
+            points = move(to_canvas, np.stack([xs, ys], axis=-1))
+            depth = lids_depth(on_canvas[eye], points) if lids else half - abs(points - (x, y)).max(axis=-1)
+            yield eye, (slice(top, bottom), slice(left, right)), depth
 
 
 def eye_mask(
@@ -81,12 +133,21 @@ def eye_mask(
     head: np.ndarray,
     valid: np.ndarray,
     canvas: Camera,
+    move_corners: Callable[[np.ndarray], np.ndarray] = lambda corners: corners,
 ) -> tuple[np.ndarray, bool]:
     """One sample's eye mask (H, W) bool on the canvas, only where `valid`; and whether it needed the head pose.
 
     `stored` is what the data set has: a face parsing, or a mask whose pixels are the eyes; `to_canvas` places it. The
-    head pose gives an eye that the parsing lacks, as in a blink, and both where a mask shows nothing.
+    head pose gives an eye that the parsing lacks, as in a blink, and both where a mask shows nothing. `move_corners`
+    changes the corners (2, 2, 2) that a region in the shape of an eye follows from.
     """
+    if canvas.eye_masks == LIDS and (stored is None or is_parsing):
+        corners, by_pose = canvas.project(EYE_CORNERS_MM, head), True
+        if stored is not None:
+            found = move(to_canvas, corners_from_parsing(stored))
+            missing = np.isnan(found)
+            corners, by_pose = np.where(missing, corners, found), missing.any()
+        return draw_lids(move_corners(corners), canvas.shape) & valid, by_pose
     if stored is None:
         return pose_mask(head, canvas) & valid, True
     if is_parsing:
@@ -105,6 +166,20 @@ def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.nda
     """A mask (h, w) bool on the canvas (H, W): the pixels that it covers at least half."""
     warped, valid = warp(mask.astype(np.uint8) * 255, to_canvas, *canvas.shape)
     return (warped >= 128) & valid
+
+
+def corners_from_parsing(parsing: np.ndarray) -> np.ndarray:
+    """Face parsing (H, W) of labels → (2 eyes, 2, 2): x, y of each eye's leftmost and rightmost point.
+
+    An eye that the parsing lacks, or of which it shows less than two columns, is NaN.
+    """
+    corners = np.full((2, 2, 2), np.nan)
+    for eye, (lid, iris) in enumerate(EYE_LABELS):
+        ys, xs = np.nonzero((parsing == lid) | (parsing == iris))
+        if len(xs) and xs.min() < xs.max():
+            for end, column in enumerate((xs.min(), xs.max())):
+                corners[eye, end] = column + end, ys[xs == column].mean() + 0.5  # a pixel's outer side
+    return corners
 
 
 def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:

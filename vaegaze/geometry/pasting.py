@@ -8,16 +8,55 @@ import math
 import numpy as np
 from PIL import Image
 
-from vaegaze.geometry.camera import Camera
-from vaegaze.geometry.eye_regions import pose_squares_in_photo
+from vaegaze.geometry.camera import LIDS, Camera
+from vaegaze.geometry.eye_regions import regions_in_photo
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
 FEATHER_OF_FACE = 1 / 64  # width of the soft edge / `Camera.face_px`: 2.4 mm of the face
+# Around a mask in the shape of an eye, in halves of the distance between a frontal eye's corners:
+FEATHER_OF_EYE = 0.25  # width of the soft edge
+RING_OF_EYE, SPREAD_OF_EYE = 0.4, 0.6  # width of the ring of skin; sigma with which its difference spreads inwards
 
 
-def paste_on_canvas(drawn: np.ndarray, pictures: np.ndarray, masks: np.ndarray, canvas: Camera) -> np.ndarray:
-    """Drawings (N, H, W, 3) uint8 over pictures of the same shape, inside masks (N, H, W) bool."""
-    alpha = inward_alpha(masks, FEATHER_OF_FACE * canvas.face_px)
+def feather_px(canvas: Camera) -> float:
+    """How wide the soft edge is on the canvas."""
+    return FEATHER_OF_EYE * canvas.eye_radius_px if canvas.eye_masks == LIDS else FEATHER_OF_FACE * canvas.face_px
+
+
+def match_surroundings(
+    drawn: np.ndarray, pictures: np.ndarray, masks: np.ndarray, valid: np.ndarray, canvas: Camera
+) -> np.ndarray:
+    """Drawings (N, H, W, 3) uint8 whose broad colours agree with the pictures around the masks; squares' stay as drawn.
+
+    A drawing covers the skin around the mask, too. Its difference from the picture there, on a ring of `valid` pixels
+    (N, H, W), spreads into the mask (N, H, W) by normalised convolution (Knutsson and Westin 1993).
+    """
+    if canvas.eye_masks != LIDS:
+        return drawn
+    radius = canvas.eye_radius_px
+    ring = (~masks & valid & (inward_alpha(~masks, RING_OF_EYE * radius) < 1))[..., None].astype(np.float64)
+    difference = (pictures.astype(np.float64) - drawn) * ring
+    rows, columns = (_gaussian_matrix(side, SPREAD_OF_EYE * radius) for side in canvas.shape)
+    total, weight = (np.einsum("ih,nhwc,jw->nijc", rows, part, columns, optimize=True) for part in (difference, ring))
+    matched = drawn + np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
+    return np.rint(matched.clip(0, 255)).astype(np.uint8)
+
+
+def _gaussian_matrix(side: int, sigma: float) -> np.ndarray:
+    """(side, side): row i weighs all pixels by their distance from pixel i."""
+    distance = np.subtract.outer(np.arange(side), np.arange(side))
+    return np.exp(-0.5 * (distance / sigma) ** 2)
+
+
+def paste_on_canvas(
+    drawn: np.ndarray, pictures: np.ndarray, masks: np.ndarray, canvas: Camera, valid: np.ndarray | None = None
+) -> np.ndarray:
+    """Drawings (N, H, W, 3) uint8 over pictures of the same shape, inside masks (N, H, W) bool.
+
+    `valid` (N, H, W) bool: where the pictures show something; None means everywhere.
+    """
+    drawn = match_surroundings(drawn, pictures, masks, np.ones_like(masks) if valid is None else valid, canvas)
+    alpha = inward_alpha(masks, feather_px(canvas))
     return _blend(pictures, drawn, alpha[..., None])
 
 
@@ -38,12 +77,12 @@ def paste_in_mask(
     above, covered = warp(drawn, to_window, *mask.shape)
     if colours == 1:
         above = np.asarray(Image.fromarray(above).convert("L"))[..., None]
-    alpha = inward_alpha(mask, FEATHER_OF_FACE * canvas.face_px * scale_of(to_window)) * covered
+    alpha = inward_alpha(mask, feather_px(canvas) * scale_of(to_window)) * covered
     pasted[window][..., :colours] = _blend(picture[window][..., :colours], above, alpha[..., None])
     return pasted
 
 
-def paste_in_squares(
+def paste_in_regions(
     picture: np.ndarray,
     head: np.ndarray,
     drawn: np.ndarray,
@@ -51,14 +90,14 @@ def paste_in_squares(
     canvas: Camera,
     strength: float | np.ndarray = 1.0,
 ) -> np.ndarray:
-    """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' squares as the head pose has them.
+    """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' regions as the head pose has them.
 
-    The squares' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
+    The regions' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
     (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
     """
     pasted, strengths = picture.copy(), np.broadcast_to(strength, 2)
-    for eye, window, depth in pose_squares_in_photo(picture.shape[:2], to_canvas, head, canvas):
-        alpha = strengths[eye] * np.clip(depth / (FEATHER_OF_FACE * canvas.face_px), 0, 1)
+    for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
+        alpha = strengths[eye] * np.clip(depth / (feather_px(canvas)), 0, 1)
         above, _ = warp(drawn, to_crop(inverse(to_canvas), window[1].start, window[0].start), *depth.shape)
         pasted[window] = _blend(picture[window], above, alpha[..., None])
     return pasted

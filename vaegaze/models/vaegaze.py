@@ -1,12 +1,13 @@
 """VAE-GAZE: autoencoder, UNet and gaze MLP. The forward pass is a chain of stages, each callable alone."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaegaze.geometry.camera import MAX_SIDE_PX, Camera, camera_from_config, canvas_camera
+from vaegaze.geometry.camera import EYE_MASKS, MAX_SIDE_PX, SQUARES, Camera, camera_from_config, canvas_camera
 from vaegaze.models.autoencoder import AutoencoderKL
 from vaegaze.models.blocks import ModelMixin
 from vaegaze.models.gaze_mlp import GazeMLP
@@ -25,6 +26,7 @@ class VAEGaze(ModelMixin):
                  unmasked parts (default False, as upstream)
     fill_eyes    whether the masked eyes are filled with the colours around them (default False: painted black, as
                  upstream). In a small autoencoder a black square changes the latents of the whole face.
+    eye_masks    the shape of the masks that it learnt: "squares" (default, as upstream) or "lids"
     """
 
     def __init__(self, config: dict):
@@ -59,6 +61,11 @@ class VAEGaze(ModelMixin):
         wrong = [f"{key} is {is_}, needs {needed}" for key, (is_, needed) in widths.items() if is_ != needed]
         if wrong:
             raise ValueError(f"the parts do not fit together: {'; '.join(wrong)}")
+
+    @property
+    def eye_masks(self) -> str:
+        """The shape of the masks that the model learnt."""
+        return self.canvas.eye_masks
 
     def mask(self, images: Tensor, eye_masks: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [−1, 1] without the eyes, where eye_masks (B, 1, H, W) in {0, 1} is 1."""
@@ -103,7 +110,14 @@ class VAEGaze(ModelMixin):
 
 
 def canvas_of(config: dict) -> Camera:
-    """ValueError unless the config has a valid image_size or a valid canvas."""
+    """ValueError unless the config has a valid image_size or a valid canvas, and eye masks of a known shape."""
+    shape = config.get("eye_masks", SQUARES)
+    if not isinstance(shape, str) or shape not in EYE_MASKS:
+        raise ValueError(f"eye_masks is {shape!r}, none of {', '.join(EYE_MASKS)}")
+    return replace(_camera_of(config), eye_masks=shape)
+
+
+def _camera_of(config: dict) -> Camera:
     if ("image_size" in config) == ("canvas" in config):
         raise ValueError("expected either image_size or canvas")
     if "canvas" in config:

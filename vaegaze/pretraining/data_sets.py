@@ -8,19 +8,23 @@ order.
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
 from vaegaze.config.pretrain import AugmentationParams
-from vaegaze.data.hdf5 import OpenPerson
+from vaegaze.data.hdf5 import OpenPerson, StoredFrame
 from vaegaze.data.persons import opened_person
 from vaegaze.data.safe_hdf5 import opened, safe_group
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import Camera
+from vaegaze.geometry.camera import LIDS, SQUARES, Camera
 from vaegaze.pretraining.augmentation import augmented
 from vaegaze.pretraining.batches import Example, Skipped
+from vaegaze.pretraining.mask_jitter import SQUARES_SHARE, jittered_corners
 
 NEEDED = 2  # usable frames of a person: a target and its reference
 
@@ -126,7 +130,7 @@ class DataSetSource:
                 rows, to_try = to_try[:missing], to_try[missing:]
                 for row in sorted(rows):
                     try:
-                        frame = stored.frame(row, self.canvas)
+                        frame = self._frame(stored, person, row)
                         if not frame.eye_mask.any():
                             raise UserError(f"{stored.where}, row {row}: the eye mask is empty")
                     except (UserError, OSError, RuntimeError, ValueError) as error:
@@ -138,6 +142,15 @@ class DataSetSource:
         rows = rng.permutation(sorted(read))
         columns = zip(*((f.image, f.eye_mask, f.valid, f.gaze, f.head) for f in (read[int(row)] for row in rows)))
         return Samples(*map(np.stack, columns), self.first_frames.get(person, 0) + rows, self.canvas)
+
+    def _frame(self, stored: OpenPerson, person: str, row: int) -> StoredFrame:
+        """A frame with its mask; a varied one is the frame's own for good, so that its latents may be cached."""
+        if self.canvas.eye_masks != LIDS:
+            return stored.frame(row, self.canvas)
+        rng = np.random.default_rng([crc32(person.encode()), row])
+        if rng.random() < SQUARES_SHARE:
+            return stored.frame(row, replace(self.canvas, eye_masks=SQUARES))
+        return stored.frame(row, self.canvas, move_corners=partial(jittered_corners, rng=rng))
 
     def _skip(self, person: str, row: int | None, error: Exception) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -23,6 +23,8 @@ def judge_gaze(model: VAEGaze, estimator: Estimator, held_out: Sequence[HeldOut]
     errors = []
     for batch in (batch for each in held_out for batch in each.batches):
         drawn, true = (to_pixels(each) for each in (redraw_eyes(model, batch).float(), batch.target))
-        pasted = paste_on_canvas(drawn, true, batch.eye_masks[:, 0].cpu().numpy() > 0, model.canvas)
+        pasted = paste_on_canvas(
+            drawn, true, batch.eye_masks[:, 0].cpu().numpy() > 0, model.canvas, batch.valid[:, 0].cpu().numpy() > 0
+        )
         errors.append(gaze_errors(estimator, pasted, batch, model.canvas))
     return {words: sum(each[name] for each in errors) / len(errors) for name, words in WORDS.items()}

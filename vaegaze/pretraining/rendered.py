@@ -7,8 +7,9 @@ import numpy as np
 
 from vaegaze.config.pretrain import RENDERED
 from vaegaze.geometry import eye_regions
-from vaegaze.geometry.camera import Camera, eye_circles
+from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
 from vaegaze.pretraining.batches import Example, Skipped
+from vaegaze.pretraining.mask_jitter import SQUARES_SHARE, jittered_corners
 from vaegaze.renderer import data_set as rendering
 
 MASK_FACTORS = (1.25, 1.6)  # around upstream's 1.4: masks of other sources are cut differently
@@ -57,6 +58,9 @@ class RenderedSource:
         )
 
     def _eye_mask(self, scene: rendering.Scene, rng: np.random.Generator) -> np.ndarray:
+        if self.canvas.eye_masks == LIDS and rng.random() >= SQUARES_SHARE:
+            corners = jittered_corners(self.canvas.project(EYE_CORNERS_MM, scene.head), rng)
+            return eye_regions.draw_lids(corners, self.canvas.shape)
         circles = eye_circles(scene.head, self.canvas)
         circles[:, :2] += rng.normal(0.0, MASK_JITTER, size=(2, 2)) * circles[:, 2:]
         return eye_regions.draw_squares(circles, self.canvas.shape, rng.uniform(*MASK_FACTORS))

@@ -13,7 +13,7 @@ from vaegaze.faces.tracking import FollowedFrame, follow_eyes
 from vaegaze.geometry.alignment import align_face
 from vaegaze.geometry.camera import rolled
 from vaegaze.geometry.eye_regions import pose_mask
-from vaegaze.geometry.pasting import paste_in_squares
+from vaegaze.geometry.pasting import match_surroundings, paste_in_regions
 from vaegaze.images.video import VideoReader, VideoWriter
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
@@ -131,8 +131,10 @@ def redraw(
     reference = encode_pictures(model, images) if reference is None else reference
     on_canvas = np.stack([rolled(gaze, face.roll_rad) for face in faces])
     redrawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
+    valid = np.stack([face.valid for face in faces])
+    redrawn = match_surroundings(redrawn, images, eye_masks, valid, canvas)
     for place, face, drawn in zip(places, faces, redrawn):
-        pictures[place] = paste_in_squares(
+        pictures[place] = paste_in_regions(
             pictures[place], face.head, drawn, face.to_canvas, canvas, strength=batch[place].blend
         )
     return pictures

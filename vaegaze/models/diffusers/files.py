@@ -23,7 +23,7 @@ CONFIG_FILES = ("config.json", "musetalk.json")
 OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what diffusers' configs cannot say of our model
 UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, with the values of upstream's model
 DROPS_REFERENCE = "drops_reference"  # a further key, in `info` of a checkpoint: trained with some references dropped
-OWN_KEYS = {**UPSTREAMS, "canvas": {}}  # by their types; a model has image_size or canvas
+OWN_KEYS = {**UPSTREAMS, "canvas": {}, "eye_masks": ""}  # by their types; a model has image_size or canvas
 MAX_CONFIG_BYTES = 2**20
 EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
     "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
@@ -96,7 +96,9 @@ def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
         if key not in known:
             raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; fix it")
         if type(value) is not type(known[key]):
-            expected = {bool: "true or false", int: "a whole number", dict: "a mapping"}[type(known[key])]
+            expected = {bool: "true or false", int: "a whole number", dict: "a mapping", str: "a word"}[
+                type(known[key])
+            ]
             raise UserError(f"{path}: {key} is {plain(repr(value))}, expected {expected}; fix it")
 
 
