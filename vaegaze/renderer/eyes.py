@@ -199,7 +199,9 @@ def _eyeball(person, scene, view, light, rays, lids, side, gaze) -> tuple[np.nda
     shade = 0.42 + 0.58 * smoothstep(-0.2, 3.6, -lids.above_upper_mm)
     shade *= 0.80 + 0.20 * smoothstep(-0.2, 1.5, -lids.below_lower_mm)
     light_out = white * (diffuse * light.key + light.ambient) * shade
-    tears = np.exp(-(((lids.below_lower_mm + 0.35) / (0.22 + 0.3 * pixel_mm)) ** 2)) * smoothstep(1, 0.7, np.abs(lids.along))
+    tears = np.exp(-(((lids.below_lower_mm + 0.35) / (0.22 + 0.3 * pixel_mm)) ** 2)) * smoothstep(
+        1, 0.7, np.abs(lids.along)
+    )
     light_out += 0.10 * min(1.0, 0.5 / pixel_mm) * tears * light.key
     return light_out + _glint(person, scene, view, light, rays, centre, axis), iris
 
@@ -223,7 +225,7 @@ def _fibres(seed: int, side: int, angle: np.ndarray, outwards: np.ndarray) -> np
 
 
 def _glint(person, scene, view, light, rays, centre, axis) -> np.ndarray:
-    """(3, H, W): the key light mirrored in the cornea, and a bright scene's soft reflection over the iris' upper half."""
+    """(3, H, W): the key light mirrored in the cornea, and a bright scene's over the iris' upper half."""
     cornea = centre + axis * (np.sqrt(person.eyeball_radius_mm**2 - person.iris_radius_mm**2)
                               - np.sqrt(CORNEA_RADIUS_MM**2 - person.iris_radius_mm**2))  # fmt: skip
     point, missed = _sphere(rays, view.position_mm - cornea, CORNEA_RADIUS_MM)
@@ -257,10 +259,12 @@ def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
     height = lids.above_upper_mm
     thick = 0.5 + 0.5 * person.lashes + 0.7 * person.eyeliner
     line = np.exp(-(((height - 0.25 * thick) / (thick + 0.35 * lids.pixel_mm)) ** 2))
-    comb = 0.5 + 0.5 * np.cos(lids.along * 75 + 1.1 * height * (lids.along + 0.3))
+    curl = 1.1 * height * (lids.along + 0.3) * (1 + 0.12 * np.abs(height))
+    irregular = smooth_noise(white_noise(person.texture_seed, 5)[2], lids.along * 15 + 20, 0 * height)
+    comb = 0.5 + 0.5 * np.cos(lids.along * 75 + 1.5 * irregular + curl)
     visible = min(1.0, 0.35 / lids.pixel_mm)
     comb = comb**2 * visible + 0.4 * (1 - visible)
-    length_mm = 4.0 + 2.0 * lids.along
+    length_mm = (4.0 + 2.0 * lids.along) * (0.6 + 0.7 * person.lashes) * (1 + 0.25 * irregular)
     hairs = comb * smoothstep(1, 0.1, height / length_mm) * (height > -0.3) * 0.7
     alpha = np.maximum((0.45 + 0.5 * max(person.lashes, person.eyeliner)) * line, person.lashes * 0.75 * hairs) * ends
     dark = colour(person.brow_colour) * 0.25 * (1 - person.eyeliner) * box.mean() * 3
@@ -268,3 +272,7 @@ def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
     lower = np.exp(-(((lids.below_lower_mm - 0.5) / (0.5 + 0.4 * lids.pixel_mm)) ** 2))
     lower = lower * smoothstep(1.05, 0.8, np.abs(lids.along)) * smoothstep(-0.9, 0.3, lids.along)
     mix(box, dark, (0.12 + 0.25 * person.lashes + 0.35 * person.eyeliner) * lower)
+    below = lids.below_lower_mm
+    hairs = (0.5 + 0.5 * np.cos(lids.along * 48 - 0.9 * below * lids.along + 2 * irregular)) ** 3 * visible
+    hairs = hairs * smoothstep(1, 0.2, below / (0.45 * length_mm)) * (below > -0.2)
+    mix(box, dark, 0.55 * person.lashes * hairs * smoothstep(1.05, 0.8, np.abs(lids.along)))

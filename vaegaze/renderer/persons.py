@@ -10,9 +10,10 @@ RGB = tuple[float, float, float]
 
 HAIR_COLOURS = ((0.010, 0.008, 0.007), (0.030, 0.017, 0.011), (0.075, 0.040, 0.022), (0.16, 0.085, 0.045),
                 (0.36, 0.25, 0.13), (0.22, 0.065, 0.022), (0.35, 0.34, 0.33))  # fmt: skip
+# From dark brown over amber, hazel, green and grey to blue: between neighbours lie colours that eyes have.
 IRIS_COLOURS = ((0.020, 0.010, 0.006), (0.048, 0.022, 0.011), (0.095, 0.047, 0.019), (0.17, 0.095, 0.030),
                 (0.12, 0.095, 0.040), (0.10, 0.13, 0.065), (0.15, 0.175, 0.175), (0.17, 0.25, 0.34),
-                (0.08, 0.15, 0.26))  # dark brown, brown, light brown, amber, hazel, green, grey, light blue, blue  # fmt: skip
+                (0.08, 0.15, 0.26))  # fmt: skip
 
 
 CATCH_LIGHTS = ("disc", "window", "ring", "two", "none")
