@@ -92,7 +92,7 @@ def _lids(person: Person, scene: Scene, view: View, rays: np.ndarray, side: int,
     # lower one about half of that when the eye looks down (Becker and Fuchs, 1988), less when it looks up.
     direction = view.rotation.T @ geometry.gaze_vector(gaze)
     iris_up_mm = -direction[1] * person.eyeball_radius_mm
-    lower_mm = (person.lower_lid_mm - 1.4 * max(scene.smile, 0)) * scene.lid_opening
+    lower_mm = (person.lower_lid_mm - 1.0 * max(scene.smile, 0)) * scene.lid_opening
     lower_mm = max(lower_mm - (0.55 if iris_up_mm < 0 else 0.35) * iris_up_mm, 0.9)
     upper_mm = max(person.upper_lid_mm * scene.lid_opening + 0.95 * iris_up_mm, MIN_OPENING_MM - lower_mm)
 

@@ -216,7 +216,7 @@ def random_person(rng: np.random.Generator) -> Person:
     )
     details = np.random.default_rng((person.texture_seed, 1))
     yellow = details.normal(0, 1)
-    white = np.array([0.50, 0.47, 0.44]) * details.uniform(0.7, 1.1) * np.exp(yellow * np.array([0.02, 0.01, -0.06]))
+    white = np.array([0.50, 0.47, 0.44]) * details.uniform(0.84, 1.08) * np.exp(yellow * np.array([0.02, 0.01, -0.06]))
     person = replace(person, limbus_width=details.uniform(0.1, 0.35), sclera_colour=_rgb(white))
     # NumPy's own scalars would widen the pictures' float32.
     scalars = {name: value.item() for name, value in vars(person).items() if isinstance(value, np.generic)}
@@ -263,14 +263,14 @@ def random_recording(rng: np.random.Generator) -> Recording:
 
 
 def _lit(place: Scene) -> Scene:
-    """With catch-lights, and one place in five under hard light from the side."""
+    """With catch-lights, and one place in eight under hard light from the side."""
     rng = np.random.default_rng((place.background_seed, 1))
     place = replace(
         place,
         catch_light=CATCH_LIGHTS[rng.choice(len(CATCH_LIGHTS), p=(0.35, 0.3, 0.08, 0.15, 0.12))],
-        bright_surroundings=float(0.12 * rng.beta(1, 3)),
+        bright_surroundings=float(0.08 * rng.beta(1, 3)),
     )
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         dim = 0.55 * np.array(place.ambient_colour)
         yaw = rng.choice((-1, 1)) * rng.uniform(1.1, 1.5)
         place = replace(place, light=(place.light[0], float(yaw)), light_size=0.2, ambient_colour=_rgb(dim))
@@ -301,7 +301,7 @@ def random_scene(rng: np.random.Generator, recording: Recording | None = None) -
     if scene.noise_seed % 8:
         return scene
     squint = np.random.default_rng(scene.noise_seed)  # one picture in eight: narrowed eyes, mostly with a smile
-    return replace(scene, lid_opening=squint.uniform(0.5, 0.85), smile=squint.uniform(0, 1))
+    return replace(scene, lid_opening=squint.uniform(0.65, 0.95), smile=squint.uniform(0, 1))
 
 
 def _head(rng: np.random.Generator) -> tuple[float, float]:
