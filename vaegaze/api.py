@@ -18,7 +18,7 @@ from vaegaze.geometry.camera import Camera, canvas_camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
-from vaegaze.redirecting.drawing import redraw_gazes
+from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
@@ -92,14 +92,17 @@ def redirect(
     head: tuple[float, float] | None = None,
     mask_path: str | Path | None = None,
     face: int | None = None,
+    reference: str = "auto",
 ) -> np.ndarray:
     """The photo (H, W, C) uint8 with the eyes looking at `gaze`, (pitch, yaw) in radians; see docs/redirecting.md.
 
     Without `mask_path` the eyes are found, which needs the extra `vision`; without `head` it is read from the picture
-    where the face landmarks are installed, see docs/faces.md.
+    where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frame;
+    with a base model from the photo itself. `reference` chooses: own, model or none.
     """
     photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
-    return paste(photo, redraw_gazes(model.model, photo, model.reference, np.array([gaze]))[0])
+    chosen = reference_of(reference, model.reference, photo, "fine_tuned_on" in model.info)
+    return paste(photo, redraw_gazes(model.model, photo, chosen, np.array([gaze]))[0])
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:

@@ -13,12 +13,13 @@ from PIL import Image, ImageCms, ImageSequence
 from vaegaze.commands import redirect
 from vaegaze.data import hdf5
 from vaegaze.data.photo import load_photo
+from vaegaze.data.photo import paste as paste_photo
 from vaegaze.evaluation.metrics import draw, paste
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images import animations
 from vaegaze.images.animations import CAPTION_PX, captioned, write_animation
 from vaegaze.models import to_pixels
-from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.models.checkpoint import Reference, load_checkpoint, save_checkpoint
 from vaegaze.redirecting.drawing import redraw_gazes
 from vaegaze.redirecting.sweeps import MAX_LISTED, sweep_gazes
 from vaegaze.renderer.data_set import write_hdf5
@@ -262,8 +263,33 @@ def test_a_base_model_draws_with_the_frame_that_evaluation_takes(run, world, bas
 
 def test_a_model_that_needs_a_reference_gives_a_warning(run, photo, tmp_path):
     save_checkpoint(tmp_path / "model.pth", make_tiny_model(), {})
-    outcome = run(*photo, "--checkpoint", tmp_path / "model.pth", "--gaze", 0, 0, "--output", tmp_path / "out.png")
+    flags = (*photo, "--checkpoint", tmp_path / "model.pth", "--gaze", 0, 0)
+    outcome = run(*flags, "--reference", "none", "--output", tmp_path / "out.png")
+    assert "never saw a dropped reference" not in run(*flags, "--output", tmp_path / "own.png").out
     assert "never saw a dropped reference" in outcome.out
+
+
+def test_a_photo_is_its_own_reference_unless_the_model_has_one(run, photo, base, tuned, tmp_path):
+    def drawn(checkpoint, *choice):
+        run(
+            *photo, "--checkpoint", checkpoint, "--gaze", 0.2, 0, *choice, "--output", tmp_path / "a.png", "--overwrite"
+        )
+        return (tmp_path / "a.png").read_bytes()
+
+    model, paths = load_checkpoint(base).model, (tmp_path / "me.png", tmp_path / "eyes.png")
+    subject = load_photo(*paths, (0, 0), None, model.canvas)
+    own = Reference(subject.samples.images[0], subject.samples.gaze[0], subject.samples.head[0])
+    by_hand = paste_photo(subject, redraw_gazes(model, subject, own, np.array([[0.2, 0]]))[0])
+    assert drawn(base) == drawn(base, "--reference", "own") != drawn(base, "--reference", "none")
+    drawn(base)
+    assert abs(pixels(tmp_path / "a.png").astype(int) - by_hand).max() <= 1
+    person = tuned / "finetuned_model.pth"
+    assert drawn(person) == drawn(person, "--reference", "model") != drawn(person, "--reference", "own")
+    single = load_checkpoint(base)
+    save_checkpoint(tmp_path / "single.pth", single.model, {**single.info, "fine_tuned_on": "a photo"})
+    assert drawn(tmp_path / "single.pth") == drawn(base, "--reference", "none"), "tuned without a reference"
+    flags = ("--gaze", 0, 0, "--reference", "model", "--output", tmp_path / "b.png")
+    assert_one_line(run(*photo, *flags, ok=False), "no reference frame", "--reference own")
 
 
 def test_a_model_that_draws_nothing_finite(run, photo, tmp_path):

@@ -203,10 +203,12 @@ def followed(talking, numbers, **changes) -> list[FollowedFrame]:
     return [FollowedFrame(Frame(talking.frames[i], i / 25), talking.eyes[i], **values) for i in numbers]
 
 
-def redrawn(few):
+def redrawn(few, own=False):
     model = make_tiny_model()
     with torch.no_grad():
-        return redirect_video.redraw(model, few, encode_reference(model, None), np.array([0.2, 0.3]), np.zeros(2))
+        return redirect_video.redraw(
+            model, few, None if own else encode_reference(model, None), np.array([0.2, 0.3]), np.zeros(2)
+        )
 
 
 def test_pixels_outside_the_eyes_are_the_frames(talking):
@@ -225,6 +227,14 @@ def test_frames_without_open_eyes_are_returned_unchanged(talking):
     results = redrawn(few)
     assert [result is each.frame.pixels for each, result in zip(few, results)] == [True, False, True]
     assert all(result is each.frame.pixels for each, result in zip(closed + lost, redrawn(closed + lost)))
+
+
+def test_each_frame_is_its_own_reference(talking):
+    few = followed(talking, range(0, 15, 5))
+    together, dropped = redrawn(few, own=True), redrawn(few)
+    assert all(differences(*pair).max() > 0 for pair in zip(together, dropped))
+    again = [redrawn([each], own=True)[0] for each in few]
+    assert max(differences(*pair).max() for pair in zip(again, together)) <= 1, "alone or in company"
 
 
 def test_a_blend_of_half_beside_a_blink(talking):

@@ -35,7 +35,7 @@ from vaegaze.images.video import VideoReader, open_video, write_video
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
-from vaegaze.redirecting.drawing import redraw_gazes
+from vaegaze.redirecting.drawing import draws_from_itself, redraw_gazes, reference_of
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
 from vaegaze.redirecting.video import redirect_video
 from vaegaze.training.provenance import fine_tuned_on
@@ -52,6 +52,7 @@ ADVICE = shared.advice(
     "opencv",
     "faces",
     "face",
+    reference="give --reference own or none",
     sample="fix it in the file, or give another --index",
     video="give it with --video",
 )
@@ -84,14 +85,17 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
         print(note)
     if params.video is not None:
         model = to_device(checkpoint.model, torch.device(find_device(params.device)))
-        redirect_the_video(params, model, reference_for(checkpoint, params))
+        redirect_the_video(params, model, checkpoint)
     else:
         redirect_the_picture(params, checkpoint)
 
 
-def redirect_the_video(params: RedirectParams, model: VAEGaze, reference: Reference | None) -> None:
+def redirect_the_video(params: RedirectParams, model: VAEGaze, checkpoint: Checkpoint) -> None:
     """Write the video of `params`, and print what became of its frames. Interrupted after a signal."""
     output, stop, began = Path(params.output), StopSignals(), time.perf_counter()
+    from_itself = draws_from_itself(params.reference, checkpoint.reference, "fine_tuned_on" in checkpoint.info)
+    if params.reference == "none":
+        warn_without_reference(checkpoint)
     if params.head is None and backend() == "cascades":
         print(NO_LANDMARKS)
     with open_video(params.video, "--video") as reader:
@@ -106,11 +110,12 @@ def redirect_the_video(params: RedirectParams, model: VAEGaze, reference: Refere
                     reader,
                     writer,
                     model,
-                    reference,
+                    None if params.reference == "none" else checkpoint.reference,
                     gaze=params.gaze,
                     head=params.head,
                     face=params.face,
                     compare=params.compare,
+                    from_itself=from_itself,
                     on_frames=bar.update,
                     should_stop=lambda: stop.received is not None,
                 )
@@ -171,20 +176,25 @@ def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
     return photo_of_frame(data.samples)
 
 
-def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo | None = None) -> Reference | None:
-    """The frame that the model was fine-tuned with; for another person of a data set, their most frontal frame."""
-    own, notes = True, []
-    if params.hdf_path is not None:
+def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) -> Reference | None:
+    """What --reference says; auto takes another person of a data set's most frontal frame before the picture itself."""
+    known, notes = checkpoint.reference, []
+    if params.hdf_path is not None and params.reference == "auto":
         own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
+        if not own:
+            others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
+            known = next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
     for note in notes:
         print(note)
-    if own:
-        info = checkpoint.info
-        if checkpoint.reference is None and "fine_tuned_on" not in info and not info.get("drops_reference"):
-            print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse results")
-        return checkpoint.reference
-    others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
-    return next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
+    reference = reference_of(params.reference, known, photo, "fine_tuned_on" in checkpoint.info)
+    if reference is None:
+        warn_without_reference(checkpoint)
+    return reference
+
+
+def warn_without_reference(checkpoint: Checkpoint) -> None:
+    if "fine_tuned_on" not in checkpoint.info and not checkpoint.info.get("drops_reference"):
+        print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse results")
 
 
 def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
 from vaegaze.images import animations, video
+from vaegaze.redirecting.drawing import REFERENCES
 from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -58,6 +59,13 @@ class RedirectParams:
     )
     sweep: str | None = option(
         None, legal=f"{' | '.join(SWEEPS)} | P,Y;P,Y;...", help="instead of --gaze: many gazes", metavar="SWEEP"
+    )
+    reference: str = option(
+        "auto",
+        choices=REFERENCES,
+        help="what the eyes are drawn from: the picture's own eyes, the model's reference frame, or nothing; auto: the "
+        "model's, or with a base model the picture's own",
+        metavar="WHAT",
     )
     label: bool = option(False, help="write the angles below each frame of an animation")
     compare: bool = option(False, help="of a video: the original on the left, the result on the right")

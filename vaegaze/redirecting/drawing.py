@@ -13,6 +13,28 @@ from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Reference
 
 BATCH_SIZE = 8  # pictures
+REFERENCES = ("auto", "own", "model", "none")  # what a picture may be drawn from
+
+
+def reference_of(choice: str, reference: Reference | None, photo: Photo, fine_tuned: bool) -> Reference | None:
+    """The reference for drawing a photo, of one of REFERENCES; `reference` is the model's, or None.
+
+    own: the photo itself, as it is; auto: the model's, or the photo itself for a base model, which has none. A model
+    fine-tuned on a single photo never saw a reference and draws worse with one. UserError for `model` if it has none.
+    """
+    if draws_from_itself(choice, reference, fine_tuned):
+        samples = photo.samples
+        return Reference(samples.images[0], samples.gaze[0], samples.head[0])
+    return None if choice == "none" else reference
+
+
+def draws_from_itself(choice: str, reference: Reference | None, fine_tuned: bool) -> bool:
+    """Whether each picture is its own reference; see `reference_of`."""
+    if choice not in REFERENCES:
+        raise UserError(f"reference: got {choice!r}; expected one of {', '.join(REFERENCES)}")
+    if choice == "model" and reference is None:
+        raise UserError("the model holds no reference frame", about="reference")
+    return choice == "own" or (choice == "auto" and reference is None and not fine_tuned)
 
 
 @torch.no_grad()
@@ -20,7 +42,13 @@ def encode_reference(model: VAEGaze, reference: Reference | None) -> Tensor:
     """Latents (1, 4, H / f, W / f): zeros if there is no reference."""
     if reference is None:
         return torch.zeros_like(model.encode(torch.zeros(1, 3, *model.canvas.shape, device=device_of(model))))
-    return model.encode(to_unit_range(reference.image[None]).to(device_of(model)))
+    return encode_pictures(model, reference.image[None])
+
+
+@torch.no_grad()
+def encode_pictures(model: VAEGaze, images: np.ndarray) -> Tensor:
+    """Whole pictures (B, H, W, 3) uint8, eyes included → latents (B, 4, H / f, W / f)."""
+    return model.encode(to_unit_range(images).to(device_of(model)))
 
 
 @torch.no_grad()

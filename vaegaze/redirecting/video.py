@@ -19,7 +19,14 @@ from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
 from vaegaze.models.cpu.mixed_precision import frozen_weights, in_bf16
 from vaegaze.models.device import autocast, find_precision
-from vaegaze.redirecting.drawing import BATCH_SIZE, device_of, encode_masked, encode_reference, redraw_eyes
+from vaegaze.redirecting.drawing import (
+    BATCH_SIZE,
+    device_of,
+    encode_masked,
+    encode_pictures,
+    encode_reference,
+    redraw_eyes,
+)
 
 
 @dataclass
@@ -51,12 +58,14 @@ def redirect_video(
     head: tuple[float, float] | None,
     face: int | None = None,
     compare: bool = False,
+    from_itself: bool = False,
     on_frames: Callable[[int], None] = lambda count: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tally:
     """Write the frames of `reader` with redrawn eyes to `writer`; `compare` puts the original on their left.
 
     Angles are those seen in the upright frames; a `head` of None is read in each frame where landmarks are installed.
+    With `from_itself` each frame is its own reference, in place of `reference`.
     `face` is the number of the person, from left to right, in the first frame. `on_frames(count)` follows every batch
     of frames; once `should_stop()` is true, the frames so far become the video. UserError from reading the video, and
     if no frame shows a face.
@@ -64,7 +73,7 @@ def redirect_video(
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_eyes(reader, name, face)
     with low_precision(model):
-        reference_latents = encode_reference(model, reference)
+        reference_latents = None if from_itself else encode_reference(model, reference)
         for batch in _batches(followed):
             redrawn = redraw(model, batch, reference_latents, np.array(gaze), head)
             for each, pixels in zip(batch, redrawn):
@@ -97,9 +106,16 @@ def low_precision(model: VAEGaze) -> torch.autocast:
 
 
 def redraw(
-    model: VAEGaze, batch: list[FollowedFrame], reference: Tensor, gaze: np.ndarray, head: tuple[float, float] | None
+    model: VAEGaze,
+    batch: list[FollowedFrame],
+    reference: Tensor | None,
+    gaze: np.ndarray,
+    head: tuple[float, float] | None,
 ) -> list[np.ndarray]:
-    """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are."""
+    """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are.
+
+    `reference` holds latents for all frames, (1, 4, H / f, W / f); None: each frame is its own.
+    """
     pictures = [each.frame.pixels for each in batch]
     places = [place for place, each in enumerate(batch) if each.eyes is not None and np.any(each.blend)]
     if not places:
@@ -110,7 +126,9 @@ def redraw(
         for place in places
     ]
     eye_masks = np.stack([pose_mask(face.head, canvas) & face.valid for face in faces])
-    masked = encode_masked(model, np.stack([face.image for face in faces]), eye_masks)
+    images = np.stack([face.image for face in faces])
+    masked = encode_masked(model, images, eye_masks)
+    reference = encode_pictures(model, images) if reference is None else reference
     on_canvas = np.stack([rolled(gaze, face.roll_rad) for face in faces])
     redrawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
     for place, face, drawn in zip(places, faces, redrawn):
