@@ -89,7 +89,7 @@ def _lids(person: Person, scene: Scene, view: View, rays: np.ndarray, side: int,
     height = (du * half[1] - dy * half[0]) / half_mm
 
     # Lids follow the eye's pitch in the head: the upper one as far as the iris, which it keeps covering at the top, the
-    # lower one about half of that when the eye looks down (Becker and Fuchs, 1988), less when it looks up.
+    # lower one about half of that when the eye looks down, less when it looks up.
     direction = view.rotation.T @ geometry.gaze_vector(gaze)
     iris_up_mm = -direction[1] * person.eyeball_radius_mm
     lower_mm = (person.lower_lid_mm - 1.0 * max(scene.smile, 0)) * scene.lid_opening
