@@ -12,6 +12,7 @@ from vaegaze.commands import render as render_command
 from vaegaze.errors import UserError
 from vaegaze.geometry import camera as geometry
 from vaegaze.geometry.camera import canvas_camera, gaze_vector
+from vaegaze.geometry.eye_regions import lids_depth, pixel_centres
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.data_set import Scene, eye_gazes, labels, person_from_seed, render, scene_from_seed
 from vaegaze.renderer.persons import eyeball_centres_mm
@@ -314,3 +315,49 @@ def test_the_same_pixels_on_any_machine():
     scene = replace(scene_from_seed(0, 1, 0), jpeg_quality=0)
     stored = np.asarray(Image.open(Path(__file__).with_name("rendered_face.png")), int)
     assert np.abs(render(person_from_seed(0, 1), scene, canvas_camera(64)).image - stored).max() <= 1
+
+
+def area_depth(head, camera):
+    """(2, H, W): how deep pixels lie in the region in the shape of each eye."""
+    points = np.moveaxis(pixel_centres(camera.shape)[::-1], 0, -1)
+    return np.stack([lids_depth(corners, points) for corners in camera.project(geometry.EYE_CORNERS_MM, head)])
+
+
+@pytest.mark.parametrize("camera", [canvas_camera(128), geometry.Camera(192, 96, 1000, geometry.BETWEEN_EYES_MM)])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_gaze_stays_within_the_shape_of_eyes(number, camera):
+    person, scene = person_from_seed(0, number), scene_from_seed(0, number, 3)
+    scene = replace(scene, jpeg_quality=60 if number % 2 else 0)
+    first, second = (render(person, replace(scene, gaze=gaze), camera) for gaze in ((0.35, 0.4), (-0.35, -0.4)))
+    outside = (area_depth(scene.head, camera) < 0).all(axis=0)
+    assert np.array_equal(first.image[outside], second.image[outside])
+    assert not first.face_parsing[outside].any() and not second.face_parsing[outside].any()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_visible_irises_follow_a_look_down(number):
+    """The lids leave at least four fifths of the travel that wide open eyes show."""
+    person = replace(person_from_seed(0, number), glasses=False)
+
+    def travel(lid_opening):
+        def middle(pitch):
+            scene = Scene(gaze=(pitch, 0.0), lid_opening=lid_opening, blur_px=0, noise=0)
+            parsing = render(person, scene, canvas_camera(512)).face_parsing
+            return np.mean([np.nonzero(parsing == label)[0].mean() for label in (3, 4)])
+
+        return middle(-0.35) - middle(0.0)
+
+    assert 0.8 < travel(1.0) / travel(2.5) < 1.1
+
+
+def test_irises_have_all_colours():
+    persons = [person_from_seed(0, number, "train") for number in range(1000)]
+    red, _, blue = np.transpose([person.iris_colour for person in persons])
+    fair = np.array([person.skin_tone for person in persons]) < 3
+    assert np.mean(blue[fair] > red[fair]) > 0.1 and np.mean(red[fair] > 2 * blue[fair]) > 0.3
+    assert 0 < np.mean(blue[~fair] > red[~fair]) < 0.1
+
+
+def test_many_faces_are_sharp_at_512_px():
+    sigma_px = [4 * scene_from_seed(0, number, 0, "train").blur_px for number in range(300)]
+    assert np.mean(np.array(sigma_px) < 1) > 0.2 and np.mean(np.array(sigma_px) > 2) > 0.05

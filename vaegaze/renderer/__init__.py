@@ -3,7 +3,7 @@
 The face is a head-frame surface: an ellipsoid with a relief (nose, sockets, lips) that every camera ray is intersected
 with. Skin, brows, lips and hair are painted in millimetres on that surface, so a turning head moves them as a head
 would. The eyes are spheres behind it, seen through lids that follow the gaze. Light is linear until `_develop`.
-Nothing that depends on gaze leaves the square of 1.4 eye-corner radii around each eye.
+Nothing that depends on gaze leaves either shape of eye mask (`eyes.eye_areas`).
 
 Left and right are the image's. Images inside this module are channel first: (3, H, W) float32.
 """
@@ -29,7 +29,7 @@ from vaegaze.renderer.canvas import (
     smoothstep,
     white_noise,
 )
-from vaegaze.renderer.eyes import draw_eye, eye_squares
+from vaegaze.renderer.eyes import draw_eye, eye_areas
 from vaegaze.renderer.face import head_surface, shade, skin, skin_colour
 from vaegaze.renderer.persons import Person, Scene, eye_gazes
 
@@ -168,14 +168,14 @@ def _blur(picture: np.ndarray, sigma_px: float, reach: int) -> np.ndarray:
 def _compress(image: np.ndarray, scene: Scene, camera: geometry.Camera) -> np.ndarray:
     """JPEG and back. Its blocks of 8 × 8 pixels do not know of each other here, since colour keeps its resolution.
 
-    Blocks across the border of an eye's square would carry gaze beyond it: their outer pixels stay as they were.
+    Blocks across the border of an eye's area would carry gaze beyond it: their outer pixels stay as they were.
     """
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=scene.jpeg_quality, subsampling=0)
     compressed = np.asarray(Image.open(file).convert("RGB"))
-    squares = eye_squares(scene.head, camera)
+    areas = eye_areas(scene.head, camera)
     height, width = camera.shape
-    blocks = np.pad(squares, ((0, -height % 8), (0, -width % 8)))
+    blocks = np.pad(areas, ((0, -height % 8), (0, -width % 8)))
     blocks = blocks.reshape(-(-height // 8), 8, -(-width // 8), 8).any(axis=(1, 3))
-    border = blocks.repeat(8, 0).repeat(8, 1)[:height, :width] & ~squares
+    border = blocks.repeat(8, 0).repeat(8, 1)[:height, :width] & ~areas
     return np.where(border[..., None], image, compressed)

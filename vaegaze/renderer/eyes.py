@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vaegaze.geometry import camera as geometry
-from vaegaze.geometry.eye_regions import SQUARE_FACTOR
+from vaegaze.geometry.eye_regions import SQUARE_FACTOR, draw_lids, lids_depth
 from vaegaze.renderer.canvas import (
     TO_CAMERA,
     View,
@@ -22,21 +22,23 @@ from vaegaze.renderer.face import skin_colour
 from vaegaze.renderer.persons import Person, Scene, eyeball_centres_mm
 
 CORNEA_RADIUS_MM = 7.8
+MIN_OPENING_MM = 1.8  # of lids that follow a look down, without a blink
 
 
-def eye_squares(head: tuple[float, float], camera: geometry.Camera) -> np.ndarray:
-    """(H, W) bool: the two squares outside of which no pixel depends on gaze."""
+def eye_areas(head: tuple[float, float], camera: geometry.Camera) -> np.ndarray:
+    """(H, W) bool: outside of it no pixel depends on gaze. It lies within either shape of eye mask."""
     squares = np.zeros((camera.height_px, camera.width_px), bool)
     for x, y, radius in geometry.eye_circles(head, camera):
         half = SQUARE_FACTOR * radius
         squares[_pixels(y, half, camera.height_px), _pixels(x, half, camera.width_px)] = True
-    return squares
+    return squares & draw_lids(camera.project(geometry.EYE_CORNERS_MM, head), camera.shape)
 
 
 def draw_eye(picture, face_parsing, person, scene, view, light, side, gaze) -> None:
-    """Lids, lashes and eyeball of one eye (0 left, 1 right), inside its square."""
+    """Lids, lashes and eyeball of one eye (0 left, 1 right), inside its area (`eye_areas`)."""
     x, y, radius = geometry.eye_circles(scene.head, view.camera)[side]
-    half = SQUARE_FACTOR * radius - blur_reach_px(scene, view.camera)
+    reach = blur_reach_px(scene, view.camera)
+    half = SQUARE_FACTOR * radius - reach
     rows, columns = _pixels(y, half, view.camera.height_px), _pixels(x, half, view.camera.width_px)
     before = picture[:, rows, columns]
     box = before.copy()
@@ -47,13 +49,16 @@ def draw_eye(picture, face_parsing, person, scene, view, light, side, gaze) -> N
     ball, iris = _eyeball(person, scene, view, light, rays, lids, side, gaze)
     mix(box, ball, lids.opening)
     _draw_lashes(box, person, lids)
-    down = np.arange(rows.start, rows.stop)[:, None] + 0.5 - y
-    across = np.arange(columns.start, columns.stop) + 0.5 - x
-    mix(before, box, smoothstep(half, 0.88 * half, np.maximum(np.abs(down), np.abs(across))))
+    ys, xs = np.mgrid[rows, columns] + 0.5
+    shown = smoothstep(half, 0.88 * half, np.maximum(np.abs(ys - y), np.abs(xs - x)))
+    corners = view.camera.project(geometry.EYE_CORNERS_MM, scene.head)[side]
+    depth = lids_depth(corners, np.stack([xs, ys], axis=-1)) - reach
+    shown *= smoothstep(0, 0.12 * radius, depth)
+    mix(before, box, shown.astype(np.float32))
 
-    parsing = face_parsing[rows, columns]
-    parsing[lids.opening > 0.5] = 1 + side
-    parsing[(lids.opening > 0.5) & (iris > 0.5)] = 3 + side
+    parsing, is_open = face_parsing[rows, columns], (lids.opening > 0.5) & (depth > 0)
+    parsing[is_open] = 1 + side
+    parsing[is_open & (iris > 0.5)] = 3 + side
 
 
 def _pixels(centre: float, half: float, size: int) -> slice:
@@ -83,11 +88,13 @@ def _lids(person: Person, scene: Scene, view: View, rays: np.ndarray, side: int,
     along = (du * half[0] + dy * half[1]) / half_mm**2
     height = (du * half[1] - dy * half[0]) / half_mm
 
-    # Lids follow the eye's pitch in the head: the upper one nearly as far as the iris, the lower one half of that.
+    # Lids follow the eye's pitch in the head: the upper one as far as the iris, which it keeps covering at the top, the
+    # lower one about half of that when the eye looks down, less when it looks up.
     direction = view.rotation.T @ geometry.gaze_vector(gaze)
     iris_up_mm = -direction[1] * person.eyeball_radius_mm
-    upper_mm = max(person.upper_lid_mm * scene.lid_opening + 0.75 * iris_up_mm, 0.6)
-    lower_mm = max(person.lower_lid_mm * scene.lid_opening - 0.35 * iris_up_mm, 0.9)
+    lower_mm = (person.lower_lid_mm - 1.0 * max(scene.smile, 0)) * scene.lid_opening
+    lower_mm = max(lower_mm - (0.55 if iris_up_mm < 0 else 0.35) * iris_up_mm, 0.9)
+    upper_mm = max(person.upper_lid_mm * scene.lid_opening + 0.95 * iris_up_mm, MIN_OPENING_MM - lower_mm)
 
     def margins(along):
         inner_half = np.clip(-along, 0, 1)
@@ -164,7 +171,7 @@ def _eyeball(person, scene, view, light, rays, lids, side, gaze) -> tuple[np.nda
 
     # White of the eye: redder and darker towards the corners and where it turns away.
     edge = np.clip(np.abs(lids.along), 0, 1) ** 2
-    white = colour((0.52, 0.48, 0.45)) * (1 - edge * (0.16 + 0.3 * person.sclera_redness) * colour((0.3, 1, 1)))
+    white = colour(person.sclera_colour) * (1 - edge * (0.16 + 0.3 * person.sclera_redness) * colour((0.3, 1, 1)))
     caruncle = smoothstep(-0.72, -0.92, lids.along) * (1 - 0.8 * person.epicanthus)
     flesh = skin_colour(person) * 0.3 + colour((0.30, 0.12, 0.10))
     mix(white, flesh, np.maximum(0.8 * caruncle, smoothstep(-0.6, 0.0, missed)))
@@ -176,9 +183,12 @@ def _eyeball(person, scene, view, light, rays, lids, side, gaze) -> tuple[np.nda
     angle = np.arctan2(dot(np.cross(axis, right), normal), dot(right, normal))
     outwards = off_axis_mm / person.iris_radius_mm
     fibres = _fibres(person.texture_seed, side, angle, outwards)
-    tint = colour(person.iris_colour) * (1 + 0.55 * person.iris_contrast * fibres)
+    tint = colour(person.iris_colour) * (1 + 0.75 * person.iris_contrast * fibres)
     mix(tint, colour(person.iris_ring_colour) * (1 + 0.4 * fibres), smoothstep(0.72, 0.38, outwards + 0.12 * fibres))
-    tint *= 1 - person.limbus * smoothstep(0.74, 0.98, outwards)
+    collarette = np.exp(-(((outwards - 0.52 - 0.06 * fibres) / 0.07) ** 2))
+    crypts = smoothstep(0.35, 0.8, -fibres) * smoothstep(0.45, 0.6, outwards)
+    tint *= 1 + person.iris_contrast * (0.3 * collarette - 0.45 * crypts)
+    tint *= 1 - person.limbus * smoothstep(1 - person.limbus_width, 0.98, outwards)
     pupil = inside(scene.pupil_mm - off_axis_mm, pixel_mm + 0.15) * facing
     mix(tint, colour((0.008, 0.007, 0.007)), pupil)
     mix(white, tint, iris)
@@ -189,7 +199,11 @@ def _eyeball(person, scene, view, light, rays, lids, side, gaze) -> tuple[np.nda
     shade = 0.42 + 0.58 * smoothstep(-0.2, 3.6, -lids.above_upper_mm)
     shade *= 0.80 + 0.20 * smoothstep(-0.2, 1.5, -lids.below_lower_mm)
     light_out = white * (diffuse * light.key + light.ambient) * shade
-    return light_out + _glint(person, view, light, rays, centre, axis, lids), iris
+    tears = np.exp(-(((lids.below_lower_mm + 0.35) / (0.22 + 0.3 * pixel_mm)) ** 2)) * smoothstep(
+        1, 0.7, np.abs(lids.along)
+    )
+    light_out += 0.10 * min(1.0, 0.5 / pixel_mm) * tears * light.key
+    return light_out + _glint(person, scene, view, light, rays, centre, axis), iris
 
 
 def _sphere(rays: np.ndarray, origin_mm: np.ndarray, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -210,8 +224,8 @@ def _fibres(seed: int, side: int, angle: np.ndarray, outwards: np.ndarray) -> np
     return 0.65 * smooth_noise(lattice, turns, outwards * 1.7) + 0.35 * smooth_noise(lattice.T, turns, outwards * 5)
 
 
-def _glint(person, view, light, rays, centre, axis, lids) -> np.ndarray:
-    """(3, H, W): the key light mirrored in the cornea, and its faint shine on the wet ball."""
+def _glint(person, scene, view, light, rays, centre, axis) -> np.ndarray:
+    """(3, H, W): the key light mirrored in the cornea, and a bright scene's over the iris' upper half."""
     cornea = centre + axis * (np.sqrt(person.eyeball_radius_mm**2 - person.iris_radius_mm**2)
                               - np.sqrt(CORNEA_RADIUS_MM**2 - person.iris_radius_mm**2))  # fmt: skip
     point, missed = _sphere(rays, view.position_mm - cornea, CORNEA_RADIUS_MM)
@@ -221,10 +235,21 @@ def _glint(person, view, light, rays, centre, axis, lids) -> np.ndarray:
                             dot(axis, normal)) * (missed < 0)  # fmt: skip
     halfway = view.rotation.T @ (light.towards + TO_CAMERA)
     halfway /= np.linalg.norm(halfway)
-    away_mm = CORNEA_RADIUS_MM * np.sqrt(np.maximum(1 - dot(halfway, normal) ** 2, 0))
+    right = np.cross((0.0, 1.0, 0.0), halfway)
+    right /= np.linalg.norm(right)
+    across, down = CORNEA_RADIUS_MM * dot(right, normal), CORNEA_RADIUS_MM * dot(np.cross(halfway, right), normal)
     glint_mm = 0.35 + 0.75 * light.size
-    glint = inside(glint_mm - away_mm, view.pixel_mm + 0.3) * on_cornea * (1.0 - 0.45 * light.size)
-    haze = 0.02 * on_cornea
+    away_mm = np.hypot(across, down)
+    distance = {
+        "disc": lambda: glint_mm - away_mm,
+        "window": lambda: glint_mm - np.maximum(1.3 * np.abs(across), 0.8 * np.abs(down)),
+        "ring": lambda: 0.35 * glint_mm - np.abs(away_mm - glint_mm),
+        "two": lambda: 0.6 * glint_mm - np.hypot(np.abs(across) - 1.2, down),
+        "none": lambda: np.full_like(away_mm, -9),
+    }[scene.catch_light]()
+    glint = inside(distance, view.pixel_mm + 0.3) * on_cornea * (dot(halfway, normal) > 0) * (1.0 - 0.45 * light.size)
+    upwards = -dot(view.rotation.T @ (0.0, 1.0, 0.0), normal)
+    haze = (0.02 + scene.bright_surroundings * smoothstep(-0.1, 0.5, upwards)) * on_cornea
     return (1.3 * glint + haze).astype(np.float32) * light.key
 
 
@@ -234,10 +259,12 @@ def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
     height = lids.above_upper_mm
     thick = 0.5 + 0.5 * person.lashes + 0.7 * person.eyeliner
     line = np.exp(-(((height - 0.25 * thick) / (thick + 0.35 * lids.pixel_mm)) ** 2))
-    comb = 0.5 + 0.5 * np.cos(lids.along * 75 + 1.1 * height * (lids.along + 0.3))
+    curl = 1.1 * height * (lids.along + 0.3) * (1 + 0.12 * np.abs(height))
+    irregular = smooth_noise(white_noise(person.texture_seed, 5)[2], lids.along * 15 + 20, 0 * height)
+    comb = 0.5 + 0.5 * np.cos(lids.along * 75 + 1.5 * irregular + curl)
     visible = min(1.0, 0.35 / lids.pixel_mm)
     comb = comb**2 * visible + 0.4 * (1 - visible)
-    length_mm = 4.0 + 2.0 * lids.along
+    length_mm = (4.0 + 2.0 * lids.along) * (0.6 + 0.7 * person.lashes) * (1 + 0.25 * irregular)
     hairs = comb * smoothstep(1, 0.1, height / length_mm) * (height > -0.3) * 0.7
     alpha = np.maximum((0.45 + 0.5 * max(person.lashes, person.eyeliner)) * line, person.lashes * 0.75 * hairs) * ends
     dark = colour(person.brow_colour) * 0.25 * (1 - person.eyeliner) * box.mean() * 3
@@ -245,3 +272,7 @@ def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
     lower = np.exp(-(((lids.below_lower_mm - 0.5) / (0.5 + 0.4 * lids.pixel_mm)) ** 2))
     lower = lower * smoothstep(1.05, 0.8, np.abs(lids.along)) * smoothstep(-0.9, 0.3, lids.along)
     mix(box, dark, (0.12 + 0.25 * person.lashes + 0.35 * person.eyeliner) * lower)
+    below = lids.below_lower_mm
+    hairs = (0.5 + 0.5 * np.cos(lids.along * 48 - 0.9 * below * lids.along + 2 * irregular)) ** 3 * visible
+    hairs = hairs * smoothstep(1, 0.2, below / (0.45 * length_mm)) * (below > -0.2)
+    mix(box, dark, 0.55 * person.lashes * hairs * smoothstep(1.05, 0.8, np.abs(lids.along)))

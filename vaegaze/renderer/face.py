@@ -189,6 +189,10 @@ def skin(person: Person, scene: Scene, surface: Surface) -> np.ndarray:
     large, fine = smooth_noise(blotches, x / 14, y / 14), smooth_noise(pores, x / 1.9, y / 1.9)
     albedo = base * (1 + 0.14 * person.blotches * large + (0.05 + 0.05 * person.blotches) * fine)
 
+    if surface.pixel_mm < 0.5:  # pores, and lines finer than other pictures show
+        tiny = smooth_noise(pores, x / 0.55 + 0.2 * y, y / 0.6)
+        albedo *= 1 + (0.07 + 0.08 * person.age) * smoothstep(0.5, 0.25, surface.pixel_mm) * tiny
+
     blood = (surface.blood + 0.35 * large) * (0.5 * person.skin_redness)
     albedo *= 1 + blood * colour((0.06, -0.22, -0.20))
     if person.freckles > 0:

@@ -10,8 +10,13 @@ RGB = tuple[float, float, float]
 
 HAIR_COLOURS = ((0.010, 0.008, 0.007), (0.030, 0.017, 0.011), (0.075, 0.040, 0.022), (0.16, 0.085, 0.045),
                 (0.36, 0.25, 0.13), (0.22, 0.065, 0.022), (0.35, 0.34, 0.33))  # fmt: skip
-IRIS_COLOURS = ((0.020, 0.010, 0.006), (0.048, 0.022, 0.011), (0.095, 0.047, 0.019), (0.13, 0.085, 0.028),
-                (0.085, 0.105, 0.055), (0.14, 0.17, 0.17), (0.10, 0.17, 0.27))  # fmt: skip
+# From dark brown over amber, hazel, green and grey to blue: between neighbours lie colours that eyes have.
+IRIS_COLOURS = ((0.020, 0.010, 0.006), (0.048, 0.022, 0.011), (0.095, 0.047, 0.019), (0.17, 0.095, 0.030),
+                (0.12, 0.095, 0.040), (0.10, 0.13, 0.065), (0.15, 0.175, 0.175), (0.17, 0.25, 0.34),
+                (0.08, 0.15, 0.26))  # fmt: skip
+
+
+CATCH_LIGHTS = ("disc", "window", "ring", "two", "none")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Person:
     iris_ring_colour: RGB  # around the pupil
     iris_contrast: float  # 0..1, of its fibres
     limbus: float  # 0..1, darkness of the ring around the iris
+    limbus_width: float  # of the iris' radius
+    sclera_colour: RGB
     sclera_redness: float  # 0..1
     upper_lid_mm: float  # height of the lid's margin over the line between the corners, looking ahead
     lower_lid_mm: float
@@ -91,6 +98,8 @@ class Scene:
     smile: float = 0.0  # -0.5..1
     light: tuple[float, float] = (0.5, 0.4)  # where the key light stands, as a direction from the face
     light_size: float = 0.5  # 0 a bare bulb..1 a window
+    catch_light: str = "disc"  # what the cornea mirrors: one of CATCH_LIGHTS
+    bright_surroundings: float = 0.0  # 0..1, mirrored over the iris' upper half
     light_colour: RGB = (1.0, 0.97, 0.93)
     ambient_colour: RGB = (0.42, 0.44, 0.48)
     exposure: float = 1.0
@@ -133,7 +142,7 @@ def random_person(rng: np.random.Generator) -> Person:
     hair = np.array(HAIR_COLOURS[rng.choice(7, p=_likely([4, 4, 2, 2, 2, 0.6, 0.2 + 2 * age], fairness, 2))])
     hair = hair * rng.uniform(0.75, 1.3)
     brow = np.minimum(hair, 0.12) * rng.uniform(0.6, 1.0)
-    iris = np.array(IRIS_COLOURS[rng.choice(7, p=_likely([2, 3, 2.5, 1.5, 1.2, 1.2, 2], fairness, 2))])
+    iris = _between(IRIS_COLOURS, rng.random() ** (1.1 + 6 * (1 - fairness)))
     iris = iris * rng.uniform(0.7, 1.35) * rng.uniform(0.9, 1.1, 3)
     ring = 0.5 * iris + 0.5 * np.array([0.13, 0.075, 0.025]) * rng.uniform(0.5, 1.2)
 
@@ -182,6 +191,8 @@ def random_person(rng: np.random.Generator) -> Person:
         iris_ring_colour=_rgb(ring),
         iris_contrast=rng.uniform(0.2, 1),
         limbus=rng.uniform(0.35, 0.9),
+        limbus_width=0.0,
+        sclera_colour=(0.0, 0.0, 0.0),
         sclera_redness=rng.beta(1.3, 2.5),
         upper_lid_mm=max(upper_lid_mm, 2.6),
         lower_lid_mm=_about(rng, 5.2, 0.45, 3.9, 6.4),
@@ -203,6 +214,10 @@ def random_person(rng: np.random.Generator) -> Person:
         glasses_corner_mm=rng.uniform(6, 16),
         glasses_rim_mm=_pick(rng, [0.6, 1.1, 1.8, 2.4]),
     )
+    details = np.random.default_rng((person.texture_seed, 1))
+    yellow = details.normal(0, 1)
+    white = np.array([0.50, 0.47, 0.44]) * details.uniform(0.84, 1.08) * np.exp(yellow * np.array([0.02, 0.01, -0.06]))
+    person = replace(person, limbus_width=details.uniform(0.1, 0.35), sclera_colour=_rgb(white))
     # NumPy's own scalars would widen the pictures' float32.
     scalars = {name: value.item() for name, value in vars(person).items() if isinstance(value, np.generic)}
     return replace(person, **scalars)
@@ -219,7 +234,7 @@ class Recording:
 def random_recording(rng: np.random.Generator) -> Recording:
     """One phone in one to four places."""
     # A face of 128 px is made of many sensor pixels: little is left of their noise.
-    noise, blur_px = rng.gamma(2.0, 0.002), rng.uniform(0.25, 0.8)
+    noise, blur_px = rng.gamma(2.0, 0.002), rng.uniform(0.08, 0.6)
     saturation, contrast = rng.normal(0.92, 0.12), rng.normal(1.02, 0.05)
     jpeg_quality = int(rng.integers(60, 96)) if rng.random() < 0.6 else 0
     places = []
@@ -244,7 +259,22 @@ def random_recording(rng: np.random.Generator) -> Recording:
                 jpeg_quality=jpeg_quality,
             )
         )
-    return Recording(tuple(places), rng.random())
+    return Recording(tuple(map(_lit, places)), rng.random())
+
+
+def _lit(place: Scene) -> Scene:
+    """With catch-lights, and one place in eight under hard light from the side."""
+    rng = np.random.default_rng((place.background_seed, 1))
+    place = replace(
+        place,
+        catch_light=CATCH_LIGHTS[rng.choice(len(CATCH_LIGHTS), p=(0.35, 0.3, 0.08, 0.15, 0.12))],
+        bright_surroundings=float(0.08 * rng.beta(1, 3)),
+    )
+    if rng.random() < 0.12:
+        dim = 0.55 * np.array(place.ambient_colour)
+        yaw = rng.choice((-1, 1)) * rng.uniform(1.1, 1.5)
+        place = replace(place, light=(place.light[0], float(yaw)), light_size=0.2, ambient_colour=_rgb(dim))
+    return place
 
 
 def random_scene(rng: np.random.Generator, recording: Recording | None = None) -> Scene:
@@ -254,7 +284,7 @@ def random_scene(rng: np.random.Generator, recording: Recording | None = None) -
     head = _head(rng)
     gaze = _gaze(rng, head)
     flicker = float(np.exp(rng.normal(0, 0.06)))
-    return replace(
+    scene = replace(
         place,
         gaze=gaze,
         head=head,
@@ -268,6 +298,10 @@ def random_scene(rng: np.random.Generator, recording: Recording | None = None) -
         blur_px=place.blur_px * float(np.exp(rng.normal(0, 0.2))),
         noise_seed=int(rng.integers(2**31)),
     )
+    if scene.noise_seed % 8:
+        return scene
+    squint = np.random.default_rng(scene.noise_seed)  # one picture in eight: narrowed eyes, mostly with a smile
+    return replace(scene, lid_opening=squint.uniform(0.65, 0.95), smile=squint.uniform(0, 1))
 
 
 def _head(rng: np.random.Generator) -> tuple[float, float]:
@@ -290,6 +324,11 @@ def _gaze(rng: np.random.Generator, head: tuple[float, float]) -> tuple[float, f
 
 def _about(rng: np.random.Generator, mean: float, spread: float, low: float, high: float) -> float:
     return float(np.clip(rng.normal(mean, spread), low, high))
+
+
+def _between(colours, share: float) -> np.ndarray:
+    """The colour (3,) at a share 0..1 of the way along `colours`."""
+    return np.array([np.interp(share * (len(colours) - 1), np.arange(len(colours)), c) for c in np.transpose(colours)])
 
 
 def _likely(weights, fairness: float, always: int) -> np.ndarray:
