@@ -22,8 +22,9 @@ from vaegaze.pretraining.averaging import averaged, first_average, take_average,
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.distributed import Processes
 from vaegaze.pretraining.loop import Progress, pretraining_steps
+from vaegaze.pretraining.losses import gradient_difference
 from vaegaze.pretraining.patch_codec import start_from_principal_components
-from vaegaze.pretraining.photographs import CropBatches, gradient_difference, read_photographs
+from vaegaze.pretraining.photographs import CropBatches, read_photographs
 from vaegaze.pretraining.sources import held_out_frames, open_sources
 from vaegaze.runs.pretraining_folder import PretrainFolder
 
@@ -112,12 +113,16 @@ def test_folders_that_do_not_serve_are_refused_in_one_line(prepare, message, tmp
 
 
 def test_gradients_differ_where_edges_do():
-    edge = torch.zeros(1, 3, 8, 8)
+    edge, everywhere = torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
     edge[..., 4:] = 1
-    assert gradient_difference(edge, edge) == 0
-    assert gradient_difference(edge + 0.5, edge).item() == pytest.approx(0, abs=1e-6)
+    assert gradient_difference(edge, edge, everywhere) == 0
+    assert gradient_difference(edge + 0.5, edge, everywhere).item() == pytest.approx(0, abs=1e-6)
     full_size, half_size = 8 / (8 * 7), 4 / (4 * 3)  # one step a row, among all neighbours in a row
-    assert gradient_difference(torch.zeros_like(edge), edge).item() == pytest.approx((full_size + half_size) / 2)
+    plain = torch.zeros_like(edge)
+    assert gradient_difference(plain, edge, everywhere).item() == pytest.approx((full_size + half_size) / 2)
+    left = everywhere.clone()
+    left[..., 4:] = 0
+    assert gradient_difference(plain, edge, left) == 0
 
 
 # --- the shortcut -----------------------------------------------------------------------------------------------------

@@ -101,6 +101,9 @@ class PretrainParams:
         "imagenet", legal="imagenet | random | PATH", help="VGG19's weights; imagenet needs a network once", metavar="W"
     )
     gradient_loss: float = option(1.0, help="weight of the gradient difference loss; with photographs only", low=0)
+    pixel_gradient_loss: float = option(
+        0.0, help="weight of the gradient difference loss over the eyes, while the UNet trains on pixels", low=0
+    )
     kl_loss: float = option(1e-5, help="weight of the KL divergence per latent", low=0)
     min_vae_eye_psnr: float = option(
         28.0, help="held-out eye PSNR in dB that the autoencoder must reach before the UNet trains", low=0

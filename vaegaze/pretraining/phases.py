@@ -94,6 +94,7 @@ def phases(config: PretrainConfig) -> list[Phase]:
             l1=either(params.pixel_l1_loss, params.l1_loss),
             mask_l1=either(params.pixel_mask_l1_loss, params.unet_mask_l1_loss),
             vgg=params.pixel_vgg_loss,
+            gradient=params.pixel_gradient_loss,
         ),
         steps=params.pixel_steps,
         batch_size=params.pixel_batch_size,

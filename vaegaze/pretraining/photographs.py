@@ -9,10 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from vaegaze.errors import UserError
@@ -139,16 +137,3 @@ def varied(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         Image.fromarray(result).save(file, "JPEG", quality=int(rng.integers(60, 96)))
         result = np.asarray(Image.open(file).convert("RGB"))
     return result
-
-
-def gradient_difference(result: Tensor, target: Tensor) -> Tensor:
-    """Gradient difference loss: L1 between the images' gradients, at full and at half size; a scalar.
-
-    L1 alone barely penalises blur; this term does (Mathieu et al. 2016, arXiv:1511.05440, eq. 6).
-    """
-    terms = []
-    for _ in range(2):
-        error = result - target  # the difference of gradients is the gradient of the difference
-        terms += [error.diff(dim=-2).abs().mean(), error.diff(dim=-1).abs().mean()]
-        result, target = F.avg_pool2d(result, 2), F.avg_pool2d(target, 2)
-    return torch.stack(terms).sum() / 2

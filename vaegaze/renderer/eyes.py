@@ -167,7 +167,7 @@ def _eyeball(person, scene, view, light, rays, lids, side, gaze) -> tuple[np.nda
     off_axis_mm = radius * np.sqrt(np.maximum(1 - dot(axis, normal) ** 2, 0))
     facing = dot(axis, normal) > 0
     pixel_mm = view.pixel_mm
-    iris = inside(person.iris_radius_mm - off_axis_mm, pixel_mm + 0.25) * facing
+    iris = inside(person.iris_radius_mm - off_axis_mm, pixel_mm + 0.6) * facing
 
     # White of the eye: redder and darker towards the corners and where it turns away.
     edge = np.clip(np.abs(lids.along), 0, 1) ** 2
@@ -257,7 +257,7 @@ def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
     """The dark line of the upper lashes, single lashes where pixels are fine enough, and liner."""
     ends = smoothstep(1.12, 0.9, np.abs(lids.along)) * smoothstep(-1.05, -0.6, lids.along)
     height = lids.above_upper_mm
-    thick = 0.5 + 0.5 * person.lashes + 0.7 * person.eyeliner
+    thick = 0.7 + 0.6 * person.lashes + 0.7 * person.eyeliner
     line = np.exp(-(((height - 0.25 * thick) / (thick + 0.35 * lids.pixel_mm)) ** 2))
     curl = 1.1 * height * (lids.along + 0.3) * (1 + 0.12 * np.abs(height))
     irregular = smooth_noise(white_noise(person.texture_seed, 5)[2], lids.along * 15 + 20, 0 * height)
@@ -266,7 +266,8 @@ def _draw_lashes(box: np.ndarray, person: Person, lids: _Lids) -> None:
     comb = comb**2 * visible + 0.4 * (1 - visible)
     length_mm = (4.0 + 2.0 * lids.along) * (0.6 + 0.7 * person.lashes) * (1 + 0.25 * irregular)
     hairs = comb * smoothstep(1, 0.1, height / length_mm) * (height > -0.3) * 0.7
-    alpha = np.maximum((0.45 + 0.5 * max(person.lashes, person.eyeliner)) * line, person.lashes * 0.75 * hairs) * ends
+    line *= 0.6 + 0.4 * max(person.lashes, person.eyeliner)
+    alpha = np.maximum(line, (0.3 + 0.7 * person.lashes) * hairs) * ends
     dark = colour(person.brow_colour) * 0.25 * (1 - person.eyeliner) * box.mean() * 3
     mix(box, dark, np.clip(alpha, 0, 0.95))
     lower = np.exp(-(((lids.below_lower_mm - 0.5) / (0.5 + 0.4 * lids.pixel_mm)) ** 2))
