@@ -66,6 +66,10 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
     assert vaegaze.evaluate(again, person, None)["eye_psnr"] > 0
 
 
+def test_persons_are_read_for_the_model_that_ships():
+    assert api.SHIPPED_CANVAS == vaegaze.load_model().model.canvas
+
+
 def test_importing_the_package_imports_no_torch():
     script = "import sys, vaegaze; assert 'finetune' in dir(vaegaze); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
