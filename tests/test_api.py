@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import vaegaze
+from vaegaze import api
 from vaegaze.errors import UserError
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.renderer import data_set
@@ -64,6 +65,10 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
     again = vaegaze.finetune(tuned, replace(person, train=rendered_samples.take([3, 4])), **settings)
     assert again.info["trained_indices"] == [0, 1, 2, 3, 4]
     assert vaegaze.evaluate(again, person, None)["eye_psnr"] > 0
+
+
+def test_persons_are_read_for_the_model_that_ships():
+    assert vaegaze.load_model().model.canvas == api.SHIPPED_CANVAS
 
 
 def test_importing_the_package_imports_no_torch():

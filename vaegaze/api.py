@@ -14,7 +14,7 @@ from vaegaze.data.photo import load_photo, paste
 from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
-from vaegaze.geometry.camera import Camera, canvas_camera
+from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
@@ -38,7 +38,7 @@ SETTINGS_OF_A_RUN = {
     "estimator",
     "tracker",
 }
-FACE_CANVAS = canvas_camera(128)  # of the model that ships
+SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
 def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
@@ -49,7 +49,7 @@ def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str 
 
 
 def read_person(
-    hdf_path: str | Path, person_id: str | None = None, *, canvas: Camera = FACE_CANVAS, **settings
+    hdf_path: str | Path, person_id: str | None = None, *, canvas: Camera = SHIPPED_CANVAS, **settings
 ) -> Person:
     """One person's samples of a data set, those to train on and those held out.
 

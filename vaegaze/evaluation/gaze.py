@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from vaegaze.geometry.alignment import place
-from vaegaze.geometry.camera import Camera, canvas_camera
+from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.transforms import warp
 from vaegaze.models import to_pixels, to_unit_range
-from vaegaze.models.estimator import CANVAS_PX
+from vaegaze.models.estimator import CANVAS
 from vaegaze.training.tensors import Frames
 
-Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
+Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, 64, 128) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
 AT_ONCE = 16  # pictures in one pass
 
 
@@ -37,16 +37,13 @@ def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames, canv
 def read_gaze(estimator: Estimator, pictures: Tensor, head: Tensor, canvas: Camera) -> Tensor:
     """Gaze (N, 2) of pictures (N, 3, H, W) in [−1, 1] on a canvas, with head poses (N, 2), in small batches.
 
-    The estimator takes square faces. Other canvases are warped to its own, with edge pixels repeated where they end,
-    which makes its readings less accurate.
+    They are warped to the estimator's canvas, with edge pixels repeated where they end.
     """
-    face_camera = canvas_camera(CANVAS_PX)
-    if canvas != canvas_camera(canvas.width_px):
-        placed = [
-            warp(picture, place(canvas, pose, face_camera), *face_camera.shape)[0]
-            for picture, pose in zip(to_pixels(pictures), head.cpu().numpy())
-        ]
-        pictures = to_unit_range(np.stack(placed)).to(pictures.device)
+    placed = [
+        warp(picture, place(canvas, pose, CANVAS), *CANVAS.shape)[0]
+        for picture, pose in zip(to_pixels(pictures), head.cpu().numpy())
+    ]
+    pictures = to_unit_range(np.stack(placed)).to(pictures.device)
     return torch.cat([estimator(few) for few in pictures.split(AT_ONCE)])
 
 
