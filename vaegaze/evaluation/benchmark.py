@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaegaze.config.benchmark import POOL, BenchmarkParams
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.data.photo import paste
+from vaegaze.data.photo import Photo, paste
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import AUTOENCODER, TRUE, UNTRAINED, Task
@@ -43,7 +43,8 @@ class BenchmarkPerson:
     number: int
     glasses: bool
     held_out: list[RenderedFace]
-    pool: Samples
+    photos: list[Photo]  # to train on
+    pool: Samples  # the same on the canvas
 
     @classmethod
     def render(
@@ -51,16 +52,16 @@ class BenchmarkPerson:
     ) -> "BenchmarkPerson":
         total = params.held_out + POOL
         rows = np.random.default_rng([params.seed, _HELD_OUT_STREAM, number]).permutation(total).tolist()
-        held_out, pool = [], []
+        held_out, photos = [], []
         for sample in rows[: params.held_out]:
             check()
             where = (split, params.seed, number, sample, canvas)
             held_out.append(rendered_face(*where, gazes=params.gazes, face_px=params.face_px))
         for sample in rows[params.held_out :]:
             check()
-            pool.append(rendered_photo(split, params.seed, number, sample, canvas, face_px=params.face_px).samples)
+            photos.append(rendered_photo(split, params.seed, number, sample, canvas, face_px=params.face_px))
         glasses = person_from_seed(params.seed, number, split).glasses
-        return cls(number, glasses, held_out, joined(pool))
+        return cls(number, glasses, held_out, photos, joined([photo.samples for photo in photos]))
 
     def train(self, k: int, seed: int, of_all: int) -> Samples:
         """k frames of the pool; more hold the fewer. `of_all` seeds the whole benchmark."""

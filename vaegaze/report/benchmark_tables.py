@@ -72,20 +72,20 @@ def groups_of(cells: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
 
 
 def name_of(strategy: str, k: int) -> str:
-    return f"`{strategy}`" if strategy in UNTRAINED else f"`{strategy}`, k = {k}"
+    return f"`{strategy}`, k = {k}" if k else f"`{strategy}`"
 
 
 def full_rows(cells: Sequence[Cell]) -> list[list[str]]:
     """Means over persons of the numbers at the frames' own size."""
     groups = groups_of(cells)
-    base = {cell.person: cell.numbers for cell in groups[BASE, 0]}
+    base = {cell.person: cell.numbers for cell in groups.get((BASE, 0), [])}
     rows = [["", *(title for title, _ in FULL_COLUMNS.values()), "eye L1 against base", "gaze above base, at most"]]
     for (strategy, k), chosen in groups.items():
         values = [shown(chosen, name, form) for name, (_, form) in FULL_COLUMNS.items()]
         if strategy == TRUE:
             values[0] = MISSING  # no number: nothing differs
         against = ["", ""]
-        if strategy not in UNTRAINED:
+        if base and strategy not in UNTRAINED:
             base_l1 = statistics.fmean(numbers["full_eye_l1"] for numbers in base.values())
             worse = max(cell.numbers[GAZE] - base[cell.person][GAZE] for cell in chosen)
             against = [f"{100 * (mean(chosen, 'full_eye_l1') / base_l1 - 1):+.0f} %", f"{worse:+.2f}°"]
