@@ -176,10 +176,10 @@ def test_the_model_loads_alone_and_carries_the_reference(finished, world, tmp_pa
         "trained_checksums": frame_checksums(samples),
         "reference_index": train_rows(folder)[most_frontal],
     }
-    assert tuned.info == {**BASE_INFO, **added} and base.reference is None
-    assert np.array_equal(tuned.reference.image, samples.images[most_frontal])
-    assert tuned.reference.gaze == pytest.approx(samples.gaze[most_frontal])
-    assert tuned.reference.head == pytest.approx(samples.head[most_frontal])
+    assert tuned.info == {**BASE_INFO, **added} and base.references == ()
+    assert np.array_equal(tuned.references[0].image, samples.images[most_frontal])
+    assert tuned.references[0].gaze == pytest.approx(samples.gaze[most_frontal])
+    assert tuned.references[0].head == pytest.approx(samples.head[most_frontal])
 
 
 def test_the_pictures(finished):
@@ -267,7 +267,7 @@ def test_a_single_image_has_no_reference(world, tmp_path):
     outcome = command(*flags, "--checkpoint_path", upstream)
     assert outcome.code == 0 and "⚠️ The base model never saw a dropped reference frame" in outcome.out
     assert "trained on unnamed data" in outcome.out
-    assert load_checkpoint(tmp_path / "person_003/finetuned_model.pth").reference is None
+    assert load_checkpoint(tmp_path / "person_003/finetuned_model.pth").references == ()
     baselines = json.loads((tmp_path / "person_003/summary.json").read_text())["baselines"]
     assert baselines["reference_eyes"] is None and set(baselines["mean_eye_patch"]) == set(METRICS)
 
@@ -398,7 +398,7 @@ def test_one_photo(world, tmp_path):
     )
     changed = (photo != result).any(axis=2)
     assert result.shape == photo.shape and not changed[mask < 128].any() and changed[mask >= 128].mean() > 0.5
-    assert load_checkpoint(folder / "finetuned_model.pth").reference is None
+    assert load_checkpoint(folder / "finetuned_model.pth").references == ()
     assert command(*flags, "--resume").code == 0
 
 

@@ -23,10 +23,19 @@ class EvalSet:
 
     @classmethod
     def prepare(
-        cls, model: VAEGaze, samples: Samples, references: Sequence[Reference], rendered: RenderedPerson | None = None
+        cls,
+        model: VAEGaze,
+        samples: Samples,
+        references: Sequence[Reference],
+        rendered: RenderedPerson | None = None,
+        *,
+        spare: Reference | None = None,
     ) -> "EvalSet":
-        """The samples encoded by the model, on its device; with the rendered person behind them also redirected."""
-        frames = prepare_frames(model, samples, list(references), next(model.parameters()).device)
+        """The samples encoded by the model, on its device; with the rendered person behind them also redirected.
+
+        Each frame is drawn from the nearest of the references, see `prepare_frames`.
+        """
+        frames = prepare_frames(model, samples, references, next(model.parameters()).device, spare)
         eval_set = cls(samples, frames)
         if rendered is None or not len(samples):
             return eval_set

@@ -1,12 +1,11 @@
 """A video in which the person looks elsewhere: read, followed, redrawn and written a few frames at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vaegaze.errors import UserError
 from vaegaze.faces.tracking import FollowedFrame, follow_eyes
@@ -21,10 +20,10 @@ from vaegaze.models.cpu.mixed_precision import frozen_weights, in_bf16
 from vaegaze.models.device import autocast, find_precision
 from vaegaze.redirecting.drawing import (
     BATCH_SIZE,
+    FollowedReferences,
     device_of,
     encode_masked,
     encode_pictures,
-    encode_reference,
     redraw_eyes,
 )
 
@@ -52,7 +51,7 @@ def redirect_video(
     reader: VideoReader,
     writer: VideoWriter,
     model: VAEGaze,
-    reference: Reference | None,
+    references: Sequence[Reference],
     *,
     gaze: tuple[float, float],
     head: tuple[float, float] | None,
@@ -65,7 +64,7 @@ def redirect_video(
     """Write the frames of `reader` with redrawn eyes to `writer`; `compare` puts the original on their left.
 
     Angles are those seen in the upright frames; a `head` of None is read in each frame where landmarks are installed.
-    With `from_itself` each frame is its own reference, in place of `reference`.
+    With `from_itself` each frame is its own reference, in place of the nearest of `references`.
     `face` is the number of the person, from left to right, in the first frame. `on_frames(count)` follows every batch
     of frames; once `should_stop()` is true, the frames so far become the video. UserError from reading the video, and
     if no frame shows a face.
@@ -73,9 +72,9 @@ def redirect_video(
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_eyes(reader, name, face)
     with low_precision(model):
-        reference_latents = None if from_itself else encode_reference(model, reference)
+        followed_references = None if from_itself else FollowedReferences(model, references)
         for batch in _batches(followed):
-            redrawn = redraw(model, batch, reference_latents, np.array(gaze), head)
+            redrawn = redraw(model, batch, followed_references, np.array(gaze), head)
             for each, pixels in zip(batch, redrawn):
                 writer.write(np.hstack([each.frame.pixels, pixels]) if compare else pixels, each.frame.time_sec)
             tally.add(batch)
@@ -108,13 +107,13 @@ def low_precision(model: VAEGaze) -> torch.autocast:
 def redraw(
     model: VAEGaze,
     batch: list[FollowedFrame],
-    reference: Tensor | None,
+    references: FollowedReferences | None,
     gaze: np.ndarray,
     head: tuple[float, float] | None,
 ) -> list[np.ndarray]:
     """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are.
 
-    `reference` holds latents for all frames, (1, 4, H / f, W / f); None: each frame is its own.
+    Without `references` each frame is its own.
     """
     pictures = [each.frame.pixels for each in batch]
     places = [place for place, each in enumerate(batch) if each.eyes is not None and np.any(each.blend)]
@@ -127,10 +126,11 @@ def redraw(
     ]
     eye_masks = np.stack([pose_mask(face.head, canvas) & face.valid for face in faces])
     images = np.stack([face.image for face in faces])
+    heads = np.stack([face.head for face in faces])
     masked = encode_masked(model, images, eye_masks)
-    reference = encode_pictures(model, images) if reference is None else reference
+    reference = encode_pictures(model, images) if references is None else references.latents(images, heads)
     on_canvas = np.stack([rolled(gaze, face.roll_rad) for face in faces])
-    redrawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
+    redrawn = redraw_eyes(model, masked, reference, heads, on_canvas)
     valid = np.stack([face.valid for face in faces])
     redrawn = match_surroundings(redrawn, images, eye_masks, valid, canvas)
     for place, face, drawn in zip(places, faces, redrawn):

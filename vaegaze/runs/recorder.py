@@ -23,7 +23,6 @@ from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
 from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory
 from vaegaze.models.estimator import TrainedEstimator
-from vaegaze.report.data_uris import jpeg
 from vaegaze.report.figures import write_loss_curve
 from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
@@ -93,8 +92,7 @@ class Recorder:
         self.seen_by_base = count_trained(self.base_info, person.held_out)
         self.base_weights = {} if self.params.blend == "1" else trainable_weights(self.model)
 
-        references = choose_references(person.train)
-        self.reference = references[0] if references else None
+        self.references = references = choose_references(person.train)
         held_out = min(PICTURED_HELD_OUT, len(person.held_out))
         few = person.train.take(slice(PICTURED - held_out)) if held_out else person.train
         training = EvalSet.prepare(self.model, few, references)
@@ -259,7 +257,7 @@ class Recorder:
         after, drawn = self.measure(check)
         if not all_finite(after):
             raise NotFinite("the model's pictures are infinite or NaN")
-        baselines = measure_baselines(self.person.train, self.held_out, self.reference, self.estimator)
+        baselines = measure_baselines(self.person.train, self.held_out, self.references, self.estimator)
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
 
@@ -289,7 +287,7 @@ class Recorder:
             worst=worst,
             sweep=sweep,
             thumbnails=thumbnails(self.person.train.images),
-            reference=jpeg(self.reference.image) if self.reference else None,
+            references=thumbnails(np.stack([each.image for each in self.references])) if self.references else None,
             photos=[photo_sized(each, picture.colour_profile) for each in photos],
             command=command_again(self.folder.config, summary["threads"] if self.params.device == "cpu" else None),
         )
@@ -331,14 +329,14 @@ class Recorder:
     def save_result(self) -> None:
         """The whole model, an adapter, or both."""
         added = fine_tuning_info(
-            self.person.name, self.person.train, self.reference, self.progress.step, self.base_info
+            self.person.name, self.person.train, self.references, self.progress.step, self.base_info
         )
         if "blend_indices" in self.person.info:
             added["blend_indices"] = self.person.info["blend_indices"]
         trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         for path in self.folder.results(self.params.save):
             if path == self.folder.model:
-                save_checkpoint(path, self.model, {**self.base.info, **added}, self.reference)
+                save_checkpoint(path, self.model, {**self.base.info, **added}, self.references)
             else:  # with what the base's own adapter had brought: both belong to the same base
                 names = trained | self.base.adapted
-                save_adapter(path, self.model, names, self.base.base, added, self.reference)
+                save_adapter(path, self.model, names, self.base.base, added, self.references)
