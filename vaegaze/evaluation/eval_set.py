@@ -48,6 +48,12 @@ class EvalSet:
         """The frames at these positions, without redirections."""
         return EvalSet(self.samples.take(rows), self.frames.take(rows))
 
+    @torch.no_grad()
+    def drawn_from_itself(self, model: VAEGaze) -> "EvalSet":
+        """The frames, each with itself as its reference: what a base model draws from."""
+        latents = torch.cat([model.encode(target) for target in self.frames.target.split(1)])
+        return replace(self, frames=replace(self.frames, reference_latents=latents))
+
     def redirected(self, true: Samples) -> "EvalSet":
         """The frames redirected to the gazes of the `true` pictures (K·N of them, K in a row for each frame).
 
