@@ -339,7 +339,7 @@ def test_an_adapter_becomes_a_whole_checkpoint(both, tmp_path, capsys):
     with process_restored():
         flags = ["--checkpoint", folder / "adapter.pth", "--output", tmp_path / "whole.pth"]
         assert convert.main([*map(str, flags), "--to_diffusers", str(tmp_path / "parts")]) == 0
-    assert "reference frame is not exported" in capsys.readouterr().out
+    assert "reference frames are not exported" in capsys.readouterr().out
     assert_same_weights(tmp_path / "whole.pth", folder / "finetuned_model.pth")
     assert (tmp_path / "parts/unet/config.json").exists()
 
