@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import vaegaze
+from vaegaze import api
 from vaegaze.errors import UserError
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.renderer import data_set
@@ -67,7 +68,7 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
 
 
 def test_persons_are_read_for_the_model_that_ships():
-    assert api.SHIPPED_CANVAS == vaegaze.load_model().model.canvas
+    assert vaegaze.load_model().model.canvas == api.SHIPPED_CANVAS
 
 
 def test_importing_the_package_imports_no_torch():

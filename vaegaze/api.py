@@ -25,8 +25,19 @@ from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuning_info
 from vaegaze.training.references import choose_references, spare_reference
+from vaegaze.training.replay import refuse_unrendered
 
-SETTINGS_OF_A_RUN = {"blend", "device", "save", "save_dir", "checkpoint_path", "base", "estimator", "tracker"}
+SETTINGS_OF_A_RUN = {
+    "blend",
+    "keep_best",
+    "device",
+    "save",
+    "save_dir",
+    "checkpoint_path",
+    "base",
+    "estimator",
+    "tracker",
+}
 SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
@@ -63,6 +74,8 @@ def finetune(
         raise UserError(f"{', '.join(of_a_run)}: a setting of a whole run; use `vaegaze train` for it")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
     params: OneshotParams = config.oneshot_params
+    if params.replay:
+        refuse_unrendered("the model", model.info)
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)

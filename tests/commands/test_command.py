@@ -516,6 +516,38 @@ def test_some_held_out_frames_choose_the_blend_and_the_others_are_measured(world
     assert len(blend["curve"]) == 6 and blend["alpha"] in [point["alpha"] for point in blend["curve"]]
 
 
+def test_spoilt_weights_are_not_the_best(world, finished, tmp_path):
+    """A learning rate that ruins a tuned model: the weights of step 0 are kept."""
+    base = finished[2] / "finetuned_model.pth"
+    flags = (*world.flags, *RUN, "--num_steps", 4, "--eval_every", 3, "--num_samples", 6, "--checkpoint_path", base)
+    outcome = command(*flags, "--learning_rate", 1, "--keep_best", "--save_dir", tmp_path)
+    assert outcome.code == 0 and "Kept the base model's weights, of 4 steps" in outcome.out
+    best = json.loads((tmp_path / PERSON / "summary.json").read_text())["keep_best"]
+    assert [point["step"] for point in best["curve"]] == [0, 3, 4] and best["step"] == 0
+    assert best["held_out"] and best["frames"] == 2
+    kept = load_checkpoint(tmp_path / PERSON / "finetuned_model.pth")
+    assert kept.info["kept_step"] == 0 and len(kept.info["blend_indices"]) == 2
+    base = load_checkpoint(base).model.state_dict()
+    assert all(torch.equal(tensor, base[name]) for name, tensor in kept.model.state_dict().items())
+
+
+def test_the_best_weights_are_blended_with_the_base(world, tmp_path):
+    flags = (*world.flags, *RUN, "--num_steps", 6, "--eval_every", 3, "--num_samples", 6, "--keep_best")
+    assert command(*flags, "--learning_rate", 1e-3, "--blend", 0.5, "--save_dir", tmp_path / "half").code == 0
+    assert command(*flags, "--learning_rate", 1e-3, "--save_dir", tmp_path / "whole").code == 0
+    models = [
+        load_checkpoint(tmp_path / run / PERSON / "finetuned_model.pth").model.state_dict() for run in ("half", "whole")
+    ]
+    for name, tensor in load_checkpoint(world.base).model.state_dict().items():
+        torch.testing.assert_close(models[0][name], torch.lerp(tensor, models[1][name], 0.5), rtol=0, atol=1e-7)
+
+
+def test_one_photos_best_step_is_chosen_on_the_photo_itself(world, tmp_path):
+    flags = (*world.photo_flags, *PHOTO, "--num_steps", 2, "--eval_every", 1, "--keep_best", "--save_dir", tmp_path)
+    outcome = command(*flags)
+    assert outcome.code == 0 and "chosen on 1 training frame" in outcome.out
+
+
 def test_a_given_blend(world, finished, tmp_path):
     base = load_checkpoint(world.base).model.state_dict()
     tuned = load_checkpoint(finished[2] / "finetuned_model.pth").model.state_dict()

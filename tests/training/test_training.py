@@ -77,6 +77,16 @@ def test_batches_are_a_function_of_their_arguments():
     assert all(first_rows[row] > 20 for row in range(4)), "every frame may come first"
 
 
+def test_replayed_frames_are_evenly_spread():
+    rows = [row for step in range(20) for row in batch_rows(step, 5, 2, seed=3, replay=0.3, replayed=4)]
+    replayed = [position for position, row in enumerate(rows) if row >= 5]
+    assert len(replayed) == 12 and max(np.diff(replayed)) <= 4
+    assert sorted(row for row in rows if row >= 5) == sorted([5, 6, 7, 8] * 3), "each as often"
+    own = [row for row in rows if row < 5]
+    assert own == [row for step in range(14) for row in batch_rows(step, 5, 2, seed=3)], "in the usual order"
+    assert rows[8:10] == batch_rows(4, 5, 2, seed=3, replay=0.3, replayed=4)
+
+
 # --- references -------------------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,7 @@ def page(report: Report) -> str:
         settings=settings_by_section(report.settings),
         run=run_facts(summary),
         blend=summary.get("blend", {}),
+        best=summary.get("keep_best"),
     )
 
 

@@ -89,4 +89,9 @@ def prepare_training_frames(model: VAEGaze, samples: Samples, device: torch.devi
     seen = [samples, samples.mirrored()] if mirror else [samples]
     rows = reference_rows(samples)
     parts = [prepare_frames(model, each, references_at(each, rows), device) for each in seen]
+    return joined(parts)
+
+
+def joined(parts: Sequence[Frames]) -> Frames:
+    """Frames one after the other, without what `precompute` adds."""
     return Frames(**{name: torch.cat([getattr(part, name) for part in parts]) for name in PREPARED})
