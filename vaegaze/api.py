@@ -19,12 +19,15 @@ from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
+from vaegaze.redirecting.live import Redirector
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuning_info
 from vaegaze.training.references import choose_references, own_references
+
+__all__ = ["Redirector", "evaluate", "finetune", "load_model", "read_person", "redirect", "save_model"]
 
 SETTINGS_OF_A_RUN = {"blend", "device", "save", "save_dir", "checkpoint_path", "base", "estimator", "tracker"}
 FACE_CANVAS = canvas_camera(128)  # of the model that ships

@@ -103,6 +103,17 @@ def test_only_open_eyes_of_a_video_change(run, talk, talking, tmp_path, suffix):
     assert len(fates) == 24 and f"{len(closed)}  eyes closed: {closed[0]:.2f}–{closed[-1]:.2f} s\n" in outcome.out
 
 
+def test_every_face_is_redrawn(run, talking, tmp_path):
+    one, other = talking.frames[:6, :, 60:-60], talking.frames[30:36, :, 60:-60]
+    with_sound(tmp_path / "two.mp4", np.concatenate([one, other], axis=2))
+    two = ("--video", tmp_path / "two.mp4", *LOOK)
+    assert "--faces all redraws every one" in run(*two, "--output", tmp_path / "a.mp4", ok=False).err
+    outcome = run(*two, "--faces", "all", "--output", tmp_path / "a.mp4")
+    assert "6 redrawn, 0 left alone" in outcome.out
+    changed = differences(read(tmp_path / "two.mp4")[0], read(tmp_path / "a.mp4")[0]) > 25
+    assert changed[:, :, :360].any(axis=(1, 2)).all() and changed[:, :, 360:].any(axis=(1, 2)).all()
+
+
 def test_a_strength_of_nothing_leaves_the_video(run, talk, tmp_path):
     outcome = run("--video", talk, *LOOK, "--strength", 0, "--output", tmp_path / "out.mp4")
     assert "0 redrawn, 24 left alone" in outcome.out and "strength 0 19" in outcome.out
@@ -313,6 +324,7 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         (("--image", "a.png", *LOOK, "--compare", "--output", "a.png"), ["--compare", "it is for videos"]),
         ((*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT), ["--fade_gaze", "expected the smaller angle first"]),
         (("--image", "a.png", *LOOK, "--strength", 0.5, "--output", "a.png"), ["--strength", "it is for videos"]),
+        ((*VIDEO, *LOOK, "--face", 1, "--faces", "all", *OUT), ["--face", "cannot be combined with --faces all"]),
         ((*VIDEO, *LOOK, "--strength", 2, *OUT), ["--strength", "got 2"]),
         ((*VIDEO, "--gaze", "kamera", *OUT), ["--gaze: got 'kamera'", "PITCH YAW in radians, or the word camera"]),
         ((*VIDEO, "--gaze=kamera", *OUT), ["--gaze: got 'kamera'", "or the word camera"]),

@@ -21,7 +21,7 @@ from vaegaze.commands.compare import comparison_lines
 from vaegaze.commands.frame_report import REPORT_SUFFIX, reason_lines, report_text
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
-from vaegaze.commands.redirect_settings import RedirectConfig, RedirectParams, with_camera_in_angles
+from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, RedirectParams, with_camera_in_angles
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.data import hdf5
@@ -54,8 +54,8 @@ ADVICE = shared.advice(
     "data_set",
     "eyes",
     "opencv",
-    "faces",
     "face",
+    faces="say which with --face N; of a video, --faces all redraws every one",
     reference="give --reference own or none",
     sample="fix it in the file, or give another --index",
     video="give it with --video",
@@ -120,6 +120,7 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
                     gaze=params.gaze,
                     head=params.head,
                     face=params.face,
+                    everyone=params.faces == EVERYONE,
                     compare=params.compare,
                     from_itself=from_itself,
                     strength=params.strength,

@@ -16,10 +16,11 @@ from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 INTO_CAMERA = "camera"  # instead of two angles
 AUTO_HEAD = "auto"  # the default
+EVERYONE = "all"  # of the faces
 
 FADED = ("fade_head_pitch", "fade_head_yaw", "fade_gaze")
 SAID_BY_DATA_SET = ": the data set has it"
-VIDEO_ONLY = dict.fromkeys(("compare", "strength", *FADED), "; it is for videos")
+VIDEO_ONLY = dict.fromkeys(("compare", "faces", "strength", *FADED), "; it is for videos")
 USELESS = {  # by source of the pictures: the settings without a use, and why
     "image": {"person_id": "", "index": "", **VIDEO_ONLY},
     "video": {
@@ -59,6 +60,7 @@ class RedirectParams:
         legal="auto | PATH",
     )
     face: int | None = shared.face()
+    faces: str | None = option(None, choices=(EVERYONE,), help="of a video: redraw every face", metavar="all")
     head: tuple[float, float] | None = shared.angles(
         "how the head is turned, in the photo or all through the video; by default, or with auto, it is read"
     )
@@ -137,6 +139,8 @@ class RedirectConfig:
             for name, why in USELESS[source].items():
                 if given(name):
                     yield about(name, source), f"does not apply to --{source}{why}"
+        if given("face") and given("faces"):
+            yield about("face", "faces"), "cannot be combined with --faces all; leave out one of them"
         for name in FADED:
             begins, ends = getattr(params, name)
             if begins > ends:

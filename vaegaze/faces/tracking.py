@@ -60,6 +60,7 @@ class FollowedFrame:
     confidence: float = 1.0  # 0..1 that it is a face
     left: str | None = None  # why an eye is left as it is: NO_FACE, CLOSED or COVERED
     bridged: bool = False  # neither found nor followed here: interpolated
+    person: int = 0  # of several who are followed
 
 
 def follow_eyes(
@@ -175,6 +176,11 @@ class Follower:
         self._openness: deque[tuple[float, np.ndarray]] = deque()
         self._usual = UsualEyes()
         self._runs = 0
+
+    @property
+    def found_sec(self) -> float:
+        """When the face was found last."""
+        return self._finds[-1].time_sec if self._finds else -math.inf
 
     def follow(self, frame: Frame) -> Iterator[FollowedFrame]:
         """Takes the next frame; returns those that are now decided on."""
@@ -344,10 +350,10 @@ class Follower:
         return _Settled(frame, eyes, head, gaze, 1.0, closed, covered, bridged=True)
 
     def _head(self, sight: _Sight) -> np.ndarray | None:
-        """The head (2,) by what was read in this frame and around it."""
+        """The head (2,) by what was read in this frame and around it; without looking ahead, just as it was read."""
         finds = [find for find in self._finds if find.run == sight.run and find.head is not None]
-        if not finds:
-            return None
+        if not finds or self._ahead_sec == 0:
+            return finds[-1].head if finds else None
         after = np.array([find.time_sec - sight.frame.time_sec for find in finds])
         weights = np.exp(-abs(after) / HEAD_FADE_SEC) * self._entering(after)
         return np.average([find.head for find in finds], axis=0, weights=weights + 1e-12)

@@ -1,6 +1,6 @@
 """A video in which the person looks elsewhere: read, followed, redrawn and written a few frames at a time."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from vaegaze.errors import UserError
+from vaegaze.faces.everyone import follow_all
 from vaegaze.faces.tracking import NO_FACE, FollowedFrame, follow_eyes
-from vaegaze.geometry.alignment import align_face
+from vaegaze.geometry.alignment import AlignedFace, align_face
 from vaegaze.geometry.camera import rolled
 from vaegaze.geometry.eye_regions import pose_mask
-from vaegaze.geometry.pasting import match_surroundings, paste_in_regions
+from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.images.video import VideoReader, VideoWriter
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
@@ -30,6 +31,7 @@ from vaegaze.redirecting.drawing import (
     redraw_eyes,
 )
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
+from vaegaze.redirecting.steadying import SteadyColours
 
 NO_STRENGTH = "strength 0"
 
@@ -64,6 +66,7 @@ def redirect_video(
     gaze: tuple[float, float],
     head: tuple[float, float] | None,
     face: int | None = None,
+    everyone: bool = False,
     compare: bool = False,
     from_itself: bool = False,
     strength: float = 1.0,
@@ -77,25 +80,37 @@ def redirect_video(
     Angles are those seen in the upright frames; a `head` of None is read in each frame where landmarks are installed.
     With `from_itself` each frame is its own reference, in place of `reference`. `strength`, 0..1, is how far the eyes
     move from where they look to where they are told to, less where `fades` says; see `fading.drawn_gaze`.
-    `comparison` gets every frame.
-    `face` is the number of the person, from left to right, in the first frame. `on_frames(count)` follows every batch
+    `comparison` gets every frame, with its first face.
+    `face` is the number of the person, from left to right, in the first frame; `everyone` redraws all faces, and the
+    tally has each frame's most redrawn one. `on_frames(count)` follows every batch
     of frames; once `should_stop()` is true, the frames so far become the video. UserError from reading the video, and
     if no frame shows a face.
     """
-    name, tally, fader = f"video: {reader.path}", Tally(), Fader(fades, strength)
-    followed = follow_eyes(reader, name, face)
+    name, tally, colours = f"video: {reader.path}", Tally(), SteadyColours()
+    faders: dict[int, Fader] = defaultdict(lambda: Fader(fades, strength))
     with low_precision(model):
         reference_latents = None if from_itself else encode_reference(model, reference)
-        for batch in _batches(followed):
-            fates = [fader.fate(each, head_of(each, head)) for each in batch]
+        for frames in _batches(
+            follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
+        ):
+            batch = [each for faces in frames for each in faces]
+            fates = [faders[each.person].fate(each, head_of(each, head)) for each in batch]
             strengths = [fate.strength for fate in fates]
-            redrawn = redraw(model, batch, reference_latents, np.array(gaze), head, strengths)
-            for each, pixels in zip(batch, redrawn):
+            redrawn = dict(
+                zip(
+                    [id(each.frame) for each in batch],
+                    redraw(model, batch, reference_latents, np.array(gaze), head, strengths, colours),
+                )
+            )
+            fate_of = {id(each): fate for each, fate in zip(batch, fates)}
+            for faces in frames:
+                frame = faces[0].frame
+                pixels = redrawn[id(frame)]
                 if comparison is not None:
-                    comparison.add(each, pixels)
-                writer.write(np.hstack([each.frame.pixels, pixels]) if compare else pixels, each.frame.time_sec)
-            tally.fates += fates
-            on_frames(len(batch))
+                    comparison.add(faces[0], pixels)
+                writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
+                tally.fates.append(max((fate_of[id(each)] for each in faces), key=lambda fate: fate.strength))
+            on_frames(len(frames))
             if should_stop():
                 tally.stopped = True
                 break
@@ -128,39 +143,53 @@ def redraw(
     gaze: np.ndarray,
     head: tuple[float, float] | None,
     strengths: Sequence[float] | None = None,
+    colours: SteadyColours | None = None,
 ) -> list[np.ndarray]:
     """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are.
 
-    `reference` holds latents for all frames, (1, 4, H / f, W / f); None: each frame is its own. `strengths`, by default
-    1 each: see `fading.drawn_gaze`.
+    Several entries may be faces of one frame: each returns that frame with all of them. `reference` holds latents for
+    all, (1, 4, H / f, W / f); None: each picture is its own. `strengths`, by default 1 each: see `fading.drawn_gaze`.
+    `colours` keeps what is drawn from pulsing over several calls.
     """
-    pictures = [each.frame.pixels for each in batch]
+    pictures = {id(each.frame): each.frame.pixels for each in batch}
     strengths = [1.0] * len(batch) if strengths is None else strengths
-    places = [
-        place
-        for place, each in enumerate(batch)
-        if each.eyes is not None and np.any(each.blend) and strengths[place] > 0
+    drawn_ones = [
+        (each, *drawn_gaze(gaze, each.gaze, strength))
+        for each, strength in zip(batch, strengths)
+        if each.eyes is not None and np.any(each.blend) and strength > 0
     ]
-    if not places:
-        return pictures
-    canvas = model.canvas
-    faces = [
-        align_face(pictures[place], batch[place].eyes, head_of(batch[place], head), canvas, near=True)
-        for place in places
-    ]
-    eye_masks = np.stack([pose_mask(face.head, canvas) & face.valid for face in faces])
-    images = np.stack([face.image for face in faces])
+    if drawn_ones:
+        followed, gazes, opacities = zip(*drawn_ones)
+        faces = [
+            align_face(each.frame.pixels, each.eyes, head_of(each, head), model.canvas, near=True) for each in followed
+        ]
+        persons = [(each.person, each.frame.time_sec) for each in followed]
+        drawings = _draw(model, faces, reference, gazes, persons, colours or SteadyColours())
+        for each, face, drawing, opacity in zip(followed, faces, drawings, opacities):
+            frame, shown = id(each.frame), opacity * np.asarray(each.blend)
+            grain = np.random.default_rng([each.person, round(1000 * each.frame.time_sec)])
+            pictures[frame] = paste_in_regions(
+                pictures[frame], face.head, drawing, face.to_canvas, model.canvas, shown, grain
+            )
+    return [pictures[id(each.frame)] for each in batch]
+
+
+def _draw(
+    model: VAEGaze,
+    faces: list[AlignedFace],
+    reference: Tensor | None,
+    gazes: Sequence[np.ndarray],
+    persons: list[tuple[int, float]],
+    colours: SteadyColours,
+) -> np.ndarray:
+    """The faces on the canvas (N, H, W, 3) uint8, each with its gaze (2,) as seen in its frame."""
+    images, valid = (np.stack(each) for each in zip(*((face.image, face.valid) for face in faces)))
+    eye_masks = np.stack([pose_mask(face.head, model.canvas) for face in faces]) & valid
     masked = encode_masked(model, images, eye_masks)
     reference = encode_pictures(model, images) if reference is None else reference
-    gazes, opacities = zip(*(drawn_gaze(gaze, batch[place].gaze, strengths[place]) for place in places))
     on_canvas = np.stack([rolled(each, face.roll_rad) for each, face in zip(gazes, faces)])
-    redrawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
-    valid = np.stack([face.valid for face in faces])
-    redrawn = match_surroundings(redrawn, images, eye_masks, valid, canvas)
-    for place, face, drawn, opacity in zip(places, faces, redrawn, opacities):
-        shown = opacity * np.asarray(batch[place].blend)
-        pictures[place] = paste_in_regions(pictures[place], face.head, drawn, face.to_canvas, canvas, strength=shown)
-    return pictures
+    drawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
+    return colours.matched(drawn, images, eye_masks, valid, model.canvas, persons)
 
 
 def head_of(followed: FollowedFrame, given: tuple[float, float] | None) -> np.ndarray:
@@ -170,7 +199,8 @@ def head_of(followed: FollowedFrame, given: tuple[float, float] | None) -> np.nd
     return np.zeros(2) if given is None else np.array(given)
 
 
-def _batches(followed: Iterable[FollowedFrame]) -> Iterator[list[FollowedFrame]]:
+def _batches(followed: Iterable[list[FollowedFrame]]) -> Iterator[list[list[FollowedFrame]]]:
+    """The frames, with their faces, a few at a time."""
     followed = iter(followed)
     while batch := list(islice(followed, BATCH_SIZE)):
         yield batch
