@@ -19,13 +19,13 @@ import torch
 
 from benchmarks.rendered_video import FRAMES_PER_SEC, rendered_video
 from vaegaze.api import load_model
-from vaegaze.faces import landmarks, tracking
+from vaegaze.faces import follower, landmarks
 from vaegaze.redirecting import live, steadying, video
 
 ROOT = Path(__file__).parents[1]
 STAGES = {  # what is timed, and where it is called from
     "face mesh and irises": (landmarks, "read_region"),
-    "optical flow": (tracking, "movement"),
+    "optical flow": (follower, "movement"),
     "alignment": (video, "align_face"),
     "encoding without the eyes": (video, "encode_masked"),
     "encoding the reference": (video, "encode_pictures"),

@@ -17,7 +17,7 @@ from vaegaze.commands import redirect
 from vaegaze.commands.frame_report import read_report
 from vaegaze.commands.progress import STOPPING
 from vaegaze.commands.redirect_settings import with_camera_in_angles
-from vaegaze.faces.tracking import FollowedFrame
+from vaegaze.faces.follower import FollowedFrame
 from vaegaze.geometry.alignment import align, align_face
 from vaegaze.geometry.camera import canvas_camera, eye_circles
 from vaegaze.geometry.eye_regions import SQUARE_FACTOR

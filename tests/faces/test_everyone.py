@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.rendered_video import FRAMES_PER_SEC
 from vaegaze.faces.everyone import follow_all
-from vaegaze.faces.tracking import NO_FACE
+from vaegaze.faces.follower import NO_FACE
 from vaegaze.images.video import Frame
 
 pytest.importorskip("cv2")
@@ -36,7 +36,7 @@ def test_every_face_of_every_frame(both):
 
 
 def test_one_comes_later(both):
-    frames, eyes = both
+    frames, _ = both
     half = frames.copy()
     half[:4, :, frames.shape[2] // 2 :] = 128
     half[0] = 128

@@ -9,8 +9,9 @@ from benchmarks.rendered_video import BLINKS_SEC, FRAMES_PER_SEC
 from vaegaze.errors import UserError
 from vaegaze.faces import cascades as eyes_module
 from vaegaze.faces.cascades import eyes_about
+from vaegaze.faces.follower import AHEAD_SEC, CLOSED, COVERED, NO_FACE, RAMP_SEC
 from vaegaze.faces.motion import movement
-from vaegaze.faces.tracking import AHEAD_SEC, CLOSED, COVERED, NO_FACE, RAMP_SEC, WAIT_FOR_FACE_SEC, follow_eyes
+from vaegaze.faces.tracking import WAIT_FOR_FACE_SEC, follow_eyes
 from vaegaze.images.video import Frame
 
 pytest.importorskip("cv2")

@@ -9,7 +9,7 @@ from videos import encoded, read
 
 from vaegaze.commands import compare
 from vaegaze.commands.frame_report import report_text
-from vaegaze.faces.tracking import CLOSED, FollowedFrame
+from vaegaze.faces.follower import CLOSED, FollowedFrame
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.fading import Fate

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vaegaze.faces.tracking import CLOSED, FollowedFrame
+from vaegaze.faces.follower import CLOSED, FollowedFrame
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.fading import GAZE, HEAD_PITCH, HEAD_YAW, UNSURE, Fader, drawn_gaze
 

@@ -6,8 +6,8 @@ from conftest import make_tiny_model
 
 import vaegaze
 from vaegaze.errors import UserError
+from vaegaze.faces.follower import CLOSED
 from vaegaze.faces.one_euro import OneEuroFilter
-from vaegaze.faces.tracking import CLOSED
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.redirecting.live import Redirector
 

@@ -28,8 +28,8 @@ from vaegaze.data import hdf5
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
+from vaegaze.faces.follower import CLOSED, NO_FACE
 from vaegaze.faces.reader import NO_LANDMARKS, backend
-from vaegaze.faces.tracking import CLOSED, NO_FACE
 from vaegaze.files import atomic_path, write_text
 from vaegaze.geometry.camera import Camera
 from vaegaze.images.animations import captioned, write_animation
@@ -41,7 +41,7 @@ from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import draws_from_itself, redraw_gazes, reference_of
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
-from vaegaze.redirecting.video import Tally, redirect_video
+from vaegaze.redirecting.video import Look, Tally, redirect_video
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import references_of
 
@@ -104,6 +104,8 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     if params.head is None and backend() == "cascades":
         print(NO_LANDMARKS)
     comparison = Comparison(backend())
+    look_away = params.seed if params.look_away else None
+    look = Look(params.gaze, params.head, params.strength, params.fades, look_away)
     with open_video(params.video, "--video") as reader:
         print(plain(f"{params.video}: {described(reader)}"))
         width_px = reader.width_px * (2 if params.compare else 1)
@@ -117,14 +119,11 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
                     writer,
                     model,
                     None if params.reference == "none" else checkpoint.reference,
-                    gaze=params.gaze,
-                    head=params.head,
+                    look,
                     face=params.face,
                     everyone=params.faces == EVERYONE,
                     compare=params.compare,
                     from_itself=from_itself,
-                    strength=params.strength,
-                    fades=params.fades,
                     comparison=comparison,
                     on_frames=bar.update,
                     should_stop=lambda: stop.received is not None,

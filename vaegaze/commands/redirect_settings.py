@@ -20,7 +20,7 @@ EVERYONE = "all"  # of the faces
 
 FADED = ("fade_head_pitch", "fade_head_yaw", "fade_gaze")
 SAID_BY_DATA_SET = ": the data set has it"
-VIDEO_ONLY = dict.fromkeys(("compare", "faces", "strength", *FADED), "; it is for videos")
+VIDEO_ONLY = dict.fromkeys(("compare", "faces", "strength", "look_away", "seed", *FADED), "; it is for videos")
 USELESS = {  # by source of the pictures: the settings without a use, and why
     "image": {"person_id": "", "index": "", **VIDEO_ONLY},
     "video": {
@@ -90,6 +90,8 @@ class RedirectParams:
     fade_head_pitch: tuple[float, float] = fade("the head is turned up or down", AS_DOCUMENTED.head_pitch)
     fade_head_yaw: tuple[float, float] = fade("the head is turned aside", AS_DOCUMENTED.head_yaw)
     fade_gaze: tuple[float, float] = fade("the true gaze is off the camera", AS_DOCUMENTED.gaze)
+    look_away: bool = option(False, help="of a video: look away for a moment now and then, so as not to stare")
+    seed: int = shared.seed("of --look_away")
     label: bool = option(False, help="write the angles below each frame of an animation")
     compare: bool = option(False, help="of a video: the original on the left, the result on the right")
     output: str | None = shared.output(

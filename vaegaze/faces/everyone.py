@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vaegaze.faces.face import Face
+from vaegaze.faces.follower import LOST_AFTER_SEC, NO_FACE, FollowedFrame, Follower
 from vaegaze.faces.reader import backend, read_picture
-from vaegaze.faces.tracking import LOST_AFTER_SEC, NO_FACE, FollowedFrame, Follower
 from vaegaze.images.video import Frame
 
 LOOK_SEC = 0.5  # between looks for faces that are new

@@ -8,8 +8,8 @@ import numpy as np
 
 from vaegaze.faces import landmarks
 from vaegaze.faces.face import around
+from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.openness import eye_openness
-from vaegaze.faces.tracking import FollowedFrame
 from vaegaze.geometry.transforms import similarity, warp
 
 EYE_DISTANCE_PX, MARGIN_PX, HEIGHT_PX = 96, 44, 72  # of the view in which both are compared

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaegaze.faces.tracking import FollowedFrame
+from vaegaze.faces.follower import FollowedFrame
 
 CONFIDENCE = (0.8, 0.5)  # of the mesh network, between which the eyes fade
 SLOWEST_SEC = 0.25  # that a fade takes at least, so that nothing flashes

@@ -9,23 +9,22 @@ import torch
 
 from vaegaze.errors import UserError
 from vaegaze.faces.face import Face
+from vaegaze.faces.follower import FollowedFrame, Follower
 from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.faces.reader import backend, read_picture
-from vaegaze.faces.tracking import FollowedFrame, Follower
 from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.redirecting.drawing import draws_from_itself, encode_reference
-from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate
-from vaegaze.redirecting.steadying import SteadyColours
-from vaegaze.redirecting.video import head_of, low_precision, redraw
+from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
+from vaegaze.redirecting.video import Look, Series, low_precision
 
 
 class Redirector:
     """`Redirector(model).frame(rgb)` is the frame with eyes that look into the camera.
 
     Frames of one person in a row; for another person or camera make another one. `gaze` and `head` (pitch, yaw) in
-    radians, `strength`, `fades` and `reference` are as in a video. `face` chooses among several faces in the first
-    frame that shows one, from left to right; by default the largest.
+    radians, `strength`, `fades`, `look_away` and `reference` are as in a video: see `video.Look`. `face` chooses among
+    several faces in the first frame that shows one, from left to right; by default the largest.
     """
 
     def __init__(
@@ -37,13 +36,13 @@ class Redirector:
         face: int | None = None,
         strength: float = 1.0,
         fades: Fades = AS_DOCUMENTED,
+        look_away: int | None = None,
         reference: str = "auto",
     ):
         from_itself = draws_from_itself(reference, model)
         self._model = copy.deepcopy(model.model).eval()  # low precision changes its weights
         self._precision = low_precision(self._model)
-        self._gaze, self._head, self._face = np.array(gaze), head, face
-        self._strength, self._fades = strength, fades
+        self._look, self._face = Look(gaze, head, strength, fades, look_away), face
         with self._precision:
             own = None if reference == "none" else model.reference
             self._reference = None if from_itself else encode_reference(self._model, own)
@@ -64,18 +63,14 @@ class Redirector:
         time_sec = time.monotonic() if time_sec is None else time_sec
         (followed,) = self._follower.follow(Frame(np.ascontiguousarray(rgb), time_sec))
         followed = self._steadied(followed, time_sec)
-        self.last_fate = self._fader.fate(followed, head_of(followed, self._head))
-        strengths = [self.last_fate.strength]
         with self._precision, torch.no_grad():
-            (drawn,) = redraw(
-                self._model, [followed], self._reference, self._gaze, self._head, strengths, self._colours
-            )
+            ((drawn, self.last_fate),) = self._series.redraw([[followed]])
         return drawn
 
     def _begin(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
         self._follower = Follower(self._find, backend(), ahead_sec=0.0)
-        self._fader, self._colours = Fader(self._fades, self._strength), SteadyColours()
+        self._series = Series(self._model, self._reference, self._look)
         self._filters = {"head": OneEuroFilter(), "gaze": OneEuroFilter()}
 
     def _steadied(self, followed: FollowedFrame, time_sec: float) -> FollowedFrame:

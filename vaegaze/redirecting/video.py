@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vaegaze.errors import UserError
 from vaegaze.faces.everyone import follow_all
-from vaegaze.faces.tracking import NO_FACE, FollowedFrame, follow_eyes
+from vaegaze.faces.follower import NO_FACE, FollowedFrame
+from vaegaze.faces.tracking import follow_eyes
 from vaegaze.geometry.alignment import AlignedFace, align_face
 from vaegaze.geometry.camera import rolled
 from vaegaze.geometry.eye_regions import pose_mask
@@ -31,6 +32,7 @@ from vaegaze.redirecting.drawing import (
     redraw_eyes,
 )
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
+from vaegaze.redirecting.glances import Glances
 from vaegaze.redirecting.steadying import SteadyColours
 
 NO_STRENGTH = "strength 0"
@@ -57,59 +59,50 @@ class Tally:
         return Counter(fate.why or NO_STRENGTH for fate in self.fates if fate.left_alone)
 
 
+@dataclass(frozen=True)
+class Look:
+    """Where eyes are to look, and how far they move there. Angles are as seen in the upright frames."""
+
+    gaze: tuple[float, float]  # pitch, yaw in radians
+    head: tuple[float, float] | None = None  # the same; None: read in each frame where landmarks are installed
+    strength: float = 1.0  # 0..1, how far from where they truly look; see `fading.drawn_gaze`
+    fades: Fades = AS_DOCUMENTED  # where the strength is less
+    look_away: int | None = None  # the seed of short looks away; see `glances`
+
+
 def redirect_video(
     reader: VideoReader,
     writer: VideoWriter,
     model: VAEGaze,
     reference: Reference | None,
+    look: Look,
     *,
-    gaze: tuple[float, float],
-    head: tuple[float, float] | None,
     face: int | None = None,
     everyone: bool = False,
     compare: bool = False,
     from_itself: bool = False,
-    strength: float = 1.0,
-    fades: Fades = AS_DOCUMENTED,
     comparison: Comparison | None = None,
     on_frames: Callable[[int], None] = lambda count: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tally:
     """Write the frames of `reader` with redrawn eyes to `writer`; `compare` puts the original on their left.
 
-    Angles are those seen in the upright frames; a `head` of None is read in each frame where landmarks are installed.
-    With `from_itself` each frame is its own reference, in place of `reference`. `strength`, 0..1, is how far the eyes
-    move from where they look to where they are told to, less where `fades` says; see `fading.drawn_gaze`.
-    `comparison` gets every frame, with its first face.
-    `face` is the number of the person, from left to right, in the first frame; `everyone` redraws all faces, and the
-    tally has each frame's most redrawn one. `on_frames(count)` follows every batch
-    of frames; once `should_stop()` is true, the frames so far become the video. UserError from reading the video, and
-    if no frame shows a face.
+    With `from_itself` each frame is its own reference, in place of `reference`. `face` is the number of the person,
+    from left to right, in the first frame; `everyone` redraws all faces. `comparison` gets every frame, with its first
+    face. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so far become the
+    video. UserError from reading the video, and if no frame shows a face.
     """
-    name, tally, colours = f"video: {reader.path}", Tally(), SteadyColours()
-    faders: dict[int, Fader] = defaultdict(lambda: Fader(fades, strength))
+    name, tally = f"video: {reader.path}", Tally()
+    followed = follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
     with low_precision(model):
-        reference_latents = None if from_itself else encode_reference(model, reference)
-        for frames in _batches(
-            follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
-        ):
-            batch = [each for faces in frames for each in faces]
-            fates = [faders[each.person].fate(each, head_of(each, head)) for each in batch]
-            strengths = [fate.strength for fate in fates]
-            redrawn = dict(
-                zip(
-                    [id(each.frame) for each in batch],
-                    redraw(model, batch, reference_latents, np.array(gaze), head, strengths, colours),
-                )
-            )
-            fate_of = {id(each): fate for each, fate in zip(batch, fates)}
-            for faces in frames:
+        series = Series(model, None if from_itself else encode_reference(model, reference), look)
+        for frames in _batches(followed):
+            for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
                 frame = faces[0].frame
-                pixels = redrawn[id(frame)]
                 if comparison is not None:
                     comparison.add(faces[0], pixels)
                 writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
-                tally.fates.append(max((fate_of[id(each)] for each in faces), key=lambda fate: fate.strength))
+                tally.fates.append(fate)
             on_frames(len(frames))
             if should_stop():
                 tally.stopped = True
@@ -121,6 +114,40 @@ def redirect_video(
         )
     writer.finish(whole=not tally.stopped)
     return tally
+
+
+class Series:
+    """Frames in the order of time, redrawn a few or one at a call, smoothly from call to call.
+
+    `reference` holds latents for all frames, (1, 4, H / f, W / f); None: each frame is its own.
+    """
+
+    def __init__(self, model: VAEGaze, reference: Tensor | None, look: Look):
+        self._model, self._reference, self._look = model, reference, look
+        self._faders: dict[int, Fader] = defaultdict(lambda: Fader(look.fades, look.strength))  # of each person
+        self._glances: dict[int, Glances] = {}
+        self._colours = SteadyColours()
+
+    def redraw(self, frames: list[list[FollowedFrame]]) -> list[tuple[np.ndarray, Fate]]:
+        """The next frames, each with its faces: the pixels, and the fate of the face that is redrawn most."""
+        batch = [each for faces in frames for each in faces]
+        fates = [self._faders[each.person].fate(each, head_of(each, self._look.head)) for each in batch]
+        gazes, strengths = np.stack([self._gaze(each) for each in batch]), [fate.strength for fate in fates]
+        pictures = redraw(self._model, batch, self._reference, gazes, self._look.head, strengths, self._colours)
+        of_frames, start = [], 0
+        for faces in frames:
+            here = slice(start, start + len(faces))
+            of_frames.append((pictures[start], max(fates[here], key=lambda fate: fate.strength)))
+            start += len(faces)
+        return of_frames
+
+    def _gaze(self, followed: FollowedFrame) -> np.ndarray:
+        told = np.array(self._look.gaze)
+        if self._look.look_away is None:
+            return told
+        person = followed.person
+        glances = self._glances.setdefault(person, Glances(self._look.look_away + person))
+        return told + glances.offset(followed.frame.time_sec)
 
 
 def low_precision(model: VAEGaze) -> torch.autocast:
@@ -145,7 +172,7 @@ def redraw(
     strengths: Sequence[float] | None = None,
     colours: SteadyColours | None = None,
 ) -> list[np.ndarray]:
-    """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are.
+    """The frames with eyes that look at `gaze`, (2,) or (N, 2); those without a face or with closed eyes as they are.
 
     Several entries may be faces of one frame: each returns that frame with all of them. `reference` holds latents for
     all, (1, 4, H / f, W / f); None: each picture is its own. `strengths`, by default 1 each: see `fading.drawn_gaze`.
@@ -154,8 +181,8 @@ def redraw(
     pictures = {id(each.frame): each.frame.pixels for each in batch}
     strengths = [1.0] * len(batch) if strengths is None else strengths
     drawn_ones = [
-        (each, *drawn_gaze(gaze, each.gaze, strength))
-        for each, strength in zip(batch, strengths)
+        (each, *drawn_gaze(told, each.gaze, strength))
+        for each, told, strength in zip(batch, np.broadcast_to(gaze, (len(batch), 2)), strengths)
         if each.eyes is not None and np.any(each.blend) and strength > 0
     ]
     if drawn_ones:
