@@ -82,7 +82,7 @@ def run(params: CompareParams, *, overwrite: bool) -> None:
     by = backend()
     report = Path(params.result).with_suffix(REPORT_SUFFIX)
     fates = read_report(report) if report.is_file() else []
-    comparison = Comparison(by)
+    drawn, comparison = (not fate.left_alone for fate in fates), Comparison(by)
     with open_video(params.source, "--source") as source, open_video(params.result, "--result") as result:
         skipped = beside(source, result)
         results = iter(result)
@@ -90,10 +90,14 @@ def run(params: CompareParams, *, overwrite: bool) -> None:
             for followed in follow_eyes(source, f"source: {source.path}", params.face, by):
                 other = next(results, None)
                 if other is None:
+                    print(plain(f"⚠️ {params.result} ends first: the rest of {params.source} is not compared"))
                     break
-                comparison.add(followed, other.pixels[: source.height_px, skipped : skipped + source.width_px])
+                pixels = other.pixels[: source.height_px, skipped : skipped + source.width_px]
+                comparison.add(followed, pixels, next(drawn, None))
                 bar.update()
     numbers = comparison.numbers()
+    if numbers.no_face == numbers.frames:
+        raise UserError(f"--source: {params.source} shows no face in any of its {numbers.frames} frames")
     print(plain(f"{params.result} against {params.source}, {numbers.frames} frames:"))
     print("\n".join([*comparison_lines(numbers), *reason_lines(fates)]))
     if params.output is not None:
@@ -121,6 +125,8 @@ def comparison_lines(numbers: Compared) -> list[str]:
         rows.append(
             ("irises in fixations", f"tremble by {numbers.jitter_px:.2f} px, {numbers.jitter_ratio:.2f} × the source's")
         )
+    else:
+        rows.append(("irises in fixations", "not measured: without face landmarks, or drawn eyes that rest"))
     if numbers.closed:
         rows.append(("blinks", f"{numbers.closed_kept} of {numbers.closed} frames with closed eyes stay so"))
     rows.append(("switches", f"{numbers.switches} between drawn and true eyes, blinks apart"))

@@ -38,31 +38,36 @@ class UsualEyes:
 
     def __init__(self):
         self._looks: np.ndarray | None = None  # (2, H, W)
-        self._sharpness = 0.0
+        self._sharpness, self._sharp_sec = 0.0, 0.0
         self._seen_sec = np.zeros(2)
         self._covered = np.zeros(2, bool)
+        self._judged: tuple[np.ndarray, float] | None = None  # looks and sharpness of the picture judged last
 
     def judge(self, picture: np.ndarray, eyes: np.ndarray, time_sec: float) -> Seen:
         """What a picture (H, W, 3) uint8 shows of the eyes at (2, 2). Unlike eyes become usual after a while."""
+        looks, sharpness = self._judged = _looks(picture, eyes), _sharpness(picture, eyes)
         if self._looks is None:
             return Seen(np.zeros(2, bool), False)
-        looks, smeared = _looks(picture, eyes), _sharpness(picture, eyes) < SMEARED * self._sharpness
-        alike = _correlation(looks, self._looks)
-        covered = alike < (UNLIKE_SMEARED if smeared else np.where(self._covered, ALIKE, UNLIKE))
+        smeared = sharpness < SMEARED * self._sharpness and time_sec - self._sharp_sec < USUAL_AFTER_SEC
+        covered = _correlation(looks, self._looks) < (
+            UNLIKE_SMEARED if smeared else np.where(self._covered, ALIKE, UNLIKE)
+        )
         self._covered = covered & (time_sec - self._seen_sec < USUAL_AFTER_SEC)
         return Seen(self._covered, smeared)
 
-    def learn(self, picture: np.ndarray, eyes: np.ndarray, time_sec: float) -> None:
-        """Adds a picture in which the eyes are open, sharp and, as far as was judged, not covered."""
-        looks, sharpness = _looks(picture, eyes), _sharpness(picture, eyes)
+    def learn(self, time_sec: float) -> None:
+        """Adds the picture judged last, if it is one in which the eyes are open and sharp; not those covered."""
+        looks, sharpness = self._judged
         if self._looks is None:
-            self._looks, self._sharpness, self._seen_sec = looks, sharpness, np.full(2, time_sec)
+            self._looks, self._sharpness = looks, sharpness
+            self._seen_sec, self._sharp_sec = np.full(2, time_sec), time_sec
             return
         kept = np.exp((self._seen_sec - time_sec) / FADE_SEC)
         kept = np.where(_correlation(looks, self._looks) < UNLIKE, 0.0, kept)  # the new usual
         learnt = ~self._covered
         self._looks[learnt] += ((1 - kept)[:, None, None] * (looks - self._looks))[learnt]
-        self._sharpness += (1 - kept.min()) * (sharpness - self._sharpness)
+        self._sharpness += (1 - np.exp((self._sharp_sec - time_sec) / FADE_SEC)) * (sharpness - self._sharpness)
+        self._sharp_sec = time_sec
         self._seen_sec[learnt] = time_sec
 
 

@@ -201,7 +201,7 @@ class Follower:
             else:
                 self._judge_openness(sight, face, last)
                 if face is not None and not sight.closed.any():
-                    self._usual.learn(frame.pixels, self.last_eyes, frame.time_sec)
+                    self._usual.learn(frame.time_sec)
         return sight
 
     def _find_again(self, frame: Frame) -> Face | None:

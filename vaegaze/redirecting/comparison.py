@@ -17,7 +17,7 @@ EYE, AROUND = (0.2, 0.08), (0.42, 0.3)  # half axes, in eye distances, of the ey
 FIXATION = 0.012  # in eye distances: farthest that an iris moves from frame to frame in a fixation
 STEADY = 2  # frames before and after, in which it holds, too
 CLOSED_SHARE = 0.7  # of the usual openness, below which an eye that was closed is still closed
-CHANGED = 2.0  # levels, and times what encoding changes elsewhere: the eyes of a frame are drawn
+CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of a frame are drawn
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ class Comparison:
     def __init__(self, by: str):
         self._by, self._pairs, self._frames = by, [], 0
 
-    def add(self, followed: FollowedFrame, result: np.ndarray) -> None:
-        """A followed frame of the source, and the result's frame (H, W, 3) uint8."""
+    def add(self, followed: FollowedFrame, result: np.ndarray, was_drawn: bool | None = None) -> None:
+        """A followed frame of the source, and the result's frame (H, W, 3) uint8.
+
+        Whether its eyes were drawn shows in the pixels, if it is not known.
+        """
         self._frames += 1
         if followed.eyes is None:
             return
@@ -72,6 +75,7 @@ class Comparison:
         else:
             openness = [eye_openness(picture, eyes) for picture in pictures]
         drawn, edges, colour = _changes(*pictures, eyes)
+        drawn = drawn if was_drawn is None else was_drawn
         openness = np.stack(openness).mean(axis=1)
         steady = bool(np.all(followed.blend == 1))
         pair = _Pair(followed.frame.time_sec, followed.closed, steady, irises, openness, apart_px, drawn, edges, colour)
@@ -122,9 +126,10 @@ def _changes(source: np.ndarray, result: np.ndarray, eyes: np.ndarray) -> tuple[
     views = [_view(picture, eyes) for picture in (source, result)]
     change = views[1].astype(np.float64) - views[0]  # (H, W, 3)
     on_eyes, around_eyes = _masks()
-    size = abs(change).mean(axis=-1)
+    grey = _smooth(change.mean(axis=-1))
+    size = abs(grey)
     drawn = bool(size[on_eyes].mean() > CHANGED * max(1.0, size[~on_eyes & ~around_eyes].mean()))
-    down, across = np.gradient(_smooth(change.mean(axis=-1)))
+    down, across = np.gradient(grey)
     return drawn, float(np.percentile(np.hypot(down, across)[around_eyes], 95)), change[around_eyes].mean(axis=0)
 
 
