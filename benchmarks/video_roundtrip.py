@@ -26,12 +26,12 @@ from benchmarks.rendered_video import RenderedVideo, rendered_video
 from vaegaze.data.photo import load_photo, paste
 from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.geometry.alignment import align_face
-from vaegaze.geometry.camera import canvas_camera, rolled
+from vaegaze.geometry.camera import rolled
 from vaegaze.images.video import open_video, write_video
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import to_device
-from vaegaze.models.estimator import CANVAS_PX, load_estimator
+from vaegaze.models.estimator import CANVAS, load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 
 ROOT = Path(__file__).parents[1]
@@ -158,7 +158,7 @@ def judge(frames: Sequence[np.ndarray], true: RenderedVideo) -> tuple[float, flo
     seen, looked = [], []
     for frame, eyes, head, gaze, openness in zip(frames, true.eyes, true.head, true.gaze, true.openness):
         if openness >= OPEN:
-            face = align_face(frame, eyes, head, canvas_camera(CANVAS_PX))
+            face = align_face(frame, eyes, head, CANVAS)
             seen.append(face.image)
             looked.append(rolled(gaze, face.roll_rad))
     with torch.no_grad():

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import vaegaze
+from vaegaze import api
 from vaegaze.errors import UserError
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.renderer import data_set
@@ -36,7 +37,7 @@ def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     base_psnr, tuned_psnr = map(float, capsys.readouterr().out.split())
     assert tuned_psnr > base_psnr > 20
     assert Image.open("outputs/looking_left.png").size == (512, 512)
-    assert vaegaze.load_model("outputs/person_001.pth").reference is not None
+    assert vaegaze.load_model("outputs/person_001.pth").references
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_wrong_settings_are_said_in_python_terms(settings, words):
 def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
     """A large weight decay leaves other weights; and tuned twice, the frames of both times count as trained."""
     person = Person("me", rendered_samples.take([0, 1, 2]), rendered_samples.take([3]), {})
-    base = Checkpoint(tiny_model, {}, None)
+    base = Checkpoint(tiny_model, {}, ())
     settings = {"num_steps": 2, "vgg_loss": 0, "precision": "fp32", "learning_rate": 1e-2}
     tuned, decayed = (vaegaze.finetune(base, person, **settings, weight_decay=decay) for decay in (0, 50))
     name = "unet.conv_out.weight"
@@ -64,6 +65,10 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
     again = vaegaze.finetune(tuned, replace(person, train=rendered_samples.take([3, 4])), **settings)
     assert again.info["trained_indices"] == [0, 1, 2, 3, 4]
     assert vaegaze.evaluate(again, person, None)["eye_psnr"] > 0
+
+
+def test_persons_are_read_for_the_model_that_ships():
+    assert vaegaze.load_model().model.canvas == api.SHIPPED_CANVAS
 
 
 def test_importing_the_package_imports_no_torch():

@@ -14,7 +14,7 @@ from vaegaze.data.photo import load_photo, paste
 from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
-from vaegaze.geometry.camera import Camera, canvas_camera
+from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
@@ -25,12 +25,23 @@ from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuning_info
-from vaegaze.training.references import choose_references, own_references
+from vaegaze.training.references import choose_references, spare_reference
+from vaegaze.training.replay import refuse_unrendered
 
 __all__ = ["Redirector", "evaluate", "finetune", "load_model", "read_person", "redirect", "save_model"]
 
-SETTINGS_OF_A_RUN = {"blend", "device", "save", "save_dir", "checkpoint_path", "base", "estimator", "tracker"}
-FACE_CANVAS = canvas_camera(128)  # of the model that ships
+SETTINGS_OF_A_RUN = {
+    "blend",
+    "keep_best",
+    "device",
+    "save",
+    "save_dir",
+    "checkpoint_path",
+    "base",
+    "estimator",
+    "tracker",
+}
+SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
 def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
@@ -41,7 +52,7 @@ def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str 
 
 
 def read_person(
-    hdf_path: str | Path, person_id: str | None = None, *, canvas: Camera = FACE_CANVAS, **settings
+    hdf_path: str | Path, person_id: str | None = None, *, canvas: Camera = SHIPPED_CANVAS, **settings
 ) -> Person:
     """One person's samples of a data set, those to train on and those held out.
 
@@ -56,7 +67,7 @@ def read_person(
 def finetune(
     model: Checkpoint, person: Person, *, on_step: Callable[[Step], None] = lambda step: None, **settings
 ) -> Checkpoint:
-    """A copy of the model adapted to the person's training samples, with their reference frame.
+    """A copy of the model adapted to the person's training samples, with their reference frames.
 
     `settings` are keys of the YAML file that concern the training: num_steps, learning_rate, finetune_strategy,
     vgg_loss and so on. UserError for any other.
@@ -66,13 +77,14 @@ def finetune(
         raise UserError(f"{', '.join(of_a_run)}: a setting of a whole run; use `vaegaze train` for it")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
     params: OneshotParams = config.oneshot_params
+    if params.replay:
+        refuse_unrendered("the model", model.info)
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)
-    reference = result.references[0] if result.references else None
     before = model.info if model.info.get("fine_tuned_on") == person.name else None
-    info = {**model.info, **fine_tuning_info(person.name, person.train, reference, result.state.step, before)}
-    return replace(model, model=tuned, info=info, reference=reference)
+    info = {**model.info, **fine_tuning_info(person.name, person.train, result.references, result.state.step, before)}
+    return replace(model, model=tuned, info=info, references=tuple(result.references))
 
 
 def evaluate(
@@ -81,8 +93,10 @@ def evaluate(
     """The numbers of docs/runs.md on the person's held-out samples, or on the training ones if none are held out."""
     samples = person.held_out if len(person.held_out) else person.train
     tuned = model.info.get("fine_tuned_on") == person.name
-    references = own_references(model.reference, samples) if tuned else choose_references(person.train)
-    eval_set = EvalSet.prepare(model.model, samples, references, person.rendered)
+    references = model.references if tuned else choose_references(person.train)
+    eval_set = EvalSet.prepare(
+        model.model, samples, references, person.rendered, spare=spare_reference(references, samples)
+    )
     reader = load_estimator(estimator).model.to(next(model.model.parameters()).device) if estimator else None
     return measure(model.model, eval_set, reader)
 
@@ -100,7 +114,7 @@ def redirect(
     """The photo (H, W, C) uint8 with the eyes looking at `gaze`, (pitch, yaw) in radians; see docs/redirecting.md.
 
     Without `mask_path` the eyes are found, which needs the extra `vision`; without `head` it is read from the picture
-    where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frame;
+    where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frames;
     with a base model from the photo itself. `reference` chooses: own, model or none.
     """
     photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
@@ -109,6 +123,6 @@ def redirect(
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:
-    """Write the whole model with its reference frame, atomically."""
+    """Write the whole model with its reference frames, atomically."""
     with torch.no_grad():
-        save_checkpoint(path, model.model, model.info, model.reference)
+        save_checkpoint(path, model.model, model.info, model.references)

@@ -71,7 +71,7 @@ def test_it_holds_the_trained_tensors_and_no_more(both, world):
         weights_in(world.base),
         weights_in(folder / "finetuned_model.pth"),
     )
-    assert content.keys() == {"format", "base", "state_dict", "info", "reference"}
+    assert content.keys() == {"format", "base", "state_dict", "info", "reference", "references"}
     assert content["format"] == ADAPTER_FORMAT and content["base"]["path"] == str(world.base)
     model = make_tiny_model()
     freeze_all_but(model, "selective")
@@ -89,7 +89,7 @@ def test_on_its_base_it_is_the_whole_model(both, world, tmp_path):
         assert torch.equal(adapter.model.state_dict()[name], tensor), name
     assert adapter.info == whole.info and adapter.info["fine_tuned_on"] == PERSON
     for field in ("image", "gaze", "head"):
-        assert np.array_equal(getattr(adapter.reference, field), getattr(whole.reference, field))
+        assert np.array_equal(getattr(adapter.references[0], field), getattr(whole.references[0], field))
     assert adapter.base.path == str(world.base) and whole.base is None
 
     numbers = [
@@ -241,8 +241,8 @@ def test_a_base_in_half_precision_is_the_same(tiny_model, tmp_path):
     save_checkpoint(tmp_path / "whole.pth", half, {})
     save_checkpoint(tmp_path / "half.pth", half, {}, half=True)
     base = Base(str(tmp_path / "whole.pth"), weights_fingerprint(half))
-    save_adapter(tmp_path / "adapter.pth", half, ["unet.conv_out.bias"], base, {}, None)
-    assert load_checkpoint(tmp_path / "adapter.pth", tmp_path / "half.pth").reference is None
+    save_adapter(tmp_path / "adapter.pth", half, ["unet.conv_out.bias"], base, {})
+    assert load_checkpoint(tmp_path / "adapter.pth", tmp_path / "half.pth").references == ()
 
 
 def test_a_base_by_a_path_that_no_file_can_have(both, tmp_path):
@@ -281,7 +281,7 @@ def test_a_base_that_went_through_diffusers_is_the_same(tiny_config, tmp_path):
     model = make_tiny_model(tiny_config)
     save_checkpoint(tmp_path / "base.pth", model, {})
     base = Base(str(tmp_path / "base.pth"), weights_fingerprint(load_checkpoint(tmp_path / "base.pth").model))
-    save_adapter(tmp_path / "adapter.pth", model, ["unet.conv_out.bias"], base, {}, None)
+    save_adapter(tmp_path / "adapter.pth", model, ["unet.conv_out.bias"], base, {})
     parts = tmp_path / "parts"
     there = ["--checkpoint", tmp_path / "base.pth", "--to_diffusers", parts]
     back = ["--vae", parts / "vae", "--unet", parts / "unet", "--gaze_mlp", parts / "gaze_mlp.safetensors"]
@@ -379,7 +379,7 @@ def test_a_minimal_adapter_of_the_full_size_model_is_small(full_size, tmp_path):
     full_size.load_state_dict(state, strict=False, assign=True)
     frame = Reference(np.zeros((256, 256, 3), np.uint8), np.zeros(2, np.float32), np.zeros(2, np.float32))
     info = {"fine_tuned_on": "00002", "fine_tuned_steps": 500, "trained_indices": list(range(1000))}
-    save_adapter(tmp_path / "a.pth", full_size, names, Base("checkpoints/full.pth", "0" * 64), info, frame)
+    save_adapter(tmp_path / "a.pth", full_size, names, Base("checkpoints/full.pth", "0" * 64), info, [frame])
     assert (tmp_path / "a.pth").stat().st_size - frame.image.nbytes < 100_000
 
 

@@ -10,18 +10,25 @@ from conftest import SIZE_PX, make_tiny_model, process_restored
 from PIL import Image
 
 from vaegaze.commands import benchmark
-from vaegaze.commands.benchmark import POOL, BenchmarkParams, Task, grid
+from vaegaze.config.benchmark import POOL, BenchmarkParams
+from vaegaze.evaluation.benchmark import BenchmarkPerson
+from vaegaze.evaluation.benchmark_grid import AUTOENCODER, BASE, CHANGES, FEW, TRUE, Task, chosen_persons, grid
 from vaegaze.evaluation.metrics import measure
+from vaegaze.evaluation.rendered_faces import joined
+from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import TrainedEstimator
-from vaegaze.report.benchmark import AUTOENCODER, BASE, Cell, follows, help_rows, interval, strategy_rows, table
+from vaegaze.renderer.data_set import person_from_seed
+from vaegaze.report.benchmark_tables import Cell, canvas_rows, follows, full_rows, help_rows, interval, table
 from vaegaze.training.strategies import STRATEGIES
 from vaegaze.training.tensors import prepare_frames
 
-VAL = [Task("val", "person_001", BASE, 32, 0), Task("val", "person_001", "selective", 32, 0, (("num_steps", 1),))]
-TEST = [Task("test", "person_001", strategy, k, 0) for strategy in (BASE, "selective") for k in (1, 4, 32)]
-CEILING = Task("test", "person_001", AUTOENCODER, 32, 0)
-TASKS = [*VAL, *TEST, CEILING]
+PERSON = "person_002"
+VAL = [Task("val", "person_001", BASE, 0, 0), Task("val", "person_001", "selective", 32, 0, (("num_steps", 1),))]
+CEILING = Task("test", PERSON, AUTOENCODER, 0, 0)
+TEST = [Task("test", PERSON, TRUE, 0, 0), CEILING, Task("test", PERSON, BASE, 0, 0)]
+TEST += [Task("test", PERSON, "selective", k, 0) for k in (1, 4, 32)]
+TASKS = [*VAL, *TEST]
 
 
 class Blind(torch.nn.Module):
@@ -33,20 +40,17 @@ class Blind(torch.nn.Module):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """Runs the command on a tiny model, a grid of nine cells and four held-out frames."""
-    monkeypatch.setattr(benchmark, "grid", lambda name: TASKS)
-    monkeypatch.setattr(benchmark, "HELD_OUT", 4)
+    """Runs the command on a tiny model, a grid of eight cells and two held-out frames of 128 px."""
+    monkeypatch.setattr(benchmark, "grid", lambda *asked: TASKS)
     info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
     monkeypatch.setattr(benchmark, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
     (tmp_path / "estimator.pth").write_bytes(b"blind")
-    write_hdf5 = benchmark.synthetic.write_hdf5
-    monkeypatch.setattr(benchmark.synthetic, "write_hdf5", lambda *a, **k: write_hdf5(*a, size=SIZE_PX, **k))
     save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
 
     def run(*flags, output=tmp_path / "docs/b.md"):
         paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
         paths.append(f"--estimator={tmp_path / 'estimator.pth'}")
-        more = ["--num_steps=2", "--vgg_loss=0", "--workers=1", "--device=cpu"]
+        more = ["--num_steps=2", "--vgg_loss=0", "--workers=1", "--device=cpu", *SMALL]
         more += [] if output is None else [f"--output={output}"]
         with process_restored():
             return benchmark.main([*paths, *more, *flags])
@@ -54,8 +58,19 @@ def bench(tmp_path, monkeypatch):
     return run
 
 
+SMALL = ("--held_out=2", "--gazes=2", "--face_px=128")
+
+
+def small_params(tmp_path):
+    return BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"), held_out=2, gazes=2, face_px=128)
+
+
+def small_person(tmp_path):
+    return BenchmarkPerson.render("test", 2, small_params(tmp_path), canvas_camera(SIZE_PX), lambda: None)
+
+
 def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
-    measure_cell, calls = benchmark.measure_cell, []
+    measure_cell, calls = benchmark.measure, []
 
     def interrupted(task, *args):
         calls.append(task)
@@ -64,7 +79,7 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
         return measure_cell(task, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(benchmark, "measure_cell", interrupted)
+        patched.setattr(benchmark, "measure", interrupted)
         assert bench() == 130
     assert "run it again" in capsys.readouterr().err and not (tmp_path / "docs").exists()
     finished = json.loads((tmp_path / "work" / "cells.json").read_text())
@@ -74,35 +89,32 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert bench() == 0
     content = json.loads((tmp_path / "docs" / "b.json").read_text())
-    val, test, ceiling = content["cells"][:2], content["cells"][2:8], content["cells"][8]
-    assert [cell["k"] for cell in test] == [1, 4, 32] * 2
+    val, true, ceiling, base, tuned = (content["cells"][part] for part in (slice(2), 2, 3, 4, slice(5, None)))
+    assert [cell["k"] for cell in tuned] == [1, 4, 32]
     assert content["cells"][:3] == list(finished.values()), "what was measured is not measured again"
-    assert test[3]["numbers"]["eye_l1"] != test[0]["numbers"]["eye_l1"]
-    assert val[0]["numbers"]["eye_l1"] != test[2]["numbers"]["eye_l1"], "they are other persons"
+    assert tuned[0]["numbers"]["full_eye_l1"] != base["numbers"]["full_eye_l1"]
+    assert val[0]["numbers"]["eye_l1"] != base["numbers"]["eye_l1"], "they are other persons"
     assert val[1]["changed"] == {"num_steps": 1} and val[1]["numbers"]["eye_l1"] != val[0]["numbers"]["eye_l1"]
+    assert true["numbers"]["full_eye_psnr"] == 100 and true["numbers"]["full_edge"] == 1
     numbers = autoencoder_alone(tmp_path)
     assert ceiling["numbers"]["eye_l1"] == pytest.approx(numbers["eye_l1"]) and ceiling["seconds"] < 1
-    assert ceiling["numbers"]["redirected_eye_psnr"] != test[0]["numbers"]["redirected_eye_psnr"]
+    assert ceiling["numbers"]["redirected_eye_psnr"] != base["numbers"]["redirected_eye_psnr"]
     text = (tmp_path / "docs" / "b.md").read_text()
-    assert f"| `autoencoder` | 32 | {numbers['eye_l1']:.4f} |" in text
-    assert (
-        f"{test[5]['numbers']['eye_l1']:.4f}" in text and f"| `num_steps` 1 | {val[1]['numbers']['eye_l1']:.4f}" in text
-    )
-    assert "1.50°\n(with glasses: 2.00°)" in text
+    assert f"| `autoencoder` | {numbers['eye_l1']:.4f} |" in text
+    for cell in tuned:
+        assert f"| `selective`, k = {cell['k']} | {cell['numbers']['full_eye_psnr']:.2f} dB |" in text
+    assert f"| `num_steps` 1 | {val[1]['numbers']['eye_l1']:.4f}" in text and "with glasses: 2.00°" in text
     assert f"- **`num_steps`**: eye L1 {val[1]['numbers']['eye_l1']:.4f} with 1;\n" in text
-    shift = ceiling["numbers"]["redirected_gaze_error_to_target_deg"]
-    assert f"redirected pictures by {shift:.2f}°; at most 0.7° were aimed at." in text
-    assert Image.open(tmp_path / "docs" / "b_first.jpg").height > 4 * 192
-    assert 192 < Image.open(tmp_path / "docs" / "b_worst.jpg").height < 2 * 192
-    assert max(map(len, text.splitlines()[:12])) <= 120
+    eyes_px = round(0.2 * 128)
+    assert Image.open(tmp_path / "docs" / "b_first.jpg").height > 2 * eyes_px
+    assert Image.open(tmp_path / "docs" / "b_worst_person.png").height > 2 * 4 * eyes_px
+    assert max(map(len, text.splitlines()[:14])) <= 120
 
 
 @torch.no_grad()
 def autoencoder_alone(tmp_path):
     """What the tiny autoencoder makes of the true held-out frames."""
-    params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))
-    file = tmp_path / "work" / "test_persons_1.h5"
-    samples = benchmark.BenchmarkPerson(file, "test", "person_001", params, torch.device("cpu")).held_out
+    samples = joined([face.photo.samples for face in small_person(tmp_path).held_out])
     model = make_tiny_model()
     frames = prepare_frames(model, samples, [], torch.device("cpu"))
     return measure(model.decode(model.encode(frames.target)).clamp(-1, 1), frames)
@@ -120,12 +132,12 @@ def test_cells_at_once_come_out_alike(bench, tmp_path):
 
 def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     assert bench() == 0
-    more = [Task("test", "person_002", task.strategy, task.k, 0) for task in TEST]
-    monkeypatch.setattr(benchmark, "grid", lambda name: [*TASKS, *more])
+    more = [Task("test", "person_001", task.strategy, task.k, 0) for task in TEST]
+    monkeypatch.setattr(benchmark, "grid", lambda *asked: [*TASKS, *more])
     before = json.loads((tmp_path / "work" / "cells.json").read_text())
     assert bench() == 0
     after = json.loads((tmp_path / "work" / "cells.json").read_text())
-    assert len(after) == 15 and {name: after[name] for name in before} == before
+    assert len(after) == 14 and {name: after[name] for name in before} == before
 
 
 def test_only_the_default_grid_writes_the_page_by_itself(bench, tmp_path, monkeypatch):
@@ -169,58 +181,63 @@ def test_damaged_cells_are_one_line(bench, tmp_path, capsys):
     assert bench("--overwrite") == 0
 
 
-def test_every_strategy_and_seed_sees_the_same_held_out_frames(bench, tmp_path):
-    assert bench() == 0
-    params = BenchmarkParams(checkpoint_path=str(tmp_path / "base.pth"))
-    file = tmp_path / "work" / "test_persons_1.h5"
-    person = benchmark.BenchmarkPerson(file, "test", "person_001", params, torch.device("cpu"))
-    assert len(person.held_out) == 4 and len(person.pool) == 32
-    assert not set(person.held_out.indices) & set(person.pool.indices)
+def test_every_strategy_and_seed_sees_the_same_held_out_frames(tmp_path):
+    person, again = small_person(tmp_path), small_person(tmp_path)
+    assert [int(face.photo.samples.indices[0]) for face in person.held_out] == [
+        int(face.photo.samples.indices[0]) for face in again.held_out
+    ]
+    assert len(person.held_out) == 2 and len(person.pool) == POOL
+    assert not {int(face.photo.samples.indices[0]) for face in person.held_out} & set(person.pool.indices)
     for k in (1, 4, 32):
-        first, other = person.train(k, 0).indices.tolist(), person.train(k, 1).indices.tolist()
+        first, other = (person.train(k, seed, 1).indices.tolist() for seed in (0, 1))
         assert len(set(first)) == k and set(first) <= set(person.pool.indices.tolist())
         assert (first == other) == (k == 32)
-    assert set(person.train(1, 0).indices) <= set(person.train(4, 0).indices), "more images hold the fewer"
+    assert set(person.train(1, 0, 1).indices) <= set(person.train(4, 0, 1).indices), "more images hold the fewer"
+
+
+def test_half_of_the_test_persons_wear_glasses():
+    numbers = chosen_persons(seed=1, count=12)
+    assert len(set(numbers)) == 12 and numbers[:4] == chosen_persons(seed=1, count=4)
+    assert [person_from_seed(1, number, "test").glasses for number in numbers] == [False, True] * 6
 
 
 def test_grids():
-    for name, persons in (("small", 2), ("default", 6), ("full", 12)):
-        tasks = grid(name)
+    for name, persons in (("small", 2), ("default", 12), ("full", 12)):
+        tasks = grid(name, seed=1)
         assert len({task.name for task in tasks}) == len(tasks)
         settings, tasks = ([task for task in tasks if task.split == split] for split in ("val", "test"))
-        assert {task.changed for task in settings} == {(), *((change,) for change in benchmark.CHANGES)}
+        assert {task.changed for task in settings} == ({(), *((c,) for c in CHANGES)} if name == "full" else set())
         assert len({task.person for task in tasks}) == persons
-        assert {task.strategy for task in tasks} == {AUTOENCODER, BASE, *STRATEGIES}
+        trained = set(STRATEGIES) if name == "full" else {"selective"}
+        assert {task.strategy for task in tasks} == {TRUE, AUTOENCODER, BASE, *trained}
+        assert {task.k for task in tasks} >= {0, *FEW}
         for task in tasks:
-            base = Task("test", task.person, BASE, task.k, 0 if task.k == POOL else task.seed)
-            assert base in tasks, "each is compared with its own base"
-            assert task.strategy != BASE or task.k != POOL or task.seed == 0, "every seed would measure the same"
-    default = [task for task in grid("default") if (task.split, task.person) == ("test", "person_003")]
-    assert {task.k for task in default if task.strategy == "selective" and task.seed == 2} == {1, 2, 4, 8, 16, 32}
-    assert {(task.k, task.seed) for task in default if task.strategy == "minimal"} == {(1, 0), (4, 0), (32, 0)}
+            assert Task("test", task.person, BASE, 0, 0) in tasks, "each is compared with its own base"
+    asked = grid("default", seed=1, persons=3, ks=(2,))
+    assert {(task.strategy, task.k) for task in asked} == {(TRUE, 0), (AUTOENCODER, 0), (BASE, 0), ("selective", 2)}
+    assert len({task.person for task in asked}) == 3
 
 
 def test_tables_by_hand():
-    def cell(person, strategy, k, eye_l1):
-        names = list(benchmark_columns())
-        return Cell(
-            "test", person, strategy, k, 0, {}, 1.0, {name: eye_l1 if name == "eye_l1" else 2.0 for name in names}
-        )
+    def cell(person, strategy, k, eye_l1, gaze=2.0):
+        numbers = {"eye_l1": eye_l1, "full_eye_l1": eye_l1, "full_gaze_error_to_target_deg": gaze}
+        return Cell("test", person, strategy, k, 0, {}, 1.0, numbers)
 
-    cells = [cell(p, s, k, v) for p, add in (("a", 0.0), ("b", 0.02)) for s, k, v in (
-        ("base", 1, 0.2 + add), ("base", 32, 0.2 + add), ("minimal", 1, 0.18 + add), ("minimal", 32, 0.1 + add),
+    cells = [cell(p, s, k, v + add, gaze) for p, add in (("a", 0.0), ("b", 0.02)) for s, k, v, gaze in (
+        ("base", 0, 0.2, 2.0), ("minimal", 1, 0.18, 1.5 + 50 * add), ("minimal", 32, 0.1, 1.5),
     )]  # fmt: skip
-    rows = strategy_rows(cells, ["minimal"])
-    assert [row[:3] for row in rows[1:]] == [
-        ["`base`", "1", "0.2100"], ["`base`", "32", "0.2100"],
-        ["`minimal`", "1", "0.1900"], ["`minimal`", "32", "0.1100"],
-    ]  # fmt: skip
-    assert rows[-1][-1] == "-48 %"
+    rows = canvas_rows(cells)
+    assert [[row[0], row[1], row[-1]] for row in rows[1:]] == [
+        ["`base`", "0.2100", ""],
+        ["`minimal`, k = 1", "0.1900", "-10 %"],
+        ["`minimal`, k = 32", "0.1100", "-48 %"],
+    ]
+    assert [row[-2:] for row in full_rows(cells)[1:]] == [["", ""], ["-10 %", "+0.50°"], ["-48 %", "-0.50°"]]
     assert help_rows(cells, ["minimal"])[1] == ["`minimal`", "-0.0800", "-0.0800 … -0.0800", "2 of 2"]
     assert table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
     low, high = interval(np.random.default_rng(0).normal(3, 1, size=400), np.mean)
     assert low < 3 < high and 0.15 < high - low < 0.25
-    assert asdict(cells[0])["k"] == 1
+    assert asdict(cells[1])["k"] == 1
 
 
 def test_advice_by_hand():
@@ -244,9 +261,3 @@ def test_advice_by_hand():
 - **`learning_rate`**: eye L1 0.1100 with 0.0002, 0.1200 with 5e-05, 0.2000 with 0.001;
   gaze 1.00° with 0.0002, 1.00° with 0.001, 2.00° with 5e-05."""
     )
-
-
-def benchmark_columns():
-    from vaegaze.report.benchmark import COLUMNS
-
-    return COLUMNS

@@ -62,7 +62,7 @@ def test_fine_tuning_runs_end_to_end(tuned):
     outcome, folder = tuned
     assert outcome.code == 0, outcome
     checkpoint = load_checkpoint(folder / "finetuned_model.pth")
-    assert checkpoint.model.canvas == CAMERA and checkpoint.reference.image.shape == (64, 192, 3)
+    assert checkpoint.model.canvas == CAMERA and checkpoint.references[0].image.shape == (64, 192, 3)
     tuned_numbers = json.loads((folder / "summary.json").read_text())
     assert "NaN" not in json.dumps(tuned_numbers)
     assert (folder / "report.html").exists() and (folder / "gazes.png").exists()

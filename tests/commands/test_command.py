@@ -176,10 +176,10 @@ def test_the_model_loads_alone_and_carries_the_reference(finished, world, tmp_pa
         "trained_checksums": frame_checksums(samples),
         "reference_index": train_rows(folder)[most_frontal],
     }
-    assert tuned.info == {**BASE_INFO, **added} and base.reference is None
-    assert np.array_equal(tuned.reference.image, samples.images[most_frontal])
-    assert tuned.reference.gaze == pytest.approx(samples.gaze[most_frontal])
-    assert tuned.reference.head == pytest.approx(samples.head[most_frontal])
+    assert tuned.info == {**BASE_INFO, **added} and base.references == ()
+    assert np.array_equal(tuned.references[0].image, samples.images[most_frontal])
+    assert tuned.references[0].gaze == pytest.approx(samples.gaze[most_frontal])
+    assert tuned.references[0].head == pytest.approx(samples.head[most_frontal])
 
 
 def test_the_pictures(finished):
@@ -267,7 +267,7 @@ def test_a_single_image_has_no_reference(world, tmp_path):
     outcome = command(*flags, "--checkpoint_path", upstream)
     assert outcome.code == 0 and "⚠️ The base model never saw a dropped reference frame" in outcome.out
     assert "trained on unnamed data" in outcome.out
-    assert load_checkpoint(tmp_path / "person_003/finetuned_model.pth").reference is None
+    assert load_checkpoint(tmp_path / "person_003/finetuned_model.pth").references == ()
     baselines = json.loads((tmp_path / "person_003/summary.json").read_text())["baselines"]
     assert baselines["reference_eyes"] is None and set(baselines["mean_eye_patch"]) == set(METRICS)
 
@@ -398,7 +398,7 @@ def test_one_photo(world, tmp_path):
     )
     changed = (photo != result).any(axis=2)
     assert result.shape == photo.shape and not changed[mask < 128].any() and changed[mask >= 128].mean() > 0.5
-    assert load_checkpoint(folder / "finetuned_model.pth").reference is None
+    assert load_checkpoint(folder / "finetuned_model.pth").references == ()
     assert command(*flags, "--resume").code == 0
 
 
@@ -514,6 +514,38 @@ def test_some_held_out_frames_choose_the_blend_and_the_others_are_measured(world
     person = json.loads((tmp_path / PERSON / "person_info.json").read_text())
     assert len(info["blend_indices"]) == 2 and not {*info["blend_indices"]} & {*person["held_out_indices"]}
     assert len(blend["curve"]) == 6 and blend["alpha"] in [point["alpha"] for point in blend["curve"]]
+
+
+def test_spoilt_weights_are_not_the_best(world, finished, tmp_path):
+    """A learning rate that ruins a tuned model: the weights of step 0 are kept."""
+    base = finished[2] / "finetuned_model.pth"
+    flags = (*world.flags, *RUN, "--num_steps", 4, "--eval_every", 3, "--num_samples", 6, "--checkpoint_path", base)
+    outcome = command(*flags, "--learning_rate", 1, "--keep_best", "--save_dir", tmp_path)
+    assert outcome.code == 0 and "Kept the base model's weights, of 4 steps" in outcome.out
+    best = json.loads((tmp_path / PERSON / "summary.json").read_text())["keep_best"]
+    assert [point["step"] for point in best["curve"]] == [0, 3, 4] and best["step"] == 0
+    assert best["held_out"] and best["frames"] == 2
+    kept = load_checkpoint(tmp_path / PERSON / "finetuned_model.pth")
+    assert kept.info["kept_step"] == 0 and len(kept.info["blend_indices"]) == 2
+    base = load_checkpoint(base).model.state_dict()
+    assert all(torch.equal(tensor, base[name]) for name, tensor in kept.model.state_dict().items())
+
+
+def test_the_best_weights_are_blended_with_the_base(world, tmp_path):
+    flags = (*world.flags, *RUN, "--num_steps", 6, "--eval_every", 3, "--num_samples", 6, "--keep_best")
+    assert command(*flags, "--learning_rate", 1e-3, "--blend", 0.5, "--save_dir", tmp_path / "half").code == 0
+    assert command(*flags, "--learning_rate", 1e-3, "--save_dir", tmp_path / "whole").code == 0
+    models = [
+        load_checkpoint(tmp_path / run / PERSON / "finetuned_model.pth").model.state_dict() for run in ("half", "whole")
+    ]
+    for name, tensor in load_checkpoint(world.base).model.state_dict().items():
+        torch.testing.assert_close(models[0][name], torch.lerp(tensor, models[1][name], 0.5), rtol=0, atol=1e-7)
+
+
+def test_one_photos_best_step_is_chosen_on_the_photo_itself(world, tmp_path):
+    flags = (*world.photo_flags, *PHOTO, "--num_steps", 2, "--eval_every", 1, "--keep_best", "--save_dir", tmp_path)
+    outcome = command(*flags)
+    assert outcome.code == 0 and "chosen on 1 training frame" in outcome.out
 
 
 def test_a_given_blend(world, finished, tmp_path):

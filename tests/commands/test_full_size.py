@@ -62,7 +62,7 @@ def through_every_command_and_back(world, folder, capsys):
     tuned = load_checkpoint(adapter)
     for name, tensor in tuned.model.state_dict().items():
         assert torch.equal(tensor, base[name]) != (".attn2." in name), name
-    assert tuned.reference.image.shape == (SIZE_PX, SIZE_PX, 3)
+    assert tuned.references[0].image.shape == (SIZE_PX, SIZE_PX, 3)
     del base
 
     # back to diffusers

@@ -207,14 +207,14 @@ def drawn_by_hand(world, checkpoint, references, gaze, index=3, person_id=PERSON
     return sample.images[0], sample.eye_masks[0], paste(to_pixels(draw(model, frames.looking(gaze))), sample)[0]
 
 
-def test_a_frame_is_drawn_with_the_fine_tuned_reference(run, world, tuned, tmp_path):
+def test_a_frame_is_drawn_with_the_nearest_reference(run, world, tuned, tmp_path):
     flags = (*frame_flags(world), "--gaze", -0.1, 0.3)
     run("--checkpoint", tuned / "finetuned_model.pth", *flags, "--output", tmp_path / "whole.png")
     run("--checkpoint", tuned / "adapter.pth", *flags, "--output", tmp_path / "adapter.png")
     assert (tmp_path / "whole.png").read_bytes() == (tmp_path / "adapter.png").read_bytes()
     checkpoint = load_checkpoint(tuned / "finetuned_model.pth")
-    assert checkpoint.reference is not None
-    image, mask, expected = drawn_by_hand(world, checkpoint, [checkpoint.reference], (-0.1, 0.3))
+    assert len(checkpoint.references) == 8
+    image, mask, expected = drawn_by_hand(world, checkpoint, checkpoint.references, (-0.1, 0.3))
     result = pixels(tmp_path / "whole.png")
     assert abs(result.astype(int) - expected).max() <= 1 and (result[~mask] == image[~mask]).all()
     assert (result[mask] != image[mask]).any()
@@ -228,7 +228,7 @@ def test_an_adapter_whose_base_has_moved(run, world, tuned, base, tmp_path):
     assert_one_line(run(*flags, "--base", tmp_path / "no.pth", "--output", tmp_path / "b.png", ok=False), "--base PATH")
 
 
-def test_a_base_model_takes_the_persons_most_frontal_frame(run, world, base, tmp_path):
+def test_a_base_model_takes_other_frames_of_the_person(run, world, base, tmp_path):
     run(*frame_flags(world), "--gaze", 0.2, 0, "--output", tmp_path / "out.png")
     checkpoint = load_checkpoint(base)
     references = choose_references(hdf5.read_person(world.hdf_path, PERSON, range(12), canvas_camera(SIZE_PX)).samples)

@@ -27,7 +27,7 @@ from vaegaze.images.video import Frame, VideoWriter, writing
 from vaegaze.images.video.recoverable import RecoverableFile
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.redirecting import video as redirect_video
-from vaegaze.redirecting.drawing import encode_reference
+from vaegaze.redirecting.drawing import FollowedReferences
 
 av, cv2 = pytest.importorskip("av"), pytest.importorskip("cv2")
 
@@ -236,7 +236,7 @@ def redrawn(few, own=False):
     model = make_tiny_model()
     with torch.no_grad():
         return redirect_video.redraw(
-            model, few, None if own else encode_reference(model, None), np.array([0.2, 0.3]), np.zeros(2)
+            model, few, None if own else FollowedReferences(model, ()), np.array([0.2, 0.3]), np.zeros(2)
         )
 
 
@@ -277,7 +277,7 @@ def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch)
     for precision in ("fp32", "bf16"):
         monkeypatch.setattr(redirect_video, "find_precision", lambda *_, chosen=precision: chosen)
         with redirect_video.low_precision(model), torch.no_grad():
-            referred = encode_reference(model, None)
+            referred = FollowedReferences(model, ())
             drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
     off = [differences(*pair) for pair in zip(*drawn.values())]
     assert 0 < np.max(off) <= 4 and np.max([each[each > 0].mean() for each in off]) < 2

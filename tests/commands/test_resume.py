@@ -157,6 +157,22 @@ def test_resumed_equals_uninterrupted(number, signum, code, finished, tmp_path, 
     assert summary | measured == other | measured
 
 
+def test_the_best_weights_outlive_an_interruption(world, tmp_path, monkeypatch):
+    """The best step comes before the interruption: its weights are in the resume file."""
+    flags = (*world.flags, *RUN, "--num_steps", 8, "--eval_every", 2, "--keep_best", "--learning_rate", 3e-2)
+    assert command(*flags, "--save_dir", tmp_path / "whole").code == 0
+    parts = (*flags, "--save_dir", tmp_path / "parts")
+    signal_at_step(monkeypatch, 5, signal.SIGINT)
+    assert command(*parts).code == 130
+    monkeypatch.undo()
+    assert command(*parts, "--resume").code == 0
+    best = [
+        json.loads((tmp_path / run / PERSON / "summary.json").read_text())["keep_best"] for run in ("whole", "parts")
+    ]
+    assert best[0] == best[1]
+    assert_same_weights(tmp_path / "whole" / PERSON, tmp_path / "parts" / PERSON)
+
+
 def test_resumed_with_another_number_of_threads(finished, tmp_path, monkeypatch):
     """The CPU rounds otherwise then: the run goes on with those that it began with."""
     flags, _, _ = finished

@@ -46,7 +46,7 @@ def tuned(tiny_model, rendered_samples):
     freeze_all_but(tiny_model, "minimal")
     base = trainable_weights(tiny_model)
     generator = torch.Generator().manual_seed(0)
-    pushed = {name: weights + torch.randn(weights.shape, generator=generator) for name, weights in base.items()}
+    pushed = {name: weights + 0.1 * torch.randn(weights.shape, generator=generator) for name, weights in base.items()}
     return tiny_model, base, pushed, EvalSet.prepare(tiny_model, rendered_samples, choose_references(rendered_samples))
 
 

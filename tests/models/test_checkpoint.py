@@ -1,6 +1,7 @@
 """Checkpoints: whole when written, checked when read, and no foreign file gets further than one clear error."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from conftest import SIZE_PX, Bomb, make_tiny_model
 
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
-from vaegaze.models.checkpoint import FORMAT, Reference, load_checkpoint, save_checkpoint, weights_fingerprint
+from vaegaze.models.checkpoint import (
+    FORMAT,
+    MAX_REFERENCES,
+    Reference,
+    load_checkpoint,
+    save_checkpoint,
+    weights_fingerprint,
+)
 
 
 @pytest.fixture
@@ -47,7 +55,7 @@ def refusal_of(content, tmp_path):
 def test_round_trip(tiny_model, tiny_config, reference, tmp_path):
     path = tmp_path / "new folder" / "model.pth"
     info = {"trained_on": "noise", "steps": 3, "records": [{"psnr": 1.5}]}
-    save_checkpoint(path, tiny_model, info, reference)
+    save_checkpoint(path, tiny_model, info, [reference])
     loaded = load_checkpoint(path)
 
     assert loaded.model.config == tiny_config and loaded.info == info
@@ -57,7 +65,7 @@ def test_round_trip(tiny_model, tiny_config, reference, tmp_path):
         assert tensor.dtype == torch.float32 and torch.equal(tensor, tiny_model.state_dict()[name]), name
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
     for field in ("image", "gaze", "head"):
-        ours, theirs = getattr(loaded.reference, field), getattr(reference, field)
+        ours, theirs = getattr(loaded.references[0], field), getattr(reference, field)
         assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
 
     angles = torch.zeros(1, 2)
@@ -67,13 +75,26 @@ def test_round_trip(tiny_model, tiny_config, reference, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["model.pth"]
 
 
+def test_several_references(tiny_model, reference, tmp_path):
+    eight = [replace(reference, head=np.array([i, 0], np.float32)) for i in range(MAX_REFERENCES)]
+    save_checkpoint(tmp_path / "model.pth", tiny_model, {}, eight)
+    loaded = load_checkpoint(tmp_path / "model.pth").references
+    assert [each.head.tolist() for each in loaded] == [each.head.tolist() for each in eight]
+    assert all(np.array_equal(each.image, reference.image) for each in loaded)
+    content = torch.load(tmp_path / "model.pth", weights_only=True)
+    assert content["reference"]["head"] == [0.0, 0.0], "where older versions look for the only one"
+    content["references"].append(content["reference"])
+    torch.save(content, tmp_path / "nine.pth")
+    assert "9 reference frames" in refusal(tmp_path / "nine.pth")
+
+
 def test_half_is_half_the_size_and_reads_as_float32(tiny_model, tmp_path):
     save_checkpoint(tmp_path / "whole.pth", tiny_model, {})
     save_checkpoint(tmp_path / "half.pth", tiny_model, {}, half=True)
     stored = torch.load(tmp_path / "half.pth", weights_only=True)["state_dict"]
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     loaded = load_checkpoint(tmp_path / "half.pth")
-    assert loaded.reference is None
+    assert loaded.references == ()
     for name, tensor in loaded.model.state_dict().items():
         assert torch.equal(tensor, tiny_model.state_dict()[name].half().float()), name
     assert tiny_model.unet.conv_in.weight.dtype == torch.float32, "the model itself is untouched"
@@ -81,7 +102,7 @@ def test_half_is_half_the_size_and_reads_as_float32(tiny_model, tmp_path):
 
 def test_the_same_content_is_the_same_file(tiny_model, reference, tmp_path):
     for name in ("a.pth", "other.pth"):
-        save_checkpoint(tmp_path / name, tiny_model, {"steps": 3}, reference)
+        save_checkpoint(tmp_path / name, tiny_model, {"steps": 3}, [reference])
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "other.pth").read_bytes()
 
 
@@ -310,7 +331,7 @@ def test_wrong_reference(key, value, content, tmp_path):
         "head": [0.0, 0.0],
     }
     torch.save(content, tmp_path / "good.pth")
-    assert load_checkpoint(tmp_path / "good.pth").reference is not None
+    assert load_checkpoint(tmp_path / "good.pth").references
     content["reference"][key] = value
     text = refusal_of(content, tmp_path)
     if key == "image" and not isinstance(value, str):

@@ -1,5 +1,7 @@
 """The gaze estimator: its files, its training, and that both protocols are what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,12 @@ from conftest import process_restored
 
 from vaegaze.commands import train_estimator
 from vaegaze.errors import UserError
-from vaegaze.evaluation.gaze import angular_error_deg, gaze_errors
+from vaegaze.evaluation.gaze import angular_error_deg, gaze_errors, read_gaze
 from vaegaze.evaluation.metrics import lpips
 from vaegaze.geometry import camera as geometry
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
-from vaegaze.models.estimator import CANVAS_PX, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
+from vaegaze.models.estimator import CANVAS, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.training.references import choose_references
 from vaegaze.training.tensors import prepare_frames
@@ -91,17 +93,24 @@ def test_lpips_only_where_its_weights_are(tmp_path, monkeypatch):
 # --- the network and its files ----------------------------------------------------------------------------------------
 
 
-def test_pictures_of_any_size(estimator):
-    pictures = torch.rand(2, 3, CANVAS_PX, CANVAS_PX) * 2 - 1
-    with torch.no_grad():
-        gaze = estimator(pictures)
-        assert gaze.shape == (2, 2)
-        large = torch.nn.functional.interpolate(pictures, scale_factor=2)
-        torch.testing.assert_close(estimator(large), gaze, atol=0.02, rtol=0.1)
+def test_pictures_of_any_canvas(estimator):
+    """A face as large as the band's is read like it; a band twice as fine nearly so."""
+    person, scene = synthetic.person_from_seed(0, 1, "test"), synthetic.scene_from_seed(0, 1, 1, "test")
+    scene = replace(scene, head=(0.0, 0.0))
+
+    def read(canvas):
+        picture = synthetic.render(person, scene, canvas).image
+        head = torch.tensor([scene.head], dtype=torch.float32)
+        return read_gaze(estimator, to_unit_range(picture[None]), head, canvas)
+
+    band = read(CANVAS)
+    assert torch.equal(band, estimator(to_unit_range(synthetic.render(person, scene, CANVAS).image[None])))
+    for canvas in (replace(CANVAS, width_px=256, height_px=128, focal_px=2 * CANVAS.focal_px), canvas_camera(256)):
+        torch.testing.assert_close(read(canvas), band, atol=0.02, rtol=0.1)
 
 
 def test_a_mirrored_face_looks_where_a_mirror_makes_it_look(estimator):
-    pictures = torch.rand(2, 3, CANVAS_PX, CANVAS_PX) * 2 - 1
+    pictures = torch.rand(2, 3, *CANVAS.shape) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(estimator(pictures.flip(-1)), estimator(pictures) * torch.tensor([1, -1]))
 
@@ -174,7 +183,7 @@ def test_test_frames_are_true_pictures_of_test_persons(monkeypatch):
         number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(0, number, "test")
         scene = synthetic.scene_from_seed(0, number, sample, "test")
-        assert np.array_equal(image, synthetic.render(person, scene, canvas_camera(CANVAS_PX)).image)
+        assert np.array_equal(image, synthetic.render(person, scene, CANVAS).image)
         np.testing.assert_allclose(angles, scene.gaze, atol=1e-6)
         assert bool(worn) == person.glasses
 

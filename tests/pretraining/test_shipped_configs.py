@@ -2,7 +2,6 @@
 
 import diffusers
 import pytest
-import yaml
 from command_runs import ROOT
 from conftest import process_restored
 from published_weights import UNET, VAE, with_random_weights
@@ -50,9 +49,3 @@ def test_every_file_is_parsed_and_planned(path, folder, monkeypatch, capsys):
     if "gazecapture" in path.name:
         assert "train 3 persons" in out and "MB to be read" in out and "steps an epoch" in out
     assert not (folder / "outputs").exists()
-
-
-def test_the_small_models_are_one():
-    tiny, real = (yaml.safe_load((ROOT / "configs/pretrain" / name).read_text())["model_params"]
-                  for name in ("tiny.yaml", "gazecapture_128.yaml"))  # fmt: skip
-    assert tiny == real

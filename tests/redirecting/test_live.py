@@ -16,7 +16,7 @@ pytest.importorskip("cv2")
 
 @pytest.fixture
 def redirector():
-    return Redirector(Checkpoint(make_tiny_model(), {"drops_reference": True}, None), (0.1, 0.2))
+    return Redirector(Checkpoint(make_tiny_model(), {"drops_reference": True}, ()), (0.1, 0.2))
 
 
 def test_each_frame_comes_back_at_once(talking, redirector, landmarks_installed):
@@ -37,7 +37,7 @@ def test_each_frame_comes_back_at_once(talking, redirector, landmarks_installed)
 def test_the_model_given_keeps_its_weights():
     model = make_tiny_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    vaegaze.Redirector(Checkpoint(model, {"drops_reference": True}, None))
+    vaegaze.Redirector(Checkpoint(model, {"drops_reference": True}, ()))
     assert all(
         value.dtype == before[name].dtype and (value == before[name]).all()
         for name, value in model.state_dict().items()

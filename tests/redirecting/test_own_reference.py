@@ -13,7 +13,7 @@ IMAGES = ROOT / "docs" / "images"
 
 
 def test_its_own_eyes_bring_a_drawing_nearer_to_the_photo():
-    base = load_checkpoint(ROOT / "checkpoints" / "eye_band.pth")
+    base = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth")
     photo = load_photo(IMAGES / "astronaut.png", IMAGES / "astronaut_mask.png", (0, 0), (0, 0), base.model.canvas)
 
     def off(choice):

@@ -239,7 +239,7 @@ def report_of(text: str) -> Report:
         worst=[],
         sweep=Sweep(DOT, DOT, False),
         thumbnails=DOT,
-        reference=DOT,
+        references=DOT,
         photos=[],
         command=text,
     )  # fmt: skip

@@ -7,9 +7,13 @@ import torch
 from conftest import make_tiny_model
 
 from vaegaze.config.finetune import LossParams, OneshotParams
+from vaegaze.errors import UserError
+from vaegaze.models import to_unit_range
 from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState, finetune
+from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.references import choose_references
+from vaegaze.training.replay import refuse_unrendered, rendered_frames
 
 CPU = torch.device("cpu")
 SETTINGS = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=2, seed=3, mirror=True, precision="fp32")
@@ -135,3 +139,50 @@ def test_with_an_anchor_a_resumed_training_is_the_same(rendered_samples, loss):
     resumed = make_tiny_model()
     finetune(resumed, rendered_samples, settings, loss, state=kept(stopped.state))
     assert_equal_states(whole, resumed)
+
+
+@pytest.mark.parametrize("changes", [{"replay": 0.5}, {"finetune_decoder": 3}], ids=["replay", "decoder"])
+def test_what_precedes_the_steps_is_the_same_again_when_resumed(changes, rendered_samples, loss):
+    settings = OneshotParams(**{**vars(SETTINGS), **changes})
+    whole, states = make_tiny_model(), {}
+    finetune(
+        whole, rendered_samples, settings, loss, on_step=lambda step: states.update({step.number: kept(step.state())})
+    )
+    for number in (4, 6):
+        model = make_tiny_model()
+        finetune(model, rendered_samples, settings, loss, state=states[number])
+        assert_equal_states(model, whole)
+    plain = make_tiny_model()
+    finetune(plain, rendered_samples, SETTINGS, loss)
+    assert not torch.equal(plain.unet.conv_out.weight, whole.unet.conv_out.weight)
+
+
+def test_the_decoder_learns_to_give_back_the_frames_and_nothing_else_changes(rendered_samples, loss):
+    settings = OneshotParams(**{**vars(SETTINGS), "finetune_decoder": 12, "finetune_strategy": "minimal"})
+    base, tuned = make_tiny_model(), make_tiny_model()
+    finetune(tuned, rendered_samples, settings, loss)
+    trained = {"unet.conv_norm_out", "unet.conv_out", "vae.decoder", "vae.post_quant_conv"}
+    before = base.state_dict()
+    changed = {name for name, tensor in tuned.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {".".join(name.split(".")[:2]) for name in changed} == trained
+    assert changed > {name for name, _ in decoder_parameters(tuned)}
+    images = to_unit_range(rendered_samples.images)
+    with torch.no_grad():
+        errors = [(model.decode(model.encode(images)) - images).abs().mean() for model in (base, tuned)]
+    assert errors[1] < 0.98 * errors[0]
+
+
+def test_rendered_frames(tiny_model):
+    frames = rendered_frames(tiny_model, 4, 0, torch.device("cpu"))
+    assert len(frames) == 4 and frames.target.shape == (4, 3, 32, 32)
+    assert all(latents.abs().max() > 0 for latents in frames.reference_latents)
+    assert frames.eye_masks.sum(dim=(1, 2, 3)).min() > 0 and len({tuple(gaze) for gaze in frames.gaze.tolist()}) == 4
+    again = rendered_frames(tiny_model, 4, 0, torch.device("cpu"))
+    assert torch.equal(again.target, frames.target) and torch.equal(again.gaze, frames.gaze)
+
+
+@pytest.mark.parametrize("info", [{}, {"trained_on": "GazeCapture's train persons"}])
+def test_other_worlds_than_the_rendered_one_are_not_replayed_to(info):
+    with pytest.raises(UserError, match="not trained on rendered persons"):
+        refuse_unrendered("base.pth", info)
+    refuse_unrendered("base.pth", {"trained_on": "rendered persons only (20,000 draws)"})

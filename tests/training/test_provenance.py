@@ -54,7 +54,7 @@ def test_whose_model_it_is(tuned, world, tmp_path):
 
 def test_the_same_labels_of_another_face_are_noticed(tuned, world, tmp_path):
     """Frames that all look into the camera have labels that say little."""
-    changed = replace(tuned, reference=replace(tuned.reference, image=255 - tuned.reference.image))
+    changed = replace(tuned, references=(replace(tuned.references[0], image=255 - tuned.references[0].image),))
     assert not fine_tuned_on(changed, world.hdf_path, PERSON)[0]
 
 

@@ -13,9 +13,16 @@ from vaegaze.config.finetune import LossParams, OneshotParams
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.models import to_unit_range
+from vaegaze.models.checkpoint import MAX_REFERENCES, Reference
 from vaegaze.training.loop import TrainingDiverged, batch_rows, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
-from vaegaze.training.references import choose_references
+from vaegaze.training.references import (
+    choose_references,
+    nearest_reference,
+    reference_rows,
+    references_at,
+    spare_reference,
+)
 from vaegaze.training.strategies import freeze_all_but
 from vaegaze.training.tensors import PREPARED, prepare_frames, prepare_training_frames
 
@@ -70,6 +77,16 @@ def test_batches_are_a_function_of_their_arguments():
     assert all(first_rows[row] > 20 for row in range(4)), "every frame may come first"
 
 
+def test_replayed_frames_are_evenly_spread():
+    rows = [row for step in range(20) for row in batch_rows(step, 5, 2, seed=3, replay=0.3, replayed=4)]
+    replayed = [position for position, row in enumerate(rows) if row >= 5]
+    assert len(replayed) == 12 and max(np.diff(replayed)) <= 4
+    assert sorted(row for row in rows if row >= 5) == sorted([5, 6, 7, 8] * 3), "each as often"
+    own = [row for row in rows if row < 5]
+    assert own == [row for step in range(14) for row in batch_rows(step, 5, 2, seed=3)], "in the usual order"
+    assert rows[8:10] == batch_rows(4, 5, 2, seed=3, replay=0.3, replayed=4)
+
+
 # --- references -------------------------------------------------------------------------------------------------------
 
 
@@ -77,18 +94,36 @@ def with_heads(samples, heads):
     return replace(samples.take(range(len(heads))), head=np.array(heads, dtype=np.float32))
 
 
-def test_the_reference_is_the_most_frontal_frame(rendered_samples):
+def test_the_first_reference_is_the_most_frontal_frame(rendered_samples):
     samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.1), (0.2, 0.0), (-0.6, 0.0)])
-    first, second = choose_references(samples)
-    for reference, row in ((first, 2), (second, 3)):
-        assert np.array_equal(reference.image, samples.images[row])
-        assert np.array_equal(reference.gaze, samples.gaze[row]) and np.array_equal(reference.head, samples.head[row])
+    first, *_ = references = choose_references(samples)
+    assert len(references) == 5, "every frame of so few"
+    assert np.array_equal(first.image, samples.images[2])
+    assert np.array_equal(first.gaze, samples.gaze[2]) and np.array_equal(first.head, samples.head[2])
 
 
-def test_of_equally_frontal_frames_the_earlier_wins(rendered_samples):
+def many_frames(samples, heads):
+    """Frames with these heads, all different: each has a pixel of its own."""
+    samples = with_heads(samples.take([0] * len(heads)), heads)
+    for row in range(len(heads)):
+        samples.images[row, row // SIZE_PX, row % SIZE_PX] = (1, 2, 3)
+    return samples
+
+
+def test_references_are_spread_over_the_heads(rendered_samples):
+    around = [(pitch, yaw) for pitch in (-0.4, 0.0, 0.4) for yaw in (-0.5, 0.0, 0.5)]
+    rng = np.random.default_rng(0)
+    heads = [centre + rng.normal(0, 0.02, 2) for centre in np.array(around)[rng.permutation(9)] for _ in range(6)]
+    samples = many_frames(rendered_samples, heads)
+    rows = reference_rows(samples)
+    assert len(rows) == len(set(rows)) == MAX_REFERENCES and rows == reference_rows(samples)
+    assert np.argmin(np.linalg.norm(samples.head, axis=1)) == rows[0]
+    assert len({row // 6 for row in rows}) == 8, "no two of the same group"
+
+
+def test_of_equally_frontal_frames_the_earlier_is_the_first_reference(rendered_samples):
     samples = with_heads(rendered_samples, [(0.0, 0.2), (0.2, 0.0), (0.0, -0.2)])
-    first, second = choose_references(samples)
-    assert np.array_equal(first.image, samples.images[0]) and np.array_equal(second.image, samples.images[1])
+    assert np.array_equal(choose_references(samples)[0].image, samples.images[0])
 
 
 def test_a_single_frame_has_no_reference(rendered_samples):
@@ -101,7 +136,34 @@ def test_a_doubled_frame_is_not_its_own_reference(rendered_samples):
     first, second = choose_references(with_heads(rendered_samples.take([1, 1, 0]), heads))
     assert np.array_equal(first.image, rendered_samples.images[1])
     assert np.array_equal(second.image, rendered_samples.images[0])
+    assert nearest_reference([first, second], first.image, first.head) is second
+    assert nearest_reference([first], first.image, first.head) is None
     assert choose_references(rendered_samples.take([1, 1])) == []
+
+
+def test_the_nearest_reference_is_that_of_the_nearest_head_then_light():
+    def frame(level, head):
+        return Reference(np.full((4, 8, 3), level, np.uint8), np.zeros(2, np.float32), np.array(head, np.float32))
+
+    dark, bright, turned = frame(50, (0.0, 0.0)), frame(150, (0.0, 0.0)), frame(100, (0.0, 0.4))
+    references, like = [dark, bright, turned], np.full((4, 8, 3), 60, np.uint8)
+    assert nearest_reference(references, like, np.array([0.0, 0.1])) is dark
+    assert nearest_reference(references, like + 80, np.array([0.0, 0.1])) is bright
+    assert nearest_reference(references, like, np.array([0.0, 0.3])) is turned
+
+
+@torch.no_grad()
+def test_the_only_reference_of_an_older_model(tiny_model, rendered_samples):
+    """It serves every frame but its own, which gets the most frontal other one."""
+    samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.1), (0.2, 0.0)])
+    only, spare = references_at(samples, [2, 3])
+    assert np.array_equal(spare_reference([only], samples).image, spare.image)
+    assert spare_reference([only], samples.take([2])) is None and spare_reference([only, spare], samples) is None
+    frames = prepare_frames(tiny_model, samples, [only], CPU, spare_reference([only], samples))
+    for i in range(4):
+        image = to_unit_range((spare if i == 2 else only).image[None])
+        assert torch.equal(frames.reference_latents[i], tiny_model.encode(image)[0])
+    assert prepare_frames(tiny_model, samples, [only], CPU).reference_latents[2].abs().max() == 0
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -109,18 +171,20 @@ def test_a_doubled_frame_is_not_its_own_reference(rendered_samples):
 
 @torch.no_grad()
 def test_frames_are_what_the_design_says(tiny_model, rendered_samples):
-    samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.1), (0.2, 0.0)])
+    samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.0), (0.2, 0.1)])
     samples.valid[1, :, :5] = False
     frames = prepare_frames(tiny_model, samples, choose_references(samples), CPU)
     assert len(frames) == 4
     assert frames.valid[1, 0].sum() == 32 * 27 and frames.valid[[0, 2, 3]].min() == 1
-    most_frontal, next_one = (to_unit_range(samples.images[row][None]) for row in (2, 3))
+    nearest = (3, 2, 1, 0)  # in head pose
     for i in range(4):
         target = to_unit_range(samples.images[i][None])
         eyes = torch.from_numpy(samples.eye_masks[i]).float()[None, None]
         assert torch.equal(frames.target[i], target[0]) and torch.equal(frames.eye_masks[i], eyes[0])
         assert torch.equal(frames.masked_latents[i], tiny_model.encode(tiny_model.mask(target, eyes))[0])
-        assert torch.equal(frames.reference_latents[i], tiny_model.encode(next_one if i == 2 else most_frontal)[0])
+        assert torch.equal(
+            frames.reference_latents[i], tiny_model.encode(to_unit_range(samples.images[nearest[i]][None]))[0]
+        )
     assert np.array_equal(frames.head.numpy(), samples.head) and np.array_equal(frames.gaze.numpy(), samples.gaze)
     assert not any(getattr(frames, name).requires_grad for name in ("masked_latents", "reference_latents"))
 
@@ -142,7 +206,7 @@ def test_without_reference_its_latents_are_zero(tiny_model, rendered_samples):
 
 @torch.no_grad()
 def test_frames_in_a_mirror(tiny_model, rendered_samples):
-    samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.1), (0.2, 0.0)])
+    samples = with_heads(rendered_samples, [(0.3, 0.3), (0.0, -0.25), (-0.1, 0.0), (0.2, 0.1)])
     samples.valid[1, :, :5] = False
     frames = prepare_frames(tiny_model, samples, choose_references(samples), CPU)
     both = prepare_training_frames(tiny_model, samples, CPU, mirror=True)
@@ -156,9 +220,9 @@ def test_frames_in_a_mirror(tiny_model, rendered_samples):
     assert torch.equal(
         both.masked_latents[4:5], tiny_model.encode(tiny_model.mask(both.target[4:5], both.eye_masks[4:5]))
     )
-    most_frontal, next_one = (tiny_model.encode(frames.target[row : row + 1].flip(-1))[0] for row in (2, 3))
-    for i in range(4):
-        assert torch.equal(both.reference_latents[4 + i], next_one if i == 2 else most_frontal)
+    for i, row in enumerate((3, 2, 1, 0)):  # the nearest in head pose
+        mirrored = tiny_model.encode(frames.target[row : row + 1].flip(-1))[0]
+        assert torch.equal(both.reference_latents[4 + i], mirrored)
 
     alone = prepare_training_frames(tiny_model, samples, CPU, mirror=False)
     assert all(torch.equal(getattr(alone, name), getattr(frames, name)) for name in PREPARED)

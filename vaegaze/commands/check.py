@@ -23,7 +23,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.selection import choose_person, choose_samples
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import canvas_camera
+from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
 
 ADVICE = {
@@ -31,7 +31,6 @@ ADVICE = {
     "num_samples": "give fewer --num_samples",
     "sample": "fix it in the file",
 }
-CANVAS_PX = 128
 SEEDS = 20  # tried to see who else is drawn
 
 
@@ -44,7 +43,7 @@ def expect(condition: bool, otherwise: str) -> None:
         raise CheckFailed(otherwise)
 
 
-def check_random_person_selection(params: OneshotParams) -> str:
+def check_random_person_selection(params: OneshotParams, canvas: Camera) -> str:
     """The same seed chooses the same person, who has enough samples."""
     given, seed = params.gazecapture_params, params.seed
     counts = hdf5.person_counts(given.hdf_path)
@@ -57,7 +56,7 @@ def check_random_person_selection(params: OneshotParams) -> str:
     return f"{len(counts)} persons; {drawn}"
 
 
-def check_specific_person_selection(params: OneshotParams) -> str:
+def check_specific_person_selection(params: OneshotParams, canvas: Camera) -> str:
     """The person is found by id, and no sample is both trained on and held out."""
     person, train, held_out = _choose(params)
     total = hdf5.sample_count(params.gazecapture_params.hdf_path, person)
@@ -68,9 +67,9 @@ def check_specific_person_selection(params: OneshotParams) -> str:
     return f"{person}: {total} samples, {len(train)} to train on, {len(held_out)} held out"
 
 
-def check_data_consistency(params: OneshotParams) -> str:
+def check_data_consistency(params: OneshotParams, canvas: Camera) -> str:
     """Labels are finite and in range, eye masks are not empty, and two reads agree."""
-    data, again = _read(params), _read(params)
+    data, again = _read(params, canvas), _read(params, canvas)
     for name, first, second in zip(vars(data.samples), vars(data.samples).values(), vars(again.samples).values()):
         expect(np.array_equal(first, second), f"two reads of {data.person_id} disagree in {name}")
     for name in ("gaze", "head"):
@@ -86,7 +85,7 @@ def check_data_consistency(params: OneshotParams) -> str:
     )
 
 
-def check_batch_generation(params: OneshotParams) -> str:
+def check_batch_generation(params: OneshotParams, canvas: Camera) -> str:
     """Batches have the right shapes, types and ranges, and no sample occurs twice in an epoch."""
     import torch
 
@@ -94,13 +93,13 @@ def check_batch_generation(params: OneshotParams) -> str:
     from vaegaze.training.loop import batch_rows
 
     _, train, _ = _choose(params)
-    samples = _read(params).samples.take(slice(len(train)))
+    samples = _read(params, canvas).samples.take(slice(len(train)))
     batch_size = min(params.batch_size, len(samples))
     steps = len(samples) // batch_size
     epoch = [batch_rows(step, len(samples), batch_size, params.seed) for step in range(steps)]
     rows = [row for batch in epoch for row in batch]
     expect(len(rows) == len(set(rows)), "a sample occurs twice in an epoch")
-    expected = (batch_size, 3, CANVAS_PX, CANVAS_PX)
+    expected = (batch_size, 3, *canvas.shape)
     for batch in epoch:
         images = to_unit_range(samples.images[batch])
         expect(images.shape == expected, f"images of shape {tuple(images.shape)}, expected {expected}")
@@ -108,7 +107,7 @@ def check_batch_generation(params: OneshotParams) -> str:
         expect(images.min() >= -1 and images.max() <= 1, f"pixels from {images.min():.2f} to {images.max():.2f}")
         expect(samples.gaze[batch].shape == (batch_size, 2), f"gaze of shape {samples.gaze[batch].shape}")
         expect(samples.eye_masks[batch].dtype == bool, f"masks of type {samples.eye_masks.dtype}")
-    return f"{steps} batches of {batch_size} × 3 × {CANVAS_PX} × {CANVAS_PX} in [−1, 1], no sample twice"
+    return f"{steps} batches of {' × '.join(map(str, expected))} in [−1, 1], no sample twice"
 
 
 def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
@@ -121,8 +120,7 @@ def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
     return person, *choose_samples(total, given.num_samples, given.num_eval_samples, params.seed)
 
 
-def _read(params: OneshotParams) -> hdf5.PersonData:
-    canvas = canvas_camera(CANVAS_PX)
+def _read(params: OneshotParams, canvas: Camera) -> hdf5.PersonData:
     person, train, held_out = _choose(params)
     given = params.gazecapture_params
     return hdf5.read_person(given.hdf_path, person, [*train, *held_out], canvas, given.mask_path)
@@ -164,12 +162,15 @@ def read_arguments(parser: FlagParser, argv: list[str] | None) -> OneshotParams:
 
 def run_checks(params: OneshotParams) -> int:
     """Run all checks and print what each found; 1 if one has failed, else 0."""
+    from vaegaze.models.checkpoint import load_checkpoint
+
     hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for the wrong kind of file
     print(f"📁 {named(params.gazecapture_params.hdf_path)}")
+    canvas = load_checkpoint(params.checkpoint_path).model.canvas
     failed = 0
     for name, check in CHECKS.items():
         try:
-            print(f"✅ {name}: {check(params)}")
+            print(f"✅ {name}: {check(params, canvas)}")
         except (CheckFailed, UserError) as error:
             failed += 1
             print(f"❌ {name}: {advised(error, ADVICE) if isinstance(error, UserError) else error}")

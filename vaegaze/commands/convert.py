@@ -127,22 +127,22 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
 
     if params.checkpoint is None:
         model, info = put_together(params)
-        reference = None
+        references = ()
     else:
         checkpoint = load_checkpoint(params.checkpoint, params.base)
         for note in checkpoint.notes:
             print(note)
-        model, info, reference = checkpoint.model, checkpoint.info, checkpoint.reference
+        model, info, references = checkpoint.model, checkpoint.info, checkpoint.references
     if folder is not None and model.config["vae"].get(OWN_OPTION):
         raise UserError(f"the VAE has a {OWN_OPTION}, which diffusers' AutoencoderKL lacks; leave out --to_diffusers")
     if params.output is not None:
-        save_checkpoint(params.output, model, info, reference)
+        save_checkpoint(params.output, model, info, references)
         total = sum(parameter.numel() for parameter in model.parameters())
         print(f"✅ {params.output}: {model.canvas.size_text}, {total:,} parameters")
     if folder is not None:
         write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
-        if reference is not None:
-            print(f"   the reference frame is not exported; it stays in {params.checkpoint}")
+        if references:
+            print(f"   the reference frames are not exported; they stay in {params.checkpoint}")
 
 
 # ------------------------------------------------------------------------------------------------ from published files

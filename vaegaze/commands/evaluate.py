@@ -29,7 +29,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
 from vaegaze.report.tables import estimator_lines, numbers_table, second_line
 from vaegaze.training.provenance import fine_tuned_on
-from vaegaze.training.references import own_references, references_of
+from vaegaze.training.references import references_of, spare_reference
 
 RESULT_BEGINS = '{\n  "checkpoint": '  # how a file from --output begins; no other file is replaced
 
@@ -102,14 +102,13 @@ def run(params: EvaluateParams) -> None:
     rows = choose_rows(params, [*info.get("trained_indices", ()), *info.get("blend_indices", ())])
     data = hdf5.read_person(params.hdf_path, params.person_id, rows, model.canvas)
     data.samples.refuse_empty_masks(params.person_id)
-    if own:
-        references = own_references(checkpoint.reference, data.samples)
-    else:
-        references = references_of(params.hdf_path, params.person_id, model.canvas)
+    references = checkpoint.references if own else references_of(params.hdf_path, params.person_id, model.canvas)
     rendered, notes = matching_renderer(data)
     for note in notes:
         print(note)
-    eval_set = EvalSet.prepare(model, data.samples, references, rendered)
+    eval_set = EvalSet.prepare(
+        model, data.samples, references, rendered, spare=spare_reference(references, data.samples) if own else None
+    )
     numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None)
 
     if not all_finite(numbers):

@@ -53,7 +53,7 @@ class PrepareParams:
     person_id: str | None = shared.person_id("the person's name in the data file")
     output: str | None = shared.output("the data file to write (HDF5)")
     size: int = option(
-        128, low=32, high=1024, unit="px", help="side of the pictures in the data file; best the model's"
+        128, low=32, high=1024, unit="px", help="side of the pictures in the data file; 256 suits the model that ships"
     )
     face: int | None = shared.face()
     min_sharpness: float = option(MIN_SHARPNESS, low=0, help="frames with less sharp eyes are left out; 0 keeps all")

@@ -118,7 +118,7 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
                     reader,
                     writer,
                     model,
-                    None if params.reference == "none" else checkpoint.reference,
+                    () if params.reference == "none" else checkpoint.references,
                     look,
                     face=params.face,
                     everyone=params.faces == EVERYONE,
@@ -195,14 +195,13 @@ def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
 
 
 def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) -> Reference | None:
-    """What --reference says; auto takes another person of a data set's most frontal frame before the picture itself."""
+    """What --reference says; auto takes other frames of another person of a data set before the picture itself."""
     notes = []
     if params.hdf_path is not None and params.reference == "auto":
         own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
         if not own:
             others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
-            known = next((each for each in others if not np.array_equal(each.image, photo.picture)), None)
-            checkpoint = replace(checkpoint, reference=known)
+            checkpoint = replace(checkpoint, references=tuple(others))
     for note in notes:
         print(note)
     reference = reference_of(params.reference, checkpoint, photo)

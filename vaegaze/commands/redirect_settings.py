@@ -76,8 +76,8 @@ class RedirectParams:
     reference: str = option(
         "auto",
         choices=REFERENCES,
-        help="what the eyes are drawn from: the picture's own eyes, the model's reference frame, or nothing; auto: the "
-        "model's, or with a base model the picture's own",
+        help="what the eyes are drawn from: the picture's own eyes, the nearest of the model's reference frames, or "
+        "nothing; auto: the model's, or with a base model the picture's own",
         metavar="WHAT",
     )
     strength: float = option(

@@ -22,10 +22,9 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option, to_yaml
 from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.files import write_text
-from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
-from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS_PX, GazeEstimator, save_estimator
+from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS, GazeEstimator, save_estimator
 from vaegaze.pretraining.loop import ignore_signals, learning_rate_factor
 from vaegaze.pretraining.rendered import like_a_photograph
 from vaegaze.renderer import data_set as synthetic
@@ -62,7 +61,7 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class RenderedFrames(Dataset):
-    """Frame i of random persons of `split`: pixels (128, 128, 3) uint8, gaze (2,), and whether glasses are worn."""
+    """Frame i of random persons of `split`: pixels (64, 128, 3) uint8, gaze (2,), and whether glasses are worn."""
 
     split: str
     count: int
@@ -77,15 +76,15 @@ class RenderedFrames(Dataset):
         number, sample = int(rng.integers(params.persons)), int(rng.integers(params.samples_per_person))
         person = synthetic.person_from_seed(params.seed, number, self.split)
         scene = synthetic.scene_from_seed(params.seed, number, sample, self.split)
-        image = synthetic.render(person, scene, canvas_camera(CANVAS_PX)).image
+        image = synthetic.render(person, scene, CANVAS).image
         if self.split == "train" and rng.random() < params.photographic:
             image = like_a_photograph(image[None], rng)[0]
         return torch.from_numpy(image), torch.tensor(scene.gaze, dtype=torch.float32), person.glasses
 
     def render_all(self) -> list[Tensor]:
-        """Pixels (N, 128, 128, 3), gaze (N, 2), glasses (N,) of all frames."""
+        """Pixels (N, 64, 128, 3), gaze (N, 2), glasses (N,) of all frames."""
         loader = DataLoader(self, RENDERED_AT_ONCE, num_workers=self.params.workers, worker_init_fn=ignore_signals)
-        pixels = torch.empty(self.count, CANVAS_PX, CANVAS_PX, 3, dtype=torch.uint8)
+        pixels = torch.empty(self.count, *CANVAS.shape, 3, dtype=torch.uint8)
         columns = [pixels, torch.empty(self.count, 2), torch.empty(self.count, dtype=torch.bool)]
         with progress_bar(f"rendering {self.split} persons", self.count) as bar:
             for start, batch in zip(range(0, self.count, RENDERED_AT_ONCE), loader):
@@ -174,7 +173,7 @@ A gaze estimator that judges redirected pictures. `vaegaze train_estimator` wrot
 
 - **Trained on** {info["trained_on"]}. No loss of this project uses it.
 - **Architecture** torchvision's ResNet with three stages of one block, {parameters:,} parameters, on the
-  128 px canvas; one for both eyes, of which it sees the right one mirrored.
+  band around the eyes, 128 × 64 px at a focal length of 667 px; one for both eyes, the right one mirrored.
 
 Mean angular error on {params.test_frames:,} rendered frames of test persons:
 

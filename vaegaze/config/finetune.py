@@ -120,6 +120,9 @@ class OneshotParams:
     gaze_mlp_layers: tuple[str, ...] = option(
         ("last",), choices=("last", "all"), help="which of the gaze MLP's layers", metavar="NAME"
     )
+    finetune_decoder: int = option(
+        0, low=0, help="steps, before all others, that tune the decoder to give back the person's images; 0: none"
+    )
     weight_decay: float = option(
         0.01, low=0, help="AdamW's weight decay, which pulls trained weights towards 0", flag=False
     )
@@ -129,6 +132,13 @@ class OneshotParams:
         high=1000,
         help="pull towards the base model's weights, in place of weight_decay; 0: none",
     )
+    replay: float = option(
+        0.0,
+        low=0,
+        high=1,
+        help="share of the training images that show rendered persons with exact truth, so that the gaze survives; for "
+        "base models that were trained on such",
+    )
     blend: str = option(
         "1",
         pattern=r"auto|0|1|1\.0*|0?\.\d+|0\.",
@@ -136,6 +146,11 @@ class OneshotParams:
         help="share of the fine-tuning to keep, 0..1; auto: the share that draws the eyes best and still follows the "
         "gaze",
         metavar="SHARE",
+    )
+    keep_best: bool = option(
+        False,
+        help="keep the weights that draw the eyes best and still follow the gaze, of those measured every eval_every "
+        "steps, and not the last step's",
     )
     max_grad_norm: float = option(1.0, above=0, help="gradients are clipped to this norm", flag=False)
     save_dir: str = option(

@@ -1,5 +1,7 @@
 """What pasting the person's own eyes reaches, without any model: the numbers that fine-tuning has to beat."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vaegaze.data.samples import Samples
@@ -8,17 +10,18 @@ from vaegaze.evaluation.gaze import Estimator, gaze_errors
 from vaegaze.evaluation.metrics import measure
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
+from vaegaze.training.references import nearest_reference
 
 
 def measure_baselines(
-    train: Samples, held_out: EvalSet, reference: Reference | None, estimator: Estimator | None = None
+    train: Samples, held_out: EvalSet, references: Sequence[Reference], estimator: Estimator | None = None
 ) -> dict[str, dict[str, float] | None]:
-    """The numbers of both baselines on held-out frames; None without held-out frames, or without a reference."""
+    """The numbers of both baselines on held-out frames; None without held-out frames, or without references."""
     pasted = {"mean_eye_patch": None, "reference_eyes": None}
     if len(held_out):
         pasted["mean_eye_patch"] = mean_eye_patch(train, held_out.samples)
-        if reference is not None:
-            pasted["reference_eyes"] = reference_eyes(reference, train, held_out.samples)
+        if references:
+            pasted["reference_eyes"] = reference_eyes(references, train, held_out.samples)
     numbers = {}
     for name, pixels in pasted.items():
         numbers[name] = None
@@ -34,10 +37,14 @@ def mean_eye_patch(train: Samples, targets: Samples) -> np.ndarray:
     return _paste_patches(train, targets)
 
 
-def reference_eyes(reference: Reference, train: Samples, targets: Samples) -> np.ndarray:
-    """Baseline: the reference frame's eyes, pasted at each target's eye centres; (N, S, S, 3) uint8."""
-    row = next(i for i, image in enumerate(train.images) if np.array_equal(image, reference.image))
-    return _paste_patches(train.take([row]), targets)
+def reference_eyes(references: Sequence[Reference], train: Samples, targets: Samples) -> np.ndarray:
+    """Baseline: the eyes of each target's nearest reference, pasted at its eye centres; (N, S, S, 3) uint8."""
+    results = []
+    for i, (image, head) in enumerate(zip(targets.images, targets.head)):
+        reference = nearest_reference(references, image, head) or references[0]
+        row = next(row for row, image in enumerate(train.images) if np.array_equal(image, reference.image))
+        results.append(_paste_patches(train.take([row]), targets.take([i])))
+    return np.concatenate(results)
 
 
 def _paste_patches(sources: Samples, targets: Samples) -> np.ndarray:

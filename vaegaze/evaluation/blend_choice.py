@@ -40,6 +40,16 @@ class BlendPoint:
 
 
 @dataclass(frozen=True)
+class StepPoint:
+    """The weights after a step, judged alike."""
+
+    step: int
+    eye_l1: float
+    gaze_error_deg: float | None
+    iris_travel: float
+
+
+@dataclass(frozen=True)
 class BlendChoice:
     """The chosen blend, and all that were judged."""
 
@@ -69,18 +79,13 @@ def choose_blend(
     A blend obeys if it keeps TRAVEL_KEPT of the base model's iris travel and, as far as an estimator can tell, misses
     the gaze by at most GAZE_TOLERANCE_DEG more than the base model. The base model itself always obeys.
     """
-    bias, curve, base_travel = _estimator_bias(estimator, eval_set), [], None
-    frames = eval_set.frames
+    judge, curve, first = Judge(eval_set, estimator, precision), [], None
     for alpha in ALPHAS:
         blend_weights(model, base, tuned, alpha)
-        with autocast(frames.target.device.type, precision):  # one per blend, since autocast caches converted weights
-            drawn = draw(model, frames, check, batch_size=BATCH_SIZE).float()
-            error = eye_l1(drawn, frames.target, frames.eye_masks * frames.valid).mean().item()
-            gaze_error = None if bias is None else _gaze_error_deg(model, eval_set, estimator, bias, check)
-            travel = iris_travel_px(model, eval_set, check)
-        base_travel = travel if base_travel is None else base_travel
-        if math.isfinite(error) or not curve:  # a blend that draws NaN is no choice
-            curve.append(BlendPoint(alpha, error, gaze_error, travel / base_travel if base_travel else 1.0))
+        judged = judge(model, check)
+        first = first or judged
+        if math.isfinite(judged.eye_l1) or not curve:  # a blend that draws NaN is no choice
+            curve.append(BlendPoint(alpha, judged.eye_l1, judged.gaze_error_deg, judged.travel_share(first)))
     alpha = best_blend(curve)
     blend_weights(model, base, tuned, alpha)
     return BlendChoice(alpha, len(eval_set), held_out, curve)
@@ -88,13 +93,44 @@ def choose_blend(
 
 def best_blend(curve: Sequence[BlendPoint]) -> float:
     """The rule of `choose_blend`; the first point of the curve is the base model."""
-    base = curve[0]
+    return min((point for point in curve if obeys(point, curve[0])), key=lambda point: point.eye_l1).alpha
 
-    def obeys(point: BlendPoint) -> bool:
-        accurate = base.gaze_error_deg is None or point.gaze_error_deg <= base.gaze_error_deg + GAZE_TOLERANCE_DEG
-        return point is base or (accurate and point.iris_travel >= TRAVEL_KEPT)
 
-    return min(filter(obeys, curve), key=lambda point: point.eye_l1).alpha
+def obeys(point: BlendPoint | StepPoint, base: BlendPoint | StepPoint) -> bool:
+    """The rule of `choose_blend`."""
+    accurate = base.gaze_error_deg is None or point.gaze_error_deg <= base.gaze_error_deg + GAZE_TOLERANCE_DEG
+    return point is base or (accurate and point.iris_travel >= TRAVEL_KEPT)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of one state of a model."""
+
+    eye_l1: float
+    gaze_error_deg: float | None  # as in `BlendPoint`
+    iris_travel_px: float
+
+    def travel_share(self, base: "Judgement") -> float:
+        """The iris travel as a share of the base model's."""
+        return self.iris_travel_px / base.iris_travel_px if base.iris_travel_px else 1.0
+
+
+class Judge:
+    """Judges a model's weights by how they draw the eyes of some frames, and by how well these follow a told gaze."""
+
+    def __init__(self, eval_set: EvalSet, estimator: Estimator | None, precision: str):
+        self.eval_set, self.estimator, self.precision = eval_set, estimator, precision
+        self.bias = _estimator_bias(estimator, eval_set)
+
+    def __call__(self, model: VAEGaze, check: Callable[[], None] = lambda: None) -> Judgement:
+        frames = self.eval_set.frames
+        with autocast(frames.target.device.type, self.precision):  # anew, since autocast caches converted weights
+            drawn = draw(model, frames, check, batch_size=BATCH_SIZE).float()
+            error = eye_l1(drawn, frames.target, frames.eye_masks * frames.valid).mean().item()
+            gaze_error = None
+            if self.bias is not None:
+                gaze_error = _gaze_error_deg(model, self.eval_set, self.estimator, self.bias, check)
+            return Judgement(error, gaze_error, iris_travel_px(model, self.eval_set, check))
 
 
 def _estimator_bias(estimator: Estimator | None, eval_set: EvalSet) -> Tensor | None:

@@ -23,10 +23,19 @@ class EvalSet:
 
     @classmethod
     def prepare(
-        cls, model: VAEGaze, samples: Samples, references: Sequence[Reference], rendered: RenderedPerson | None = None
+        cls,
+        model: VAEGaze,
+        samples: Samples,
+        references: Sequence[Reference],
+        rendered: RenderedPerson | None = None,
+        *,
+        spare: Reference | None = None,
     ) -> "EvalSet":
-        """The samples encoded by the model, on its device; with the rendered person behind them also redirected."""
-        frames = prepare_frames(model, samples, list(references), next(model.parameters()).device)
+        """The samples encoded by the model, on its device; with the rendered person behind them also redirected.
+
+        Each frame is drawn from the nearest of the references, see `prepare_frames`.
+        """
+        frames = prepare_frames(model, samples, references, next(model.parameters()).device, spare)
         eval_set = cls(samples, frames)
         if rendered is None or not len(samples):
             return eval_set
@@ -38,6 +47,12 @@ class EvalSet:
     def take(self, rows) -> "EvalSet":
         """The frames at these positions, without redirections."""
         return EvalSet(self.samples.take(rows), self.frames.take(rows))
+
+    @torch.no_grad()
+    def drawn_from_itself(self, model: VAEGaze) -> "EvalSet":
+        """The frames, each with itself as its reference: what a base model draws from."""
+        latents = torch.cat([model.encode(target) for target in self.frames.target.split(1)])
+        return replace(self, frames=replace(self.frames, reference_latents=latents))
 
     def redirected(self, true: Samples) -> "EvalSet":
         """The frames redirected to the gazes of the `true` pictures (K·N of them, K in a row for each frame).

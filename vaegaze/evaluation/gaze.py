@@ -7,46 +7,55 @@ import torch
 from torch import Tensor
 
 from vaegaze.geometry.alignment import place
-from vaegaze.geometry.camera import Camera, canvas_camera
+from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.transforms import warp
 from vaegaze.models import to_pixels, to_unit_range
-from vaegaze.models.estimator import CANVAS_PX
+from vaegaze.models.estimator import CANVAS
 from vaegaze.training.tensors import Frames
 
-Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
+Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, 64, 128) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
 AT_ONCE = 16  # pictures in one pass
 
 
 @torch.no_grad()
-def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames, canvas: Camera) -> dict[str, float]:
+def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames, canvas: Camera) -> dict[str, float | None]:
     """Mean angular errors, in degrees, of the gaze that an estimator reads from pictures (N, H, W, 3) uint8.
 
-    gaze_error_deg is against the label (ST-ED's protocol), gaze_error_to_target_deg against its reading of the frames'
-    targets (GazeNeRF's), and estimator_error_deg is its own error on these targets, the floor of the other two.
+    See `reading_errors`; the true pictures are the frames' targets.
     """
     drawn = read_gaze(estimator, to_unit_range(pictures).to(frames.target.device), frames.head, canvas)
     true = read_gaze(estimator, frames.target, frames.head, canvas)
+    return reading_errors(drawn, true, frames.gaze)
+
+
+def reading_errors(drawn: Tensor, true: Tensor, label: Tensor) -> dict[str, float | None]:
+    """Mean angles in degrees between an estimator's readings of drawn and of true pictures of one person, and labels.
+
+    All are (N, 2) = pitch, yaw in radians. gaze_error_to_target_deg is the drawn against the true (GazeNeRF's
+    protocol), gaze_error_deg the drawn against the label (ST-ED's). gaze_error_unbiased_deg is the same after the mean
+    by which the estimator misreads this person's true pictures is taken off; None for a single picture, of which
+    nothing would be left. estimator_error_deg is its own error on the true pictures.
+    """
     pairs = {
-        "gaze_error_deg": (drawn, frames.gaze),
+        "gaze_error_deg": (drawn, label),
         "gaze_error_to_target_deg": (drawn, true),
-        "estimator_error_deg": (true, frames.gaze),
+        "gaze_error_unbiased_deg": (drawn - (true - label).mean(dim=0), label),
+        "estimator_error_deg": (true, label),
     }
-    return {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
+    errors = {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
+    return errors if len(label) > 1 else errors | {"gaze_error_unbiased_deg": None}
 
 
 def read_gaze(estimator: Estimator, pictures: Tensor, head: Tensor, canvas: Camera) -> Tensor:
     """Gaze (N, 2) of pictures (N, 3, H, W) in [−1, 1] on a canvas, with head poses (N, 2), in small batches.
 
-    The estimator takes square faces. Other canvases are warped to its own, with edge pixels repeated where they end,
-    which makes its readings less accurate.
+    They are warped to the estimator's canvas, with edge pixels repeated where they end.
     """
-    face_camera = canvas_camera(CANVAS_PX)
-    if canvas != canvas_camera(canvas.width_px):
-        placed = [
-            warp(picture, place(canvas, pose, face_camera), *face_camera.shape)[0]
-            for picture, pose in zip(to_pixels(pictures), head.cpu().numpy())
-        ]
-        pictures = to_unit_range(np.stack(placed)).to(pictures.device)
+    placed = [
+        warp(picture, place(canvas, pose, CANVAS), *CANVAS.shape)[0]
+        for picture, pose in zip(to_pixels(pictures), head.cpu().numpy())
+    ]
+    pictures = to_unit_range(np.stack(placed)).to(pictures.device)
     return torch.cat([estimator(few) for few in pictures.split(AT_ONCE)])
 
 

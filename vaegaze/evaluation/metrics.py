@@ -28,17 +28,19 @@ def evaluate(
     estimator: Estimator | None = None,
     check: Callable[[], None] = lambda: None,
     drawn: Tensor | None = None,
+    redirected: Tensor | None = None,
 ) -> dict[str, float | None]:
     """All numbers of a model: those of `measure` and `gaze_errors`, lpips (None without its weights), outside_mask.
 
     outside_mask is the largest difference that pasting made outside the eye masks (0..255, and always 0). With
-    redirections the same against the true pictures, as redirected_…. `drawn` are its drawings of the frames, if they
+    redirections the same against the true pictures, as redirected_…. `drawn` and `redirected` are its drawings, if they
     exist already; `check` is called before each picture and may raise.
     """
     drawn = draw(model, eval_set.frames, check) if drawn is None else drawn
     numbers = _numbers(drawn, eval_set, estimator)
     if eval_set.redirections is not None:
-        redirected = draw(model, eval_set.redirections.frames, check)
+        if redirected is None:
+            redirected = draw(model, eval_set.redirections.frames, check)
         found = _numbers(redirected, eval_set.redirections, estimator)
         numbers |= {f"redirected_{name}": value for name, value in found.items()}
     return numbers

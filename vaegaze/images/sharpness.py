@@ -38,6 +38,16 @@ def sharpness(image: np.ndarray, head: np.ndarray, canvas: Camera) -> float:
     return float(min(shares))
 
 
+def laplacian_variance(picture: np.ndarray, where: np.ndarray) -> float:
+    """Variance of the Laplacian of grey over the pixels `where` (H, W) bool of a picture (H, W, 3) uint8.
+
+    As it is, noise included: to be compared between pictures of the same scene.
+    """
+    grey = np.pad(np.asarray(Image.fromarray(picture).convert("L"), dtype=np.float32), 1, mode="edge")
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float((around - 4 * grey[1:-1, 1:-1])[where].var())
+
+
 def _within(first: float, last: float, size: int) -> tuple[int, int]:
     """The nearest pixels that leave two on either side."""
     return tuple(int(np.clip(round(edge), 2, max(size - 2, 2))) for edge in (first, last))

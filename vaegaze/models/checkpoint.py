@@ -6,7 +6,8 @@ A checkpoint is one dictionary of tensors and plain Python values:
     model_config  keyword arguments of `VAEGaze`, so the architecture is stated once
     state_dict    all weights, under diffusers' names
     info          what it was trained on, and how
-    reference     None, or the person's reference frame: image (H, W, 3) uint8, gaze and head [pitch, yaw]
+    reference     None, or the person's first reference frame: image (H, W, 3) uint8, gaze and head [pitch, yaw]
+    references    the person's further reference frames, if any
 
 An adapter holds only what fine-tuning changed, and needs its base:
 
@@ -14,14 +15,14 @@ An adapter holds only what fine-tuning changed, and needs its base:
     base          path, as given, and fingerprint of all weights and the config
     state_dict    the trained tensors only
     info          what fine-tuning adds to the base's info
-    reference     as above
+    reference, references   as above
 """
 
 import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,13 @@ from vaegaze.models.vaegaze import VAEGaze
 log = logging.getLogger(__name__)
 
 ADAPTER_FORMAT = "vaegaze-adapter-1"
+MAX_REFERENCES = 8  # of a person
 RESULTS = ("finetuned_model.pth", "adapter.pth")  # of a run, in its folder
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The frame of the person that serves as reference for every picture."""
+    """A frame of the person that pictures are drawn from."""
 
     image: np.ndarray  # (H, W, 3) uint8
     gaze: np.ndarray  # (2,) pitch, yaw in radians
@@ -82,21 +84,21 @@ class Base:
 class Checkpoint:
     model: VAEGaze
     info: dict
-    reference: Reference | None
+    references: tuple[Reference, ...]  # of the person; empty for a base, and after training on a single frame
     base: Base | None = None  # only of an adapter
     adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
     notes: tuple[str, ...] = ()  # for an upstream file: inferred, assumed and omitted values
 
 
 def save_checkpoint(
-    path: str | Path, model: VAEGaze, info: dict, reference: Reference | None = None, *, half: bool = False
+    path: str | Path, model: VAEGaze, info: dict, references: Sequence[Reference] = (), *, half: bool = False
 ) -> None:
-    """Write model, `info` and reference to `path`; `half` stores the weights as float16."""
+    """Write model, `info` and references to `path`; `half` stores the weights as float16."""
     state = state_of(model)
     if half:
         state = {name: tensor.half() for name, tensor in state.items()}
     content = {"format": FORMAT, "model_config": model.config, "state_dict": state, "info": info}
-    save_tensors(path, {**content, "reference": _written(reference)})
+    save_tensors(path, content | _written(references))
 
 
 def save_autoencoder(path: str | Path, model: VAEGaze, info: dict) -> None:
@@ -107,13 +109,18 @@ def save_autoencoder(path: str | Path, model: VAEGaze, info: dict) -> None:
 
 
 def save_adapter(
-    path: str | Path, model: VAEGaze, names: Iterable[str], base: Base, info: dict, reference: Reference | None
+    path: str | Path,
+    model: VAEGaze,
+    names: Iterable[str],
+    base: Base,
+    info: dict,
+    references: Sequence[Reference] = (),
 ) -> None:
     """Write the tensors named `names` and the `base` they belong to; `info` holds what the base's info lacks."""
     parameters = dict(model.named_parameters())
     state = {name: in_plain_order(parameters[name].detach().cpu()) for name in sorted(names)}
     content = {"format": ADAPTER_FORMAT, "base": vars(base), "state_dict": state, "info": info}
-    save_tensors(path, {**content, "reference": _written(reference)})
+    save_tensors(path, content | _written(references))
 
 
 def weights_fingerprint(model: VAEGaze) -> str:
@@ -168,13 +175,13 @@ def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
     try:
         model = _on_meta(content["model_config"])
         info, state = dict(content["info"]), dict(content["state_dict"])
-        reference = _read_reference(content["reference"], model.canvas.shape)
+        references = _read_references(content, model.canvas.shape)
         _refuse_wrong_indices(info)
     except CONFIG_ERRORS as error:
         raise UserError(
             f"{path}: the checkpoint's contents do not describe a VAE-GAZE model: {first_line(error)}"
         ) from error
-    return Checkpoint(_with_weights(path, model, state), info, reference)
+    return Checkpoint(_with_weights(path, model, state), info, references)
 
 
 def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
@@ -204,7 +211,7 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
     ema = f"vaegaze convert --vae {shlex.quote(str(path))} --unet {shlex.quote(str(path))} --ema --output PATH"
     choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part, ema)]
     info = {DROPS_REFERENCE: True} if source.drops_reference else {}
-    return Checkpoint(model, info, None, notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))
+    return Checkpoint(model, info, (), notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))
 
 
 def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:
@@ -256,12 +263,12 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
     shapes = shapes_of(whole.model)
     refuse_mismatch(path, {name: shapes[name] for name in state if name in shapes}, state)
     try:
-        reference = _read_reference(content["reference"], whole.model.canvas.shape)
+        references = _read_references(content, whole.model.canvas.shape)
     except CONFIG_ERRORS as error:
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
     whole.model.load_state_dict(with_own_memory(state), strict=False, assign=True)
     base = Base(str(place), base.fingerprint)
-    return Checkpoint(whole.model, {**whole.info, **info}, reference, base, frozenset(state), whole.notes)
+    return Checkpoint(whole.model, {**whole.info, **info}, references, base, frozenset(state), whole.notes)
 
 
 def _refuse_wrong_indices(info: dict) -> None:
@@ -270,16 +277,24 @@ def _refuse_wrong_indices(info: dict) -> None:
             raise ValueError(f"{name} are not sample numbers")
 
 
-def _written(reference: Reference | None) -> dict | None:
-    if reference is None:
-        return None
-    angles = {name: [float(angle) for angle in getattr(reference, name)] for name in ("gaze", "head")}
-    return {"image": torch.from_numpy(reference.image), **angles}
+def _written(references: Sequence[Reference]) -> dict:
+    def frame(reference: Reference) -> dict:
+        angles = {name: [float(angle) for angle in getattr(reference, name)] for name in ("gaze", "head")}
+        return {"image": torch.from_numpy(reference.image), **angles}
+
+    first, *further = [frame(each) for each in references] or [None]
+    return {"reference": first} | ({"references": further} if further else {})
 
 
-def _read_reference(content: dict | None, shape: tuple[int, int]) -> Reference | None:
-    if content is None:
-        return None
+def _read_references(content: dict, shape: tuple[int, int]) -> tuple[Reference, ...]:
+    first, further = content["reference"], content.get("references", [])
+    frames = [] if first is None else [first, *further]
+    if len(frames) > MAX_REFERENCES:
+        raise ValueError(f"{len(frames)} reference frames, expected at most {MAX_REFERENCES}")
+    return tuple(_read_reference(frame, shape) for frame in frames)
+
+
+def _read_reference(content: dict, shape: tuple[int, int]) -> Reference:
     image = content["image"].numpy()
     gaze, head = (np.array(content[key], dtype=np.float32) for key in ("gaze", "head"))
     if image.shape != (*shape, 3) or image.dtype != np.uint8 or gaze.shape != (2,) or head.shape != (2,):

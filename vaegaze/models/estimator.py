@@ -6,23 +6,22 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import BETWEEN_EYES_MM, Camera
 from vaegaze.models.tensor_files import load_tensors, save_tensors, state_of
 
-FORMAT = "vaegaze-estimator-2"
-CANVAS_PX = 128
-BAND = (slice(10, 66), slice(4, 124))  # rows and columns of 128 that contain both eyes at every head pose
+FORMAT = "vaegaze-estimator-3"
+CANVAS = Camera(128, 64, 2000 / 3, BETWEEN_EYES_MM)  # the band that contains both eyes at every head pose
 ANGLE_SCALE_RAD = 0.25  # roughly the standard deviation of gazes, so that the network's outputs are near 1
 
 
 class GazeEstimator(nn.Module):
-    """Pictures (B, 3, S, S) in [−1, 1] on the canvas → gaze (B, 2) = pitch, yaw in radians.
+    """Pictures (B, 3, 64, 128) in [−1, 1] on `CANVAS` → gaze (B, 2) = pitch, yaw in radians.
 
-    One torchvision ResNet reads both eyes: the left half of the band around them, and the mirrored right half. The
-    result averages the reading of the picture and the mirrored-back reading of its mirror image.
+    One torchvision ResNet reads both eyes: the left half of the picture, and the mirrored right half. The result
+    averages the reading of the picture and the mirrored-back reading of its mirror image.
     """
 
     def __init__(self):
@@ -36,9 +35,7 @@ class GazeEstimator(nn.Module):
         self.gaze = nn.Sequential(nn.Linear(2 * 3 * 256, 256), nn.ReLU(), nn.Linear(256, 2))
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-1] != CANVAS_PX:
-            images = F.interpolate(images, (CANVAS_PX, CANVAS_PX), mode="bilinear", antialias=True)
-        left, right = images[:, :, BAND[0], BAND[1]].chunk(2, dim=-1)
+        left, right = images.chunk(2, dim=-1)
         left, right = self.backbone(torch.cat([left, right.flip(-1)])).chunk(2)  # (B, 768) each
         mirrored = self.gaze(torch.cat([right, left], dim=1)) * torch.tensor([1, -1], device=left.device)
         return ANGLE_SCALE_RAD * (self.gaze(torch.cat([left, right], dim=1)) + mirrored) / 2

@@ -1,6 +1,6 @@
 """Eyes redrawn by a trained model, in batches; what pictures share is encoded once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,30 +11,35 @@ from vaegaze.errors import UserError
 from vaegaze.geometry.camera import rolled
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference
+from vaegaze.training.references import nearest_reference, reference_distances, references_at
 
 BATCH_SIZE = 8  # pictures
+CLEARLY_NEARER_RAD = 0.1  # by which another reference must be nearer to take over within a video
 REFERENCES = ("auto", "own", "model", "none")  # what a picture may be drawn from
 
 
 def reference_of(choice: str, checkpoint: Checkpoint, photo: Photo) -> Reference | None:
     """The reference for drawing a photo; `choice` is one of REFERENCES.
 
-    own: the photo itself, as it is; auto: the model's, or the photo itself for a base model, which has none. A model
-    fine-tuned on a single photo never saw a reference and draws worse with one. UserError for `model` if it has none.
+    own: the photo itself, as it is; auto: the nearest of the model's, or the photo itself for a base model, which has
+    none. A model fine-tuned on a single photo never saw a reference and draws worse with one. UserError for `model` if
+    it has none.
     """
+    samples, known = photo.samples, checkpoint.references
     if draws_from_itself(choice, checkpoint):
-        samples = photo.samples
-        return Reference(samples.images[0], samples.gaze[0], samples.head[0])
-    return None if choice == "none" else checkpoint.reference
+        return references_at(samples, [0])[0]
+    if choice == "none" or not known:
+        return None
+    return nearest_reference(known, samples.images[0], samples.head[0]) or known[0]
 
 
 def draws_from_itself(choice: str, checkpoint: Checkpoint) -> bool:
     """Whether each picture is its own reference; see `reference_of`."""
     if choice not in REFERENCES:
         raise UserError(f"reference: got {choice!r}; expected one of {', '.join(REFERENCES)}")
-    if choice == "model" and checkpoint.reference is None:
+    if choice == "model" and not checkpoint.references:
         raise UserError("the model holds no reference frame", about="reference")
-    is_base = checkpoint.reference is None and "fine_tuned_on" not in checkpoint.info
+    is_base = not checkpoint.references and "fine_tuned_on" not in checkpoint.info
     return choice == "own" or (choice == "auto" and is_base)
 
 
@@ -44,6 +49,36 @@ def encode_reference(model: VAEGaze, reference: Reference | None) -> Tensor:
     if reference is None:
         return torch.zeros_like(model.encode(torch.zeros(1, 3, *model.canvas.shape, device=device_of(model))))
     return encode_pictures(model, reference.image[None])
+
+
+class FollowedReferences:
+    """The references of a video's frames, each encoded once.
+
+    A frame takes the reference of the frame before unless another is clearly nearer: the eyes must not flicker.
+    """
+
+    def __init__(self, model: VAEGaze, references: Sequence[Reference]):
+        self.references = references
+        self.encoded = torch.cat([encode_reference(model, each) for each in references or [None]])
+        self.rows: dict[int, int] = {}  # of each person in the frame before
+
+    def latents(self, images: np.ndarray, heads: np.ndarray, persons: Sequence[int] | None = None) -> Tensor:
+        """For the next frames (B, H, W, 3) uint8 with heads (B, 2): (B, 4, H / f, W / f).
+
+        `persons` numbers who is in each; by default it is one.
+        """
+        of_whom = [0] * len(images) if persons is None else persons
+        return self.encoded[[self._next(*each) for each in zip(images, heads, of_whom)]]
+
+    def _next(self, image: np.ndarray, head: np.ndarray, person: int) -> int:
+        if len(self.references) < 2:
+            return 0
+        distances = reference_distances(self.references, image, head)
+        nearest = int(np.argmin(distances))
+        row = self.rows.get(person)
+        if row is None or distances[nearest] < distances[row] - CLEARLY_NEARER_RAD:
+            self.rows[person] = nearest
+        return self.rows[person]
 
 
 @torch.no_grad()

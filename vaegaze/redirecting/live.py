@@ -14,7 +14,7 @@ from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.faces.reader import backend, read_picture
 from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import Checkpoint
-from vaegaze.redirecting.drawing import draws_from_itself, encode_reference
+from vaegaze.redirecting.drawing import FollowedReferences, draws_from_itself
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
 from vaegaze.redirecting.video import Look, Series, low_precision
 
@@ -44,8 +44,8 @@ class Redirector:
         self._precision = low_precision(self._model)
         self._look, self._face = Look(gaze, head, strength, fades, look_away), face
         with self._precision:
-            own = None if reference == "none" else model.reference
-            self._reference = None if from_itself else encode_reference(self._model, own)
+            known = () if reference == "none" else model.references
+            self._references = None if from_itself else FollowedReferences(self._model, known)
         self._shape: tuple[int, ...] | None = None
         self.last_fate: Fate | None = None  # what became of the last frame, and why
 
@@ -70,7 +70,7 @@ class Redirector:
     def _begin(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
         self._follower = Follower(self._find, backend(), ahead_sec=0.0)
-        self._series = Series(self._model, self._reference, self._look)
+        self._series = Series(self._model, self._references, self._look)
         self._filters = {"head": OneEuroFilter(), "gaze": OneEuroFilter()}
 
     def _steadied(self, followed: FollowedFrame, time_sec: float) -> FollowedFrame:

@@ -7,7 +7,6 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vaegaze.errors import UserError
 from vaegaze.faces.everyone import follow_all
@@ -25,10 +24,10 @@ from vaegaze.models.device import autocast, find_precision
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import (
     BATCH_SIZE,
+    FollowedReferences,
     device_of,
     encode_masked,
     encode_pictures,
-    encode_reference,
     redraw_eyes,
 )
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
@@ -74,7 +73,7 @@ def redirect_video(
     reader: VideoReader,
     writer: VideoWriter,
     model: VAEGaze,
-    reference: Reference | None,
+    references: Sequence[Reference],
     look: Look,
     *,
     face: int | None = None,
@@ -87,15 +86,15 @@ def redirect_video(
 ) -> Tally:
     """Write the frames of `reader` with redrawn eyes to `writer`; `compare` puts the original on their left.
 
-    With `from_itself` each frame is its own reference, in place of `reference`. `face` is the number of the person,
-    from left to right, in the first frame; `everyone` redraws all faces. `comparison` gets every frame, with its first
-    face. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so far become the
-    video. UserError from reading the video, and if no frame shows a face.
+    With `from_itself` each frame is its own reference, in place of the nearest of `references`. `face` is the number of
+    the person, from left to right, in the first frame; `everyone` redraws all faces. `comparison` gets every frame,
+    with its first face. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so
+    far become the video. UserError from reading the video, and if no frame shows a face.
     """
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
     with low_precision(model):
-        series = Series(model, None if from_itself else encode_reference(model, reference), look)
+        series = Series(model, None if from_itself else FollowedReferences(model, references), look)
         for frames in _batches(followed):
             for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
                 frame = faces[0].frame
@@ -119,11 +118,11 @@ def redirect_video(
 class Series:
     """Frames in the order of time, redrawn a few or one at a call, smoothly from call to call.
 
-    `reference` holds latents for all frames, (1, 4, H / f, W / f); None: each frame is its own.
+    Without `references` each frame is its own.
     """
 
-    def __init__(self, model: VAEGaze, reference: Tensor | None, look: Look):
-        self._model, self._reference, self._look = model, reference, look
+    def __init__(self, model: VAEGaze, references: FollowedReferences | None, look: Look):
+        self._model, self._references, self._look = model, references, look
         self._faders: dict[int, Fader] = defaultdict(lambda: Fader(look.fades, look.strength))  # of each person
         self._glances: dict[int, Glances] = {}
         self._colours = SteadyColours()
@@ -133,7 +132,7 @@ class Series:
         batch = [each for faces in frames for each in faces]
         fates = [self._faders[each.person].fate(each, head_of(each, self._look.head)) for each in batch]
         gazes, strengths = np.stack([self._gaze(each) for each in batch]), [fate.strength for fate in fates]
-        pictures = redraw(self._model, batch, self._reference, gazes, self._look.head, strengths, self._colours)
+        pictures = redraw(self._model, batch, self._references, gazes, self._look.head, strengths, self._colours)
         of_frames, start = [], 0
         for faces in frames:
             here = slice(start, start + len(faces))
@@ -166,7 +165,7 @@ def low_precision(model: VAEGaze) -> torch.autocast:
 def redraw(
     model: VAEGaze,
     batch: list[FollowedFrame],
-    reference: Tensor | None,
+    references: FollowedReferences | None,
     gaze: np.ndarray,
     head: tuple[float, float] | None,
     strengths: Sequence[float] | None = None,
@@ -174,8 +173,8 @@ def redraw(
 ) -> list[np.ndarray]:
     """The frames with eyes that look at `gaze`, (2,) or (N, 2); those without a face or with closed eyes as they are.
 
-    Several entries may be faces of one frame: each returns that frame with all of them. `reference` holds latents for
-    all, (1, 4, H / f, W / f); None: each picture is its own. `strengths`, by default 1 each: see `fading.drawn_gaze`.
+    Several entries may be faces of one frame: each returns that frame with all of them. Without `references` each
+    picture is its own. `strengths`, by default 1 each: see `fading.drawn_gaze`.
     `colours` keeps what is drawn from pulsing over several calls.
     """
     pictures = {id(each.frame): each.frame.pixels for each in batch}
@@ -191,7 +190,7 @@ def redraw(
             align_face(each.frame.pixels, each.eyes, head_of(each, head), model.canvas, near=True) for each in followed
         ]
         persons = [(each.person, each.frame.time_sec) for each in followed]
-        drawings = _draw(model, faces, reference, gazes, persons, colours or SteadyColours())
+        drawings = _draw(model, faces, references, gazes, persons, colours or SteadyColours())
         for each, face, drawing, opacity in zip(followed, faces, drawings, opacities):
             frame, shown = id(each.frame), opacity * np.asarray(each.blend)
             grain = np.random.default_rng([each.person, round(1000 * each.frame.time_sec)])
@@ -204,7 +203,7 @@ def redraw(
 def _draw(
     model: VAEGaze,
     faces: list[AlignedFace],
-    reference: Tensor | None,
+    references: FollowedReferences | None,
     gazes: Sequence[np.ndarray],
     persons: list[tuple[int, float]],
     colours: SteadyColours,
@@ -212,10 +211,13 @@ def _draw(
     """The faces on the canvas (N, H, W, 3) uint8, each with its gaze (2,) as seen in its frame."""
     images, valid = (np.stack(each) for each in zip(*((face.image, face.valid) for face in faces)))
     eye_masks = np.stack([pose_mask(face.head, model.canvas) for face in faces]) & valid
-    masked = encode_masked(model, images, eye_masks)
-    reference = encode_pictures(model, images) if reference is None else reference
+    heads, masked = np.stack([face.head for face in faces]), encode_masked(model, images, eye_masks)
+    if references is None:
+        reference = encode_pictures(model, images)
+    else:
+        reference = references.latents(images, heads, [person for person, _ in persons])
     on_canvas = np.stack([rolled(each, face.roll_rad) for each, face in zip(gazes, faces)])
-    drawn = redraw_eyes(model, masked, reference, np.stack([face.head for face in faces]), on_canvas)
+    drawn = redraw_eyes(model, masked, reference, heads, on_canvas)
     return colours.matched(drawn, images, eye_masks, valid, model.canvas, persons)
 
 

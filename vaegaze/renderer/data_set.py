@@ -33,6 +33,7 @@ __all__ = [
 SPLITS = {"train": 0, "val": 1, "test": 2, "demo": 3}  # the numbers are part of every seed: never change them
 FIRST_PERSON_SAMPLES = 60  # person_001 has at least these
 DEMO_SEED = 0
+DEMO_PX = 256  # a face as large as the shipped model draws it
 DEMO_SAMPLES = {1: 64, 2: 60, 3: 56, 4: 24, 5: 18, 6: 12}  # person number → samples
 
 
@@ -128,5 +129,5 @@ def demo_file(path: str | Path, on_sample: Callable[[int, int], None] = lambda d
     path = Path(path)
     if not path.exists():
         samples = DEMO_SAMPLES.__getitem__
-        write_hdf5(path, len(DEMO_SAMPLES), seed=DEMO_SEED, samples=samples, split="demo", on_sample=on_sample)
+        write_hdf5(path, len(DEMO_SAMPLES), DEMO_PX, DEMO_SEED, samples, split="demo", on_sample=on_sample)
     return path

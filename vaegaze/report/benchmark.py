@@ -2,105 +2,148 @@
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from vaegaze.evaluation.benchmark_grid import AUTOENCODER, FEW, TRUE, UNTRAINED
 from vaegaze.files import atomic_path, write_text
+from vaegaze.report.benchmark_pictures import ENLARGED, sheets
+from vaegaze.report.benchmark_tables import (
+    GAZE,
+    Cell,
+    canvas_rows,
+    curve_rows,
+    follows,
+    full_rows,
+    glasses_rows,
+    help_rows,
+    mean,
+    person_rows,
+    settings_rows,
+    table,
+)
 
-BOOTSTRAPS = 2000
-BASE = "base"  # in place of a strategy: nothing is trained
-AUTOENCODER = "autoencoder"  # the true pictures, only encoded and decoded: an upper bound
-CLOSE = 0.05  # of the best: good enough
-AIM_DEG = 0.7  # of the shift in what the estimator reads, caused by the autoencoder alone
-FEW = (1, 4, 32)  # numbers of images that every strategy is tried with
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What was measured of one person, strategy (or BASE, or AUTOENCODER), number of images and seed."""
-
-    split: str
-    person: str
-    strategy: str
-    k: int
-    seed: int
-    changed: dict[str, float | bool]  # settings other than the report's
-    seconds: float
-    numbers: dict[str, float | None]
-    worst_frame: int | None = None  # held-out frame whose eyes are drawn worst, if it was looked for
+FORMATS = {"first": "jpg", "worst": "jpg", "worst_person": "png"}  # of the sheets
 
 
-COLUMNS = {
-    "eye_l1": ("eye L1", "{:.4f}"),
-    "eye_psnr": ("eye PSNR", "{:.2f} dB"),
-    "ssim": ("SSIM", "{:.4f}"),
-    "gaze_error_deg": ("gaze to label", "{:.2f}°"),
-    "redirected_eye_psnr": ("redirected: eye PSNR", "{:.2f} dB"),
-    "redirected_gaze_error_deg": ("redirected: gaze to label", "{:.2f}°"),
-    "redirected_gaze_error_to_target_deg": ("redirected: gaze to true picture's", "{:.2f}°"),
-}
-
-
-def write_report(
-    path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, sheets: dict[str, np.ndarray]
-) -> None:
-    """Write `path` in Markdown, and beside it the numbers as .json and the sheets of pictures as .jpg."""
+def write_report(path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, pictures: Path) -> None:
+    """Write `path` in Markdown, and beside it the numbers as .json and sheets of the cells' pictures."""
     content = {"settings": settings, "estimator": estimator_info, "cells": [asdict(cell) for cell in cells]}
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
-    for name, sheet in sheets.items():
-        with atomic_path(path.with_name(f"{path.stem}_{name}.jpg")) as temporary:
-            Image.fromarray(sheet).save(temporary, "JPEG", quality=90)
+    tested = [cell for cell in cells if cell.split == "test"]
+    for name, sheet in sheets(tested, pictures, settings["held_out"]).items():
+        with atomic_path(path.with_name(f"{path.stem}_{name}.{FORMATS[name]}")) as temporary:
+            kind = {"jpg": "JPEG", "png": "PNG"}[FORMATS[name]]
+            Image.fromarray(sheet).save(temporary, kind, quality=90)
 
     val = [cell for cell in cells if cell.split == "val"]
-    cells = [cell for cell in cells if cell.split == "test"]
-    persons = sorted({cell.person for cell in cells})
-    shared = [cell for cell in cells if cell.seed == 0]
-    strategies = [name for name in dict.fromkeys(cell.strategy for cell in cells) if name not in (BASE, AUTOENCODER)]
-    names = ("gaze_error_to_target_deg", "redirected_gaze_error_to_target_deg")
-    shifts = [mean([cell for cell in cells if cell.strategy == AUTOENCODER], name) for name in names]
-    own = estimator_info["own_error_deg"]
+    parts = [introduction(tested, settings, path), full_size(tested, estimator_info), on_the_canvas(tested)]
+    parts += [*more_images(tested), *one_setting_at_a_time(tested, val, settings)]
+    write_text(path, "\n".join([*parts, shown(path), time_taken(tested)]))
+
+
+def introduction(cells: Sequence[Cell], settings: dict, path: Path) -> str:
+    persons = {cell.person: cell.glasses for cell in cells}
     weights = " / ".join(f"{settings[name]:g}" for name in ("l1_loss", "mask_l1_loss", "vgg_loss"))
     mirrored = "every image in a mirror, too" if settings["mirror"] else "no image in a mirror"
-    seconds = [cell.seconds for cell in cells if cell.strategy in strategies]
-    by_glasses = ", ".join(f"{name}: {value:.2f}°" for name, value in own.items() if name != "all")
     numbers_file = path.with_suffix(".json").name
-    text = f"""# What k images of one person buy
+    face_px = settings["face_px"]
+    return f"""# What k images of one person buy
 
 `vaegaze benchmark --grid {settings["grid"]}` wrote this page: the base model fine-tuned on k images of each
-of {len(persons)} rendered test persons, measured on 16 frames of that person that were held out of
-everything, and on these frames told to look in eight other directions each, against the true pictures.
-{settings["num_steps"]} steps in {settings["precision"]}, learning rate {settings["learning_rate"]:g},
-{mirrored}; loss weights {weights} (L1, L1 in the eyes, VGG19 with {settings["vgg_weights"]} weights).
-Every number is measured; all of them are in [{numbers_file}]({numbers_file}).
+of {len(persons)} rendered test persons ({sum(persons.values())} with glasses), on whom nothing was trained or chosen.
+Measured are {settings["held_out"]} other frames of each, made to look in {settings["gazes"]} other directions, against
+the true pictures. {settings["num_steps"]} steps in {settings["precision"]}, learning rate
+{settings["learning_rate"]:g}, {mirrored}; loss weights {weights} (L1, L1 in the eyes, VGG19 with
+{settings["vgg_weights"]} weights). Every number is measured; all of them are in [{numbers_file}]({numbers_file}).
 
-Gaze is read off the pasted pictures by an estimator whose own mean error on true pictures is {own["all"]:.2f}°
-({by_glasses}); on the true redirected pictures here it is {mean(cells, "redirected_estimator_error_deg"):.2f}°.
+## In the picture that a user gets
 
-## Strategies
+The frames are {face_px} × {face_px} px. The model draws on its own canvas, the code that pastes into a user's picture
+puts the result into the frame, and there it is judged, in the part of the picture that depends on the gaze."""
 
-{table(strategy_rows(shared, strategies))}
 
-Means over persons, seed 0. *base* is the model before fine-tuning, with a reference frame out of the same k images.
-*autoencoder* is no fine-tuning: it is shown the true pictures, and only encodes and decodes them. Nothing that draws
-through it can be expected to come nearer. Already by it what the estimator reads shifts by {shifts[0]:.2f}°, in the
-redirected pictures by {shifts[1]:.2f}°; at most {AIM_DEG}° were aimed at.
+def full_size(cells: Sequence[Cell], estimator_info: dict) -> str:
+    own = estimator_info["own_error_deg"]
+    by_glasses = ", ".join(f"{name}: {value:.2f}°" for name, value in own.items() if name != "all")
+    shift = mean([cell for cell in cells if cell.strategy == AUTOENCODER], GAZE)
+    true = [cell for cell in cells if cell.strategy == TRUE]
+    travels = ("full_travel_pitch", "full_travel_yaw")
+    pitch, yaw = (mean(true, name) for name in travels)
+    true_error = mean(true, "full_estimator_error_deg")
+    pitch_spread, yaw_spread = (statistics.pstdev(cell.numbers[name] for cell in true) for name in travels)
+    return f"""
+{table(full_rows([cell for cell in cells if cell.seed == 0]))}
 
+Means over persons. *true* is the true pictures themselves: what the measures read off these is their own error.
+*autoencoder* is shown the true pictures, and only encodes and decodes them: nothing that draws through it can be
+expected to come nearer. *base* is the model before fine-tuning, each frame its own reference.
+
+- **Gaze** is an estimator's reading of the result against its reading of the true picture; beside it, against the
+  label, with the mean error by which it misreads this person's true pictures taken off. Its own mean error is
+  {own["all"]:.2f}° on test persons ({by_glasses}), and {true_error:.2f}° on the true pictures
+  here. Already the autoencoder shifts its reading by {shift:.2f}°. *Above base, at most*: of the person for whom it is
+  worst.
+- **Iris travel** needs no estimator: how far the irises move per told degree, as a share of the true way. An iris is
+  found by the outline along which the picture changes most from dark to bright. On the true pictures this reads
+  {pitch:.3f} ± {pitch_spread:.3f} (pitch) and {yaw:.3f} ± {yaw_spread:.3f} (yaw; standard deviation over persons).
+  *Offset* is the mean distance of an iris from its true place, in hundredths of the distance between the eyes.
+- **Sharpness** is the variance of the Laplacian, result / true (median over eyes). **ΔE** (CIE 1976) is between the
+  median colours of the white of the eye, and of the skin around it; 2.3 is just noticeable. **Edge** is the mean
+  gradient across the mask's border, result / true: above 1 the border shows.
+- How far the lids are open is not measured.
+
+{table(glasses_rows([cell for cell in cells if cell.seed == 0]))}
+
+Person by person:
+
+{table(person_rows([cell for cell in cells if cell.seed == 0]))}"""
+
+
+def on_the_canvas(cells: Sequence[Cell]) -> str:
+    return f"""
+## On the model's canvas
+
+{table(canvas_rows([cell for cell in cells if cell.seed == 0]))}
+
+The same frames as the model sees and draws them, in the model's own mask; gaze is read off the drawings pasted there.
+The first four columns are of the frames as they are, the others of the redirected ones."""
+
+
+def more_images(cells: Sequence[Cell]) -> list[str]:
+    """Sections on the number of images, if there are several seeds, and on whether more help."""
+    tuned = [cell for cell in cells if cell.strategy not in UNTRAINED]
+    selective = [cell for cell in tuned if cell.strategy == "selective"]
+    sections = []
+    if len({cell.seed for cell in selective}) > 1:
+        sections.append(f"""
 ## More images
 
-{table(curve_rows([cell for cell in cells if cell.strategy in (BASE, "selective")]))}
+{table(curve_rows(selective))}
 
-`selective`; means over persons and seeds, ± the standard deviation over them.
-
+`selective`; means over persons and seeds, ± the standard deviation over them.""")
+    if {FEW[0], FEW[-1]} <= {cell.k for cell in selective}:
+        strategies = list(dict.fromkeys(cell.strategy for cell in tuned))
+        sections.append(f"""
 ## Do more images help?
 
-{table(help_rows(shared, strategies))}
+{table(help_rows([cell for cell in cells if cell.seed == 0], strategies))}
 
-Eye L1 with 32 images less eye L1 with one, per person, with a bootstrap interval of 95 % over persons.
+Eye L1 on the canvas with {FEW[-1]} images less eye L1 with one, per person, with a bootstrap interval of 95 % over
+persons.""")
+    return sections
 
+
+def one_setting_at_a_time(cells: Sequence[Cell], val: Sequence[Cell], settings: dict) -> list[str]:
+    """Sections on the settings tried on val persons, if any were."""
+    if not val:
+        return []
+    strategies = list(dict.fromkeys(cell.strategy for cell in cells if cell.strategy not in UNTRAINED))
+    return [
+        f"""
 ## Settings
 
 {table(settings_rows(val, settings))}
@@ -113,131 +156,34 @@ settings are not chosen by the persons above.
 Of each setting what was tried, the best first: samples and strategies on the test persons; the others, one changed at a
 time, on the val persons. Gaze is that of the redirected pictures against the true ones'.
 
-{follows(cells, strategies, val, settings)}
+{follows(cells, strategies, val, settings)}"""
+    ]
 
+
+def shown(path: Path) -> str:
+    first, worst, person = (f"{path.stem}_{name}.{kind}" for name, kind in FORMATS.items())
+    return f"""
 ## Pictures
 
-![Held-out frames of the first person, drawn whole]({path.stem}_first.jpg)
+Eyes of held-out frames told to look elsewhere, as pasted: base, `selective` with the fewest and with the most images,
+and the true picture.
 
-Held-out frames of the first person, drawn whole: true, base with its reference frame, and `selective` with k images.
+![Frames of the first person]({first})
 
-![Of each person the frame that is drawn worst]({path.stem}_worst.jpg)
+Of each person the frame that `selective` with the most images draws worst:
 
-Of each person the held-out frame whose eyes `selective` with 32 images draws worst.
+![Of each person the frame that is drawn worst]({worst})
 
+The person who is drawn worst, enlarged {ENLARGED} times: [{person}]({person})."""
+
+
+def time_taken(cells: Sequence[Cell]) -> str:
+    seconds = [cell.seconds for cell in cells if cell.strategy not in UNTRAINED]
+    if not seconds:
+        return ""
+    return f"""
 ## Time
 
 Fine-tuning took {statistics.median(seconds):.0f} s a cell (median), {sum(seconds) / 3600:.1f} h summed over cells, of
 which several may have run at once; without the measuring.
 """
-    write_text(path, text)
-
-
-def mean(cells: Sequence[Cell], name: str) -> float:
-    return statistics.fmean(cell.numbers[name] for cell in cells)
-
-
-def table(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is the head."""
-    head, *body = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
-
-
-def strategy_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list[str]]:
-    rows = [["", "k", *(title for title, _ in COLUMNS.values()), "eye L1 against base"]]
-    for strategy in (AUTOENCODER, BASE, *strategies):
-        for k in FEW:
-            chosen = [cell for cell in cells if (cell.strategy, cell.k) == (strategy, k)]
-            if not chosen:
-                continue
-            base = mean([cell for cell in cells if (cell.strategy, cell.k) == (BASE, k)], "eye_l1")
-            change = f"{100 * (mean(chosen, 'eye_l1') / base - 1):+.0f} %" if strategy != BASE else ""
-            values = [form.format(mean(chosen, name)) for name, (_, form) in COLUMNS.items()]
-            rows.append([f"`{strategy}`", str(k), *values, change])
-    return rows
-
-
-def curve_rows(cells: Sequence[Cell]) -> list[list[str]]:
-    rows = [["k", "", *(title for title, _ in COLUMNS.values())]]
-    for k in sorted({cell.k for cell in cells}):
-        for strategy in (BASE, "selective"):
-            chosen = [cell for cell in cells if (cell.strategy, cell.k) == (strategy, k)]
-            values = []
-            for name, (_, form) in COLUMNS.items():
-                spread = statistics.pstdev(cell.numbers[name] for cell in chosen)
-                values.append(f"{form.format(mean(chosen, name))} ± {form.format(spread)}")
-            rows.append([str(k), f"`{strategy}`", *values])
-    return rows
-
-
-def settings_rows(cells: Sequence[Cell], settings: dict) -> list[list[str]]:
-    rows = [["", *(title for title, _ in COLUMNS.values())]]
-    for name, chosen in by_setting(cells, settings).items():
-        rows.append([name, *(form.format(mean(chosen, key)) for key, (_, form) in COLUMNS.items())])
-    return rows
-
-
-def by_setting(cells: Sequence[Cell], settings: dict) -> dict[str, list[Cell]]:
-    as_above = f"as above ({settings['num_steps']} steps, learning rate {settings['learning_rate']:g})"
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        changed = ", ".join(f"`{name}` {json.dumps(value)}" for name, value in cell.changed.items())
-        groups.setdefault("`base`" if cell.strategy == BASE else changed or as_above, []).append(cell)
-    return groups
-
-
-def follows(cells: Sequence[Cell], strategies: Sequence[str], val: Sequence[Cell], settings: dict) -> str:
-    """What the numbers say about each setting, as a Markdown list; strategies are compared at seed 0."""
-    ks = sorted({cell.k for cell in cells if cell.strategy == "selective"})
-    by_k = {k: [cell for cell in cells if (cell.strategy, cell.k) == ("selective", k)] for k in ks}
-    eye_l1 = {k: mean(chosen, "eye_l1") for k, chosen in by_k.items()}
-    enough = next(k for k in eye_l1 if eye_l1[k] <= (1 + CLOSE) * min(eye_l1.values()))
-    by_strategy = {
-        f"`{name}`": [cell for cell in cells if (cell.strategy, cell.k, cell.seed) == (name, FEW[-1], 0)]
-        for name in strategies
-    }
-    seconds = sorted((statistics.median(cell.seconds for cell in group), name) for name, group in by_strategy.items())
-    lines = [
-        f"- **Samples**, with `selective`: {best_first({f'k = {k}': chosen for k, chosen in by_k.items()})};",
-        f"  from k = {enough} on, eye L1 is within {100 * CLOSE:.0f} % of the best.",
-        f"- **Strategy**, with k = {FEW[-1]}: {best_first(by_strategy)};",
-        f"  seconds {', '.join(f'{each:.0f} with {name}' for each, name in seconds)}.",
-    ]
-    tuned = [cell for cell in val if cell.strategy == "selective"]
-    for name in dict.fromkeys(name for cell in tuned for name in cell.changed):
-        groups = {json.dumps(settings[name]): [cell for cell in tuned if not cell.changed]}
-        for cell in tuned:
-            if name in cell.changed:
-                groups.setdefault(json.dumps(cell.changed[name]), []).append(cell)
-        lines.append(f"- **`{name}`**: {best_first({value: group for value, group in groups.items() if group})}.")
-    return "\n".join(lines)
-
-
-def best_first(groups: dict[str, list[Cell]]) -> str:
-    """Each group's means of eyes and gaze, the best first, in two lines."""
-    lists = []
-    for name, title in (("eye_l1", "eye L1"), ("redirected_gaze_error_to_target_deg", "gaze")):
-        means = sorted((mean(group, name), what) for what, group in groups.items())
-        lists.append(f"{title} " + ", ".join(f"{COLUMNS[name][1].format(value)} with {what}" for value, what in means))
-    return ";\n  ".join(lists)
-
-
-def help_rows(cells: Sequence[Cell], strategies: Sequence[str]) -> list[list[str]]:
-    one, many = FEW[0], FEW[-1]
-    rows = [["", "mean difference", "95 % interval", f"persons for whom {many} images are better"]]
-    for strategy in strategies:
-        by_key = {(cell.k, cell.person): cell.numbers["eye_l1"] for cell in cells if cell.strategy == strategy}
-        persons = sorted({person for _, person in by_key if {(one, person), (many, person)} <= by_key.keys()})
-        differences = np.array([by_key[many, person] - by_key[one, person] for person in persons])
-        low, high = interval(differences, np.mean)
-        better = f"{int((differences < 0).sum())} of {len(differences)}"
-        rows.append([f"`{strategy}`", f"{differences.mean():+.4f}", f"{low:+.4f} … {high:+.4f}", better])
-    return rows
-
-
-def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    """The 95 % bootstrap interval of a statistic of independent values."""
-    rng = np.random.default_rng(0)
-    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(BOOTSTRAPS)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)

@@ -38,7 +38,7 @@ class Report:
     worst: list[PictureRow]
     sweep: Sweep
     thumbnails: str  # of the frames that were trained on
-    reference: str | None
+    references: str | None
     photos: list[str]  # before and after, of a photo
     command: str  # repeats the run
 
@@ -71,6 +71,7 @@ def page(report: Report) -> str:
         settings=settings_by_section(report.settings),
         run=run_facts(summary),
         blend=summary.get("blend", {}),
+        best=summary.get("keep_best"),
     )
 
 

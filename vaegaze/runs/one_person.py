@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError
+from vaegaze.evaluation.best_step import BestStep
 from vaegaze.evaluation.blend_choice import BlendChoice
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
 from vaegaze.models.estimator import TrainedEstimator
@@ -23,6 +24,7 @@ from vaegaze.training import FineTuned, StateMismatch, Step, TrainingState, fine
 from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuned_on
+from vaegaze.training.replay import refuse_unrendered
 
 
 class Stopped(Exception):
@@ -74,6 +76,9 @@ def run_person(
     state = TrainingState(progress.step, **resumed.tensors) if resumed else None
     params = resolved.config.oneshot_params
 
+    if params.replay:
+        refuse_unrendered(params.checkpoint_path, base.info)
+
     def check() -> None:
         if should_stop():
             raise Stopped
@@ -91,6 +96,9 @@ def run_person(
         trained = _train(recorder, state, on_start, on_step, should_stop)
         if trained.stopped:
             raise Stopped
+        best = recorder.keep_best()
+        if best is not None:
+            say(best_words(best))
         blend = recorder.keep_blend(check)
         if blend is not None:
             say(blend_words(blend))
@@ -104,7 +112,7 @@ def run_person(
 def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callable[[], None]) -> None:
     """The run's first files, warnings about the base model, and its numbers, unless a resumed run has them."""
     recorder.begin()
-    if recorder.reference is None and not recorder.base.info.get("drops_reference"):
+    if not recorder.references and not recorder.base.info.get("drops_reference"):
         say("⚠️ The base model never saw a dropped reference frame: with a single image, expect worse results")
     if recorder.seen_by_base:
         seen = recorder.seen_by_base
@@ -153,7 +161,16 @@ def _train(
     return result
 
 
+def best_words(best: BestStep) -> str:
+    kept = f"the weights of step {best.step}" if best.step else "the base model's weights"
+    return f"🏅 Kept {kept}, of {best.of} steps, chosen on {frames_words(best)}"
+
+
+def frames_words(choice: BestStep | BlendChoice) -> str:
+    kind = "held-out" if choice.held_out else "training"
+    return f"{choice.frames} {kind} frame{'s' if choice.frames > 1 else ''}"
+
+
 def blend_words(blend: BlendChoice) -> str:
-    frames = f"{blend.frames} {'held-out' if blend.held_out else 'training'} frame{'s' if blend.frames > 1 else ''}"
-    how = f", chosen on {frames}" if blend.frames else ""
+    how = f", chosen on {frames_words(blend)}" if blend.frames else ""
     return f"⚖️ Kept {blend.alpha:.0%} of the fine-tuning{how}".replace("%", " %")

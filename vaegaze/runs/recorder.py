@@ -4,7 +4,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -15,7 +15,8 @@ from vaegaze.config.finetune import to_yaml
 from vaegaze.config.tree import Resolved, explained
 from vaegaze.data import photo
 from vaegaze.evaluation.baselines import measure_baselines
-from vaegaze.evaluation.blend_choice import BlendChoice, choose_blend
+from vaegaze.evaluation.best_step import BestStep, best_step, curve_of
+from vaegaze.evaluation.blend_choice import BlendChoice, Judge, Judgement, StepPoint, choose_blend
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, draw, evaluate
 from vaegaze.files import write_text
@@ -23,7 +24,6 @@ from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
 from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory
 from vaegaze.models.estimator import TrainedEstimator
-from vaegaze.report.data_uris import jpeg
 from vaegaze.report.figures import write_loss_curve
 from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
@@ -34,6 +34,7 @@ from vaegaze.runs.resume import Progress, save_resume
 from vaegaze.runs.tracker import open_tracker
 from vaegaze.training import Step, TrainingState
 from vaegaze.training.blending import blend_weights, trainable_weights
+from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import count_trained, fine_tuning_info
 from vaegaze.training.references import choose_references
@@ -43,13 +44,13 @@ log = logging.getLogger(__name__)
 
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
 CURVE_FRAMES = 8  # held-out frames measured for each point of the loss curve
-CHOOSING_TRAINING = 8  # training frames that choose the blend where too few are held out
-CHOOSING_EVERY = 4  # with blend: auto every fourth held-out frame chooses the blend
+CHOOSING_TRAINING = 8  # training frames that choose where too few are held out
+CHOOSING_EVERY = 4  # with blend: auto or keep_best every fourth held-out frame chooses
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
 
 
 def choosing_rows(held_out: int) -> list[int]:
-    """Rows of the held-out frames that choose the blend; empty for fewer than four, which are needed for measuring."""
+    """Rows of the held-out frames that choose what to keep; empty for fewer than four: these are for measuring."""
     return list(range(0, held_out, CHOOSING_EVERY)) if held_out >= CHOOSING_EVERY else []
 
 
@@ -83,18 +84,19 @@ class Recorder:
         self._started = 0.0
         self.tracker = open_tracker("none", folder.path)
 
-        # With blend: auto some held-out frames choose the blend, and only the others are measured.
-        choosing = choosing_rows(len(person.held_out)) if self.params.blend == "auto" else []
+        # With blend: auto and keep_best some held-out frames choose, and only the others are measured.
+        chooses = self.params.blend == "auto" or self.params.keep_best
+        choosing = choosing_rows(len(person.held_out)) if chooses else []
         if choosing:
             chosen_by, others = person.held_out.take(choosing), np.delete(np.arange(len(person.held_out)), choosing)
             held_out, indices = person.held_out.take(others), chosen_by.indices.tolist()
             known = {"held_out_indices": held_out.indices.tolist(), "blend_indices": indices}
             self.person = person = replace(person, held_out=held_out, info={**person.info, **known})
         self.seen_by_base = count_trained(self.base_info, person.held_out)
-        self.base_weights = {} if self.params.blend == "1" else trainable_weights(self.model)
+        keeps_base = self.params.blend != "1" or self.params.keep_best
+        self.base_weights = trainable_weights(self.model) if keeps_base else {}
 
-        references = choose_references(person.train)
-        self.reference = references[0] if references else None
+        self.references = references = choose_references(person.train)
         held_out = min(PICTURED_HELD_OUT, len(person.held_out))
         few = person.train.take(slice(PICTURED - held_out)) if held_out else person.train
         training = EvalSet.prepare(self.model, few, references)
@@ -103,9 +105,10 @@ class Recorder:
             self.held_out = EvalSet.prepare(self.model, person.held_out, references, person.rendered)
         self.measured = self.held_out if held_out else training
         if not choosing:
-            chosen_by = person.train.take(slice(CHOOSING_TRAINING)) if self.params.blend == "auto" else few.take([])
-        self.chooses_blend = EvalSet.prepare(self.model, chosen_by, references) if len(chosen_by) else training
-        self.blend_is_held_out, self.blend = bool(choosing), None
+            chosen_by = person.train.take(slice(CHOOSING_TRAINING)) if chooses else few.take([])
+        self.choosing = EvalSet.prepare(self.model, chosen_by, references) if len(chosen_by) else training
+        self.choosing_is_held_out, self.blend, self.best = bool(choosing), None, None
+        self.judge = Judge(self.choosing, self.estimator, self.params.precision) if self.params.keep_best else None
         self.pictured = {
             "held out": self.held_out.take(slice(held_out)),
             "training": training.take(slice(PICTURED - held_out)),
@@ -153,6 +156,8 @@ class Recorder:
     def on_start(self, seconds: float) -> None:
         """Before the first step; precomputing took so many seconds."""
         self.progress.spend("precomputing", seconds)
+        if not self.progress.judged:
+            self.judge_weights()
         self._started = time.perf_counter() - self.progress.seconds
         reset_peak_memory(self.device)
 
@@ -166,15 +171,18 @@ class Recorder:
         last = step.number == params.num_steps
         to_log = last or step.number % params.log_every == 0
         to_look = not last and step.number % params.eval_every == 0  # after the last step, `finish` does both
+        to_judge = last or step.number % params.eval_every == 0
         to_draw = not last and params.sample_every and step.number % params.sample_every == 0
         to_save = last or (params.checkpoint_every and step.number % params.checkpoint_every == 0)
-        if to_log or to_look or to_draw or to_save:
+        if to_log or to_judge or to_draw or to_save:
             step.refuse_bad()
         if to_log:
             self.log()
         with autocast(self.device.type, params.precision):
             if to_look:
                 self.look()
+            if to_judge:
+                self.judge_weights()
             if to_draw:
                 self.draw_samples()
         if to_save:
@@ -207,6 +215,19 @@ class Recorder:
         self.progress.history.append({"step": self.progress.step, **means})
         self._write_metrics()
 
+    def judge_weights(self) -> None:
+        """With keep_best: judge the present weights, and remember them if they are the best so far."""
+        if self.judge is None:
+            return
+        step, judged = self.progress.step, self.progress.judged
+        judged.append({"step": step, **asdict(self.judge(self.model))})
+        if step and best_step(self._judged_curve()) == step:
+            self.progress.best = trainable_weights(self.model)
+
+    def _judged_curve(self) -> list[StepPoint]:
+        judged = [dict(each) for each in self.progress.judged]
+        return curve_of([(each.pop("step"), Judgement(**each)) for each in judged])
+
     def _write_metrics(self) -> None:
         self.folder.write_metrics(self.progress.history)
         self.tracker.log(self.progress.step, self.progress.history[-1])
@@ -226,9 +247,18 @@ class Recorder:
 
     # ----------------------------------------------------------------------------------------------- after training
 
+    def keep_best(self) -> BestStep | None:
+        """With keep_best: set the model to the weights of the best step. None without it."""
+        if self.judge is None:
+            return None
+        curve = self._judged_curve()
+        blend_weights(self.model, self.base_weights, self.progress.best or self.base_weights, 1.0)
+        self.best = BestStep(best_step(curve), self.progress.step, len(self.choosing), self.choosing_is_held_out, curve)
+        return self.best
+
     def keep_blend(self, check: Callable[[], None]) -> BlendChoice | None:
         """Blend base and tuned weights as the settings say; None where all of the fine-tuning is kept unseen."""
-        if not self.base_weights:
+        if self.params.blend == "1":
             return None
         started, tuned = time.perf_counter(), trainable_weights(self.model)
         if self.params.blend == "auto":
@@ -236,9 +266,9 @@ class Recorder:
                 self.model,
                 self.base_weights,
                 tuned,
-                self.chooses_blend,
+                self.choosing,
                 self.estimator,
-                held_out=self.blend_is_held_out,
+                held_out=self.choosing_is_held_out,
                 precision=self.params.precision,
                 check=check,
             )
@@ -259,7 +289,7 @@ class Recorder:
         after, drawn = self.measure(check)
         if not all_finite(after):
             raise NotFinite("the model's pictures are infinite or NaN")
-        baselines = measure_baselines(self.person.train, self.held_out, self.reference, self.estimator)
+        baselines = measure_baselines(self.person.train, self.held_out, self.references, self.estimator)
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
 
@@ -289,7 +319,7 @@ class Recorder:
             worst=worst,
             sweep=sweep,
             thumbnails=thumbnails(self.person.train.images),
-            reference=jpeg(self.reference.image) if self.reference else None,
+            references=thumbnails(np.stack([each.image for each in self.references])) if self.references else None,
             photos=[photo_sized(each, picture.colour_profile) for each in photos],
             command=command_again(self.folder.config, summary["threads"] if self.params.device == "cpu" else None),
         )
@@ -321,6 +351,7 @@ class Recorder:
             "peak_memory_of": peak_memory_of(self.device),
             "strategy": self.params.finetune_strategy,
             "blend": self.blend.summary() if self.blend else {"alpha": 1.0},
+            **({"keep_best": self.best.summary()} if self.best else {}),
             "parameters": {"total": selection.total, "trainable": selection.trainable},
             "device": self.params.device,
             "precision": self.params.precision,
@@ -331,14 +362,18 @@ class Recorder:
     def save_result(self) -> None:
         """The whole model, an adapter, or both."""
         added = fine_tuning_info(
-            self.person.name, self.person.train, self.reference, self.progress.step, self.base_info
+            self.person.name, self.person.train, self.references, self.progress.step, self.base_info
         )
         if "blend_indices" in self.person.info:
             added["blend_indices"] = self.person.info["blend_indices"]
+        if self.best is not None:
+            added["kept_step"] = self.best.step
         trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        if self.params.finetune_decoder:
+            trained |= {name for name, _ in decoder_parameters(self.model)}
         for path in self.folder.results(self.params.save):
             if path == self.folder.model:
-                save_checkpoint(path, self.model, {**self.base.info, **added}, self.reference)
+                save_checkpoint(path, self.model, {**self.base.info, **added}, self.references)
             else:  # with what the base's own adapter had brought: both belong to the same base
                 names = trained | self.base.adapted
-                save_adapter(path, self.model, names, self.base.base, added, self.reference)
+                save_adapter(path, self.model, names, self.base.base, added, self.references)

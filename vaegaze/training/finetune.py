@@ -1,5 +1,6 @@
 """Fine-tuning as one function: what trains, on which tensors, in which precision, for how many steps."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from vaegaze.models.checkpoint import Reference
 from vaegaze.models.cpu import fast_forms
 from vaegaze.models.device import find_precision, to_device
 from vaegaze.training.blending import trainable_weights
+from vaegaze.training.decoder import tune_decoder
 from vaegaze.training.loop import Step, TrainingState, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
 from vaegaze.training.precompute import Stopped, precompute
 from vaegaze.training.references import choose_references
+from vaegaze.training.replay import MOST_PERSONS, rendered_frames
 from vaegaze.training.strategies import Selection, freeze_all_but
-from vaegaze.training.tensors import prepare_training_frames
+from vaegaze.training.tensors import joined, prepare_training_frames
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class FineTuned:
     """What a fine-tuning did to its model."""
 
     selection: Selection  # which parameters trained
-    references: list[Reference]  # the first one belongs to the model from now on; empty for a single frame
+    references: list[Reference]  # belong to the model from now on; empty for a single frame
     state: TrainingState  # after the last step; shares tensors with the model
     stopped: bool  # whether `should_stop` ended it
     losses: Tensor  # (steps,) of the steps made in this call, on the device
@@ -89,8 +92,17 @@ def finetune(
     losses: list[Tensor] = []
     seconds_of = {"precomputing": 0.0, "training": 0.0}
     stopped, step = False, None
-    if first_step < settings.num_steps:
+    if first_step < settings.num_steps or settings.finetune_decoder:
         frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
+    if settings.finetune_decoder:  # on resuming, too: with the same steps it becomes the same
+        try:
+            tune_decoder(model, frames, loss, settings, precision=precision, should_stop=should_stop)
+        except Stopped:
+            stopped = True
+    if first_step < settings.num_steps and not stopped:
+        replayed = min(MOST_PERSONS, math.floor(settings.replay * settings.num_steps * settings.batch_size))
+        if replayed:
+            frames = joined([frames, rendered_frames(model, replayed, settings.seed, device)])
         with fast_forms((model, loss.vgg), precision, scratch_dir):
             try:
                 frames, precomputed = precompute(
@@ -106,6 +118,8 @@ def finetune(
             begun = time.perf_counter()
             seconds_of["precomputing"] = begun - started
             if not stopped:
+                if settings.finetune_decoder:
+                    precomputed.append(f"the decoder: tuned on the frames for {settings.finetune_decoder:,} steps")
                 on_start(precomputed, seconds_of["precomputing"])
                 for step in training_steps(
                     model,
@@ -116,6 +130,7 @@ def finetune(
                     precision=precision,
                     first_step=first_step,
                     anchors=anchors,
+                    replayed=replayed,
                 ):
                     losses.append(step.total)
                     on_step(step)

@@ -1,5 +1,6 @@
 """The training loop: plain steps, without files, plots or terminals. It yields a record after each."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from vaegaze.training.losses import Loss
 from vaegaze.training.tensors import Frames
 
 ADAM_BETAS = (0.9, 0.999)
+_REPLAY = 1  # the stream of random numbers for replayed frames
 
 
 class TrainingDiverged(Exception):
@@ -69,12 +71,27 @@ def make_optimizer(model: VAEGaze, params: OneshotParams) -> torch.optim.AdamW:
     )
 
 
-def batch_rows(step: int, frames: int, batch_size: int, seed: int) -> list[int]:
-    """The rows of step 0, 1, 2 …: epoch after epoch in a new random order, a function of its arguments alone."""
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    orders = {p // frames: None for p in positions}
-    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(frames) for epoch in orders}
-    return [int(orders[p // frames][p % frames]) for p in positions]
+def batch_rows(
+    step: int, frames: int, batch_size: int, seed: int, *, replay: float = 0.0, replayed: int = 0
+) -> list[int]:
+    """The rows of step 0, 1, 2 …: epoch after epoch in a new random order, a function of its arguments alone.
+
+    A share `replay` of them, evenly spread, are those of the `replayed` frames that follow the person's own `frames`.
+    """
+    rows = []
+    for position in range(step * batch_size, (step + 1) * batch_size):
+        before = math.floor(position * replay)  # replayed frames among the positions so far
+        if math.floor((position + 1) * replay) > before:
+            rows.append(frames + _row_at(before, replayed, seed, _REPLAY))
+        else:
+            rows.append(_row_at(position - before, frames, seed))
+    return rows
+
+
+def _row_at(position: int, frames: int, *entropy: int) -> int:
+    epoch, place = divmod(position, frames)
+    seed, *stream = entropy
+    return int(np.random.default_rng([seed, epoch, *stream]).permutation(frames)[place])
 
 
 def training_steps(
@@ -87,18 +104,20 @@ def training_steps(
     precision: str,
     first_step: int = 0,
     anchors: Sequence[Tensor] = (),
+    replayed: int = 0,
 ) -> Iterator[Step]:
     """Train until `settings.num_steps`, yielding after each step. No bad update is made; see `Step.refuse_bad`.
 
     `anchors` are the weights to stay near, one for each trainable parameter: after every update a parameter moves
     towards its own by learning_rate · anchor, which is AdamW's decoupled decay around them instead of around 0
-    (L2-SP, Li et al. 2018, arXiv:1802.01483).
+    (L2-SP, Li et al. 2018, arXiv:1802.01483). The last `replayed` of the frames are not the person's, see `replay`.
     """
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
     numbers = range(first_step, settings.num_steps)
-    rows = [batch_rows(step, len(frames), settings.batch_size, settings.seed) for step in numbers]
+    own, size, share = len(frames) - replayed, settings.batch_size, settings.replay
+    rows = [batch_rows(step, own, size, settings.seed, replay=share, replayed=replayed) for step in numbers]
     rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
 
     for step, batch_of in zip(numbers, rows):

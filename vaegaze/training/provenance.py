@@ -5,6 +5,7 @@ rendered or decoded them.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from vaegaze.errors import plain
 from vaegaze.models.checkpoint import Checkpoint, Reference
 
 CHECKSUMS = "trained_checksums"  # in a checkpoint's info: sample index → checksum
-REFERENCE_INDEX = "reference_index"  # likewise: which sample the reference frame is
+REFERENCE_INDEX = "reference_index"  # likewise: which sample the first reference frame is
 LABEL_STEP_RAD = 1e-4  # angles are rounded to this: the last bits of a float are no other label
 SAME_PIXELS = 1  # of 255: how far the same frame may be off on another machine
 
@@ -30,7 +31,7 @@ def frame_checksums(samples: Samples) -> dict[int, str]:
 
 
 def fine_tuning_info(
-    name: str, samples: Samples, reference: Reference | None, steps: int, before: dict | None = None
+    name: str, samples: Samples, references: Sequence[Reference], steps: int, before: dict | None = None
 ) -> dict:
     """What fine-tuning on these samples of a person adds to a checkpoint's info.
 
@@ -43,8 +44,8 @@ def fine_tuning_info(
         "trained_indices": sorted({*before.get("trained_indices", ()), *samples.indices.tolist()}),
         CHECKSUMS: {**stored_checksums(before), **frame_checksums(samples)},
     }
-    if reference is not None:
-        row = next(row for row, image in enumerate(samples.images) if np.array_equal(image, reference.image))
+    if references:
+        row = next(row for row, image in enumerate(samples.images) if np.array_equal(image, references[0].image))
         info[REFERENCE_INDEX] = int(samples.indices[row])
     return info
 
@@ -70,7 +71,7 @@ def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> t
     """Whether the model was fine-tuned on this person of this data set; and notes to show the user.
 
     Another data set may use the same id, so one trained frame is read and compared: its checksum, and its pixels if it
-    is the reference frame. A checkpoint without checksums, written by an older version, is judged by the id alone.
+    is a reference frame. A checkpoint without checksums, written by an older version, is judged by the id alone.
     """
     info, stored = checkpoint.info, stored_checksums(checkpoint.info)
     name = info.get("fine_tuned_on")
@@ -86,11 +87,11 @@ def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> t
 
 
 def _has_trained_frame(checkpoint: Checkpoint, stored: dict[int, str], path: str | Path, person_id: str) -> bool:
-    reference, total = checkpoint.reference, hdf5.sample_count(path, person_id)
-    index = checkpoint.info.get(REFERENCE_INDEX) if reference is not None else next(iter(stored))
+    references, total = checkpoint.references, hdf5.sample_count(path, person_id)
+    index = checkpoint.info.get(REFERENCE_INDEX) if references else next(iter(stored))
     if type(index) is not int or not 0 <= index < total:
         return False
     samples = hdf5.read_person(path, person_id, [index], checkpoint.model.canvas).samples
     if frame_checksums(samples)[index] != stored.get(index):
         return False
-    return reference is None or np.abs(samples.images[0].astype(int) - reference.image).max() <= SAME_PIXELS
+    return not references or np.abs(samples.images[0].astype(int) - references[0].image).max() <= SAME_PIXELS

@@ -1,5 +1,7 @@
-"""Reference frames: which frame of a person the model draws from."""
+"""Reference frames: which frames of a person a model keeps, and which of them a picture is drawn from."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,29 +9,77 @@ import numpy as np
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.geometry.camera import Camera
-from vaegaze.models.checkpoint import Reference
+from vaegaze.models.checkpoint import MAX_REFERENCES, Reference
 
-REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose a reference from
+REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose references from
+MOST_CANDIDATES = 512  # of a person's training frames
+LIGHT_RAD = 0.2  # turn of the head that counts as much as the step from black to white
 
 
 def choose_references(samples: Samples) -> list[Reference]:
-    """The most frontal frame, and the next most frontal one, which serves the first as its own reference.
+    """At most MAX_REFERENCES of the frames, see `reference_rows`."""
+    return references_at(samples, reference_rows(samples))
+
+
+def references_at(samples: Samples, rows: Sequence[int]) -> list[Reference]:
+    return [Reference(samples.images[row], samples.gaze[row], samples.head[row]) for row in rows]
+
+
+def reference_rows(samples: Samples) -> list[int]:
+    """The most frontal frame, then one after the other the frame that brings all others nearest to a reference.
 
     Empty if all frames are the same: copying the answer from the reference would teach nothing.
     """
-    first, *others = np.argsort(np.linalg.norm(samples.head, axis=1), kind="stable")
-    second = next((i for i in others if not np.array_equal(samples.images[i], samples.images[first])), None)
-    if second is None:
+    different: dict[bytes, int] = {}
+    for row, image in enumerate(samples.images):
+        different.setdefault(hashlib.sha256(np.ascontiguousarray(image)).digest(), row)
+    if len(different) < 2:
         return []
-    return [Reference(samples.images[i], samples.gaze[i], samples.head[i]) for i in (first, second)]
+    rows = list(different.values())
+    first = rows[int(np.argmin(np.linalg.norm(samples.head[rows], axis=1)))]
+    candidates = [rows[i] for i in hdf5.evenly_spread(len(rows), MOST_CANDIDATES)]
+    traits = _traits(samples.images, samples.head)
+    distances = np.stack([np.linalg.norm(traits - traits[row], axis=1) for row in candidates])  # (candidates, N)
+    chosen, nearest = [first], np.linalg.norm(traits - traits[first], axis=1)
+    while len(chosen) < min(MAX_REFERENCES, len(rows)):
+        left = [i for i, row in enumerate(candidates) if row not in chosen]
+        best = left[int(np.argmin(np.minimum(distances[left], nearest).mean(axis=1)))]
+        chosen.append(candidates[best])
+        nearest = np.minimum(nearest, distances[best])
+    return chosen
 
 
-def own_references(own: Reference | None, samples: Samples) -> list[Reference]:
-    """The reference frame a model was fine-tuned with, and a substitute for measuring on that frame itself."""
-    if own is None:  # fine-tuned on a single frame
-        return []
-    others = [other for other in choose_references(samples) if not np.array_equal(other.image, own.image)]
-    return [own, *others[:1]]
+def nearest_reference(references: Sequence[Reference], image: np.ndarray, head: np.ndarray) -> Reference | None:
+    """The reference most like a picture (H, W, 3) uint8 with a head (2,); never that picture itself.
+
+    Alike is what has the same head pose and, of heads much the same, the same light. None if no other is left.
+    """
+    others = [each for each in references if not np.array_equal(each.image, image)]
+    return others[int(np.argmin(reference_distances(others, image, head)))] if others else None
+
+
+def reference_distances(references: Sequence[Reference], image: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """How unlike each of the references is to a picture, in radians."""
+    theirs = _traits([each.image for each in references], [each.head for each in references])
+    return np.linalg.norm(theirs - _traits([image], [head]), axis=1)
+
+
+def _traits(images: Sequence[np.ndarray], heads: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, 5): the head's pitch and yaw, and the mean colour, all in radians of head turn."""
+    light = np.array([image.reshape(-1, 3).sum(axis=0, dtype=np.int64) / (image.size // 3 * 255) for image in images])
+    return np.concatenate([np.asarray(heads, dtype=np.float64), LIGHT_RAD * light], axis=1)
+
+
+def spare_reference(references: Sequence[Reference], samples: Samples) -> Reference | None:
+    """To measure a model on its only reference frame itself: the most frontal of the other frames.
+
+    None for a model with several references, each of which is drawn from another.
+    """
+    if len(references) != 1:
+        return None
+    frontal = np.argsort(np.linalg.norm(samples.head, axis=1), kind="stable")
+    row = next((row for row in frontal if not np.array_equal(samples.images[row], references[0].image)), None)
+    return None if row is None else references_at(samples, [row])[0]
 
 
 def references_of(path: str | Path, person_id: str, canvas: Camera) -> list[Reference]:

@@ -1,15 +1,15 @@
 """A person's samples as the tensors that a training step takes."""
 
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vaegaze.data.samples import Samples
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
-from vaegaze.training.references import choose_references
+from vaegaze.training.references import nearest_reference, reference_rows, references_at
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,16 @@ PREPARED = tuple(field.name for field in fields(Frames) if field.default is MISS
 
 
 @torch.no_grad()
-def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference], device: torch.device) -> Frames:
+def prepare_frames(
+    model: VAEGaze,
+    samples: Samples,
+    references: Sequence[Reference],
+    device: torch.device,
+    spare: Reference | None = None,
+) -> Frames:
     """Samples as tensors on `device`, encoded one by one so that the result does not depend on their number.
 
-    The first reference serves every frame but its own, which gets the second one, or none if there is no second.
+    Each frame has the nearest of the references but itself; where no other is left the `spare` one, or none.
     """
     target = to_unit_range(samples.images).to(device)
     eye_masks = torch.from_numpy(samples.eye_masks)[:, None].float().to(device)
@@ -60,12 +66,13 @@ def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference]
         [model.encode(model.mask(target[i : i + 1], eye_masks[i : i + 1])) for i in range(len(samples))]
     )
     reference_latents = torch.zeros_like(masked_latents)
-    if references:
-        encoded = [model.encode(to_unit_range(frame.image[None]).to(device))[0] for frame in references]
-        for i, image in enumerate(samples.images):
-            own = np.array_equal(image, references[0].image)
-            if not own or len(encoded) > 1:
-                reference_latents[i] = encoded[own]
+    encoded: dict[int, Tensor] = {}
+    for i, (image, head) in enumerate(zip(samples.images, samples.head)):
+        reference = nearest_reference(references, image, head) or (spare if references else None)
+        if reference is not None:
+            if id(reference) not in encoded:
+                encoded[id(reference)] = model.encode(to_unit_range(reference.image[None]).to(device))[0]
+            reference_latents[i] = encoded[id(reference)]
     return Frames(
         target=target,
         eye_masks=eye_masks,
@@ -80,5 +87,11 @@ def prepare_frames(model: VAEGaze, samples: Samples, references: list[Reference]
 def prepare_training_frames(model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool) -> Frames:
     """The samples with their own references; with `mirror` followed by their mirror images, references included."""
     seen = [samples, samples.mirrored()] if mirror else [samples]
-    parts = [prepare_frames(model, each, choose_references(each), device) for each in seen]
+    rows = reference_rows(samples)
+    parts = [prepare_frames(model, each, references_at(each, rows), device) for each in seen]
+    return joined(parts)
+
+
+def joined(parts: Sequence[Frames]) -> Frames:
+    """Frames one after the other, without what `precompute` adds."""
     return Frames(**{name: torch.cat([getattr(part, name) for part in parts]) for name in PREPARED})

@@ -1,0 +1,56 @@
+"""Rendered persons among a person's own frames: they show, with exact truth, what each gaze looks like.
+
+A fine-tuning that sees one person alone forgets part of that. DreamBooth's prior preservation (Ruiz et al. 2022,
+arXiv:2208.12242) does alike with pictures that the base model draws.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from vaegaze.data.samples import Samples
+from vaegaze.errors import UserError
+from vaegaze.geometry.eye_regions import pose_mask
+from vaegaze.models import VAEGaze
+from vaegaze.renderer import render
+from vaegaze.renderer.data_set import person_from_seed, scene_from_seed
+from vaegaze.training.references import references_at
+from vaegaze.training.tensors import Frames, joined, prepare_frames
+
+MOST_PERSONS = 64  # rendered for one fine-tuning; each has one frame to draw
+SAME_FRAME_SHARE = 0.5  # of the references: the drawn frame itself with another gaze; else another frame
+TRAINING_PERSONS = 1000  # of the renderer's training persons, to draw these from
+
+
+def refuse_unrendered(name: str, info: dict) -> None:
+    """UserError if the base model of this `name` was, by its checkpoint's `info`, not trained on rendered persons."""
+    if "rendered" not in str(info.get("trained_on", "")):
+        raise UserError(
+            f"replay: {name} was not trained on rendered persons, and would learn to draw eyes like theirs; leave it "
+            "out, and use blend: auto or anchor to keep control of the gaze"
+        )
+
+
+def rendered_frames(model: VAEGaze, persons: int, seed: int, device: torch.device) -> Frames:
+    """A frame of each of so many rendered persons, as the model is given it, and the true picture."""
+    canvas, parts = model.canvas, []
+    rng = np.random.default_rng([seed, persons])
+    for number in (1 + rng.permutation(TRAINING_PERSONS)[:persons]).tolist():
+        person = person_from_seed(0, number, "train")
+        scene, other = (scene_from_seed(0, number, sample, "train") for sample in (0, 1))
+        if rng.random() < SAME_FRAME_SHARE:
+            other = replace(scene, gaze=other.gaze)
+        looks = (scene, other)
+        heads = np.array([look.head for look in looks], np.float32)
+        samples = Samples(
+            images=np.stack([render(person, look, canvas).image for look in looks]),
+            eye_masks=np.stack([pose_mask(head, canvas) for head in heads]),
+            valid=np.ones((2, *canvas.shape), bool),
+            gaze=np.array([look.gaze for look in looks], np.float32),
+            head=heads,
+            indices=np.array([0, 1]),
+            canvas=canvas,
+        )
+        parts.append(prepare_frames(model, samples.take([0]), references_at(samples, [1]), device))
+    return joined(parts)
