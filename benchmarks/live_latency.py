@@ -38,7 +38,7 @@ WARM_UP = 5  # frames
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "eye_band.pth")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "pretrained_model.pth")
     parser.add_argument("--frames", type=int, default=40, help="(default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="of a frame (default: 1280 720)")
     given = parser.parse_args(argv)

@@ -155,6 +155,10 @@ def test_landmarks_read_the_head_too_and_end_where_the_face_does(talking, landma
     assert [each.closed for each in followed[:38]] == (talking.openness[:38] < 0.5).tolist()
     off_deg = np.degrees(np.stack([each.head for each in followed[:38]]) - talking.head[:38])
     assert off_deg.std(axis=0).max() < 2, "but for the person's own offset"
+    opened = talking.openness[:38] == 1
+    gaze = np.stack([each.gaze for each in followed[:38]])[opened]
+    true = talking.gaze[:38][opened]
+    assert np.corrcoef(gaze[:, 1], true[:, 1])[0, 1] > 0.9 and np.degrees(abs(gaze - true)).mean() < 8
     found = np.stack([each.eyes for each in followed[:38]])
     assert shifts(found, talking.eyes[:38]).mean() < TREMBLE_PX
     assert np.linalg.norm(found - talking.eyes[:38], axis=-1).mean() < NEAR_PX

@@ -53,6 +53,6 @@ def test_what_is_no_frame_is_said(redirector, wrong):
 def test_the_filter_is_steady_at_rest_and_quick_in_motion():
     rng, filtered = np.random.default_rng(0), OneEuroFilter()
     rest = np.array([filtered(rng.normal(0, 0.02, 2), i / 30) for i in range(90)])
-    assert rest[30:].std() < 0.008
+    assert rest[30:].std() < 0.01, "half of what comes"
     turn = [filtered(np.array([0.6, 0.0]), 3 + i / 30)[0] for i in range(10)]
     assert turn[4] > 0.5 and (np.diff(turn) >= 0).all()

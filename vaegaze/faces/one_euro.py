@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 LEAST_HZ, SPEED_HZ = 1.0, 1.0  # cutoff at rest, and that of the speed
-GAIN = 4.0  # Hz of cutoff for each unit a second of speed
+GAIN = 2.0  # Hz of cutoff for each unit a second of speed
 
 
 class OneEuroFilter:
