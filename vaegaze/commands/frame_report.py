@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaegaze.errors import UserError
+from vaegaze.errors import UserError, plain
 from vaegaze.redirecting.fading import Fate
 
 REPORT_SUFFIX = ".frames.csv"
@@ -54,6 +54,6 @@ def read_report(path: Path) -> list[Fate]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [Fate(float(row["time_sec"]), float(row["strength"]), row["why"] or None) for row in rows]
+        return [Fate(float(row["time_sec"]), float(row["strength"]), plain(row["why"]) or None) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is not a table of a redirected video's frames ({error}); remove it") from error

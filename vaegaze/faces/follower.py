@@ -27,7 +27,7 @@ from vaegaze.images.video import Frame
 
 AHEAD_SEC = 0.5  # of looking ahead
 BRIDGE_SEC = 0.5  # longest gap between frames that show the face, over which its place is interpolated
-FIND_EVERY_SEC = {"landmarks": 0.0, "cascades": 0.19}  # between searches, while the eyes are followed
+FIND_EVERY_SEC = {"landmarks": 0.03, "cascades": 0.19}  # between searches, while the eyes are followed
 BLINK_SEC = 0.4  # that a blink takes at most: closed eyes hide a face from the cascades
 LOST_AFTER_SEC = 2.0  # in which the eyes were not found once
 FADE_SEC, RECENT_SEC = 1.0, 3.0  # after which the weight of what was found has fallen to a third, and to nothing
