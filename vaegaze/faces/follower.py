@@ -38,7 +38,6 @@ CLOSED_SHARE, OPEN_SHARE = 0.6, 0.66  # of an eye's usual openness: below the fi
 LEAST_USUAL, MOST_USUAL = 0.6, 1.0  # the range allowed for it
 MEMORY_SEC = 12.0  # from which it is computed
 RAMP_SEC = 0.12  # in which the blend falls before an eye that is left as it is, and rises after it
-MOST_FINDS = 1000  # kept, at any frame rate
 
 NO_FACE, CLOSED, COVERED = "no face", "eyes closed", "eye covered"
 
