@@ -82,7 +82,7 @@ class WarpingField(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 2, 3, padding=1))
 
     def forward(self, eyes: Tensor, angles: Tensor) -> Tensor:
-        """Eyes (B, 3, h, w) in [−1, 1], angles (B, 6) = told gaze, gaze, head → px (B, 2, h, w) to the right and down."""
+        """Eyes (B, 3, h, w) in [−1, 1], angles (B, 6) = told gaze, gaze, head → px (B, 2, h, w) right and down."""
         planes = angles[..., None, None].expand(-1, -1, *eyes.shape[-2:])
         return REACH_PX * torch.tanh(self.layers(torch.cat([eyes, planes], dim=1)))
 

@@ -170,7 +170,8 @@ def test_the_best_weights_outlive_an_interruption(world, tmp_path, monkeypatch):
         json.loads((tmp_path / run / PERSON / "summary.json").read_text())["keep_best"] for run in ("whole", "parts")
     ]
     assert best[0] == best[1]
-    assert_same_weights(tmp_path / "whole" / PERSON, tmp_path / "parts" / PERSON)
+    whole, parts = (tmp_path / run / PERSON / "finetuned_model.pth" for run in ("whole", "parts"))
+    assert_same_weights(whole, parts)
 
 
 def test_resumed_with_another_number_of_threads(finished, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from vaegaze.models.checkpoint import MAX_REFERENCES, Reference
 
 REFERENCE_POOL = 32  # frames of a person the model was not fine-tuned on, to choose references from
 MOST_CANDIDATES = 512  # of a person's training frames
-LIGHT_RAD = 0.2  # turn of the head that counts as much as the step from black to white
+LIGHT_RAD = 1.0  # turn of the head that counts as much as the step from black to white
 
 
 def choose_references(samples: Samples) -> list[Reference]:
@@ -67,7 +67,7 @@ def reference_distances(references: Sequence[Reference], image: np.ndarray, head
 def _traits(images: Sequence[np.ndarray], heads: Sequence[np.ndarray]) -> np.ndarray:
     """(N, 5): the head's pitch and yaw, and the mean colour, all in radians of head turn."""
     light = np.array([image.reshape(-1, 3).sum(axis=0, dtype=np.int64) / (image.size // 3 * 255) for image in images])
-    return np.concatenate([np.asarray(heads, dtype=np.float64), LIGHT_RAD * light], axis=1)
+    return np.concatenate([np.asarray(heads, dtype=np.float64), LIGHT_RAD / np.sqrt(3) * light], axis=1)
 
 
 def spare_reference(references: Sequence[Reference], samples: Samples) -> Reference | None:
