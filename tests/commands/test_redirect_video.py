@@ -325,7 +325,7 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         ((*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT), ["--fade_gaze", "expected the smaller angle first"]),
         (("--image", "a.png", *LOOK, "--strength", 0.5, "--output", "a.png"), ["--strength", "it is for videos"]),
         ((*VIDEO, *LOOK, "--face", 1, "--faces", "all", *OUT), ["--face", "cannot be combined with --faces all"]),
-        ((*VIDEO, *LOOK, "--strength", 2, *OUT), ["--strength", "got 2"]),
+        ((*VIDEO, *LOOK, "--strength", 2, *OUT), ["--strength", "got '2'"]),
         ((*VIDEO, "--gaze", "kamera", *OUT), ["--gaze: got 'kamera'", "PITCH YAW in radians, or the word camera"]),
         ((*VIDEO, "--gaze=kamera", *OUT), ["--gaze: got 'kamera'", "or the word camera"]),
     ],
