@@ -37,7 +37,7 @@ from vaegaze.training.blending import blend_weights, trainable_weights
 from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import count_trained, fine_tuning_info
-from vaegaze.training.references import choose_references
+from vaegaze.training.references import choose_references, spare_reference
 from vaegaze.training.strategies import Selection, parameters_by_block
 
 log = logging.getLogger(__name__)
@@ -96,17 +96,20 @@ class Recorder:
         keeps_base = self.params.blend != "1" or self.params.keep_best
         self.base_weights = trainable_weights(self.model) if keeps_base else {}
 
-        self.references = references = choose_references(person.train)
+        self.references = references = choose_references(person.train, sole=self.params.replay > 0)
         held_out = min(PICTURED_HELD_OUT, len(person.held_out))
         few = person.train.take(slice(PICTURED - held_out)) if held_out else person.train
-        training = EvalSet.prepare(self.model, few, references)
+        training = EvalSet.prepare(self.model, few, references, spare=spare_reference(references, few))
         self.held_out = training.take(slice(0))
         if held_out:
             self.held_out = EvalSet.prepare(self.model, person.held_out, references, person.rendered)
         self.measured = self.held_out if held_out else training
         if not choosing:
             chosen_by = person.train.take(slice(CHOOSING_TRAINING)) if chooses else few.take([])
-        self.choosing = EvalSet.prepare(self.model, chosen_by, references) if len(chosen_by) else training
+        self.choosing = training
+        if len(chosen_by):
+            spare = spare_reference(references, chosen_by)
+            self.choosing = EvalSet.prepare(self.model, chosen_by, references, spare=spare)
         self.choosing_is_held_out, self.blend, self.best = bool(choosing), None, None
         self.judge = Judge(self.choosing, self.estimator, self.params.precision) if self.params.keep_best else None
         self.pictured = {

@@ -83,7 +83,7 @@ def finetune(
     selection = select_trainable(model, settings)
     if settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    references = choose_references(samples)
+    references = choose_references(samples, sole=settings.replay > 0)
     optimizer = make_optimizer(model, settings)
     anchors = list(trainable_weights(model).values()) if settings.anchor else []
     first_step = 0 if state is None else restore(model, optimizer, state)
@@ -93,7 +93,7 @@ def finetune(
     seconds_of = {"precomputing": 0.0, "training": 0.0}
     stopped, step = False, None
     if first_step < settings.num_steps or settings.finetune_decoder:
-        frames = prepare_training_frames(model, samples, device, mirror=settings.mirror)
+        frames = prepare_training_frames(model, samples, device, mirror=settings.mirror, sole=settings.replay > 0)
     if settings.finetune_decoder:  # on resuming, too: with the same steps it becomes the same
         try:
             tune_decoder(model, frames, loss, settings, precision=precision, should_stop=should_stop)

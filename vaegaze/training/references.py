@@ -16,25 +16,26 @@ MOST_CANDIDATES = 512  # of a person's training frames
 LIGHT_RAD = 1.0  # turn of the head that counts as much as the step from black to white
 
 
-def choose_references(samples: Samples) -> list[Reference]:
+def choose_references(samples: Samples, *, sole: bool = False) -> list[Reference]:
     """At most MAX_REFERENCES of the frames, see `reference_rows`."""
-    return references_at(samples, reference_rows(samples))
+    return references_at(samples, reference_rows(samples, sole=sole))
 
 
 def references_at(samples: Samples, rows: Sequence[int]) -> list[Reference]:
     return [Reference(samples.images[row], samples.gaze[row], samples.head[row]) for row in rows]
 
 
-def reference_rows(samples: Samples) -> list[int]:
+def reference_rows(samples: Samples, *, sole: bool = False) -> list[int]:
     """The most frontal frame, then one after the other the frame that brings all others nearest to a reference.
 
-    Empty if all frames are the same: copying the answer from the reference would teach nothing.
+    Where all frames are the same there is none, for the model would learn to copy it; or with `sole` that one, which is
+    right beside replayed persons, who must not be copied.
     """
     different: dict[bytes, int] = {}
     for row, image in enumerate(samples.images):
         different.setdefault(hashlib.sha256(np.ascontiguousarray(image)).digest(), row)
     if len(different) < 2:
-        return []
+        return [0] if sole and len(samples) else []
     rows = list(different.values())
     first = rows[int(np.argmin(np.linalg.norm(samples.head[rows], axis=1)))]
     candidates = [rows[i] for i in hdf5.evenly_spread(len(rows), MOST_CANDIDATES)]
@@ -71,7 +72,7 @@ def _traits(images: Sequence[np.ndarray], heads: Sequence[np.ndarray]) -> np.nda
 
 
 def spare_reference(references: Sequence[Reference], samples: Samples) -> Reference | None:
-    """To measure a model on its only reference frame itself: the most frontal of the other frames.
+    """What a model's only reference frame is itself drawn from: the most frontal of the other frames, else itself.
 
     None for a model with several references, each of which is drawn from another.
     """
@@ -79,7 +80,7 @@ def spare_reference(references: Sequence[Reference], samples: Samples) -> Refere
         return None
     frontal = np.argsort(np.linalg.norm(samples.head, axis=1), kind="stable")
     row = next((row for row in frontal if not np.array_equal(samples.images[row], references[0].image)), None)
-    return None if row is None else references_at(samples, [row])[0]
+    return references[0] if row is None else references_at(samples, [row])[0]
 
 
 def references_of(path: str | Path, person_id: str, canvas: Camera) -> list[Reference]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaegaze.data.samples import Samples
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
-from vaegaze.training.references import nearest_reference, reference_rows, references_at
+from vaegaze.training.references import nearest_reference, reference_rows, references_at, spare_reference
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,18 @@ def prepare_frames(
     )
 
 
-def prepare_training_frames(model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool) -> Frames:
-    """The samples with their own references; with `mirror` followed by their mirror images, references included."""
+def prepare_training_frames(
+    model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool, sole: bool = False
+) -> Frames:
+    """The samples with their own references; with `mirror` followed by their mirror images, references included.
+
+    With `sole` a frame that has no other is its own reference.
+    """
     seen = [samples, samples.mirrored()] if mirror else [samples]
-    rows = reference_rows(samples)
-    parts = [prepare_frames(model, each, references_at(each, rows), device) for each in seen]
-    return joined(parts)
+    chosen = [references_at(each, reference_rows(samples, sole=sole)) for each in seen]
+    return joined(
+        [prepare_frames(model, each, few, device, spare_reference(few, each)) for each, few in zip(seen, chosen)]
+    )
 
 
 def joined(parts: Sequence[Frames]) -> Frames:
