@@ -53,7 +53,7 @@ BAND = Camera(192, 96, 1000.0, BETWEEN_EYES_MM)  # in which the warping field is
 EYE_PX = (64, 80)  # height and width of an eye's picture there
 REACH_PX = 20.0  # how far it carries a pixel, at most
 GAZES = 4  # of each training scene
-BATCH, LEARNING_RATE = 16, 1e-3
+BATCH, LEARNING_RATE = 8, 1e-3
 MIRROR = torch.tensor([1.0, -1.0])
 PUBLISHED = """
 Published, on another data set: real faces, other test persons, no pasting. They cannot be compared with the rows above.
@@ -76,7 +76,7 @@ class WarpingField(nn.Module):
 
     def __init__(self, width: int = 24):
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3 + 6, width, 5, padding=2), nn.LeakyReLU(0.1)]
+        layers: list[nn.Module] = [nn.Conv2d(3 + 6, width, 5, stride=2, padding=2), nn.LeakyReLU(0.1)]
         for spread in (1, 2, 4, 8, 4, 2):
             layers += [nn.Conv2d(width, width, 3, padding=spread, dilation=spread), nn.LeakyReLU(0.1)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 2, 3, padding=1))
@@ -84,7 +84,8 @@ class WarpingField(nn.Module):
     def forward(self, eyes: Tensor, angles: Tensor) -> Tensor:
         """Eyes (B, 3, h, w) in [−1, 1], angles (B, 6) = told gaze, gaze, head → px (B, 2, h, w) right and down."""
         planes = angles[..., None, None].expand(-1, -1, *eyes.shape[-2:])
-        return REACH_PX * torch.tanh(self.layers(torch.cat([eyes, planes], dim=1)))
+        coarse = REACH_PX * torch.tanh(self.layers(torch.cat([eyes, planes], dim=1)))  # (B, 2, h / 2, w / 2)
+        return F.interpolate(coarse, scale_factor=2, mode="bilinear")
 
 
 def warped(pictures: Tensor, displacements: Tensor, mode: str = "bilinear") -> Tensor:
@@ -202,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
         "--seed", type=int, default=1, metavar="N", help="chooses the persons, as vaegaze benchmark does"
     )
     parser.add_argument("--scenes", type=int, default=1000, metavar="N", help="rendered to train the warping field on")
-    parser.add_argument("--steps", type=int, default=3000, metavar="N", help="of its training")
+    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="of its training")
     parser.add_argument("--estimator", default=ESTIMATOR, metavar="PATH", help="reads the gaze")
     parser.add_argument("--output", type=Path, default=Path("./docs/benchmark_peers.md"), metavar="PATH")
     args = parser.parse_args(argv)

@@ -3,9 +3,9 @@
     python -m benchmarks.video_roundtrip
 
 Renders a person who looks around, moves and blinks twice, and runs the real commands in a temporary folder: prepare,
-fine-tune, redirect. The gaze estimator then measures how far the eyes are from looking into the camera: in the original
-video, redirected with the base model, and with the fine-tuned one; and in every sixth frame redirected as a photo with
-its true head pose, which a redirected video lacks. The last line is one JSON object.
+fine-tune, redirect, compare. The gaze estimator then measures how far the eyes are from looking into the camera: in the
+original video, redirected with the base model, and with the fine-tuned one; and in every sixth frame redirected as a
+photo with its true head pose, which a redirected video lacks. The last line is one JSON object.
 """
 
 import argparse
@@ -74,6 +74,8 @@ def run_all(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
         look = ("--video", talk, "--gaze", "camera", "--output", result)
         run("-m", "vaegaze", "redirect", "--checkpoint", checkpoint, *look, "--device", "cpu")
         numbers[f"{name}_deg"], _ = judge(frames_of(result), true)
+        run("-m", "vaegaze", "compare", talk, result, "--output", folder / f"{name}.json")
+        numbers[f"{name}_video"] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         numbers[f"{name}_photos_deg"], _ = judge(redirected_photos(folder / "photo.png", some, checkpoint), some)
     rows = {
         "the original video": numbers["before_deg"],

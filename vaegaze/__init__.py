@@ -3,7 +3,7 @@
 The names below are the Python API, see `vaegaze.api`. Importing the package imports no torch until one of them is used.
 """
 
-API = ("load_model", "read_person", "finetune", "evaluate", "redirect", "save_model")
+API = ("load_model", "read_person", "finetune", "evaluate", "redirect", "Redirector", "save_model")
 
 __all__ = list(API)
 

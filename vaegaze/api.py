@@ -19,6 +19,7 @@ from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
+from vaegaze.redirecting.live import Redirector
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
@@ -26,6 +27,8 @@ from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuning_info
 from vaegaze.training.references import choose_references, spare_reference
 from vaegaze.training.replay import refuse_unrendered
+
+__all__ = ["Redirector", "evaluate", "finetune", "load_model", "read_person", "redirect", "save_model"]
 
 SETTINGS_OF_A_RUN = {
     "blend",

@@ -14,9 +14,10 @@ from PIL import Image
 from videos import read, sound_of, with_sound
 
 from vaegaze.commands import redirect
+from vaegaze.commands.frame_report import read_report
 from vaegaze.commands.progress import STOPPING
 from vaegaze.commands.redirect_settings import with_camera_in_angles
-from vaegaze.faces.tracking import FollowedFrame
+from vaegaze.faces.follower import FollowedFrame
 from vaegaze.geometry.alignment import align, align_face
 from vaegaze.geometry.camera import canvas_camera, eye_circles
 from vaegaze.geometry.eye_regions import SQUARE_FACTOR
@@ -96,7 +97,35 @@ def test_only_open_eyes_of_a_video_change(run, talk, talking, tmp_path, suffix):
         assert changed[~inside].mean() < 2, "but for encoding once more"
         assert changed[inside].mean() < 4 if openness < 0.5 else changed[inside].mean() > 6
     assert [packet for _, packet in sound_of(talk)] == [packet for _, packet in sound_of(output)]
-    assert files_in(tmp_path) == {output.name}
+    assert files_in(tmp_path) == {output.name, "out.frames.csv"}
+    fates = read_report(tmp_path / "out.frames.csv")
+    closed = [fate.time_sec for fate in fates if fate.why == "eyes closed"]
+    assert len(fates) == 24 and f"{len(closed)}  eyes closed: {closed[0]:.2f}–{closed[-1]:.2f} s\n" in outcome.out
+
+
+def test_every_face_is_redrawn(run, talking, tmp_path):
+    one, other = talking.frames[:6, :, 60:-60], talking.frames[30:36, :, 60:-60]
+    with_sound(tmp_path / "two.mp4", np.concatenate([one, other], axis=2))
+    two = ("--video", tmp_path / "two.mp4", *LOOK)
+    assert "--faces all redraws every one" in run(*two, "--output", tmp_path / "a.mp4", ok=False).err
+    outcome = run(*two, "--faces", "all", "--output", tmp_path / "a.mp4")
+    assert "6 redrawn, 0 left alone" in outcome.out
+    changed = differences(read(tmp_path / "two.mp4")[0], read(tmp_path / "a.mp4")[0]) > 25
+    assert changed[:, :, :360].any(axis=(1, 2)).all() and changed[:, :, 360:].any(axis=(1, 2)).all()
+
+
+def test_a_strength_of_nothing_leaves_the_video(run, talk, tmp_path):
+    outcome = run("--video", talk, *LOOK, "--strength", 0, "--output", tmp_path / "out.mp4")
+    assert "0 redrawn, 24 left alone" in outcome.out and "strength 0 19" in outcome.out
+    assert differences(read(talk)[0], read(tmp_path / "out.mp4")[0]).mean() < 2
+
+
+def test_a_head_turned_far_is_left_alone(run, talk, tmp_path):
+    outcome = run("--video", talk, *LOOK, "--head_deg", 0, 31, "--output", tmp_path / "out.mp4")
+    assert "left alone (blinks 5, no face 0, head turned aside 19)" in outcome.out
+    never = ("--fade_head_yaw", 3.2, 3.2, "--fade_gaze", 3.2, 3.2)
+    outcome = run("--video", talk, *LOOK, "--head_deg", 0, 31, *never, "--output", tmp_path / "all.mp4")
+    assert "19 redrawn, 5 left alone (blinks 5, no face 0)" in outcome.out
 
 
 def test_side_by_side(run, talk, tmp_path):
@@ -293,6 +322,10 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         ((*VIDEO, *LOOK, "--output", "out.gif"), ["out.gif does not fit --video", ".mp4, .mov or .mkv"]),
         ((*VIDEO, *OUT), ["redirect_params.gaze", "needed"]),
         (("--image", "a.png", *LOOK, "--compare", "--output", "a.png"), ["--compare", "it is for videos"]),
+        ((*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT), ["--fade_gaze", "expected the smaller angle first"]),
+        (("--image", "a.png", *LOOK, "--strength", 0.5, "--output", "a.png"), ["--strength", "it is for videos"]),
+        ((*VIDEO, *LOOK, "--face", 1, "--faces", "all", *OUT), ["--face", "cannot be combined with --faces all"]),
+        ((*VIDEO, *LOOK, "--strength", 2, *OUT), ["--strength", "got '2'"]),
         ((*VIDEO, "--gaze", "kamera", *OUT), ["--gaze: got 'kamera'", "PITCH YAW in radians, or the word camera"]),
         ((*VIDEO, "--gaze=kamera", *OUT), ["--gaze: got 'kamera'", "or the word camera"]),
     ],

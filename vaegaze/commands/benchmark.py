@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Measure how much k images of one person improve the model.",
         switches=[("--overwrite", "discard cells made with other settings and start over")],
         hint="run it again to continue",
-        advice=shared.advice("checkpoint_path", "estimator", "device"),
+        advice=shared.advice("checkpoint_path", "estimator", "device", diverged="give a lower --learning_rate"),
     )
 
 

@@ -17,17 +17,20 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vaegaze.commands.compare import comparison_lines
+from vaegaze.commands.frame_report import REPORT_SUFFIX, reason_lines, report_text
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
-from vaegaze.commands.redirect_settings import RedirectConfig, RedirectParams, with_camera_in_angles
+from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, RedirectParams, with_camera_in_angles
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.data import hdf5
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
+from vaegaze.faces.follower import CLOSED, NO_FACE
 from vaegaze.faces.reader import NO_LANDMARKS, backend
-from vaegaze.files import atomic_path
+from vaegaze.files import atomic_path, write_text
 from vaegaze.geometry.camera import Camera
 from vaegaze.images.animations import captioned, write_animation
 from vaegaze.images.pictures import as_image, rgb_over_white
@@ -35,9 +38,10 @@ from vaegaze.images.sheets import picture_sheet
 from vaegaze.images.video import VideoReader, open_video, write_video
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
+from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import draws_from_itself, redraw_gazes, reference_of
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
-from vaegaze.redirecting.video import redirect_video
+from vaegaze.redirecting.video import Look, Tally, redirect_video
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import references_of
 
@@ -50,8 +54,8 @@ ADVICE = shared.advice(
     "data_set",
     "eyes",
     "opencv",
-    "faces",
     "face",
+    faces="say which with --face N; of a video, --faces all redraws every one",
     reference="give --reference own or none",
     sample="fix it in the file, or give another --index",
     video="give it with --video",
@@ -79,6 +83,7 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     read["--mask"] = params.mask_path
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
+        refuse_output(output.with_suffix(REPORT_SUFFIX), "--output", overwrite=True, inputs=read)
         opencv()
     checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
@@ -98,6 +103,9 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
         warn_without_reference(checkpoint)
     if params.head is None and backend() == "cascades":
         print(NO_LANDMARKS)
+    comparison = Comparison(backend())
+    look_away = params.seed if params.look_away else None
+    look = Look(params.gaze, params.head, params.strength, params.fades, look_away)
     with open_video(params.video, "--video") as reader:
         print(plain(f"{params.video}: {described(reader)}"))
         width_px = reader.width_px * (2 if params.compare else 1)
@@ -111,11 +119,12 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
                     writer,
                     model,
                     () if params.reference == "none" else checkpoint.references,
-                    gaze=params.gaze,
-                    head=params.head,
+                    look,
                     face=params.face,
+                    everyone=params.faces == EVERYONE,
                     compare=params.compare,
                     from_itself=from_itself,
+                    comparison=comparison,
                     on_frames=bar.update,
                     should_stop=lambda: stop.received is not None,
                 )
@@ -125,10 +134,19 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     if tally.stopped:
         raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
     per_sec = tally.frames / (time.perf_counter() - began)
-    print(
-        f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {tally.redrawn} redrawn, "
-        f"{tally.closed + tally.no_face} left alone (blinks {tally.closed}, no face {tally.no_face})"
-    )
+    report = output.with_suffix(REPORT_SUFFIX)
+    write_text(report, report_text(tally.fates))
+    print(f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {outcome_text(tally)}")
+    print("\n".join(comparison_lines(comparison.numbers())))
+    print("\n".join([*reason_lines(tally.fates), plain(f"   {report}: what became of each frame")]))
+
+
+def outcome_text(tally: Tally) -> str:
+    """How many frames were redrawn and left alone, and why in few words."""
+    left = tally.left_alone
+    counts = {"blinks": left.pop(CLOSED, 0), "no face": left.pop(NO_FACE, 0), **left}
+    reasons = ", ".join(f"{why} {count}" for why, count in counts.items())
+    return f"{tally.redrawn} redrawn, {sum(counts.values())} left alone ({reasons})"
 
 
 def described(reader: VideoReader) -> str:

@@ -3,21 +3,26 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
 from vaegaze.images import animations, video
 from vaegaze.redirecting.drawing import REFERENCES
+from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades
 from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 INTO_CAMERA = "camera"  # instead of two angles
 AUTO_HEAD = "auto"  # the default
+EVERYONE = "all"  # of the faces
 
+FADED = ("fade_head_pitch", "fade_head_yaw", "fade_gaze")
 SAID_BY_DATA_SET = ": the data set has it"
+VIDEO_ONLY = dict.fromkeys(("compare", "faces", "strength", "look_away", "seed", *FADED), "; it is for videos")
 USELESS = {  # by source of the pictures: the settings without a use, and why
-    "image": {"person_id": "", "index": "", "compare": "; it is for videos"},
+    "image": {"person_id": "", "index": "", **VIDEO_ONLY},
     "video": {
         "person_id": "",
         "index": "",
@@ -29,9 +34,16 @@ USELESS = {  # by source of the pictures: the settings without a use, and why
         "mask": SAID_BY_DATA_SET,
         "face": SAID_BY_DATA_SET,
         "head": SAID_BY_DATA_SET,
-        "compare": "; it is for videos",
+        **VIDEO_ONLY,
     },
 }
+
+
+def fade(where: str, default: tuple[float, float]) -> Any:
+    """Two angles between which a video's eyes fade."""
+    help = f"of a video: eyes are redrawn as told up to FROM, left alone from TO on, by how far {where}; 3.2 3.2: never"
+    rounded = tuple(round(angle, 4) for angle in default)
+    return option(rounded, low=0, high=3.2, unit="rad", help=help, metavar=("FROM", "TO"))
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class RedirectParams:
         legal="auto | PATH",
     )
     face: int | None = shared.face()
+    faces: str | None = option(None, choices=(EVERYONE,), help="of a video: redraw every face", metavar="all")
     head: tuple[float, float] | None = shared.angles(
         "how the head is turned, in the photo or all through the video; by default, or with auto, it is read"
     )
@@ -67,12 +80,28 @@ class RedirectParams:
         "nothing; auto: the model's, or with a base model the picture's own",
         metavar="WHAT",
     )
+    strength: float = option(
+        1.0,
+        low=0,
+        high=1,
+        help="of a video: how far the eyes move from where they look to where they are told to; without landmarks, how "
+        "opaque they are",
+    )
+    fade_head_pitch: tuple[float, float] = fade("the head is turned up or down", AS_DOCUMENTED.head_pitch)
+    fade_head_yaw: tuple[float, float] = fade("the head is turned aside", AS_DOCUMENTED.head_yaw)
+    fade_gaze: tuple[float, float] = fade("the true gaze is off the camera", AS_DOCUMENTED.gaze)
+    look_away: bool = option(False, help="of a video: look away for a moment now and then, so as not to stare")
+    seed: int = shared.seed("of --look_away")
     label: bool = option(False, help="write the angles below each frame of an animation")
     compare: bool = option(False, help="of a video: the original on the left, the result on the right")
     output: str | None = shared.output(
         "the picture: PNG or JPEG; of a sweep other than grid: GIF, WebP or APNG; of a video: MP4, MOV or MKV"
     )
     device: str = shared.device()
+
+    @property
+    def fades(self) -> Fades:
+        return Fades(self.fade_head_pitch, self.fade_head_yaw, self.fade_gaze)
 
     @property
     def mask_path(self) -> str | None:
@@ -112,6 +141,12 @@ class RedirectConfig:
             for name, why in USELESS[source].items():
                 if given(name):
                     yield about(name, source), f"does not apply to --{source}{why}"
+        if given("face") and given("faces"):
+            yield about("face", "faces"), "cannot be combined with --faces all; leave out one of them"
+        for name in FADED:
+            begins, ends = getattr(params, name)
+            if begins > ends:
+                yield about(name), f"got {begins:g} {ends:g}; expected the smaller angle first"
         if sources == ["image"] and given("face") and params.mask_path is not None:
             yield about("face", "mask"), "cannot be combined with --mask, which already marks the eyes"
         if sources == ["hdf_path"]:

@@ -107,7 +107,7 @@ def measure(
     redirected = draw(drawing, eval_set.redirections.frames, check)
     numbers = evaluate(drawing, eval_set, estimator, check, redirected=redirected)
     if not all_finite(numbers):
-        raise UserError(f"{task.name}: the model draws infinite or NaN pictures; give a lower --learning_rate")
+        raise UserError(f"{task.name}: the model draws infinite or NaN pictures", about="diverged")
     drawn = to_pixels(redirected).reshape(len(faces), params.gazes, *samples.images.shape[1:])
     pasted = [np.stack([paste(face.photo, each) for each in few]) for few, face in zip(drawn, faces)]
     numbers |= at_full_size(judge(pasted, faces, estimator, check))
@@ -145,7 +145,7 @@ def fine_tune(task: Task, model: VAEGaze, train: Samples, params: BenchmarkParam
     try:
         finetune(model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
     except TrainingDiverged as error:
-        raise UserError(f"{task.name}: {error}; give a lower --learning_rate") from error
+        raise UserError(f"{task.name}: {error}", about="diverged") from error
 
 
 @torch.no_grad()

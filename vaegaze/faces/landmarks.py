@@ -6,7 +6,7 @@ from vaegaze.faces.detector import SAME_FACE_OVERLAP, Region, find_regions, over
 from vaegaze.faces.face import Face
 from vaegaze.faces.networks import network
 from vaegaze.faces.pose import head_pose
-from vaegaze.geometry.camera import EYE_CORNERS_MM
+from vaegaze.geometry.camera import EYE_CENTRES_MM, EYE_CORNERS_MM
 from vaegaze.geometry.transforms import from_crop, inverse, move, scale_of, warp
 
 MIN_CONFIDENCE = 0.5  # of the mesh network, that it sees a face
@@ -20,6 +20,7 @@ BELOW, ABOVE = (3, 4, 5), (11, 12, 13)  # opposite each other, in the middle of 
 # measured by benchmarks/faces.py.
 OUTWARDS, UPWARDS = 0.038, 0.017
 OPEN_GAP = 0.385  # gap of the lids / width of the eye, of eyes wide open: openness 1
+EYE_DISTANCE_MM = float(np.linalg.norm(EYE_CENTRES_MM[1] - EYE_CENTRES_MM[0]))
 EYE_WIDTH_MM = float(np.linalg.norm(EYE_CORNERS_MM[0, 0] - EYE_CORNERS_MM[0, 1]))
 
 
@@ -52,12 +53,26 @@ def read_region(picture: np.ndarray, region: Region, rounds: int = 3) -> tuple[R
             return None
         region = _region_of(mesh, confidence)
     head, roll_rad, px_per_mm = head_pose(mesh)
-    lids, irises = zip(*(_eye(picture, mesh, eye, roll_rad) for eye in range(2)))
+    ends = mesh[np.array(EYE_CORNERS), :2]
+    lids, irises = zip(*(_eye(picture, *ends[eye], eye, roll_rad) for eye in range(2)))
     lids, irises = np.stack(lids), np.stack(irises)
     corners = lids[:, [0, 8]]  # (2, 2, 2)
-    gaps_px = np.linalg.norm(lids[:, ABOVE] - lids[:, BELOW], axis=-1).mean(axis=-1)
-    openness = gaps_px / (OPEN_GAP * px_per_mm * EYE_WIDTH_MM)
+    openness = _openness(lids, px_per_mm)
     return region, Face(_centred(corners.mean(axis=1)), openness, confidence, head, corners, lids, irises)
+
+
+def read_eyes(picture: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The irises (2, 3) and the openness (2,) of eyes whose centres (2, 2) are known."""
+    across = eyes[1] - eyes[0]
+    roll_rad, px_per_mm = float(np.arctan2(across[1], across[0])), float(np.linalg.norm(across)) / EYE_DISTANCE_MM
+    half = across * EYE_WIDTH_MM / EYE_DISTANCE_MM / 2
+    lids, irises = zip(*(_eye(picture, centre - half, centre + half, eye, roll_rad) for eye, centre in enumerate(eyes)))
+    return np.stack(irises), _openness(np.stack(lids), px_per_mm)
+
+
+def _openness(lids: np.ndarray, px_per_mm: float) -> np.ndarray:
+    gaps_px = np.linalg.norm(lids[:, ABOVE] - lids[:, BELOW], axis=-1).mean(axis=-1)
+    return gaps_px / (OPEN_GAP * px_per_mm * EYE_WIDTH_MM)
 
 
 def _mesh(picture: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
@@ -88,10 +103,14 @@ def _centred(middles: np.ndarray) -> np.ndarray:
     return middles + OUTWARDS * across * np.array([[-1], [1]]) + UPWARDS * up
 
 
-def _eye(picture: np.ndarray, mesh: np.ndarray, eye: int, roll_rad: float) -> tuple[np.ndarray, np.ndarray]:
-    """The lids (16, 2) and the iris (3,) of one eye. It knows the picture's left one; the other is mirrored."""
+def _eye(
+    picture: np.ndarray, outer: np.ndarray, inner: np.ndarray, eye: int, roll_rad: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lids (16, 2) and the iris (3,) of one eye with about these corners (2,).
+
+    The network knows the picture's left eye; the other is mirrored.
+    """
     seen_by = network("iris_landmark")
-    outer, inner = mesh[list(EYE_CORNERS[eye]), :2]
     region = Region((outer + inner) / 2, EYE_MARGIN * float(np.linalg.norm(outer - inner)), roll_rad)
     square, to_square = _square(picture, region, seen_by.size_px)
     if eye == 1:

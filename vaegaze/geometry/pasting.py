@@ -13,6 +13,8 @@ from vaegaze.geometry.eye_regions import regions_in_photo
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
 FEATHER_OF_FACE = 1 / 64  # width of the soft edge / `Camera.face_px`: 2.4 mm of the face
+LEAST_GRAIN = 0.3  # levels; less is not worth adding
+MEDIAN_OF_NORMAL = 0.6745  # of |x|, for x of standard deviation 1
 # Around a mask in the shape of an eye, in halves of the distance between a frontal eye's corners:
 FEATHER_OF_EYE = 0.25  # width of the soft edge
 RING_OF_EYE, SPREAD_OF_EYE = 0.4, 0.6  # width of the ring of skin; sigma with which its difference spreads inwards
@@ -28,18 +30,33 @@ def match_surroundings(
 ) -> np.ndarray:
     """Drawings (N, H, W, 3) uint8 whose broad colours agree with the pictures around the masks; squares' stay as drawn.
 
+    See `surroundings_correction`.
+    """
+    correction = surroundings_correction(drawn, pictures, masks, valid, canvas)
+    return drawn if correction is None else corrected(drawn, correction)
+
+
+def surroundings_correction(
+    drawn: np.ndarray, pictures: np.ndarray, masks: np.ndarray, valid: np.ndarray, canvas: Camera
+) -> np.ndarray | None:
+    """What to add to drawings (N, H, W, 3) uint8 so that their broad colours agree with the pictures around the masks.
+
     A drawing covers the skin around the mask, too. Its difference from the picture there, on a ring of `valid` pixels
-    (N, H, W), spreads into the mask (N, H, W) by normalised convolution (Knutsson and Westin 1993).
+    (N, H, W), spreads into the mask (N, H, W) by normalised convolution (Knutsson and Westin 1993). None for squares.
     """
     if canvas.eye_masks != LIDS:
-        return drawn
+        return None
     radius = canvas.eye_radius_px
     ring = (~masks & valid & (inward_alpha(~masks, RING_OF_EYE * radius) < 1))[..., None].astype(np.float64)
     difference = (pictures.astype(np.float64) - drawn) * ring
     rows, columns = (_gaussian_matrix(side, SPREAD_OF_EYE * radius) for side in canvas.shape)
     total, weight = (np.einsum("ih,nhwc,jw->nijc", rows, part, columns, optimize=True) for part in (difference, ring))
-    matched = drawn + np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
-    return np.rint(matched.clip(0, 255)).astype(np.uint8)
+    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
+
+
+def corrected(drawn: np.ndarray, correction: np.ndarray) -> np.ndarray:
+    """uint8 drawings with what is to be added."""
+    return np.rint((drawn + correction).clip(0, 255)).astype(np.uint8)
 
 
 def _gaussian_matrix(side: int, sigma: float) -> np.ndarray:
@@ -89,18 +106,44 @@ def paste_in_regions(
     to_canvas: np.ndarray,
     canvas: Camera,
     strength: float | np.ndarray = 1.0,
+    grain: np.random.Generator | None = None,
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' regions as the head pose has them.
 
     The regions' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
     (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
+    `grain` draws the noise that the picture has and the drawing lacks.
     """
     pasted, strengths = picture.copy(), np.broadcast_to(strength, 2)
     for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
         alpha = strengths[eye] * np.clip(depth / (feather_px(canvas)), 0, 1)
         above, _ = warp(drawn, to_crop(inverse(to_canvas), window[1].start, window[0].start), *depth.shape)
+        if grain is not None:
+            above = with_grain(above, picture[window], grain)
         pasted[window] = _blend(picture[window], above, alpha[..., None])
     return pasted
+
+
+def with_grain(drawn: np.ndarray, picture: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """A drawing (H, W, 3) uint8 with as much grain, the same in all colours, as the picture of the same place."""
+    missing = math.sqrt(max(0.0, noise_level(picture) ** 2 - noise_level(drawn) ** 2))
+    if missing < LEAST_GRAIN:
+        return drawn
+    return np.rint((drawn + noise.normal(0, missing, drawn.shape[:2])[..., None]).clip(0, 255)).astype(np.uint8)
+
+
+def noise_level(picture: np.ndarray) -> float:
+    """The noise's standard deviation, in levels of brightness, of a picture (H, W, 3) uint8.
+
+    From second differences across and down, which slopes and straight edges leave small (Immerkær 1996); their median,
+    since lashes are not noise.
+    """
+    grey = picture.astype(np.float64).mean(axis=-1)
+    if min(grey.shape) < 3:
+        return 0.0
+    across = grey[:, :-2] - 2 * grey[:, 1:-1] + grey[:, 2:]
+    both = across[:-2] - 2 * across[1:-1] + across[2:]  # of white noise 6 times as strong
+    return float(np.median(abs(both))) / (MEDIAN_OF_NORMAL * 6)
 
 
 def _blend(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:

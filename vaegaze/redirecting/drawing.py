@@ -60,20 +60,25 @@ class FollowedReferences:
     def __init__(self, model: VAEGaze, references: Sequence[Reference]):
         self.references = references
         self.encoded = torch.cat([encode_reference(model, each) for each in references or [None]])
-        self.row: int | None = None  # of the frame before
+        self.rows: dict[int, int] = {}  # of each person in the frame before
 
-    def latents(self, images: np.ndarray, heads: np.ndarray) -> Tensor:
-        """For the next frames (B, H, W, 3) uint8 with heads (B, 2): (B, 4, H / f, W / f)."""
-        return self.encoded[[self._next(image, head) for image, head in zip(images, heads)]]
+    def latents(self, images: np.ndarray, heads: np.ndarray, persons: Sequence[int] | None = None) -> Tensor:
+        """For the next frames (B, H, W, 3) uint8 with heads (B, 2): (B, 4, H / f, W / f).
 
-    def _next(self, image: np.ndarray, head: np.ndarray) -> int:
+        `persons` numbers who is in each; by default it is one.
+        """
+        of_whom = [0] * len(images) if persons is None else persons
+        return self.encoded[[self._next(*each) for each in zip(images, heads, of_whom)]]
+
+    def _next(self, image: np.ndarray, head: np.ndarray, person: int) -> int:
         if len(self.references) < 2:
             return 0
         distances = reference_distances(self.references, image, head)
         nearest = int(np.argmin(distances))
-        if self.row is None or distances[nearest] < distances[self.row] - CLEARLY_NEARER_RAD:
-            self.row = nearest
-        return self.row
+        row = self.rows.get(person)
+        if row is None or distances[nearest] < distances[row] - CLEARLY_NEARER_RAD:
+            self.rows[person] = nearest
+        return self.rows[person]
 
 
 @torch.no_grad()

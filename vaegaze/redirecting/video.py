@@ -1,23 +1,27 @@
 """A video in which the person looks elsewhere: read, followed, redrawn and written a few frames at a time."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 import torch
 
 from vaegaze.errors import UserError
-from vaegaze.faces.tracking import FollowedFrame, follow_eyes
-from vaegaze.geometry.alignment import align_face
+from vaegaze.faces.everyone import follow_all
+from vaegaze.faces.follower import NO_FACE, FollowedFrame
+from vaegaze.faces.tracking import follow_eyes
+from vaegaze.geometry.alignment import AlignedFace, align_face
 from vaegaze.geometry.camera import rolled
 from vaegaze.geometry.eye_regions import pose_mask
-from vaegaze.geometry.pasting import match_surroundings, paste_in_regions
+from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.images.video import VideoReader, VideoWriter
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
 from vaegaze.models.cpu.mixed_precision import frozen_weights, in_bf16
 from vaegaze.models.device import autocast, find_precision
+from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import (
     BATCH_SIZE,
     FollowedReferences,
@@ -26,25 +30,43 @@ from vaegaze.redirecting.drawing import (
     encode_pictures,
     redraw_eyes,
 )
+from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
+from vaegaze.redirecting.glances import Glances
+from vaegaze.redirecting.steadying import SteadyColours
+
+NO_STRENGTH = "strength 0"
 
 
 @dataclass
 class Tally:
-    """How many frames were redrawn, and how many left as they are, and why."""
+    """What became of the frames: redrawn, or left as they are, and why."""
 
-    redrawn: int = 0
-    closed: int = 0  # left: the eyes are closed
-    no_face: int = 0  # left: no face was seen
+    fates: list[Fate] = field(default_factory=list)
     stopped: bool = False  # before the video's end
 
     @property
     def frames(self) -> int:
-        return self.redrawn + self.closed + self.no_face
+        return len(self.fates)
 
-    def add(self, batch: list[FollowedFrame]) -> None:
-        closed, no_face = sum(each.closed for each in batch), sum(each.eyes is None for each in batch)
-        self.closed, self.no_face = self.closed + closed, self.no_face + no_face
-        self.redrawn += len(batch) - closed - no_face
+    @property
+    def redrawn(self) -> int:
+        return self.frames - sum(self.left_alone.values())
+
+    @property
+    def left_alone(self) -> Counter[str]:
+        """How many frames, by the reason."""
+        return Counter(fate.why or NO_STRENGTH for fate in self.fates if fate.left_alone)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where eyes are to look, and how far they move there. Angles are as seen in the upright frames."""
+
+    gaze: tuple[float, float]  # pitch, yaw in radians
+    head: tuple[float, float] | None = None  # the same; None: read in each frame where landmarks are installed
+    strength: float = 1.0  # 0..1, how far from where they truly look; see `fading.drawn_gaze`
+    fades: Fades = AS_DOCUMENTED  # where the strength is less
+    look_away: int | None = None  # the seed of short looks away; see `glances`
 
 
 def redirect_video(
@@ -52,43 +74,79 @@ def redirect_video(
     writer: VideoWriter,
     model: VAEGaze,
     references: Sequence[Reference],
+    look: Look,
     *,
-    gaze: tuple[float, float],
-    head: tuple[float, float] | None,
     face: int | None = None,
+    everyone: bool = False,
     compare: bool = False,
     from_itself: bool = False,
+    comparison: Comparison | None = None,
     on_frames: Callable[[int], None] = lambda count: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tally:
     """Write the frames of `reader` with redrawn eyes to `writer`; `compare` puts the original on their left.
 
-    Angles are those seen in the upright frames; a `head` of None is read in each frame where landmarks are installed.
-    With `from_itself` each frame is its own reference, in place of the nearest of `references`.
-    `face` is the number of the person, from left to right, in the first frame. `on_frames(count)` follows every batch
-    of frames; once `should_stop()` is true, the frames so far become the video. UserError from reading the video, and
-    if no frame shows a face.
+    With `from_itself` each frame is its own reference, in place of the nearest of `references`. `face` is the number of
+    the person, from left to right, in the first frame; `everyone` redraws all faces. `comparison` gets every frame,
+    with its first face. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so
+    far become the video. UserError from reading the video, and if no frame shows a face.
     """
     name, tally = f"video: {reader.path}", Tally()
-    followed = follow_eyes(reader, name, face)
+    followed = follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
     with low_precision(model):
-        followed_references = None if from_itself else FollowedReferences(model, references)
-        for batch in _batches(followed):
-            redrawn = redraw(model, batch, followed_references, np.array(gaze), head)
-            for each, pixels in zip(batch, redrawn):
-                writer.write(np.hstack([each.frame.pixels, pixels]) if compare else pixels, each.frame.time_sec)
-            tally.add(batch)
-            on_frames(len(batch))
+        series = Series(model, None if from_itself else FollowedReferences(model, references), look)
+        for frames in _batches(followed):
+            for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
+                frame = faces[0].frame
+                if comparison is not None:
+                    comparison.add(faces[0], pixels, not fate.left_alone)
+                writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
+                tally.fates.append(fate)
+            on_frames(len(frames))
             if should_stop():
                 tally.stopped = True
                 break
-    if tally.no_face == tally.frames and not tally.stopped:
+    if tally.left_alone[NO_FACE] == tally.frames and not tally.stopped:
         raise UserError(
             f"{name} shows no face that is upright and seen from the front in any of its {tally.frames} frames; "
             "give another video"
         )
     writer.finish(whole=not tally.stopped)
     return tally
+
+
+class Series:
+    """Frames in the order of time, redrawn a few or one at a call, smoothly from call to call.
+
+    Without `references` each frame is its own.
+    """
+
+    def __init__(self, model: VAEGaze, references: FollowedReferences | None, look: Look):
+        self._model, self._references, self._look = model, references, look
+        self._faders: dict[int, Fader] = defaultdict(lambda: Fader(look.fades, look.strength))  # of each person
+        self._glances: dict[int, Glances] = {}
+        self._colours = SteadyColours()
+
+    def redraw(self, frames: list[list[FollowedFrame]]) -> list[tuple[np.ndarray, Fate]]:
+        """The next frames, each with its faces: the pixels, and the fate of the face that is redrawn most."""
+        batch = [each for faces in frames for each in faces]
+        fates = [self._faders[each.person].fate(each, head_of(each, self._look.head)) for each in batch]
+        gazes, strengths = np.stack([self._gaze(each) for each in batch]), [fate.strength for fate in fates]
+        pictures = redraw(self._model, batch, self._references, gazes, self._look.head, strengths, self._colours)
+        of_frames, start = [], 0
+        for faces in frames:
+            here = slice(start, start + len(faces))
+            of_frames.append((pictures[start], max(fates[here], key=lambda fate: fate.strength)))
+            start += len(faces)
+        return of_frames
+
+    def _gaze(self, followed: FollowedFrame) -> np.ndarray:
+        told = np.array(self._look.gaze)
+        if self._look.look_away is None:
+            return told
+        person = followed.person
+        glances = self._glances.setdefault(person, Glances(self._look.look_away + person))
+        return told + glances.offset(followed.frame.time_sec)
 
 
 def low_precision(model: VAEGaze) -> torch.autocast:
@@ -110,34 +168,57 @@ def redraw(
     references: FollowedReferences | None,
     gaze: np.ndarray,
     head: tuple[float, float] | None,
+    strengths: Sequence[float] | None = None,
+    colours: SteadyColours | None = None,
 ) -> list[np.ndarray]:
-    """The frames with eyes that look at `gaze` (2,); those without a face or with closed eyes as they are.
+    """The frames with eyes that look at `gaze`, (2,) or (N, 2); those without a face or with closed eyes as they are.
 
-    Without `references` each frame is its own.
+    Several entries may be faces of one frame: each returns that frame with all of them. Without `references` each
+    picture is its own. `strengths`, by default 1 each: see `fading.drawn_gaze`.
+    `colours` keeps what is drawn from pulsing over several calls.
     """
-    pictures = [each.frame.pixels for each in batch]
-    places = [place for place, each in enumerate(batch) if each.eyes is not None and np.any(each.blend)]
-    if not places:
-        return pictures
-    canvas = model.canvas
-    faces = [
-        align_face(pictures[place], batch[place].eyes, head_of(batch[place], head), canvas, near=True)
-        for place in places
+    pictures = {id(each.frame): each.frame.pixels for each in batch}
+    strengths = [1.0] * len(batch) if strengths is None else strengths
+    drawn_ones = [
+        (each, *drawn_gaze(told, each.gaze, strength))
+        for each, told, strength in zip(batch, np.broadcast_to(gaze, (len(batch), 2)), strengths)
+        if each.eyes is not None and np.any(each.blend) and strength > 0
     ]
-    eye_masks = np.stack([pose_mask(face.head, canvas) & face.valid for face in faces])
-    images = np.stack([face.image for face in faces])
-    heads = np.stack([face.head for face in faces])
-    masked = encode_masked(model, images, eye_masks)
-    reference = encode_pictures(model, images) if references is None else references.latents(images, heads)
-    on_canvas = np.stack([rolled(gaze, face.roll_rad) for face in faces])
-    redrawn = redraw_eyes(model, masked, reference, heads, on_canvas)
-    valid = np.stack([face.valid for face in faces])
-    redrawn = match_surroundings(redrawn, images, eye_masks, valid, canvas)
-    for place, face, drawn in zip(places, faces, redrawn):
-        pictures[place] = paste_in_regions(
-            pictures[place], face.head, drawn, face.to_canvas, canvas, strength=batch[place].blend
-        )
-    return pictures
+    if drawn_ones:
+        followed, gazes, opacities = zip(*drawn_ones)
+        faces = [
+            align_face(each.frame.pixels, each.eyes, head_of(each, head), model.canvas, near=True) for each in followed
+        ]
+        persons = [(each.person, each.frame.time_sec) for each in followed]
+        drawings = _draw(model, faces, references, gazes, persons, colours or SteadyColours())
+        for each, face, drawing, opacity in zip(followed, faces, drawings, opacities):
+            frame, shown = id(each.frame), opacity * np.asarray(each.blend)
+            grain = np.random.default_rng([each.person, round(1000 * each.frame.time_sec)])
+            pictures[frame] = paste_in_regions(
+                pictures[frame], face.head, drawing, face.to_canvas, model.canvas, shown, grain
+            )
+    return [pictures[id(each.frame)] for each in batch]
+
+
+def _draw(
+    model: VAEGaze,
+    faces: list[AlignedFace],
+    references: FollowedReferences | None,
+    gazes: Sequence[np.ndarray],
+    persons: list[tuple[int, float]],
+    colours: SteadyColours,
+) -> np.ndarray:
+    """The faces on the canvas (N, H, W, 3) uint8, each with its gaze (2,) as seen in its frame."""
+    images, valid = (np.stack(each) for each in zip(*((face.image, face.valid) for face in faces)))
+    eye_masks = np.stack([pose_mask(face.head, model.canvas) for face in faces]) & valid
+    heads, masked = np.stack([face.head for face in faces]), encode_masked(model, images, eye_masks)
+    if references is None:
+        reference = encode_pictures(model, images)
+    else:
+        reference = references.latents(images, heads, [person for person, _ in persons])
+    on_canvas = np.stack([rolled(each, face.roll_rad) for each, face in zip(gazes, faces)])
+    drawn = redraw_eyes(model, masked, reference, heads, on_canvas)
+    return colours.matched(drawn, images, eye_masks, valid, model.canvas, persons)
 
 
 def head_of(followed: FollowedFrame, given: tuple[float, float] | None) -> np.ndarray:
@@ -147,7 +228,8 @@ def head_of(followed: FollowedFrame, given: tuple[float, float] | None) -> np.nd
     return np.zeros(2) if given is None else np.array(given)
 
 
-def _batches(followed: Iterable[FollowedFrame]) -> Iterator[list[FollowedFrame]]:
+def _batches(followed: Iterable[list[FollowedFrame]]) -> Iterator[list[list[FollowedFrame]]]:
+    """The frames, with their faces, a few at a time."""
     followed = iter(followed)
     while batch := list(islice(followed, BATCH_SIZE)):
         yield batch

@@ -27,6 +27,7 @@ from vaegaze.report.benchmark_tables import (
 )
 
 FORMATS = {"first": "jpg", "worst": "jpg", "worst_person": "png"}  # of the sheets
+PEERS = "benchmark_peers.md"  # what `benchmarks.peers` writes
 
 
 def write_report(path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, pictures: Path) -> None:
@@ -41,6 +42,8 @@ def write_report(path: Path, cells: Sequence[Cell], settings: dict, estimator_in
 
     val = [cell for cell in cells if cell.split == "val"]
     parts = [introduction(tested, settings, path), full_size(tested, estimator_info), on_the_canvas(tested)]
+    if path.with_name(PEERS).is_file():
+        parts.append(f"\nSimpler ways of redirecting, on the same persons and frames: [{PEERS}]({PEERS}).")
     parts += [*more_images(tested), *one_setting_at_a_time(tested, val, settings)]
     write_text(path, "\n".join([*parts, shown(path), time_taken(tested)]))
 

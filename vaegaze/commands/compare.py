@@ -1,0 +1,142 @@
+"""A redirected video against its source: how steady the eyes are, whether blinks stay, whether edges and colours show.
+
+    vaegaze compare talk.mp4 talk_looking.mp4
+
+`vaegaze redirect --video` prints the same at its end; docs/video.md explains the numbers.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vaegaze.commands.frame_report import REPORT_SUFFIX, read_report, reason_lines
+from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.progress import progress_bar
+from vaegaze.commands.running import run_with_settings
+from vaegaze.config import shared
+from vaegaze.config.tree import option
+from vaegaze.errors import UserError, plain
+from vaegaze.faces.cascades import opencv
+from vaegaze.faces.reader import backend
+from vaegaze.faces.tracking import follow_eyes
+from vaegaze.files import write_text
+from vaegaze.images.video import VideoReader, open_video
+from vaegaze.redirecting.comparison import Compared, Comparison
+
+
+@dataclass(frozen=True)
+class CompareParams:
+    """The two videos"""
+
+    source: str | None = option(None, help="the video that was redirected", metavar="PATH")
+    result: str | None = option(None, help="what came of it, alone or beside the source", metavar="PATH")
+    face: int | None = shared.face()
+    output: str | None = shared.output("JSON file of the numbers")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The settings of one comparison."""
+
+    compare_params: CompareParams = CompareParams()
+
+    def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What is missing; see `tree.resolve`."""
+        for name in ("source", "result"):
+            if getattr(self.compare_params, name) is None:
+                yield (f"compare_params.{name}",), "needed; give SOURCE and RESULT: two videos"
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_with_settings(
+        CompareConfig,
+        lambda resolved, **switches: run(resolved.config.compare_params, **switches),
+        argv,
+        prog="vaegaze compare",
+        description="Compare a redirected video with its source.",
+        switches=[shared.OVERWRITE],
+        rewrite=with_named_videos,
+        hint="nothing was written",
+        less_memory="give smaller videos",
+        advice=shared.advice("eyes", "opencv", "faces", "face"),
+    )
+
+
+def with_named_videos(argv: Sequence[str]) -> list[str]:
+    """The command line with `--source A --result B` for the words A B that it begins with."""
+    words, names = list(argv), ["--source", "--result"]
+    named: list[str] = []
+    while words and names and not words[0].startswith("-"):
+        named += [names.pop(0), words.pop(0)]
+    return [*named, *words]
+
+
+def run(params: CompareParams, *, overwrite: bool) -> None:
+    if params.output is not None:
+        read = {"--source": params.source, "--result": params.result}
+        refuse_output(Path(params.output), "--output", overwrite=overwrite, inputs=read)
+    opencv()
+    by = backend()
+    report = Path(params.result).with_suffix(REPORT_SUFFIX)
+    fates = read_report(report) if report.is_file() else []
+    drawn, comparison = (not fate.left_alone for fate in fates), Comparison(by)
+    with open_video(params.source, "--source") as source, open_video(params.result, "--result") as result:
+        skipped = beside(source, result)
+        results = iter(result)
+        with progress_bar("comparing", source.frame_count, unit=" frames") as bar:
+            for followed in follow_eyes(source, f"source: {source.path}", params.face, by):
+                other = next(results, None)
+                if other is None:
+                    print(plain(f"⚠️ {params.result} ends first: the rest of {params.source} is not compared"))
+                    break
+                pixels = other.pixels[: source.height_px, skipped : skipped + source.width_px]
+                comparison.add(followed, pixels, next(drawn, None))
+                bar.update()
+    numbers = comparison.numbers()
+    if numbers.no_face == numbers.frames:
+        raise UserError(f"--source: {params.source} shows no face in any of its {numbers.frames} frames")
+    print(plain(f"{params.result} against {params.source}, {numbers.frames} frames:"))
+    print("\n".join([*comparison_lines(numbers), *reason_lines(fates)]))
+    if params.output is not None:
+        why = dict(Counter(fate.why for fate in fates if fate.left_alone))
+        content = {"source": params.source, "result": params.result, **asdict(numbers), "left_alone": why}
+        write_text(params.output, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def beside(source: VideoReader, result: VideoReader) -> int:
+    """How many columns of the result the source takes, which stands on its left or is not there. UserError else."""
+    even = source.width_px + source.width_px % 2, source.height_px + source.height_px % 2  # H.264's
+    for skipped, width in ((0, even[0]), (source.width_px, 2 * source.width_px)):
+        if (result.width_px, result.height_px) in ((width, even[1]), (width, source.height_px)):
+            return skipped
+    raise UserError(
+        f"--result: the frames of {result.path} have {result.width_px}×{result.height_px} pixels, not "
+        f"{source.width_px}×{source.height_px} as in {source.path}; give the video that was made from it"
+    )
+
+
+def comparison_lines(numbers: Compared) -> list[str]:
+    """The numbers in words."""
+    rows = []
+    if numbers.jitter_px is not None:
+        rows.append(
+            ("irises in fixations", f"tremble by {numbers.jitter_px:.2f} px, {numbers.jitter_ratio:.2f} × the source's")
+        )
+    else:
+        rows.append(("irises in fixations", "not measured: without face landmarks, or drawn eyes that rest"))
+    if numbers.closed:
+        rows.append(("blinks", f"{numbers.closed_kept} of {numbers.closed} frames with closed eyes stay so"))
+    rows.append(("switches", f"{numbers.switches} between drawn and true eyes, blinks apart"))
+    if numbers.edges is not None:
+        colour = " ".join(f"{level:+.1f}" for level in numbers.colour)
+        pulsing = "" if numbers.pulsing is None else f", pulsing by {numbers.pulsing:.2f}"
+        rows.append(("edges", f"steps of {numbers.edges:.2f} of 255 levels a pixel around the eyes"))
+        rows.append(("colours", f"{colour} levels of red, green, blue around the eyes{pulsing}"))
+    return [f"   {what:<22}{words}" for what, words in rows]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

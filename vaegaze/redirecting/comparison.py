@@ -1,0 +1,157 @@
+"""A redirected video against its source, from the frames alone: steadiness, blinks, edges and colours."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from vaegaze.faces import landmarks
+from vaegaze.faces.face import around
+from vaegaze.faces.follower import FollowedFrame
+from vaegaze.faces.openness import eye_openness
+from vaegaze.geometry.transforms import similarity, warp
+
+EYE_DISTANCE_PX, MARGIN_PX, HEIGHT_PX = 96, 44, 72  # of the view in which both are compared
+EYE, AROUND = (0.2, 0.08), (0.42, 0.3)  # half axes, in eye distances, of the eye and of the skin around it
+FIXATION = 0.012  # in eye distances: farthest that an iris moves from frame to frame in a fixation
+STEADY = 2  # frames before and after, in which it holds, too
+CLOSED_SHARE = 0.7  # of the usual openness, below which an eye that was closed is still closed
+CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of a frame are drawn
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One frame that shows a face, before and after."""
+
+    time_sec: float
+    closed: bool
+    steady: bool  # neither beside a blink nor left in part
+    irises: np.ndarray | None  # (2: before and after, 2 eyes, 2) from the eyes' centres, in eye distances
+    openness: np.ndarray  # (2: before and after,)
+    eye_distance_px: float
+    drawn: bool
+    edges: float
+    colour: np.ndarray  # (3,) mean difference around the eyes
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The numbers; None where there is nothing to measure by."""
+
+    frames: int
+    no_face: int
+    drawn: int
+    jitter_px: float | None  # of the irises in fixations, in the result: off the mean of the frames before and after
+    jitter_ratio: float | None  # / the source's
+    closed: int  # frames with closed eyes in the source
+    closed_kept: int  # and in the result
+    switches: int  # between drawn and left eyes, but for blinks and faces that go
+    edges: float | None  # levels a pixel: steps in what was changed around the eyes, 95th percentile
+    colour: tuple[float, float, float] | None  # RGB levels: mean difference around the eyes
+    pulsing: float | None  # levels: how much that differs from frame to frame
+
+
+class Comparison:
+    """Takes the frames one by one."""
+
+    def __init__(self, by: str):
+        self._by, self._pairs, self._frames = by, [], 0
+
+    def add(self, followed: FollowedFrame, result: np.ndarray, was_drawn: bool | None = None) -> None:
+        """A followed frame of the source, and the result's frame (H, W, 3) uint8.
+
+        Whether its eyes were drawn shows in the pixels, if it is not known.
+        """
+        self._frames += 1
+        if followed.eyes is None:
+            return
+        pictures, eyes = (followed.frame.pixels, result), followed.eyes
+        apart_px = float(np.linalg.norm(eyes[1] - eyes[0]))
+        irises = None
+        if self._by == "landmarks":
+            found, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
+            irises = (np.stack(found)[..., :2] - eyes) / apart_px
+        else:
+            openness = [eye_openness(picture, eyes) for picture in pictures]
+        drawn, edges, colour = _changes(*pictures, eyes)
+        drawn = drawn if was_drawn is None else was_drawn
+        openness = np.stack(openness).mean(axis=1)
+        steady = bool(np.all(followed.blend == 1))
+        pair = _Pair(followed.frame.time_sec, followed.closed, steady, irises, openness, apart_px, drawn, edges, colour)
+        self._pairs.append(pair)
+
+    def numbers(self) -> Compared:
+        """Of all frames so far."""
+        pairs, drawn = self._pairs, [pair for pair in self._pairs if pair.drawn]
+        jitter_px = _jitter_px(pairs)
+        usual = np.median([pair.openness[0] for pair in pairs if not pair.closed] or [1.0])
+        closed = [pair for pair in pairs if pair.closed]
+        kept = [pair for pair in closed if pair.openness[1] < max(CLOSED_SHARE * usual, 1.2 * pair.openness[0])]
+        whole = [pair.drawn for pair in pairs if pair.steady]
+        colours = np.array([pair.colour for pair in drawn])
+        return Compared(
+            self._frames,
+            self._frames - len(pairs),
+            len(drawn),
+            None if jitter_px is None else jitter_px[1],
+            None if jitter_px is None else jitter_px[1] / max(jitter_px[0], 1e-9),
+            len(closed),
+            len(kept),
+            sum(one != other for one, other in pairwise(whole)),
+            float(np.mean([pair.edges for pair in drawn])) if drawn else None,
+            tuple(colours.mean(axis=0).tolist()) if drawn else None,
+            float(abs(np.diff(colours, axis=0)).mean()) if len(drawn) > 1 else None,
+        )
+
+
+def _jitter_px(pairs: list[_Pair]) -> tuple[float, float] | None:
+    """Mean of source and result, over the fixations of the source in which the eyes are drawn."""
+    places = [pair.irises if pair.steady and pair.drawn else None for pair in pairs]
+    offs = []
+    for now in range(STEADY, len(pairs) - STEADY):
+        near = places[now - STEADY : now + STEADY + 1]
+        if any(each is None for each in near):
+            continue
+        near = np.stack(near)  # (5, 2, 2, 2)
+        if np.linalg.norm(np.diff(near[:, 0], axis=0), axis=-1).max() > FIXATION:
+            continue
+        off = near[STEADY] - (near[STEADY - 1] + near[STEADY + 1]) / 2
+        offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * pairs[now].eye_distance_px)
+    return tuple(np.mean(offs, axis=0).tolist()) if offs else None
+
+
+def _changes(source: np.ndarray, result: np.ndarray, eyes: np.ndarray) -> tuple[bool, float, np.ndarray]:
+    """Whether the eyes were drawn, how steep the changes around them are, and their mean (3,)."""
+    views = [_view(picture, eyes) for picture in (source, result)]
+    change = views[1].astype(np.float64) - views[0]  # (H, W, 3)
+    on_eyes, around_eyes = _masks()
+    grey = _smooth(change.mean(axis=-1))
+    size = abs(grey)
+    drawn = bool(size[on_eyes].mean() > CHANGED * max(1.0, size[~on_eyes & ~around_eyes].mean()))
+    down, across = np.gradient(grey)
+    return drawn, float(np.percentile(np.hypot(down, across)[around_eyes], 95)), change[around_eyes].mean(axis=0)
+
+
+def _view(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+    corner, near = around(picture, eyes, reach=1.0)
+    first = np.array([MARGIN_PX, HEIGHT_PX / 2])
+    to_view = similarity(eyes - corner, first + np.array([[0, 0], [EYE_DISTANCE_PX, 0]]))
+    return warp(near, to_view, HEIGHT_PX, EYE_DISTANCE_PX + 2 * MARGIN_PX)[0]
+
+
+def _masks() -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) bool: the eyes, and the skin around them."""
+    ys, xs = np.mgrid[:HEIGHT_PX, : EYE_DISTANCE_PX + 2 * MARGIN_PX] + 0.5
+    x = abs(abs(xs - MARGIN_PX - EYE_DISTANCE_PX / 2) - EYE_DISTANCE_PX / 2) / EYE_DISTANCE_PX
+    y = (ys - HEIGHT_PX / 2) / EYE_DISTANCE_PX
+    on_eyes, near = (np.hypot(x / across, y / down) <= 1 for across, down in (EYE, AROUND))
+    return on_eyes, near & ~on_eyes
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Each value's mean with its neighbours: encoding leaves noise."""
+    padded = np.pad(values, 1, mode="edge")
+    height, width = values.shape
+    shifts: Iterable[tuple[int, int]] = ((row, column) for row in range(3) for column in range(3))
+    return sum(padded[row : row + height, column : column + width] for row, column in shifts) / 9
