@@ -77,7 +77,7 @@ def test_the_estimators_own_error_stands_beside(world, tmp_path, capsys):
     assert out.count("gaze°") == 2 and "on test persons: all 1.25°, without 1.00°" in out
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     for prefix in ("", "redirected_"):
-        second = f"lpips –  outside_mask 0  gaze_error_to_target_deg {numbers[prefix + 'gaze_error_to_target_deg']:.2f}"
+        second = f"lpips –  outside_mask 0  gaze_error_deg {numbers[prefix + 'gaze_error_deg']:.2f}"
         assert second in out.splitlines()
     assert max(map(len, out.splitlines())) <= 60
 

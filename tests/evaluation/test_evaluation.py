@@ -192,7 +192,7 @@ def test_reference_eyes_follow_a_shifted_target():
     expected = targets.images[0].copy()
     expected[13:17, 1:7] = source[1, 10:14, 3:9]
     expected[13:17, 23:29] = source[1, 10:14, 20:26]
-    result = reference_eyes(reference, train, targets)
+    result = reference_eyes([reference], train, targets)
     assert result.dtype == np.uint8 and np.array_equal(result[0], expected)
 
 

@@ -25,7 +25,7 @@ def openness(number, blink, **scene) -> float:
 
 
 def test_open_and_closed_eyes_of_many_persons():
-    opened, closed = ([openness(number, blink) for number in range(1, 25)] for blink in (0, 1))
+    opened, closed = ([openness(number, blink) for number in range(1, 49)] for blink in (0, 1))
     right = [value >= CLOSED_BELOW for value in opened] + [value < CLOSED_BELOW for value in closed]
     assert np.mean(right) > 0.93
     assert np.median(closed) < 0.55 * np.median(opened)

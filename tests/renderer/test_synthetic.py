@@ -54,7 +54,10 @@ def gaze_from_iris_pixels(image, person, scene, side):
     points = []
     half = 0.5 * (np.median(grey[dark]) + np.median(grey[near & ~dark]))
     for row in np.flatnonzero(dark.any(axis=1)):
-        inside = np.flatnonzero(dark[row])
+        runs = np.split(np.flatnonzero(dark[row]), 1 + np.flatnonzero(np.diff(np.flatnonzero(dark[row])) > 1))
+        inside = max(runs, key=len)
+        if len(inside) < 4:  # the lashes' line
+            continue
         for column, step in ((inside[0], -1), (inside[-1], 1)):
             here, there = grey[row, column], grey[row, column + step]
             if here < half < there:

@@ -157,6 +157,11 @@ def test_small_pictures_have_fewer_levels(size, levels, vgg):
         assert len(vgg.taps(pictures(1, size=size))) == 5 * levels
 
 
+def test_a_flat_picture_has_the_levels_of_its_shorter_side(vgg):
+    with torch.no_grad():
+        assert len(vgg.taps(pictures(1, size=64)[..., :32, :])) == 5 * 2
+
+
 def test_random_vgg_is_seeded(vgg):
     before = torch.random.get_rng_state()
     again, other = load_vgg("random", seed=1), load_vgg("random", seed=2)

@@ -10,6 +10,7 @@ Exit code 0: all checks passed; 1: a check failed; 2: the input cannot be used.
 """
 
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def expect(condition: bool, otherwise: str) -> None:
         raise CheckFailed(otherwise)
 
 
-def check_random_person_selection(params: OneshotParams, canvas: Camera) -> str:
+def check_random_person_selection(params: OneshotParams) -> str:
     """The same seed chooses the same person, who has enough samples."""
     given, seed = params.gazecapture_params, params.seed
     counts = hdf5.person_counts(given.hdf_path)
@@ -56,7 +57,7 @@ def check_random_person_selection(params: OneshotParams, canvas: Camera) -> str:
     return f"{len(counts)} persons; {drawn}"
 
 
-def check_specific_person_selection(params: OneshotParams, canvas: Camera) -> str:
+def check_specific_person_selection(params: OneshotParams) -> str:
     """The person is found by id, and no sample is both trained on and held out."""
     person, train, held_out = _choose(params)
     total = hdf5.sample_count(params.gazecapture_params.hdf_path, person)
@@ -67,9 +68,9 @@ def check_specific_person_selection(params: OneshotParams, canvas: Camera) -> st
     return f"{person}: {total} samples, {len(train)} to train on, {len(held_out)} held out"
 
 
-def check_data_consistency(params: OneshotParams, canvas: Camera) -> str:
+def check_data_consistency(params: OneshotParams) -> str:
     """Labels are finite and in range, eye masks are not empty, and two reads agree."""
-    data, again = _read(params, canvas), _read(params, canvas)
+    data, again = _read(params), _read(params)
     for name, first, second in zip(vars(data.samples), vars(data.samples).values(), vars(again.samples).values()):
         expect(np.array_equal(first, second), f"two reads of {data.person_id} disagree in {name}")
     for name in ("gaze", "head"):
@@ -85,7 +86,7 @@ def check_data_consistency(params: OneshotParams, canvas: Camera) -> str:
     )
 
 
-def check_batch_generation(params: OneshotParams, canvas: Camera) -> str:
+def check_batch_generation(params: OneshotParams) -> str:
     """Batches have the right shapes, types and ranges, and no sample occurs twice in an epoch."""
     import torch
 
@@ -93,13 +94,13 @@ def check_batch_generation(params: OneshotParams, canvas: Camera) -> str:
     from vaegaze.training.loop import batch_rows
 
     _, train, _ = _choose(params)
-    samples = _read(params, canvas).samples.take(slice(len(train)))
+    samples = _read(params).samples.take(slice(len(train)))
     batch_size = min(params.batch_size, len(samples))
     steps = len(samples) // batch_size
     epoch = [batch_rows(step, len(samples), batch_size, params.seed) for step in range(steps)]
     rows = [row for batch in epoch for row in batch]
     expect(len(rows) == len(set(rows)), "a sample occurs twice in an epoch")
-    expected = (batch_size, 3, *canvas.shape)
+    expected = (batch_size, 3, *samples.canvas.shape)
     for batch in epoch:
         images = to_unit_range(samples.images[batch])
         expect(images.shape == expected, f"images of shape {tuple(images.shape)}, expected {expected}")
@@ -120,10 +121,19 @@ def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
     return person, *choose_samples(total, given.num_samples, given.num_eval_samples, params.seed)
 
 
-def _read(params: OneshotParams, canvas: Camera) -> hdf5.PersonData:
+def _read(params: OneshotParams) -> hdf5.PersonData:
     person, train, held_out = _choose(params)
     given = params.gazecapture_params
-    return hdf5.read_person(given.hdf_path, person, [*train, *held_out], canvas, given.mask_path)
+    rows, canvas = [*train, *held_out], _canvas(params.checkpoint_path)
+    return hdf5.read_person(given.hdf_path, person, rows, canvas, given.mask_path)
+
+
+@lru_cache(maxsize=1)
+def _canvas(checkpoint_path: str) -> Camera:
+    """The canvas of the base model that a run would start from."""
+    from vaegaze.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(checkpoint_path).model.canvas
 
 
 CHECKS = {
@@ -162,15 +172,12 @@ def read_arguments(parser: FlagParser, argv: list[str] | None) -> OneshotParams:
 
 def run_checks(params: OneshotParams) -> int:
     """Run all checks and print what each found; 1 if one has failed, else 0."""
-    from vaegaze.models.checkpoint import load_checkpoint
-
     hdf5.person_counts(params.gazecapture_params.hdf_path)  # UserError for the wrong kind of file
     print(f"📁 {named(params.gazecapture_params.hdf_path)}")
-    canvas = load_checkpoint(params.checkpoint_path).model.canvas
     failed = 0
     for name, check in CHECKS.items():
         try:
-            print(f"✅ {name}: {check(params, canvas)}")
+            print(f"✅ {name}: {check(params)}")
         except (CheckFailed, UserError) as error:
             failed += 1
             print(f"❌ {name}: {advised(error, ADVICE) if isinstance(error, UserError) else error}")

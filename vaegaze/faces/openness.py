@@ -10,7 +10,7 @@ EYE_DISTANCE_PX = 100  # in the view that is measured; an eye is 42 px wide ther
 WIDTH_PX, HEIGHT_PX = 34, 20  # of the window around an eye's centre: within its corners, little higher than the iris
 MARGIN_PX = 3  # around the windows, for the blur
 BLUR_PX = 0.7
-CLOSED_BELOW = 0.52  # 97 % of rendered open eyes lie above, 97 % of shut ones below
+CLOSED_BELOW = 0.48  # 94 % of rendered open eyes lie above, 95 % of shut ones below
 
 
 def eye_openness(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ __all__ = [
 
 SPLITS = {"train": 0, "val": 1, "test": 2, "demo": 3}  # the numbers are part of every seed: never change them
 FIRST_PERSON_SAMPLES = 60  # person_001 has at least these
-DEMO_SEED = 0
+DEMO_SEED = 1  # the first whose person_001 wears no glasses and is photographed as sharp as half of all people
 DEMO_PX = 256  # a face as large as the shipped model draws it
 DEMO_SAMPLES = {1: 64, 2: 60, 3: 56, 4: 24, 5: 18, 6: 12}  # person number → samples
 

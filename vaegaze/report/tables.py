@@ -4,8 +4,8 @@ from vaegaze.evaluation.metrics import METRICS
 from vaegaze.report.numbers import legible, withheld_gaze
 
 ESTIMATOR_ERRORS = ("estimator_error_deg", "redirected_estimator_error_deg")
-SECOND_LINE = ("lpips", "outside_mask", "gaze_error_to_target_deg")
-COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_deg": "gaze°"}
+SECOND_LINE = ("lpips", "outside_mask", "gaze_error_deg")
+COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_to_target_deg": "gaze°"}
 
 
 def summary_table(summary: dict) -> str:

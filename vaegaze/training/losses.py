@@ -71,7 +71,7 @@ class Loss:
 class VGGLoss(nn.Module):
     """Mean absolute difference of VGG19 features at five layers, summed over layers and an image pyramid.
 
-    Pictures under 128 px have fewer levels: none is smaller than 16 px.
+    Pictures with a side under 128 px have fewer levels: none is smaller than 16 px.
 
     Source: Johnson et al. 2016 (arXiv:1603.08155), in the form upstream uses (weights 1, four pyramid levels).
     """
@@ -87,7 +87,7 @@ class VGGLoss(nn.Module):
     def taps(self, images: Tensor) -> list[Tensor]:
         """Features of pictures (B, 3, S, S) in [−1, 1] at every pyramid level and tapped layer."""
         taps = []
-        for scale in (scale for scale in PYRAMID_SCALES if images.shape[-1] // scale >= SMALLEST_LEVEL_PX):
+        for scale in (scale for scale in PYRAMID_SCALES if min(images.shape[-2:]) // scale >= SMALLEST_LEVEL_PX):
             x = (F.avg_pool2d(images, scale) + 1) / 2  # (B, 3, S / scale, S / scale) in [0, 1]
             x = (x - self.mean) / self.std
             for i, layer in enumerate(self.features):
