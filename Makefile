@@ -11,7 +11,7 @@ TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
 
 demo: $(VENV)/installed
 	$(PYTHON) oneshot_training.py --config configs/finetune/finetune_gazecapture.yaml --use_gazecapture \
-		--person_id person_001 --num_steps 150 --save_dir ./outputs/demo --overwrite
+		--person_id person_001 --num_steps 150 --mirror --vgg_loss 0 --save_dir ./outputs/demo --overwrite
 
 vision: $(VENV)/installed-vision
 
