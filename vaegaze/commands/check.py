@@ -124,16 +124,16 @@ def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
 def _read(params: OneshotParams) -> hdf5.PersonData:
     person, train, held_out = _choose(params)
     given = params.gazecapture_params
-    rows, canvas = [*train, *held_out], _canvas(params.checkpoint_path)
+    rows, canvas = [*train, *held_out], _canvas(params.checkpoint_path, params.base)
     return hdf5.read_person(given.hdf_path, person, rows, canvas, given.mask_path)
 
 
 @lru_cache(maxsize=1)
-def _canvas(checkpoint_path: str) -> Camera:
+def _canvas(checkpoint_path: str, base: str | None) -> Camera:
     """The canvas of the base model that a run would start from."""
     from vaegaze.models.checkpoint import load_checkpoint
 
-    return load_checkpoint(checkpoint_path).model.canvas
+    return load_checkpoint(checkpoint_path, base).model.canvas
 
 
 CHECKS = {

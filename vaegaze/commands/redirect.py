@@ -131,11 +131,11 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     for note in (*reader.notes, *writer.notes):
         if note not in early_notes:
             print(plain(note))
+    report = output.with_suffix(REPORT_SUFFIX)
+    write_text(report, report_text(tally.fates))
     if tally.stopped:
         raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
     per_sec = tally.frames / (time.perf_counter() - began)
-    report = output.with_suffix(REPORT_SUFFIX)
-    write_text(report, report_text(tally.fates))
     print(f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {outcome_text(tally)}")
     print("\n".join(comparison_lines(comparison.numbers())))
     print("\n".join([*reason_lines(tally.fates), plain(f"   {report}: what became of each frame")]))

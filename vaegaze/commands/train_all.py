@@ -58,7 +58,7 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     RunFolder(params.save_dir, "cohort").check_writable()
     base = None
     if overwrite:
-        base = load_base(params.checkpoint_path, params.base)
+        base = load_base(params)
         clear_folders(
             [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
         )
@@ -71,7 +71,7 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
 
     stop = StopSignals()
     if left:
-        base = base or load_base(params.checkpoint_path, params.base)
+        base = base or load_base(params)
         name_base(base, params.checkpoint_path)
         with CohortProgress(len(person_ids), done) as progress:
 

@@ -35,7 +35,7 @@ def run(command: Command) -> None:
     # the base model and the person
     params = command.config.oneshot_params
     check_writable(Path(params.save_dir))  # before anything is read
-    base = load_base(params.checkpoint_path, params.base)
+    base = load_base(params)
     name_base(base, params.checkpoint_path)
     with progress_callback("rendering demo.h5") as on_sample:
         person = load_person(params, base.model.canvas, print, on_sample)

@@ -116,7 +116,7 @@ def paste_in_regions(
     """
     pasted, strengths = picture.copy(), np.broadcast_to(strength, 2)
     for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
-        alpha = strengths[eye] * np.clip(depth / (feather_px(canvas)), 0, 1)
+        alpha = strengths[eye] * np.clip(depth / feather_px(canvas), 0, 1)
         above, _ = warp(drawn, to_crop(inverse(to_canvas), window[1].start, window[0].start), *depth.shape)
         if grain is not None:
             above = with_grain(above, picture[window], grain)

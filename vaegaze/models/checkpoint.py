@@ -84,7 +84,9 @@ class Base:
 class Checkpoint:
     model: VAEGaze
     info: dict
-    references: tuple[Reference, ...]  # of the person; empty for a base, and after training on a single frame
+    references: tuple[
+        Reference, ...
+    ]  # of the person; empty for a base, and after training on a single frame without replay
     base: Base | None = None  # only of an adapter
     adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
     notes: tuple[str, ...] = ()  # for an upstream file: inferred, assumed and omitted values

@@ -62,11 +62,6 @@ class VAEGaze(ModelMixin):
         if wrong:
             raise ValueError(f"the parts do not fit together: {'; '.join(wrong)}")
 
-    @property
-    def eye_masks(self) -> str:
-        """The shape of the masks that the model learnt."""
-        return self.canvas.eye_masks
-
     def mask(self, images: Tensor, eye_masks: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [−1, 1] without the eyes, where eye_masks (B, 1, H, W) in {0, 1} is 1."""
         return fill_eyes(images, eye_masks) if self.fill_eyes else paint_eyes(images, eye_masks)

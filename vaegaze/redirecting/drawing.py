@@ -22,8 +22,8 @@ def reference_of(choice: str, checkpoint: Checkpoint, photo: Photo) -> Reference
     """The reference for drawing a photo; `choice` is one of REFERENCES.
 
     own: the photo itself, as it is; auto: the nearest of the model's, or the photo itself for a base model, which has
-    none. A model fine-tuned on a single photo never saw a reference and draws worse with one. UserError for `model` if
-    it has none.
+    none. A model fine-tuned on a single photo without replay never saw a reference, and draws worse with one. UserError
+    for `model` if it has none.
     """
     samples, known = photo.samples, checkpoint.references
     if draws_from_itself(choice, checkpoint):

@@ -99,7 +99,7 @@ def redirect_video(
             for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
                 frame = faces[0].frame
                 if comparison is not None:
-                    comparison.add(faces[0], pixels, not fate.left_alone)
+                    comparison.add(faces[0], pixels, None if everyone else not fate.left_alone)
                 writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
                 tally.fates.append(fate)
             on_frames(len(frames))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from vaegaze.config.finetune import OneshotParams
 from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError
 from vaegaze.evaluation.best_step import BestStep
@@ -31,9 +32,12 @@ class Stopped(Exception):
     """`should_stop` ended the run. What was trained is saved."""
 
 
-def load_base(path: str, base: str | None = None) -> Checkpoint:
+def load_base(params: OneshotParams) -> Checkpoint:
     """The model to start from. Its `base` is set: an adapter's own base, else the checkpoint itself."""
-    checkpoint = load_checkpoint(path, base)
+    path = params.checkpoint_path
+    checkpoint = load_checkpoint(path, params.base)
+    if params.replay:
+        refuse_unrendered(path, checkpoint.info)
     return replace(checkpoint, base=checkpoint.base or Base(path, weights_fingerprint(checkpoint.model)))
 
 
@@ -75,9 +79,6 @@ def run_person(
     progress = resumed.progress if resumed else Progress(checksums=checksums)
     state = TrainingState(progress.step, **resumed.tensors) if resumed else None
     params = resolved.config.oneshot_params
-
-    if params.replay:
-        refuse_unrendered(params.checkpoint_path, base.info)
 
     def check() -> None:
         if should_stop():

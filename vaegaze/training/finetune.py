@@ -31,7 +31,7 @@ class FineTuned:
     """What a fine-tuning did to its model."""
 
     selection: Selection  # which parameters trained
-    references: list[Reference]  # belong to the model from now on; empty for a single frame
+    references: list[Reference]  # belong to the model from now on; empty for a single frame without replay
     state: TrainingState  # after the last step; shares tensors with the model
     stopped: bool  # whether `should_stop` ended it
     losses: Tensor  # (steps,) of the steps made in this call, on the device

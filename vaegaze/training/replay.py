@@ -27,8 +27,8 @@ def refuse_unrendered(name: str, info: dict) -> None:
     """UserError if the base model of this `name` was, by its checkpoint's `info`, not trained on rendered persons."""
     if "rendered" not in str(info.get("trained_on", "")):
         raise UserError(
-            f"replay: {name} was not trained on rendered persons, and would learn to draw eyes like theirs; leave it "
-            "out, and use blend: auto or anchor to keep control of the gaze"
+            f"replay: {name} was not trained on rendered persons, and would learn to draw eyes like theirs; set "
+            "replay to 0, and use blend: auto or anchor to keep control of the gaze"
         )
 
 

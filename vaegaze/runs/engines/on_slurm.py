@@ -25,7 +25,7 @@ def run_persons(job: Job, person_ids: list[str]) -> list[Record]:
     try:
         os.chdir(job.folder)  # that a relative path of the base starts from
         params = job.resolved.config.oneshot_params
-        worker = Worker(job, SharedBase.of(load_base(params.checkpoint_path, params.base)))
+        worker = Worker(job, SharedBase.of(load_base(params)))
     except Exception as error:
         return [Record(person_id, FAILED, reason_of(error)) for person_id in person_ids]
     records = []
