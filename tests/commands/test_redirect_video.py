@@ -179,7 +179,7 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
     assert outcome.code == 128 + signum and STOPPING in outcome.err
     assert f"stopped by {signum.name}; {output} holds the first 16 frames" in outcome.err
     assert len(read(output)[0]) == 16 and 0.5 < sound_of(output)[-1][0] < 0.7
-    assert files_in(tmp_path) == {"out.mp4"}
+    assert files_in(tmp_path) == {"out.mp4", "out.frames.csv"}
 
 
 def test_no_video_is_left_half_written(run, talk, tmp_path, monkeypatch):

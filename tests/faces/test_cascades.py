@@ -186,7 +186,17 @@ def test_a_turned_heads_mask_is_narrower():
 def test_fine_tuning_on_closed_eyes_warns(world, talking, tmp_path):
     pytest.importorskip("cv2")
     Image.fromarray(talking.frames[24]).save(tmp_path / "me.png")
-    config = ("--config", ROOT / "configs" / "finetune" / "finetune_photo.yaml", "--mask", "auto", "--gaze", 0, 0, "--replay", 0)
+    config = (
+        "--config",
+        ROOT / "configs" / "finetune" / "finetune_photo.yaml",
+        "--replay",
+        0,
+        "--mask",
+        "auto",
+        "--gaze",
+        0,
+        0,
+    )
     outcome = command(*world.photo_flags, *config, "--image", tmp_path / "me.png", "--dry_run", "--save_dir", tmp_path)
     assert outcome.code == 0, outcome
     assert "⚠️ The eyes look closed: if they are, give a photo with open eyes\n" in outcome.out

@@ -23,7 +23,7 @@ from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, evaluate
 from vaegaze.files import write_text
-from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
@@ -107,7 +107,12 @@ def run(params: EvaluateParams) -> None:
     for note in notes:
         print(note)
     eval_set = EvalSet.prepare(
-        model, data.samples, references, rendered, spare=spare_reference(references, data.samples) if own else None
+        model,
+        data.samples,
+        references,
+        rendered,
+        spare=spare_reference(references, data.samples) if own else None,
+        from_itself=checkpoint.info.get(DRAWS_FROM_ITSELF, False),
     )
     numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None)
 

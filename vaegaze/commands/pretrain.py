@@ -17,12 +17,12 @@ from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
-from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.config.pretrain import RENDERED, PretrainConfig
 from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import write_text
 from vaegaze.models import VAEGaze
-from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
+from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
@@ -208,6 +208,7 @@ def finish(
     info = {
         "trained_on": trained_on(config, sources, progress.processes),
         "drops_reference": params.drop_reference > 0,
+        DRAWS_FROM_ITSELF: RENDERED in params.sources and params.same_frame_reference > 0,
         "config": to_yaml(config),
         "records": progress.records,
     }

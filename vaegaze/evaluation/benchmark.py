@@ -24,7 +24,7 @@ from vaegaze.evaluation.rendered_faces import RenderedFace, joined, rendered_fac
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, Camera
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, load_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.renderer.data_set import person_from_seed
 from vaegaze.training import Step, TrainingDiverged, finetune
@@ -88,7 +88,8 @@ def measure(
         numbers = judge([face.pictures for face in faces], faces, estimator, check)
         return Measured(at_full_size(numbers), 0.0, None, eyes_strip([face.pictures for face in faces], faces))
 
-    model = to_device(load_checkpoint(params.checkpoint_path).model, torch.device(params.device))
+    base = load_checkpoint(params.checkpoint_path)
+    model = to_device(base.model, torch.device(params.device))
     train = person.train(task.k, task.seed, params.seed) if task.k else None
     started = time.perf_counter()
     if task.strategy not in UNTRAINED:
@@ -96,10 +97,10 @@ def measure(
     seconds = time.perf_counter() - started
 
     samples = joined([face.photo.samples for face in faces])
-    eval_set = EvalSet.prepare(model, samples, [] if train is None else choose_references(train))
-    if train is None:
-        eval_set = eval_set.drawn_from_itself(model)
-    eval_set = replace(eval_set, redirections=eval_set.redirected(joined([face.redirected for face in faces])))
+    eval_set = EvalSet.prepare(model, samples, [] if train is None else choose_references(train, sole=True))
+    own = eval_set.drawn_from_itself(model) if train is None or base.info.get(DRAWS_FROM_ITSELF) else eval_set
+    eval_set = own if train is None else eval_set
+    eval_set = replace(eval_set, redirections=own.redirected(joined([face.redirected for face in faces])))
     drawing: Drawing = model
     if task.strategy == AUTOENCODER:
         eval_set, drawing = unmasked(model, eval_set), decoding(model)
@@ -139,6 +140,7 @@ def fine_tune(task: Task, model: VAEGaze, train: Samples, params: BenchmarkParam
         finetune_strategy=task.strategy,
         precision=params.precision,
         seed=task.seed,
+        replay=params.replay if task.k == 1 else 0.0,
     )
     loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
     loss = Loss(loss_params, seed=0, device=torch.device(params.device))

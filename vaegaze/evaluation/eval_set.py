@@ -30,16 +30,19 @@ class EvalSet:
         rendered: RenderedPerson | None = None,
         *,
         spare: Reference | None = None,
+        from_itself: bool = False,
     ) -> "EvalSet":
         """The samples encoded by the model, on its device; with the rendered person behind them also redirected.
 
-        Each frame is drawn from the nearest of the references, see `prepare_frames`.
+        Each frame is drawn from the nearest of the references, see `prepare_frames`; redirected frames, with
+        `from_itself`, each from the frame itself.
         """
         frames = prepare_frames(model, samples, references, next(model.parameters()).device, spare)
         eval_set = cls(samples, frames)
         if rendered is None or not len(samples):
             return eval_set
-        return replace(eval_set, redirections=eval_set.redirected(rendered.redirected(samples)))
+        drawn = eval_set.drawn_from_itself(model) if from_itself else eval_set
+        return replace(eval_set, redirections=drawn.redirected(rendered.redirected(samples)))
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -59,6 +59,7 @@ from vaegaze.models.vaegaze import VAEGaze
 log = logging.getLogger(__name__)
 
 ADAPTER_FORMAT = "vaegaze-adapter-1"
+DRAWS_FROM_ITSELF = "draws_from_itself"  # in `info`: trained with frames that are their own references
 MAX_REFERENCES = 8  # of a person
 RESULTS = ("finetuned_model.pth", "adapter.pth")  # of a run, in its folder
 

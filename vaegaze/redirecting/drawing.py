@@ -10,7 +10,7 @@ from vaegaze.data.photo import Photo
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import rolled
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
-from vaegaze.models.checkpoint import Checkpoint, Reference
+from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, Checkpoint, Reference
 from vaegaze.training.references import nearest_reference, reference_distances, references_at
 
 BATCH_SIZE = 8  # pictures
@@ -21,9 +21,9 @@ REFERENCES = ("auto", "own", "model", "none")  # what a picture may be drawn fro
 def reference_of(choice: str, checkpoint: Checkpoint, photo: Photo) -> Reference | None:
     """The reference for drawing a photo; `choice` is one of REFERENCES.
 
-    own: the photo itself, as it is; auto: the nearest of the model's, or the photo itself for a base model, which has
-    none. A model fine-tuned on a single photo without replay never saw a reference, and draws worse with one. UserError
-    for `model` if it has none.
+    own: the photo itself, as it is; auto: the photo itself for a base model, and for one that learnt to draw from it;
+    else the nearest of the model's. A model fine-tuned on a single photo without replay never saw a reference, and
+    draws worse with one. UserError for `model` if it has none.
     """
     samples, known = photo.samples, checkpoint.references
     if draws_from_itself(choice, checkpoint):
@@ -40,7 +40,8 @@ def draws_from_itself(choice: str, checkpoint: Checkpoint) -> bool:
     if choice == "model" and not checkpoint.references:
         raise UserError("the model holds no reference frame", about="reference")
     is_base = not checkpoint.references and "fine_tuned_on" not in checkpoint.info
-    return choice == "own" or (choice == "auto" and is_base)
+    learnt = checkpoint.info.get(DRAWS_FROM_ITSELF, False)
+    return choice == "own" or (choice == "auto" and (is_base or (learnt and bool(checkpoint.references))))
 
 
 @torch.no_grad()
