@@ -28,9 +28,9 @@ def test_its_own_eyes_bring_a_drawing_nearer_to_the_photo():
 def test_what_is_tuned_from_it_also_draws_from_the_picture_itself():
     base = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth")
     photo = load_photo(IMAGES / "astronaut.png", IMAGES / "astronaut_mask.png", (0, 0), (0, 0), base.model.canvas)
-    other = Reference(photo.picture[:, ::-1].copy(), photo.gaze, photo.samples.head[0])
+    other = Reference(photo.samples.images[0][:, ::-1].copy(), photo.gaze, photo.samples.head[0])
     tuned = replace(base, references=(other,), info={**base.info, "fine_tuned_on": "me"})
-    assert np.array_equal(reference_of("auto", tuned, photo).image, photo.picture)
+    assert np.array_equal(reference_of("auto", tuned, photo).image, photo.samples.images[0])
     assert reference_of("model", tuned, photo) is other
     elsewhere = replace(tuned, info={"fine_tuned_on": "me"})
     assert reference_of("auto", elsewhere, photo) is other
