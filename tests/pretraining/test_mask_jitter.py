@@ -63,5 +63,5 @@ def test_a_data_set_frame_keeps_its_varied_mask(tmp_path):
 def test_the_settings_name_the_shape():
     parts = {name: TINY_CONFIG[name] for name in ("vae", "unet", "gaze_mlp")}
     model = build_base_model(ModelParams(eye_masks="lids", **parts)).model
-    assert model.eye_masks == "lids" and model.config["eye_masks"] == "lids"
+    assert model.canvas.eye_masks == "lids" and model.config["eye_masks"] == "lids"
     assert "eye_masks" not in build_base_model(ModelParams(**parts)).model.config
