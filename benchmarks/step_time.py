@@ -26,6 +26,7 @@ from pathlib import Path
 
 from vaegaze.commands.running import run_command
 from vaegaze.errors import UserError
+from vaegaze.training.references import nearest_reference, reference_rows, references_at
 from vaegaze.training.strategies import STRATEGIES
 
 ROUNDS, STEPS, WARM_UP = 3, 5, 2
@@ -309,7 +310,6 @@ def train_peer(setting: Setting, meter: Meter) -> dict:
 def peer_steps(setting: Setting) -> Iterator:
     """First the optimiser, then the loss of each step of the loop that peers run."""
     import diffusers
-    import numpy as np
     import torch
     from torch import nn
 
@@ -348,14 +348,16 @@ def peer_steps(setting: Setting) -> Iterator:
     optimizer = torch.optim.AdamW(trainable, setting.learning_rate, ADAM_BETAS, weight_decay=params.weight_decay)
     mask = fill_eyes if config.get("fill_eyes") else paint_eyes
     canvas, scale = canvas_of(config), model.vae.config.scaling_factor
-    heads = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), canvas).samples.head
-    frontal, other, *_ = np.argsort(np.linalg.norm(heads, axis=1), kind="stable")
+    everyone = hdf5.read_person(setting.hdf_path, PERSON, range(SAMPLES), canvas).samples
+    kept = reference_rows(everyone)
+    references = references_at(everyone, kept)
     yield optimizer
 
     step = 0
     while True:
         row = batch_rows(step, SAMPLES, 1, params.seed)[0]
-        rows = [row, other if row == frontal else frontal]
+        nearest = nearest_reference(references, everyone.images[row], everyone.head[row])
+        rows = [row, next(other for other, each in zip(kept, references) if each is nearest)]
         samples = hdf5.read_person(setting.hdf_path, PERSON, rows, canvas).samples
         target, reference = (to_unit_range(samples.images[i : i + 1]).to(device) for i in (0, 1))
         eyes, valid = (
