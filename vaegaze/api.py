@@ -15,7 +15,7 @@ from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, Checkpoint, load_checkpoint, save_checkpoint
+from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
@@ -100,7 +100,7 @@ def evaluate(
         references,
         person.rendered,
         spare=spare_reference(references, samples),
-        from_itself=model.info.get(DRAWS_FROM_ITSELF, False),
+        from_itself=model.draws_from_itself,
     )
     reader = load_estimator(estimator).model.to(next(model.model.parameters()).device) if estimator else None
     return measure(model.model, eval_set, reader)

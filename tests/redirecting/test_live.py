@@ -56,3 +56,8 @@ def test_the_filter_is_steady_at_rest_and_quick_in_motion():
     assert rest[30:].std() < 0.01, "half of what comes"
     turn = [filtered(np.array([0.6, 0.0]), 3 + i / 30)[0] for i in range(10)]
     assert turn[4] > 0.5 and (np.diff(turn) >= 0).all()
+
+
+def test_faces_are_counted_from_one():
+    with pytest.raises(UserError, match="got 0"):
+        Redirector(Checkpoint(make_tiny_model(), {"drops_reference": True}, ()), face=0)

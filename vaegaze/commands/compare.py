@@ -26,6 +26,8 @@ from vaegaze.files import write_text
 from vaegaze.images.video import VideoReader, open_video
 from vaegaze.redirecting.comparison import Compared, Comparison
 
+WITH_VALUE = ("--source", "--result", "--face", "--output", "--config")
+
 
 @dataclass(frozen=True)
 class CompareParams:
@@ -66,12 +68,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def with_named_videos(argv: Sequence[str]) -> list[str]:
-    """The command line with `--source A --result B` for the words A B that it begins with."""
-    words, names = list(argv), ["--source", "--result"]
-    named: list[str] = []
-    while words and names and not words[0].startswith("-"):
-        named += [names.pop(0), words.pop(0)]
-    return [*named, *words]
+    """The command line with `--source A --result B` for its first two words that are no flag and no flag's value."""
+    words, names, before = [], ["--source", "--result"], ""
+    for word in argv:
+        if names and not word.startswith("-") and before not in WITH_VALUE:
+            words.append(names.pop(0))
+        words.append(word)
+        before = word
+    return words
 
 
 def run(params: CompareParams, *, overwrite: bool) -> None:

@@ -23,7 +23,7 @@ from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, evaluate
 from vaegaze.files import write_text
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, load_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.renderer.redrawing import matching_renderer
@@ -112,7 +112,7 @@ def run(params: EvaluateParams) -> None:
         references,
         rendered,
         spare=spare_reference(references, data.samples) if own else None,
-        from_itself=checkpoint.info.get(DRAWS_FROM_ITSELF, False),
+        from_itself=checkpoint.draws_from_itself,
     )
     numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None)
 

@@ -39,7 +39,7 @@ from vaegaze.images.video import VideoReader, open_video, write_video
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.comparison import Comparison
-from vaegaze.redirecting.drawing import draws_from_itself, redraw_gazes, reference_of
+from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
 from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
 from vaegaze.redirecting.video import Look, Tally, redirect_video
 from vaegaze.training.provenance import fine_tuned_on
@@ -97,7 +97,7 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
 def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     """Write the video of `params`, and print what became of its frames. Interrupted after a signal."""
     output, stop, began = Path(params.output), StopSignals(), time.perf_counter()
-    from_itself = draws_from_itself(params.reference, checkpoint)
+    from_itself = is_own_reference(params.reference, checkpoint)
     model = to_device(checkpoint.model, torch.device(find_device(params.device)))
     if params.reference == "none":
         warn_without_reference(checkpoint)
@@ -195,11 +195,13 @@ def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
 
 
 def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) -> Reference | None:
-    """What --reference says; auto takes other frames of another person of a data set before the picture itself."""
+    """What --reference says. Under auto, a model that never learnt to draw from the frame itself takes another of the
+    data set's person.
+    """
     notes = []
     if params.hdf_path is not None and params.reference == "auto":
         own, notes = fine_tuned_on(checkpoint, params.hdf_path, params.person_id)
-        if not own:
+        if not own and not checkpoint.draws_from_itself:
             others = references_of(params.hdf_path, params.person_id, checkpoint.model.canvas)
             checkpoint = replace(checkpoint, references=tuple(others))
     for note in notes:
@@ -211,7 +213,7 @@ def reference_for(checkpoint: Checkpoint, params: RedirectParams, photo: Photo) 
 
 
 def warn_without_reference(checkpoint: Checkpoint) -> None:
-    if "fine_tuned_on" not in checkpoint.info and not checkpoint.info.get("drops_reference"):
+    if "fine_tuned_on" not in checkpoint.info and not checkpoint.drops_reference:
         print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse results")
 
 

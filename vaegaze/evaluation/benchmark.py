@@ -24,7 +24,7 @@ from vaegaze.evaluation.rendered_faces import RenderedFace, joined, rendered_fac
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, Camera
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, load_checkpoint
+from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.renderer.data_set import person_from_seed
 from vaegaze.training import Step, TrainingDiverged, finetune
@@ -98,7 +98,7 @@ def measure(
 
     samples = joined([face.photo.samples for face in faces])
     eval_set = EvalSet.prepare(model, samples, [] if train is None else choose_references(train, sole=True))
-    own = eval_set.drawn_from_itself(model) if train is None or base.info.get(DRAWS_FROM_ITSELF) else eval_set
+    own = eval_set.drawn_from_itself(model) if train is None or base.draws_from_itself else eval_set
     eval_set = own if train is None else eval_set
     eval_set = replace(eval_set, redirections=own.redirected(joined([face.redirected for face in faces])))
     drawing: Drawing = model

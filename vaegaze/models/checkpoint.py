@@ -92,6 +92,16 @@ class Checkpoint:
     adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
     notes: tuple[str, ...] = ()  # for an upstream file: inferred, assumed and omitted values
 
+    @property
+    def drops_reference(self) -> bool:
+        """Whether it learnt to draw without a reference frame."""
+        return bool(self.info.get(DROPS_REFERENCE))
+
+    @property
+    def draws_from_itself(self) -> bool:
+        """Whether it learnt to redirect a frame with that frame as its reference."""
+        return bool(self.info.get(DRAWS_FROM_ITSELF))
+
 
 def save_checkpoint(
     path: str | Path, model: VAEGaze, info: dict, references: Sequence[Reference] = (), *, half: bool = False

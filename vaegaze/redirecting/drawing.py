@@ -10,7 +10,7 @@ from vaegaze.data.photo import Photo
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import rolled
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, Checkpoint, Reference
+from vaegaze.models.checkpoint import Checkpoint, Reference
 from vaegaze.training.references import nearest_reference, reference_distances, references_at
 
 BATCH_SIZE = 8  # pictures
@@ -26,22 +26,22 @@ def reference_of(choice: str, checkpoint: Checkpoint, photo: Photo) -> Reference
     draws worse with one. UserError for `model` if it has none.
     """
     samples, known = photo.samples, checkpoint.references
-    if draws_from_itself(choice, checkpoint):
+    if is_own_reference(choice, checkpoint):
         return references_at(samples, [0])[0]
     if choice == "none" or not known:
         return None
     return nearest_reference(known, samples.images[0], samples.head[0]) or known[0]
 
 
-def draws_from_itself(choice: str, checkpoint: Checkpoint) -> bool:
+def is_own_reference(choice: str, checkpoint: Checkpoint) -> bool:
     """Whether each picture is its own reference; see `reference_of`."""
     if choice not in REFERENCES:
         raise UserError(f"reference: got {choice!r}; expected one of {', '.join(REFERENCES)}")
     if choice == "model" and not checkpoint.references:
         raise UserError("the model holds no reference frame", about="reference")
     is_base = not checkpoint.references and "fine_tuned_on" not in checkpoint.info
-    learnt = checkpoint.info.get(DRAWS_FROM_ITSELF, False)
-    return choice == "own" or (choice == "auto" and (is_base or (learnt and bool(checkpoint.references))))
+    learnt = checkpoint.draws_from_itself and bool(checkpoint.references)
+    return choice == "own" or (choice == "auto" and (is_base or learnt))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.faces.reader import backend, read_picture
 from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import Checkpoint
-from vaegaze.redirecting.drawing import FollowedReferences, draws_from_itself
+from vaegaze.redirecting.drawing import FollowedReferences, is_own_reference
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
 from vaegaze.redirecting.video import Look, Series, low_precision
 
@@ -39,7 +39,9 @@ class Redirector:
         look_away: int | None = None,
         reference: str = "auto",
     ):
-        from_itself = draws_from_itself(reference, model)
+        if face is not None and face < 1:
+            raise UserError(f"face: got {face}; expected a number from 1, counted from the left")
+        from_itself = is_own_reference(reference, model)
         self._model = copy.deepcopy(model.model).eval()  # low precision changes its weights
         self._precision = low_precision(self._model)
         self._look, self._face = Look(gaze, head, strength, fades, look_away), face

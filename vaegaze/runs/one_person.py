@@ -113,7 +113,7 @@ def run_person(
 def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callable[[], None]) -> None:
     """The run's first files, warnings about the base model, and its numbers, unless a resumed run has them."""
     recorder.begin()
-    if not recorder.references and not recorder.base.info.get("drops_reference"):
+    if not recorder.references and not recorder.base.drops_reference:
         say("⚠️ The base model never saw a dropped reference frame: with a single image, expect worse results")
     if recorder.seen_by_base:
         seen = recorder.seen_by_base

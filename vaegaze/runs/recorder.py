@@ -21,7 +21,7 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import all_finite, draw, evaluate
 from vaegaze.files import write_text
 from vaegaze.models import to_pixels
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, Checkpoint, save_adapter, save_checkpoint
+from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
 from vaegaze.models.device import autocast, peak_memory_mb, peak_memory_of, reset_peak_memory
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.report.figures import write_loss_curve
@@ -107,7 +107,7 @@ class Recorder:
                 person.held_out,
                 references,
                 person.rendered,
-                from_itself=base.info.get(DRAWS_FROM_ITSELF, False),
+                from_itself=base.draws_from_itself,
             )
         self.measured = self.held_out if held_out else training
         if not choosing:
