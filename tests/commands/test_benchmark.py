@@ -15,11 +15,13 @@ from vaegaze.evaluation.benchmark import BenchmarkPerson
 from vaegaze.evaluation.benchmark_grid import AUTOENCODER, BASE, CHANGES, FEW, TRUE, Task, chosen_persons, grid
 from vaegaze.evaluation.metrics import measure
 from vaegaze.evaluation.rendered_faces import joined
+from vaegaze.files import SHIPPED
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models.checkpoint import save_checkpoint
-from vaegaze.models.estimator import TrainedEstimator
+from vaegaze.models.estimator import TrainedEstimator, load_estimator
 from vaegaze.renderer.data_set import person_from_seed
 from vaegaze.report.benchmark_tables import Cell, canvas_rows, follows, full_rows, help_rows, interval, table
+from vaegaze.runs import cells
 from vaegaze.training.strategies import STRATEGIES
 from vaegaze.training.tensors import prepare_frames
 
@@ -43,14 +45,15 @@ def bench(tmp_path, monkeypatch):
     """Runs the command on a tiny model, a grid of eight cells and two held-out frames of 128 px."""
     monkeypatch.setattr(benchmark, "grid", lambda *asked: TASKS)
     info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
-    monkeypatch.setattr(benchmark, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
+    for module in (benchmark, cells):
+        monkeypatch.setattr(module, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
     (tmp_path / "estimator.pth").write_bytes(b"blind")
     save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
 
     def run(*flags, output=tmp_path / "docs/b.md"):
         paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
         paths.append(f"--estimator={tmp_path / 'estimator.pth'}")
-        more = ["--num_steps=2", "--vgg_loss=0", "--workers=1", "--device=cpu", *SMALL]
+        more = ["--num_steps=2", "--vgg_loss=0", "--engine=none", "--device=cpu", *SMALL]
         more += [] if output is None else [f"--output={output}"]
         with process_restored():
             return benchmark.main([*paths, *more, *flags])
@@ -70,7 +73,7 @@ def small_person(tmp_path):
 
 
 def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
-    measure_cell, calls = benchmark.measure, []
+    measure_cell, calls = cells.measure, []
 
     def interrupted(task, *args):
         calls.append(task)
@@ -79,7 +82,7 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
         return measure_cell(task, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(benchmark, "measure", interrupted)
+        patched.setattr(cells, "measure", interrupted)
         assert bench() == 130
     assert "run it again" in capsys.readouterr().err and not (tmp_path / "docs").exists()
     finished = json.loads((tmp_path / "work" / "cells.json").read_text())
@@ -120,13 +123,17 @@ def autoencoder_alone(tmp_path):
     return measure(model.decode(model.encode(frames.target)).clamp(-1, 1), frames)
 
 
-def test_cells_at_once_come_out_alike(bench, tmp_path):
-    flags = ("--precision=bf16", "--vgg_loss=0.1")
+@pytest.mark.slow
+def test_cells_on_ray_come_out_alike(bench, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr(benchmark, "load_estimator", load_estimator)
+    monkeypatch.setattr(cells, "load_estimator", load_estimator)
+    flags = (f"--estimator={SHIPPED / 'checkpoints/gaze_estimator/gaze_estimator.pth'}", "--vgg_loss=0.1")
     found = []
-    for workers in (1, 3):
-        assert bench(*flags, f"--workers={workers}", "--overwrite") == 0
-        cells = json.loads((tmp_path / "work" / "cells.json").read_text())
-        found.append({name: cell["numbers"] for name, cell in cells.items()})
+    for engine in ("none", "ray"):
+        assert bench(*flags, f"--engine={engine}", "--overwrite") == 0
+        measured = json.loads((tmp_path / "work" / "cells.json").read_text())
+        found.append({name: cell["numbers"] for name, cell in measured.items()})
     assert found[0] == found[1] and len(found[0]) == len(TASKS)
 
 

@@ -113,7 +113,7 @@ def test_ray_survives_killed_workers_and_equals_one_process(run_all, flags, tmp_
     from vaegaze.runs.engines import on_ray
 
     cluster, killed = on_ray.cluster, []
-    monkeypatch.setattr(on_ray, "cluster", lambda address: cluster(address, cpus=2))
+    monkeypatch.setattr(on_ray, "cluster", lambda address, cpus: cluster(address, cpus=2))
     take = Work.end
 
     def end(work: Work, record: Record) -> None:

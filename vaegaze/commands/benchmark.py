@@ -10,14 +10,10 @@ interrupt the command and run it again at will. At the end it writes the tables 
 import hashlib
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 
-import torch
-
+from vaegaze.commands.engines import chosen_engine, run_here, run_on_ray
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
@@ -25,13 +21,14 @@ from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
-from vaegaze.evaluation.benchmark import BenchmarkPerson, measure, save_strip
 from vaegaze.evaluation.benchmark_grid import Task, grid
 from vaegaze.files import write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.benchmark import Cell, write_report
+from vaegaze.runs.cells import CellJob, CellRecord
+from vaegaze.runs.cohort import FAILED, Record, Work
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         description="Measure how much k images of one person improve the model.",
         switches=[("--overwrite", "discard cells made with other settings and start over")],
         hint="run it again to continue",
-        advice=shared.advice("checkpoint_path", "estimator", "device", diverged="give a lower --learning_rate"),
+        advice=shared.advice("checkpoint_path", "estimator", "device", diverged="give a lower --learning_rate")
+        | {"address": "start one with `ray start --head`, or leave --address out"},
     )
 
 
@@ -55,43 +53,48 @@ def run(params: BenchmarkParams, *, overwrite: bool) -> None:
     inputs = {"--checkpoint_path": params.checkpoint_path, "--estimator": params.estimator}
     refuse_output(Path(params.output), "--output", overwrite=True, inputs=inputs)
     estimator = load_estimator(params.estimator)
-    canvas = load_checkpoint(params.checkpoint_path).model.canvas
+    load_checkpoint(params.checkpoint_path)  # or it is refused, before cells of another are discarded
     name = find_device(params.device)
     params = replace(params, device=name, precision=find_precision(params.precision, name))
     warn_if_emulated(params.precision, name)
+    engine = chosen_engine(params.engine, params.address)
     tasks = grid(params.grid, params.seed, params.persons, params.k)
     cells = finished_cells(work_dir, params, overwrite=overwrite)
-    torch.set_num_threads(1)
-    stop, rendering = StopSignals(), Lock()
-
-    @lru_cache(maxsize=params.workers)
-    def rendered(split: str, number: int) -> BenchmarkPerson:
-        return BenchmarkPerson.render(split, number, params, canvas, stop.check)
-
-    def measure_cell(task: Task) -> Cell:
-        stop.check()
-        with rendering:  # each person once
-            person = rendered(task.split, int(task.person.removeprefix("person_")))
-        found = measure(task, person, replace(params, **dict(task.changed)), estimator.model, stop.check)
-        save_strip(work_dir / "pictures" / f"{task.name}.png", found.strip)
-        known = asdict(task) | {"changed": dict(task.changed), "glasses": person.glasses}
-        return Cell(**known, seconds=round(found.seconds, 2), numbers=found.numbers, worst_frame=found.worst_frame)
-
-    estimator.model.to(torch.device(name))
-    missing = [task for task in tasks if task.name not in cells]
-    pool = ThreadPoolExecutor(params.workers)
-    measuring = {pool.submit(measure_cell, task): task for task in missing}
-    try:
-        with progress_bar("benchmark", len(tasks), initial=len(tasks) - len(missing)) as bar:
-            for done in as_completed(measuring):
-                cells[measuring[done].name] = done.result()
-                write_text(work_dir / "cells.json", json.dumps({k: asdict(v) for k, v in cells.items()}, indent=1))
-                bar.update()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    missing = {task.name: task for task in tasks if task.name not in cells}
+    if missing:
+        measure_cells(params, engine, missing, cells, len(tasks))
     ordered = [cells[task.name] for task in tasks]
     write_report(Path(params.output), ordered, asdict(params), estimator.info, work_dir / "pictures")
     print(f"✅ {params.output}")
+
+
+def measure_cells(
+    params: BenchmarkParams, engine: str, missing: dict[str, Task], cells: dict[str, Cell], total: int
+) -> None:
+    """Adds the missing cells to `cells` and to the work folder. UserError for the first that fails."""
+    stop, failed = StopSignals(), []
+    job = CellJob(params, missing, str(Path.cwd()))
+    with progress_bar("benchmark", total, initial=total - len(missing)) as bar:
+
+        def on_record(record: CellRecord | Record) -> None:
+            if record.status == FAILED:
+                failed.append(record)
+                return
+            cells[record.id] = record.cell
+            content = json.dumps({name: asdict(cell) for name, cell in cells.items()}, indent=1)
+            write_text(Path(params.work_dir) / "cells.json", content)
+            bar.update()
+
+        work = Work(missing, 0, on_record)
+        callbacks = {"should_stop": lambda: stop.received is not None or bool(failed)}
+        if engine == "none":
+            run_here(job, None, work, **callbacks)
+        else:
+            where = {"address": params.address, "device": params.device, "cpus": params.workers}
+            run_on_ray(job, None, work, gpus=1 / params.workers, **where, **callbacks)
+    stop.check()
+    for record in failed:
+        raise getattr(record, "error", None) or UserError(f"{record.id}: {record.reason}")
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:
@@ -99,7 +102,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
     settings = {
         name: value
         for name, value in asdict(params).items()
-        if name not in ("work_dir", "output", "grid", "persons", "k", "workers")
+        if name not in ("work_dir", "output", "grid", "persons", "k", "engine", "workers", "address")
     }
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()

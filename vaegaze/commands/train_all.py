@@ -4,19 +4,18 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 
+from vaegaze.commands.engines import chosen_engine, run_here, run_on_ray, threads_words
 from vaegaze.commands.running import run_with_settings
-from vaegaze.config.cohort import INSTALL_SCALE, CohortConfig, CohortParams
+from vaegaze.config.cohort import CohortConfig, CohortParams
 from vaegaze.config.finetune import ADVICE, Config
 from vaegaze.config.tree import Resolved, explained, settings_of
 from vaegaze.errors import UserError, plain
 from vaegaze.files import write_text
 
 SOME_FAILED = 3
-MISSING = {"ray": "ray", "slurm": "submitit"}  # what each engine needs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     """The exit code: 0, or 3 if a person failed. UserError if nothing could start, Interrupted after a signal."""
     cohort = resolved.config.cohort_params
-    engine = chosen_engine(cohort)
+    engine = chosen_engine(cohort.engine, cohort.address)
     # These import torch, which mistakes above need not wait for.
     from vaegaze.commands.progress import StopSignals
     from vaegaze.commands.train_run import name_base
@@ -126,46 +125,19 @@ def clear_folders(folders: Sequence, base_files: Sequence[str]) -> None:
         folder.clear()
 
 
-def chosen_engine(cohort: CohortParams) -> str:
-    """What `auto` stands for. UserError for an engine that is not installed."""
-    installed = {engine: find_spec(package) is not None for engine, package in MISSING.items()}
-    if cohort.engine == "auto" and cohort.address is None and not installed["ray"]:
-        print(f"⚙️ Ray is not installed ({INSTALL_SCALE}): one person after the other, in this process")
-        return "none"
-    engine = "ray" if cohort.engine == "auto" else cohort.engine
-    if not installed.get(engine, True):
-        raise UserError(f"--engine {engine} needs {MISSING[engine]}; {INSTALL_SCALE}, or give --engine none")
-    return engine
-
-
 def start_engine(engine: str, cohort: CohortParams, job, base, work, **callbacks: Callable) -> None:
     """Run the persons. UserError if nothing could start."""
-    params = job.resolved.config.oneshot_params
-    threads = f"{job.threads} CPU thread{'s' if job.threads > 1 else ''} each"
+    device = job.resolved.config.oneshot_params.device
     if engine == "none":
-        from vaegaze.runs.engines import one_process
-
-        print(f"⚙️ One person after the other, in this process; {threads}")
-        one_process.run_all(job, base, work, **callbacks)
+        run_here(job, base, work, **callbacks)
     elif engine == "slurm":
         from vaegaze.runs.engines import on_slurm
 
-        print(f"⚙️ SLURM: {cohort.jobs} jobs at once, of {cohort.persons_per_job} persons; {threads}")
+        print(f"⚙️ SLURM: {cohort.jobs} jobs at once, of {cohort.persons_per_job} persons; {threads_words(job)}")
         on_slurm.run_all(job, work, cohort, **callbacks)
     else:
-        from vaegaze.runs.engines import on_ray
-
-        if params.device.startswith("cuda:"):
-            raise UserError("device: Ray gives each person a GPU; give --device cuda, not a number")
-        with on_ray.cluster(cohort.address):
-            has_gpus = on_ray.gpus_in_cluster() > 0
-            if params.device == "cuda" and not has_gpus:
-                raise UserError("device: the Ray cluster has no GPU", about="device")
-            gpus = cohort.gpus_per_person if has_gpus and params.device != "cpu" else 0.0
-            job = replace(job, gpu_share=gpus or None)
-            share = f", {gpus:g} of a GPU" if gpus else ""
-            print(f"⚙️ Ray: {on_ray.places(job.threads, gpus)} persons at once; {threads}{share}")
-            on_ray.run_all(job, base, work, gpus=gpus, **callbacks)
+        gpus = cohort.gpus_per_person
+        run_on_ray(job, base, work, address=cohort.address, device=device, gpus=gpus, **callbacks)
 
 
 class CohortProgress:

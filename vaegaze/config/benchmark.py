@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vaegaze.config import shared
+from vaegaze.config.cohort import INSTALL_SCALE
 from vaegaze.config.tree import option
 
 POOL = 32  # frames of each person to train on, at most
@@ -44,7 +45,17 @@ class BenchmarkParams:
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
     vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights are slow and gain little")
     vgg_weights: str = option("random", legal="imagenet | random | PATH", help="as in fine-tuning", metavar="W")
-    workers: int = option(2, low=1, help="cells in parallel, one CPU thread each")
+    engine: str = option(
+        "auto",
+        choices=("auto", "ray", "none"),
+        help="what measures the cells: Ray, several at once, or this process, one after the other; auto takes Ray if "
+        f"it is installed ({INSTALL_SCALE})",
+        metavar="NAME",
+    )
+    workers: int = option(2, low=1, help="with Ray on this machine: cells at once, one CPU thread each")
+    address: str | None = option(
+        None, legal="auto | HOST:PORT", help="a Ray cluster that is running already", metavar="HOST:PORT"
+    )
     device: str = shared.device()
     precision: str = shared.precision()
 

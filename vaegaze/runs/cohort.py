@@ -1,4 +1,4 @@
-"""Many persons, one run each: the tasks, their outcomes, and the cohort's files."""
+"""Many persons, one run each: the tasks that an engine runs, their outcomes, and the cohort's files."""
 
 import csv
 import io
@@ -60,26 +60,26 @@ def finished_record(config: Config, person_id: str) -> Record | None:
 
 
 class Work:
-    """The persons still to run. An engine takes them and says how each ended.
+    """The tasks still to run: persons of a cohort, or cells of a benchmark. An engine says how each ended.
 
-    A person whose run fails is run again `retries` times. One whose worker died is run again `LOST_WORKERS` times:
-    mostly the machine is to blame, but a person may also be what kills workers.
+    A task that fails is run again `retries` times. One whose worker died is run again `LOST_WORKERS` times: mostly the
+    machine is to blame, but a task may also be what kills workers.
     """
 
-    def __init__(self, person_ids: Iterable[str], retries: int, on_record: Callable[[Record], None]):
-        self.waiting = deque(person_ids)
+    def __init__(self, tasks: Iterable[str], retries: int, on_record: Callable[[Record], None]):
+        self.waiting = deque(tasks)
         self.retries, self.on_record = retries, on_record
         self.running: set[str] = set()
         self.failures: Counter[str] = Counter()
         self.lost_workers: Counter[str] = Counter()
 
     def take(self) -> str | None:
-        """The next person to run; None if there is none at present."""
+        """The next task to run; None if there is none at present."""
         if not self.waiting:
             return None
-        person_id = self.waiting.popleft()
-        self.running.add(person_id)
-        return person_id
+        task = self.waiting.popleft()
+        self.running.add(task)
+        return task
 
     def end(self, record: Record) -> None:
         """A run came to its end."""
@@ -90,14 +90,14 @@ class Work:
         else:
             self.on_record(record)
 
-    def lose(self, person_id: str, reason: str) -> None:
-        """The worker that ran the person died."""
-        self.running.discard(person_id)
-        self.lost_workers[person_id] += 1
-        if self.lost_workers[person_id] <= LOST_WORKERS:
-            self.waiting.append(person_id)
+    def lose(self, task: str, reason: str) -> None:
+        """The worker that ran the task died."""
+        self.running.discard(task)
+        self.lost_workers[task] += 1
+        if self.lost_workers[task] <= LOST_WORKERS:
+            self.waiting.append(task)
         else:
-            self.on_record(Record(person_id, FAILED, f"{self.lost_workers[person_id]} workers died with it: {reason}"))
+            self.on_record(Record(task, FAILED, f"{self.lost_workers[task]} workers died with it: {reason}"))
 
 
 class CohortFiles:

@@ -18,7 +18,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.runs.cohort import FAILED, FINISHED, Record, finished_record
 from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
-from vaegaze.runs.one_person import Stopped, run_person, with_fingerprint
+from vaegaze.runs.one_person import Stopped, load_base, run_person, with_fingerprint
 from vaegaze.runs.person import load_person
 from vaegaze.runs.resume import Progress, load_resume
 from vaegaze.training.losses import Loss
@@ -47,6 +47,11 @@ class Job:
     folder: str  # that relative paths start from
     gpu_share: float | None = None  # caps the memory on the GPU
 
+    def worker(self, base: SharedBase | None = None) -> "Worker":
+        """A worker with the shared base, or with one that it loads itself. UserError if it cannot start."""
+        os.chdir(self.folder)  # that a relative path of the base starts from
+        return Worker(self, base or SharedBase.of(load_base(self.resolved.config.oneshot_params)))
+
     def settings_of(self, person_id: str) -> Config:
         """The settings of one person's run."""
         params = self.resolved.config.oneshot_params
@@ -58,7 +63,6 @@ class Worker:
     """Runs persons with one set of loaded models. UserError if one of these cannot be loaded."""
 
     def __init__(self, job: Job, base: SharedBase):
-        os.chdir(job.folder)
         torch.set_num_threads(job.threads)
         self.job, self.base = job, base
         settled = settle_device(job.resolved.config)

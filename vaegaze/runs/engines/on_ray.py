@@ -1,4 +1,4 @@
-"""Ray: an actor for each share of the cluster's CPUs and GPUs, which loads once and runs person after person."""
+"""Ray: an actor for each share of the cluster's CPUs and GPUs, which loads once and runs task after task."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RayError
 
 from vaegaze.errors import UserError
 from vaegaze.runs.cohort import Work
-from vaegaze.runs.worker import Job, SharedBase, Worker
+from vaegaze.runs.engines import Job, Worker
 
 POLL_SEC = 0.5
 STOPPING_SEC = 8.0  # for runs to save what they have, before their actors are killed
@@ -23,22 +23,22 @@ FAILED_STARTS = 8  # in a row: then no actor can start
 
 
 class Actor:
-    """A worker in a process of its own. A second thread takes `stop` while the first runs a person."""
+    """A worker in a process of its own. A second thread takes `stop` while the first runs a task."""
 
     def __init__(self):
         self.stopping = False
         self.worker: Worker | None = None
 
-    def start(self, job: Job, base: SharedBase) -> str:
+    def start(self, job: Job, shared: object) -> str:
         """Loads the worker; returns the message of a user's error, or an empty text."""
         try:
-            self.worker = Worker(job, base)
+            self.worker = job.worker(shared)
         except UserError as error:
             return str(error)
         return ""
 
-    def run(self, person_id: str):
-        return self.worker.run(person_id, lambda: self.stopping)
+    def run(self, task: str):
+        return self.worker.run(task, lambda: self.stopping)
 
     def stop(self) -> None:
         self.stopping = True
@@ -80,25 +80,24 @@ def places(cpus: float, gpus: float) -> int:
 
 def run_all(
     job: Job,
-    base: SharedBase,
+    shared: object,
     work: Work,
     *,
     gpus: float,
     on_change: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run until no person is left, or `should_stop`. `gpus` is each actor's share of a GPU, 0 on a CPU.
+    """Run until no task is left, or `should_stop`. `gpus` is each actor's share of a GPU, 0 on a CPU.
 
     UserError if no actor can start.
     """
     count = min(places(job.threads, gpus), len(work.waiting))
     if not count:
         raise UserError(
-            f"no node of the Ray cluster has {job.threads} CPUs and {gpus:g} of a GPU for a person",
+            f"no node of the Ray cluster has {job.threads} CPUs and {gpus:g} of a GPU for one",
             about="places",
         )
-    shared = ray.put(base), ray.put(job)
-    pool = _Pool(shared, job.threads, gpus, work)
+    pool = _Pool((ray.put(shared), ray.put(job)), job.threads, gpus, work)
     try:
         for _ in range(count):
             pool.add()
@@ -113,40 +112,40 @@ def run_all(
 
 
 class _Pool:
-    """The actors, and what each is doing: starting (None) or running a person."""
+    """The actors, and what each is doing: starting (None) or running a task."""
 
     def __init__(self, shared: tuple, threads: int, gpus: float, work: Work):
-        self.base, self.job = shared
-        # No restarts by Ray: an actor that is gone is replaced here, and its person goes back to the waiting ones.
+        self.shared, self.job = shared
+        # No restarts by Ray: an actor that is gone is replaced here, and its task goes back to the waiting ones.
         self.make = ray.remote(Actor).options(
             num_cpus=threads, num_gpus=gpus, max_concurrency=2, max_restarts=0, max_task_retries=0
         )
         self.work = work
-        self.busy: dict = {}  # result → (actor, person or None)
+        self.busy: dict = {}  # result → (actor, task or None)
         self.idle: list = []
         self.failed_starts = 0
 
     def add(self) -> None:
         actor = self.make.remote()
-        self.busy[actor.start.remote(self.job, self.base)] = actor, None
+        self.busy[actor.start.remote(self.job, self.shared)] = actor, None
 
     def wait(self) -> None:
-        """Give waiting persons to idle actors, then take in what has ended."""
-        while self.idle and (person_id := self.work.take()) is not None:
+        """Give waiting tasks to idle actors, then take in what has ended."""
+        while self.idle and (task := self.work.take()) is not None:
             actor = self.idle.pop()
-            self.busy[actor.run.remote(person_id)] = actor, person_id
+            self.busy[actor.run.remote(task)] = actor, task
         ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=POLL_SEC)
         for result in ready:
             self._take_in(result)
 
     def _take_in(self, result) -> None:
-        actor, person_id = self.busy.pop(result)
+        actor, task = self.busy.pop(result)
         try:
             outcome = ray.get(result)
         except RayError as error:
             lines = str(error).strip().splitlines()
-            if person_id is not None:
-                self.work.lose(person_id, lines[0] if lines else type(error).__name__)
+            if task is not None:
+                self.work.lose(task, lines[0] if lines else type(error).__name__)
             else:
                 self.failed_starts += 1
                 if self.failed_starts >= FAILED_STARTS:
@@ -155,7 +154,7 @@ class _Pool:
                 ray.kill(actor)
             self.add()
             return
-        if person_id is None:
+        if task is None:
             if outcome:
                 raise UserError(outcome)
             self.failed_starts = 0
@@ -165,7 +164,7 @@ class _Pool:
 
     def stop(self) -> None:
         """Have every run save itself and end; what ends within a few seconds is still taken in."""
-        running = {result: actor for result, (actor, person_id) in self.busy.items() if person_id is not None}
+        running = {result: actor for result, (actor, task) in self.busy.items() if task is not None}
         for actor in running.values():
             actor.stop.remote()
         if running:

@@ -1,6 +1,5 @@
 """SLURM through submitit: jobs of a few persons each, which load once and run one person after the other."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -10,8 +9,7 @@ import submitit
 
 from vaegaze.config.cohort import CohortParams
 from vaegaze.runs.cohort import FAILED, Record, Work
-from vaegaze.runs.one_person import load_base
-from vaegaze.runs.worker import Job, SharedBase, Worker, reason_of
+from vaegaze.runs.worker import Job, reason_of
 
 POLL_SEC = 1.0
 STOPPING_SEC = 8.0
@@ -23,9 +21,7 @@ def run_persons(job: Job, person_ids: list[str]) -> list[Record]:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda signum, frame: stopped.append(signum))
     try:
-        os.chdir(job.folder)  # that a relative path of the base starts from
-        params = job.resolved.config.oneshot_params
-        worker = Worker(job, SharedBase.of(load_base(params)))
+        worker = job.worker()
     except Exception as error:
         return [Record(person_id, FAILED, reason_of(error)) for person_id in person_ids]
     records = []
