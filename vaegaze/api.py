@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaegaze.config.finetune import Config, OneshotParams
+from vaegaze.config.finetune import Config
 from vaegaze.config.tree import resolve
 from vaegaze.data.photo import load_photo, paste
 from vaegaze.errors import UserError
@@ -26,7 +26,7 @@ from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuning_info
 from vaegaze.training.references import choose_references, spare_reference
-from vaegaze.training.replay import refuse_unrendered
+from vaegaze.training.replay import settle_replay
 
 __all__ = ["Redirector", "evaluate", "finetune", "load_model", "read_person", "redirect", "save_model"]
 
@@ -76,9 +76,7 @@ def finetune(
     if of_a_run:
         raise UserError(f"{', '.join(of_a_run)}: a setting of a whole run; use `vaegaze train` for it")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
-    params: OneshotParams = config.oneshot_params
-    if params.replay:
-        refuse_unrendered("the model", model.info)
+    params = settle_replay(config.oneshot_params, "the model", model.info)
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)

@@ -13,7 +13,8 @@ from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState, fin
 from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.references import choose_references
-from vaegaze.training.replay import refuse_unrendered, rendered_frames
+from vaegaze.training.replay import rendered_frames, settle_replay
+from vaegaze.training.tensors import prepare_training_frames
 
 CPU = torch.device("cpu")
 SETTINGS = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=2, seed=3, mirror=True, precision="fp32")
@@ -141,7 +142,7 @@ def test_with_an_anchor_a_resumed_training_is_the_same(rendered_samples, loss):
     assert_equal_states(whole, resumed)
 
 
-@pytest.mark.parametrize("changes", [{"replay": 0.5}, {"finetune_decoder": 3}], ids=["replay", "decoder"])
+@pytest.mark.parametrize("changes", [{"replay": "0.5"}, {"finetune_decoder": 3}], ids=["replay", "decoder"])
 def test_what_precedes_the_steps_is_the_same_again_when_resumed(changes, rendered_samples, loss):
     settings = OneshotParams(**{**vars(SETTINGS), **changes})
     whole, states = make_tiny_model(), {}
@@ -184,5 +185,19 @@ def test_rendered_frames(tiny_model):
 @pytest.mark.parametrize("info", [{}, {"trained_on": "GazeCapture's train persons"}])
 def test_other_worlds_than_the_rendered_one_are_not_replayed_to(info):
     with pytest.raises(UserError, match="not trained on rendered persons"):
-        refuse_unrendered("base.pth", info)
-    refuse_unrendered("base.pth", {"trained_on": "rendered persons only (20,000 draws)"})
+        settle_replay(OneshotParams(replay="0.3"), "base.pth", info)
+    assert float(settle_replay(OneshotParams(), "base.pth", info).replay) == 0
+    rendered = {"trained_on": "rendered persons only (20,000 draws)"}
+    assert settle_replay(OneshotParams(replay="0.3"), "base.pth", rendered).replay == "0.3"
+    assert 0 < float(settle_replay(OneshotParams(), "base.pth", rendered).replay) < 1
+
+
+def test_beside_replayed_persons_each_frame_is_its_own_reference(tiny_model, rendered_samples):
+    cpu = torch.device("cpu")
+    frames = prepare_training_frames(tiny_model, rendered_samples, cpu, mirror=True, from_itself=True)
+    others = prepare_training_frames(tiny_model, rendered_samples, cpu, mirror=True)
+    assert len(frames) == 2 * len(rendered_samples)
+    for row in (0, len(rendered_samples)):
+        own = tiny_model.encode(frames.target[row : row + 1])
+        assert torch.allclose(frames.reference_latents[row : row + 1], own, atol=1e-5)
+        assert not torch.allclose(others.reference_latents[row : row + 1], own, atol=1e-2)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vaegaze.config import shared
 from vaegaze.config.cohort import INSTALL_SCALE
+from vaegaze.config.finetune import AUTO_OR_SHARE
 from vaegaze.config.tree import option
 
 POOL = 32  # frames of each person to train on, at most
@@ -40,7 +41,7 @@ class BenchmarkParams:
     num_steps: int = option(150, low=1, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     mirror: bool = option(True, help="also train on every image mirrored")
-    replay: float = option(0.5, low=0, high=1, help="share of rendered persons among the steps on one image alone")
+    replay: str = option("auto", pattern=AUTO_OR_SHARE, legal="auto | 0..1", help="as in fine-tuning", metavar="SHARE")
     l1_loss: float = option(1.0, low=0, help="as in fine-tuning")
     mask_l1_loss: float = option(2.0, low=0, help="as in fine-tuning")
     vgg_loss: float = option(0.0, low=0, help="as in fine-tuning; untrained weights are slow and gain little")

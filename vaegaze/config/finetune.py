@@ -59,6 +59,7 @@ ADVICE = shared.advice(
     resume="start over with --overwrite",
     other_data="restore them to continue, or start over with --overwrite",
 )
+AUTO_OR_SHARE = r"auto|0|1|1\.0*|0?\.\d+|0\."  # a number from 0 to 1 as text
 
 
 @dataclass(frozen=True)
@@ -132,16 +133,17 @@ class OneshotParams:
         high=1000,
         help="pull towards the base model's weights, in place of weight_decay; 0: none",
     )
-    replay: float = option(
-        0.0,
-        low=0,
-        high=1,
-        help="share of the training images that show rendered persons with exact truth, so that the gaze survives; for "
-        "base models that were trained on such",
+    replay: str = option(
+        "auto",
+        pattern=AUTO_OR_SHARE,
+        legal="auto | 0..1",
+        help="share of the training images that show rendered persons with exact truth, so that the gaze survives; "
+        "auto: half, for base models that were trained on such; else none",
+        metavar="SHARE",
     )
     blend: str = option(
         "1",
-        pattern=r"auto|0|1|1\.0*|0?\.\d+|0\.",
+        pattern=AUTO_OR_SHARE,
         legal="auto | 0..1",
         help="share of the fine-tuning to keep, 0..1; auto: the share that draws the eyes best and still follows the "
         "gaze",

@@ -24,12 +24,13 @@ from vaegaze.evaluation.rendered_faces import RenderedFace, joined, rendered_fac
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, Camera
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.renderer.data_set import person_from_seed
 from vaegaze.training import Step, TrainingDiverged, finetune
 from vaegaze.training.losses import Loss
 from vaegaze.training.references import choose_references
+from vaegaze.training.replay import settle_replay
 
 EYES_OF_FACE = (0.2, 0.64)  # height and width of the pictures of the eyes / side of the frame
 FULL = "full_"  # begins the names of numbers at the frames' own size
@@ -93,7 +94,7 @@ def measure(
     train = person.train(task.k, task.seed, params.seed) if task.k else None
     started = time.perf_counter()
     if task.strategy not in UNTRAINED:
-        fine_tune(task, model, train, params, check)
+        fine_tune(task, base, train, params, check)
     seconds = time.perf_counter() - started
 
     samples = joined([face.photo.samples for face in faces])
@@ -126,8 +127,8 @@ def worst_frame(redirected: Tensor, eval_set: EvalSet, frames: int) -> int:
     return int(errors.reshape(frames, -1).mean(dim=1).argmax())
 
 
-def fine_tune(task: Task, model: VAEGaze, train: Samples, params: BenchmarkParams, check: Callable[[], None]) -> None:
-    """Fine-tune `model` in place. The loss is the cell's own: cells run at once, and each exchanges its weights."""
+def fine_tune(task: Task, base: Checkpoint, train: Samples, params: BenchmarkParams, check: Callable[[], None]) -> None:
+    """Fine-tune the base's model in place."""
 
     def on_step(step: Step) -> None:
         check()
@@ -140,12 +141,13 @@ def fine_tune(task: Task, model: VAEGaze, train: Samples, params: BenchmarkParam
         finetune_strategy=task.strategy,
         precision=params.precision,
         seed=task.seed,
-        replay=params.replay if task.k == 1 else 0.0,
+        replay=params.replay,
     )
+    settings = settle_replay(settings, params.checkpoint_path, base.info)
     loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
     loss = Loss(loss_params, seed=0, device=torch.device(params.device))
     try:
-        finetune(model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
+        finetune(base.model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
     except TrainingDiverged as error:
         raise UserError(f"{task.name}: {error}", about="diverged") from error
 

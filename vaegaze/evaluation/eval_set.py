@@ -10,7 +10,7 @@ from vaegaze.data.samples import Samples
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.renderer.redrawing import RenderedPerson
-from vaegaze.training.tensors import Frames, prepare_frames
+from vaegaze.training.tensors import Frames, drawn_from_itself, prepare_frames
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,9 @@ class EvalSet:
         """The frames at these positions, without redirections."""
         return EvalSet(self.samples.take(rows), self.frames.take(rows))
 
-    @torch.no_grad()
     def drawn_from_itself(self, model: VAEGaze) -> "EvalSet":
         """The frames, each with itself as its reference: what a base model draws from."""
-        latents = torch.cat([model.encode(target) for target in self.frames.target.split(1)])
-        return replace(self, frames=replace(self.frames, reference_latents=latents))
+        return replace(self, frames=drawn_from_itself(model, self.frames))
 
     def redirected(self, true: Samples) -> "EvalSet":
         """The frames redirected to the gazes of the `true` pictures (K·N of them, K in a row for each frame).

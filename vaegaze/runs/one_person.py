@@ -25,7 +25,7 @@ from vaegaze.training import FineTuned, StateMismatch, Step, TrainingState, fine
 from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuned_on
-from vaegaze.training.replay import refuse_unrendered
+from vaegaze.training.replay import settle_replay
 
 
 class Stopped(Exception):
@@ -36,8 +36,7 @@ def load_base(params: OneshotParams) -> Checkpoint:
     """The model to start from. Its `base` is set: an adapter's own base, else the checkpoint itself."""
     path = params.checkpoint_path
     checkpoint = load_checkpoint(path, params.base)
-    if params.replay:
-        refuse_unrendered(path, checkpoint.info)
+    settle_replay(params, path, checkpoint.info)  # or it is refused
     return replace(checkpoint, base=checkpoint.base or Base(path, weights_fingerprint(checkpoint.model)))
 
 
@@ -92,6 +91,9 @@ def run_person(
     select_trainable(base.model, params)  # what a blend interpolates
     recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
     progress.spend("loading", loading_sec)
+    share = float(recorder.params.replay)
+    if share:
+        say(f"🔁 {share:.0%} of the training images will show rendered people, so that the gaze survives")
     try:
         _measure_base(recorder, say, check)
         trained = _train(recorder, state, on_start, on_step, should_stop)

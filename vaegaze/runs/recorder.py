@@ -38,6 +38,7 @@ from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import count_trained, fine_tuning_info
 from vaegaze.training.references import choose_references, spare_reference
+from vaegaze.training.replay import settle_replay
 from vaegaze.training.strategies import Selection, parameters_by_block
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ class Recorder:
         base_knows_person: bool = False,
     ):
         """`person.info` holds the fingerprint; `base_knows_person`: the base was fine-tuned on this very person."""
-        self.folder, self.resolved, self.params = folder, resolved, resolved.config.oneshot_params
+        self.folder, self.resolved = folder, resolved
+        self.params = settle_replay(resolved.config.oneshot_params, base.base.path, base.info)
         self.base, self.model, self.person, self.loss, self.progress = base, base.model, person, loss, progress
         self.device = torch.device(self.params.device)
         self.estimator = estimator.model.to(self.device) if estimator else None
@@ -96,7 +98,7 @@ class Recorder:
         keeps_base = self.params.blend != "1" or self.params.keep_best
         self.base_weights = trainable_weights(self.model) if keeps_base else {}
 
-        self.references = references = choose_references(person.train, sole=self.params.replay > 0)
+        self.references = references = choose_references(person.train, sole=float(self.params.replay) > 0)
         held_out = min(PICTURED_HELD_OUT, len(person.held_out))
         few = person.train.take(slice(PICTURED - held_out)) if held_out else person.train
         training = EvalSet.prepare(self.model, few, references, spare=spare_reference(references, few))

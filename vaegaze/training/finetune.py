@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -63,9 +63,10 @@ def finetune(
 ) -> FineTuned:
     """Adapt `model` in place to a person's samples, on the device that it is on.
 
-    `settings` say what trains and how; those about data, files and logging are not read. `loss` is on the same device.
-    One loss serves many persons, but one at a time, since its network changes precision meanwhile. To fine-tune
-    several persons from one base, pass a copy of the base for each.
+    `settings` say what trains and how; those about data, files and logging are not read. `replay: auto` is none here,
+    where nothing tells of the base: see `settle_replay`. `loss` is on the same device. One loss serves many persons,
+    but one at a time, since its network changes precision meanwhile. To fine-tune several persons from one base, pass
+    a copy of the base for each.
 
     state        continue from here, bit for bit as if never interrupted
     on_start     called before the first step: what was precomputed, in words, and the seconds that took
@@ -77,13 +78,15 @@ def finetune(
     does not fit.
     """
     started = time.perf_counter()
+    settings = replace(settings, replay="0") if settings.replay == "auto" else settings
+    replay = float(settings.replay)
     device = next(model.parameters()).device
     to_device(model, device)  # its layers' forms for that device
     precision = find_precision(settings.precision, str(device))
     selection = select_trainable(model, settings)
     if settings.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    references = choose_references(samples, sole=settings.replay > 0)
+    references = choose_references(samples, sole=replay > 0)
     optimizer = make_optimizer(model, settings)
     anchors = list(trainable_weights(model).values()) if settings.anchor else []
     first_step = 0 if state is None else restore(model, optimizer, state)
@@ -93,14 +96,14 @@ def finetune(
     seconds_of = {"precomputing": 0.0, "training": 0.0}
     stopped, step = False, None
     if first_step < settings.num_steps or settings.finetune_decoder:
-        frames = prepare_training_frames(model, samples, device, mirror=settings.mirror, sole=settings.replay > 0)
+        frames = prepare_training_frames(model, samples, device, mirror=settings.mirror, from_itself=replay > 0)
     if settings.finetune_decoder:  # on resuming, too: with the same steps it becomes the same
         try:
             tune_decoder(model, frames, loss, settings, precision=precision, should_stop=should_stop)
         except Stopped:
             stopped = True
     if first_step < settings.num_steps and not stopped:
-        replayed = min(MOST_PERSONS, math.floor(settings.replay * settings.num_steps * settings.batch_size))
+        replayed = min(MOST_PERSONS, math.floor(replay * settings.num_steps * settings.batch_size))
         if replayed:
             frames = joined([frames, rendered_frames(model, replayed, settings.seed, device)])
         with fast_forms((model, loss.vgg), precision, scratch_dir):

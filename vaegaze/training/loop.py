@@ -116,7 +116,7 @@ def training_steps(
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
     numbers = range(first_step, settings.num_steps)
-    own, size, share = len(frames) - replayed, settings.batch_size, settings.replay
+    own, size, share = len(frames) - replayed, settings.batch_size, float(settings.replay) if replayed else 0.0
     rows = [batch_rows(step, own, size, settings.seed, replay=share, replayed=replayed) for step in numbers]
     rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from vaegaze.config.finetune import OneshotParams
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.eye_regions import pose_mask
@@ -18,18 +19,26 @@ from vaegaze.renderer.data_set import person_from_seed, scene_from_seed
 from vaegaze.training.references import references_at
 from vaegaze.training.tensors import Frames, joined, prepare_frames
 
+SHARE = 0.5  # of the training images, where `auto` replays
 MOST_PERSONS = 64  # rendered for one fine-tuning; each has one frame to draw
 SAME_FRAME_SHARE = 0.5  # of the references: the drawn frame itself with another gaze; else another frame
 TRAINING_PERSONS = 1000  # of the renderer's training persons, to draw these from
 
 
-def refuse_unrendered(name: str, info: dict) -> None:
-    """UserError if the base model of this `name` was, by its checkpoint's `info`, not trained on rendered persons."""
-    if "rendered" not in str(info.get("trained_on", "")):
+def settle_replay(params: OneshotParams, name: str, info: dict) -> OneshotParams:
+    """`replay` as a number, for the base model of this `name`, whose checkpoint holds this `info`.
+
+    UserError if rendered persons are asked for and the base was not trained on such.
+    """
+    rendered = "rendered" in str(info.get("trained_on", ""))
+    if params.replay == "auto":
+        return replace(params, replay=str(SHARE if rendered else 0))
+    if float(params.replay) and not rendered:
         raise UserError(
             f"replay: {name} was not trained on rendered persons, and would learn to draw eyes like theirs; set "
-            "replay to 0, and use blend: auto or anchor to keep control of the gaze"
+            "replay to 0 or auto, and use blend: auto or anchor to keep control of the gaze"
         )
+    return params
 
 
 def rendered_frames(model: VAEGaze, persons: int, seed: int, device: torch.device) -> Frames:

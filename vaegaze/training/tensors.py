@@ -84,15 +84,24 @@ def prepare_frames(
     )
 
 
+@torch.no_grad()
+def drawn_from_itself(model: VAEGaze, frames: Frames) -> Frames:
+    """The frames, each with itself as its reference."""
+    return replace(frames, reference_latents=torch.cat([model.encode(target) for target in frames.target.split(1)]))
+
+
 def prepare_training_frames(
-    model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool, sole: bool = False
+    model: VAEGaze, samples: Samples, device: torch.device, *, mirror: bool, from_itself: bool = False
 ) -> Frames:
     """The samples with their own references; with `mirror` followed by their mirror images, references included.
 
-    With `sole` a frame that has no other is its own reference.
+    With `from_itself` each is its own reference, as when a picture is redirected. That alone would teach copying, so it
+    needs replayed persons beside it, who look elsewhere than their references.
     """
     seen = [samples, samples.mirrored()] if mirror else [samples]
-    chosen = [references_at(each, reference_rows(samples, sole=sole)) for each in seen]
+    if from_itself:
+        return joined([drawn_from_itself(model, prepare_frames(model, each, [], device)) for each in seen])
+    chosen = [references_at(each, reference_rows(samples)) for each in seen]
     return joined(
         [prepare_frames(model, each, few, device, spare_reference(few, each)) for each, few in zip(seen, chosen)]
     )
