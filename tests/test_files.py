@@ -81,6 +81,12 @@ def test_an_error_in_the_block_leaves_the_old_file(error, tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
 
 
+def test_an_error_about_the_temporary_file_names_the_final_one(tmp_path):
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "result.txt") as temporary:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+    assert raised.value.filename == str(tmp_path / "result.txt")
+
+
 def test_a_block_that_removes_its_file_fails_cleanly(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "result.txt") as temporary:
         temporary.unlink()

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from vaegaze.commands.outputs import refuse_output
@@ -26,7 +25,7 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
-from vaegaze.data.upstream_file import create_frames
+from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError, plain
 from vaegaze.faces.openness import CLOSED_BELOW
 from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, find_face
@@ -154,7 +153,7 @@ def write_person(
 ) -> list[Fate]:
     """Writes the usable ones of `count` frames to an HDF5 file in the upstream layout; returns each frame's fate."""
     fates, angles = [], []
-    with h5py.File(path, "w") as file, progress_bar("preparing", count) as bar:
+    with new_file(path) as file, progress_bar("preparing", count) as bar:
         group = file.create_group(params.person_id)
         pixels, parsing = create_frames(group, count, params.size)
         for label, picture in frames:

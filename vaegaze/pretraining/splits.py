@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 
 from vaegaze.data.persons import person_counts
-from vaegaze.data.safe_hdf5 import is_hard_link, opened, plain_attributes
+from vaegaze.data.safe_hdf5 import is_hard_link, opened, plain_attributes, text_list
 from vaegaze.errors import UserError, plain
 
 NAMES = ("train", "val", "test")
 MAX_JSON_BYTES = 64 * 2**20
-MAX_IDS = 1_000_000
 SPLIT_STREAM = 7  # keeps the share's random numbers apart from others of the seed
 
 
@@ -115,7 +114,7 @@ def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, lis
         return None
     groups: dict[str, list[str]] = {name: [] for name in NAMES}
     with opened(path) as file:
-        lists = {name: _id_list(file, name) for name in NAMES}
+        lists = {name: text_list(file, name) for name in NAMES}
         if lists["train"] is not None:
             return {name: ids or [] for name, ids in lists.items()}
         for person in all_counts:
@@ -124,20 +123,3 @@ def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, lis
                 if name in groups:
                     groups[name].append(person)
     return groups if groups["train"] else None
-
-
-def _id_list(file: h5py.File, name: str) -> list[str] | None:
-    """A one-dimensional list of texts: an attribute of the file, or a dataset at its top."""
-    try:
-        if name in file.attrs:
-            holder = file.attrs.get_id(name)
-            values = file.attrs[name] if len(holder.shape) == 1 and holder.shape[0] <= MAX_IDS else None
-        elif name in file and is_hard_link(file.id, name) and isinstance(dataset := file[name], h5py.Dataset):
-            values = dataset[:] if len(dataset.shape) == 1 and dataset.shape[0] <= MAX_IDS else None
-        else:
-            return None
-        if values is None or np.asarray(values).dtype.kind not in "SUO":
-            return None
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
-        return None
