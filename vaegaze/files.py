@@ -6,7 +6,8 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,26 @@ def shipped_path(path: str | Path) -> Path:
         return path
     shipped = SHIPPED / path
     return shipped if path.parts[:1] in (("checkpoints",), ("configs",), ("docs",)) and shipped.is_file() else path
+
+
+def as_spelt(name: str, names: Iterable[str]) -> str:
+    """`name`, or where it is not among `names` the one that differs only in how Unicode spells its letters.
+
+    A Mac writes é as e and an accent (NFD), most other systems as one letter (NFC).
+    """
+    names = list(names)
+    if name in names or name.isascii():
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    return next((each for each in names if unicodedata.normalize("NFC", each) == composed), name)
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names in the folder that differ only in letter case are one, as on most Macs and on Windows."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with tempfile.NamedTemporaryFile(prefix=_temporary_prefix(), suffix="-case", dir=there) as file:
+        path = Path(file.name)
+        return path.with_name(path.name.upper()).exists()
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             "address": "start one with `ray start --head`, or leave --address out",
             "places": "give fewer --cpus_per_person or --gpus_per_person",
             "persons": "`vaegaze inspect PATH` lists the persons",
+            "letter_case": "give each a --save_dir of its own, with --persons",
         },
     )
 
@@ -50,12 +51,13 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     from vaegaze.runs.cohort import FAILED, CohortFiles, Work, finished_record
     from vaegaze.runs.folder import RunFolder
     from vaegaze.runs.one_person import load_base
-    from vaegaze.runs.person_list import persons_to_run
+    from vaegaze.runs.person_list import persons_to_run, refuse_shared_folders
     from vaegaze.runs.worker import SharedBase
 
     params = resolved.config.oneshot_params
     person_ids = persons_to_run(params.gazecapture_params.hdf_path, cohort)
     RunFolder(params.save_dir, "cohort").check_writable()
+    refuse_shared_folders(person_ids, Path(params.save_dir))
     base = None
     if overwrite:
         base = load_base(params)
