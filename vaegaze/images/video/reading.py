@@ -79,6 +79,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """In order, with times that grow. DamagedVideo where it is damaged, cut off, or its frames differ in size."""
         time_sec, frame, length_sec = -1 / self.frames_per_sec, self.first, 1 / self.frames_per_sec
+        same_rotation = True
         while frame is not None:
             follows_sec = time_sec + 1 / self.frames_per_sec
             stated_sec = follows_sec if frame.time is None else frame.time
@@ -86,6 +87,11 @@ class VideoReader:
                 time_sec = stated_sec
             else:
                 time_sec += CATCH_UP / self.frames_per_sec
+            if same_rotation and self._orientation.differs(frame):
+                same_rotation = False
+                self.notes.append(
+                    f"⚠️ The file's rotation changes at {time_sec:.2f} s: all frames are turned as the first is"
+                )
             pixels = self.upright(frame)
             if pixels.shape != (self.height_px, self.width_px, 3):
                 raise DamagedVideo(
