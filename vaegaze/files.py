@@ -1,4 +1,4 @@
-"""Files that are never half written, and files that ship with the package."""
+"""Files that are never half written, files that ship with the package, and what else may stand at a path."""
 
 import errno
 import hashlib
@@ -46,6 +46,26 @@ def ignores_case(folder: Path) -> bool:
     with tempfile.NamedTemporaryFile(prefix=_temporary_prefix(), suffix="-case", dir=there) as file:
         path = Path(file.name)
         return path.with_name(path.name.upper()).exists()
+
+
+def address_words(path: str | Path) -> str:
+    """What to do about an address given as a path; empty for a path."""
+    is_address = re.match(r"(https?|ftp|s3|gs):/", str(path), re.IGNORECASE)
+    return "is an address; download the file and give its path" if is_address else ""
+
+
+def stand_in_words(path: str | Path) -> str:
+    """What a failed download has left in the file's place; empty for anything else."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(512).lstrip().lower()
+    except OSError:
+        return ""
+    if begin.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; run `git lfs pull`, or download the file"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not the file itself; download the file once more"
+    return ""
 
 
 @contextmanager

@@ -104,9 +104,10 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
+    if cells.exists() and not stored.exists() and not overwrite:
+        raise UserError(f"{cells} is of unknown settings; give --overwrite to replace it, or another --work_dir")
     if overwrite or not stored.exists():
-        for path in (cells, *work_dir.glob("pictures/*.png")):
-            path.unlink(missing_ok=True)
+        cells.unlink(missing_ok=True)  # before the settings: a kill in between must not leave cells of other settings
         write_text(stored, json.dumps(settings, indent=1))
     try:
         if json.loads(stored.read_text(encoding="utf-8")) != settings:

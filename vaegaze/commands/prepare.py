@@ -23,7 +23,7 @@ from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option
-from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
+from vaegaze.data.frame_labels import HEAD, FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
 from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError, plain
@@ -127,6 +127,8 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
         print(plain(f"{params.labels}: {len(labels)} frames"))
+        if not in_degrees(labels):
+            print("⚠️ No gaze in it is above 1.6°: are these radians? Degrees are expected, 57.3 times as much")
         if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
             print(plain(f"⚠️ {others} more pictures in {params.frames} have no line in it"))
         if labels[0].head is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vaegaze.data.frame_labels import FRAME, FrameLabel
 from vaegaze.errors import UserError
-from vaegaze.files import as_spelt
+from vaegaze.files import address_words, as_spelt
 from vaegaze.images.pictures import read_picture
 from vaegaze.images.video import Frame, VideoReader, open_video
 
@@ -41,6 +41,8 @@ def labelled_frames(
         with open_video(frames, "frames") as video:
             yield _of_video(video, _timed(labels, csv_path, video), csv_path)
     else:
+        if words := address_words(frames):
+            raise UserError(f"frames: {frames} {words}")
         what = "is no plain file" if Path(frames).exists() else "does not exist"
         raise UserError(f"frames: {frames} {what}; give a folder of pictures, or a video")
 

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from vaegaze.errors import UserError, plain
+from vaegaze.files import address_words, stand_in_words
 
 MAX_SAMPLES = 1_000_000  # of one person; GazeCapture's largest has about 2,700
 MAX_ROW_BYTES = 64 * 2**20  # one sample
@@ -49,11 +50,15 @@ class NoGroup(UserError):
 def opened(path: str | Path) -> Iterator[h5py.File]:
     """The file, open for reading. UserError if it is missing, not a plain file, not HDF5, cut short or damaged."""
     if not Path(path).is_file():
+        if words := address_words(path):
+            raise UserError(f"{path} {words}")
         what = "is no plain file" if Path(path).exists() else "does not exist"
         raise NoDataSet(f"HDF5 file {path} {what}")
     try:
         if not h5py.is_hdf5(path):
             Path(path).open("rb").close()  # PermissionError if that is the reason
+            if words := stand_in_words(path):
+                raise UserError(f"{path} {words}")
             raise NoDataSet(f"{path} is not an HDF5 file")
         with h5py.File(path, "r") as file:
             yield file

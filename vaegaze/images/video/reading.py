@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vaegaze.errors import UserError
+from vaegaze.files import address_words
 from vaegaze.images.video.clock import on_one_clock
 from vaegaze.images.video.container import (
     FORMATS,
@@ -222,6 +223,8 @@ def open_video(path: str | Path, key: str) -> Iterator[VideoReader]:
     """`key` names the flag in errors. UserError where there is no file, no video in it, or one that is too large."""
     pyav()
     if not Path(path).is_file():
+        if words := address_words(path):
+            raise UserError(f"{key}: {path} {words}")
         what = "is a folder" if Path(path).is_dir() else "does not exist"
         raise UserError(f"{key}: {path} {what}; give the path of a video ({FORMATS})")
     if not Path(path).stat().st_size:
