@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from vaegaze.errors import UserError
+
+MARK = "writes-here"
 PACKAGE = Path(__file__).parent
 SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent  # in a clone: its top level
 
@@ -111,6 +114,36 @@ def probe_folder(folder: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, f"{folder.anchor} is not there")
     with tempfile.TemporaryDirectory(prefix=_temporary_prefix(), dir=there):
         pass
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Marks the folder, which is made if need be, as one that this process writes to.
+
+    UserError if another process of this machine does so already: two runs would mix their files. A killed process's
+    mark does not count. If nothing has been written at the end, a folder that was made is removed.
+    """
+    refuse_occupied(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"{_temporary_prefix()}{MARK}"
+    mark.touch()
+    try:
+        refuse_occupied(folder)  # by one that began at the same time
+        yield
+    finally:
+        with suppress(OSError):
+            mark.unlink()
+            for each in made:
+                each.rmdir()
+
+
+def refuse_occupied(folder: Path) -> None:
+    """UserError if another process of this machine writes to the folder."""
+    for path in folder.glob(f".vaegaze-{_machine()}-*-{MARK}"):
+        pid = int(path.name.split("-")[2])
+        if pid != os.getpid() and _is_running(pid):
+            raise UserError(f"process {pid} is writing to {folder}; wait for it, or give another folder")
 
 
 def remove_dead_temporaries(folder: str | Path) -> None:

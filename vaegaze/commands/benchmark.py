@@ -27,7 +27,7 @@ from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark import BenchmarkPerson, measure, save_strip
 from vaegaze.evaluation.benchmark_grid import Task, grid
-from vaegaze.files import write_text
+from vaegaze.files import occupied, write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
@@ -48,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
+    with occupied(Path(params.work_dir)):
+        run_grid(params, overwrite=overwrite)
+
+
+def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
     work_dir = Path(params.work_dir)
     if params.output is None:
         default = (params.grid, params.persons, params.k) == ("default", None, None)

@@ -13,7 +13,8 @@ from vaegaze.config.cohort import INSTALL_SCALE, CohortConfig, CohortParams
 from vaegaze.config.finetune import ADVICE, Config
 from vaegaze.config.tree import Resolved, explained, settings_of
 from vaegaze.errors import UserError, plain
-from vaegaze.files import write_text
+from vaegaze.files import occupied, write_text
+from vaegaze.runs.folder import check_writable
 
 SOME_FAILED = 3
 MISSING = {"ray": "ray", "slurm": "submitit"}  # what each engine needs
@@ -41,6 +42,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
+    save_dir = Path(resolved.config.oneshot_params.save_dir)
+    check_writable(save_dir)
+    with occupied(save_dir):
+        return run_persons(resolved, words, overwrite=overwrite)
+
+
+def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     """The exit code: 0, or 3 if a person failed. UserError if nothing could start, Interrupted after a signal."""
     cohort = resolved.config.cohort_params
     engine = chosen_engine(cohort)
@@ -56,7 +64,6 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
 
     params = resolved.config.oneshot_params
     person_ids = persons_to_run(params.gazecapture_params.hdf_path, cohort)
-    RunFolder(params.save_dir, "cohort").check_writable()
     refuse_shared_folders(person_ids, Path(params.save_dir))
     base = None
     if overwrite:
