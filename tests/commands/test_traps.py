@@ -174,5 +174,12 @@ def test_angles_in_radians_are_noticed(tmp_path):
     assert lines("a.png,0,0", "b.png,0,0"), "into the camera all the time"
 
 
+@pytest.mark.parametrize(("gaze_deg", "is_said"), [((86, 0), True), ((0, -60), True), ((20, 30), False)])
+def test_a_gaze_farther_than_eyes_turn(gaze_deg, is_said, world, tmp_path):
+    flags = ("--checkpoint", world.base, "--image", PHOTO[2], "--mask", PHOTO[4], "--head", 0, 0, "--device", "cpu")
+    outcome = invoke(redirect.main, *flags, "--gaze_deg", *gaze_deg, "--output", tmp_path / "o.png", ok=True)
+    assert ("Eyes do not turn" in outcome.out) is is_said
+
+
 def test_the_shipped_photo_file_is_in_place():
     assert (ROOT / SHIPPED).is_file()
