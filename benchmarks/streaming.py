@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from vaegaze.data.upstream_file import create_frames
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import canvas_camera
-from vaegaze.pretraining.batches import Batches
+from vaegaze.pretraining.batches import STRANDS, Batches
 from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.splits import read_split
 from vaegaze.renderer import data_set
@@ -84,7 +84,7 @@ def loader(path: Path, size_px: int, steps: int) -> tuple[float, float]:
     )  # fmt: skip
     batches = WithMemory(source, BATCH)
     loaded = iter(DataLoader(batches, batch_size=None, sampler=range(10**6), num_workers=1, prefetch_factor=4))
-    for _ in range(steps // 4):  # the buffer fills
+    for _ in range(STRANDS * FRAMES_PER_PERSON):  # the buffer fills, and people begin to change one by one
         next(loaded)
     started, peak = time.perf_counter(), 0.0
     for _ in range(steps):

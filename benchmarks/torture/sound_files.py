@@ -15,6 +15,7 @@ from safetensors import safe_open
 from benchmarks.torture.children import run
 from benchmarks.torture.commands import MODEL, PERSON, PRETRAIN, estimator, frames, published, training
 from vaegaze.commands import train, train_all
+from vaegaze.files import remove_dead_temporaries
 from vaegaze.runs import recorder
 
 
@@ -94,6 +95,7 @@ def _runs(folder: Path) -> None:
     flags = [*training(folder), "--person_id", PERSON]
     killed = run(lambda: _killed_at_resume_file([*flags, "--save_dir", folder / "run"]), folder)
     assert killed.code == 0 and (folder / f"run/{PERSON}/resume.pth").is_file(), killed.text
+    remove_dead_temporaries(folder / f"run/{PERSON}")
     adapter = ["--save", "adapter", "--save_dir", folder / "adapted"]
     everybody = [*training(folder), "--engine", "none", "--save_dir", folder / "cohort"]
     for main, each in ((train.main, [*flags, *adapter]), (train_all.main, everybody)):
