@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -100,6 +101,70 @@ def run(
     return Ending(code, ended_by, late, text, time.monotonic() - started, calls)
 
 
+class Worker:
+    """A child that does one numbered case after another, and a new one after each that ended it."""
+
+    def __init__(self, work: Callable[[int], int], folder: Path, *, limit_sec: float, memory_bytes: int):
+        self._work, self._log = work, folder.with_suffix(".log")
+        self._limit_sec, self._memory_bytes, self._pid = limit_sec, memory_bytes, 0
+
+    def do(self, number: int) -> Ending:
+        if not self._pid:
+            self._start()
+        started = time.monotonic()
+        os.write(self._asks, b"%d\n" % number)
+        ready, _, _ = select.select([self._answers], [], [], self._limit_sec)
+        answer = os.read(self._answers, 100) if ready else b""
+        code, ended_by = (int(answer), None) if answer else (None, self.stop())
+        text = self._log.read_text(encoding="utf-8", errors="replace")
+        return Ending(code, ended_by, not ready, text, time.monotonic() - started, 0)
+
+    def stop(self) -> int:
+        """End the child; returns the signal that it died of."""
+        os.kill(self._pid, signal.SIGKILL)  # in vain if it is dead
+        _, status = os.waitpid(self._pid, 0)
+        os.close(self._asks), os.close(self._answers)
+        self._pid = 0
+        return os.WTERMSIG(status)
+
+    def _start(self) -> None:
+        (asked, self._asks), (self._answers, answered) = os.pipe(), os.pipe()
+        sys.stdout.flush(), sys.stderr.flush()
+        self._pid = os.fork()
+        if self._pid:
+            os.close(asked), os.close(answered)
+            return
+        try:
+            os.close(self._asks), os.close(self._answers)
+            _to_log(self._log)
+            _limit_memory(self._memory_bytes)
+            with open(asked, "rb", buffering=0) as numbers:
+                while number := numbers.readline():
+                    os.ftruncate(1, 0)
+                    code = 70
+                    try:
+                        code = self._work(int(number))
+                    except BaseException:
+                        traceback.print_exc()
+                    sys.stdout.flush(), sys.stderr.flush()
+                    os.write(answered, b"%d" % code)
+        finally:
+            os._exit(0)
+
+
+def _to_log(log: Path) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.dup2(handle, 1), os.dup2(handle, 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """So much more than this process has at present."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 def _wait(pid: int, started: float, kill_after_sec: float | None, limit_sec: float) -> tuple[int, bool]:
     late = False
     until = started + (limit_sec if kill_after_sec is None else kill_after_sec)
@@ -125,12 +190,9 @@ def _child(
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, 1), os.dup2(handle, 2)
+        _to_log(log)
         if memory_bytes is not None:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + memory_bytes
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            _limit_memory(memory_bytes)
         if trap is not None:
             library.torture_arm(os.fsencode(f"{folder}/"), ctypes.c_long(trap.at), trap.error, trap.stays, trap.kinds)
         code = work()

@@ -8,7 +8,7 @@ from pathlib import Path
 import ai_edge_litert.interpreter  # noqa: F401, as in `commands`: so that no child imports it
 import numpy as np
 
-from benchmarks.torture.children import Ending, run
+from benchmarks.torture.children import Ending, Worker, run
 from benchmarks.torture.commands import COMMANDS, PERSON, converting, quick, training
 from benchmarks.torture.sound_files import sound_files
 from vaegaze.commands import check, convert, inspect, prepare, pretrain, train, train_all
@@ -173,6 +173,7 @@ class Hostile:
         self.folder.mkdir()
         made = run(lambda: sound_files(self.folder) or 0, self.folder, limit_sec=300)
         assert made.code == 0, made.text
+        self.worker = Worker(self._read, self.folder, limit_sec=LIMIT_SEC, memory_bytes=MEMORY_BYTES)
         self.readings = [each for each in READINGS if by == "commands" or reader_of(each) is not None]
         for reading in self.readings:
             sound = self._outcome(reading)
@@ -194,16 +195,17 @@ class Hostile:
 
     def _outcome(self, reading: Reading) -> Ending:
         if self.by == "readers":
-            read, path = reader_of(reading), self.folder / reading.file
-            return self._run(lambda: run_command(lambda: print(type(read(path)))))
+            return self.worker.do(self.readings.index(reading))
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         flags = [str(flag) for flag in reading.flags(self.folder)]
-        return self._run(lambda: reading.main(flags))
+        return run(lambda: reading.main(flags), self.folder, limit_sec=LIMIT_SEC, memory_bytes=MEMORY_BYTES)
 
-    def _run(self, work: Callable[[], int]) -> Ending:
-        return run(work, self.folder, limit_sec=LIMIT_SEC, memory_bytes=MEMORY_BYTES)
+    def _read(self, number: int) -> int:
+        reading = self.readings[number]
+        read, path = reader_of(reading), self.folder / reading.file
+        return run_command(lambda: print(type(read(path))))
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
