@@ -142,6 +142,7 @@ def main() -> None:
         print(f"{name:38} {statistics.median(series):8.0f} samples/s")
     pixels, whole, streamed = map(statistics.median, rates.values())
     print(f"one worker / bare loop: {streamed / pixels:.2f} of pixels alone, {streamed / whole:.2f} of the same data")
+    print(f"one worker / a loop that reads each sample's target and reference: {2 * streamed / whole:.2f}")
     print(f"memory of the worker: {memory_mb:.0f} MB")
 
 
