@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vaegaze import files
-from vaegaze.files import atomic_path, probe_folder, remove_dead_temporaries, write_text
+from vaegaze.errors import UserError
+from vaegaze.files import atomic_path, occupied, probe_folder, remove_dead_temporaries, write_text
 
 OS_CALLS = ("mkdir", "open", "close", "chmod", "fsync", "replace")  # what os offers of what writing a file takes
 
@@ -81,6 +82,12 @@ def test_an_error_in_the_block_leaves_the_old_file(error, tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
 
 
+def test_an_error_about_the_temporary_file_names_the_final_one(tmp_path):
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "result.txt") as temporary:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+    assert raised.value.filename == str(tmp_path / "result.txt")
+
+
 def test_a_block_that_removes_its_file_fails_cleanly(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "result.txt") as temporary:
         temporary.unlink()
@@ -136,6 +143,39 @@ def test_only_files_of_dead_processes_of_this_machine_are_removed(tmp_path):
         (tmp_path / f"{prefix}-4194999-probe").mkdir()
         remove_dead_temporaries(tmp_path)
         assert set(os.listdir(tmp_path)) == kept
+
+
+OCCUPIES = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from vaegaze.files import occupied\n"
+    "with occupied(Path(sys.argv[1])):\n"
+    "    print('here', flush=True)\n"
+    "    sys.stdin.read()\n"
+)
+
+
+def test_a_folder_that_another_process_writes_to(tmp_path):
+    folder, root = tmp_path / "a" / "b", Path(files.__file__).parents[1]
+
+    def start():
+        command = [sys.executable, "-c", OCCUPIES, str(folder)]
+        process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"here\n"
+        return process
+
+    process = start()
+    with pytest.raises(UserError, match=f"process {process.pid} is writing to"), occupied(folder):
+        pass
+    process.communicate()
+    assert os.listdir(tmp_path) == [], "nothing was written, so nothing stays"
+    process = start()
+    process.kill()
+    process.communicate()
+    with occupied(folder):
+        write_text(folder / "result.txt", "new")
+        assert len(os.listdir(folder)) == 2
+    assert os.listdir(folder) == ["result.txt"], "the killed one's mark is gone, too"
 
 
 def test_probing_leaves_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""Files that are never half written, and files that ship with the package."""
+"""Files that are never half written, files that ship with the package, and what else may stand at a path."""
 
 import errno
 import hashlib
@@ -6,11 +6,15 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from vaegaze.errors import UserError
+
+MARK = "writes-here"
 PACKAGE = Path(__file__).parent
 SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent  # in a clone: its top level
 
@@ -25,6 +29,46 @@ def shipped_path(path: str | Path) -> Path:
         return path
     shipped = SHIPPED / path
     return shipped if path.parts[:1] in (("checkpoints",), ("configs",), ("docs",)) and shipped.is_file() else path
+
+
+def as_spelt(name: str, names: Iterable[str]) -> str:
+    """`name`, or where it is not among `names` the one that differs only in how Unicode spells its letters.
+
+    A Mac writes é as e and an accent (NFD), most other systems as one letter (NFC).
+    """
+    names = list(names)
+    if name in names or name.isascii():
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    return next((each for each in names if unicodedata.normalize("NFC", each) == composed), name)
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names in the folder that differ only in letter case are one, as on most Macs and on Windows."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with tempfile.NamedTemporaryFile(prefix=_temporary_prefix(), suffix="-case", dir=there) as file:
+        path = Path(file.name)
+        return path.with_name(path.name.upper()).exists()
+
+
+def address_words(path: str | Path) -> str:
+    """What to do about an address given as a path; empty for a path."""
+    is_address = re.match(r"(https?|ftp|s3|gs):/", str(path), re.IGNORECASE)
+    return "is an address; download the file and give its path" if is_address else ""
+
+
+def stand_in_words(path: str | Path) -> str:
+    """What a failed download has left in the file's place; empty for anything else."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(512).lstrip().lower()
+    except OSError:
+        return ""
+    if begin.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; run `git lfs pull`, or download the file"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not the file itself; download the file once more"
+    return ""
 
 
 @contextmanager
@@ -46,8 +90,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # which the user knows
         raise
     _fsync_folder(path.parent)
 
@@ -68,6 +114,36 @@ def probe_folder(folder: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, f"{folder.anchor} is not there")
     with tempfile.TemporaryDirectory(prefix=_temporary_prefix(), dir=there):
         pass
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Marks the folder, which is made if need be, as one that this process writes to.
+
+    UserError if another process of this machine does so already: two runs would mix their files. A killed process's
+    mark does not count. If nothing has been written at the end, a folder that was made is removed.
+    """
+    refuse_occupied(folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"{_temporary_prefix()}{MARK}"
+    mark.touch()
+    try:
+        refuse_occupied(folder)  # by one that began at the same time
+        yield
+    finally:
+        with suppress(OSError):
+            mark.unlink()
+            for each in made:
+                each.rmdir()
+
+
+def refuse_occupied(folder: Path) -> None:
+    """UserError if another process of this machine writes to the folder."""
+    for path in folder.glob(f".vaegaze-{_machine()}-*-{MARK}"):
+        pid = int(path.name.split("-")[2])
+        if pid != os.getpid() and _is_running(pid):
+            raise UserError(f"process {pid} is writing to {folder}; wait for it, or give another folder")
 
 
 def remove_dead_temporaries(folder: str | Path) -> None:

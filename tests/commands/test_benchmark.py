@@ -123,6 +123,17 @@ def autoencoder_alone(tmp_path):
     return measure(model.decode(model.encode(frames.target)).clamp(-1, 1), frames)
 
 
+def test_a_work_dir_with_files_of_others(bench, tmp_path, capsys):
+    """Neither cells of unknown settings nor pictures that only share the folder are removed."""
+    (tmp_path / "work/pictures").mkdir(parents=True)
+    (tmp_path / "work/pictures/holiday.png").write_bytes(b"somebody's picture")
+    (tmp_path / "work/cells.json").write_text("{}")
+    assert bench() == 2 and "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "work/cells.json").read_text() == "{}"
+    assert bench("--overwrite") == 0
+    assert (tmp_path / "work/pictures/holiday.png").read_bytes() == b"somebody's picture"
+
+
 @pytest.mark.slow
 def test_cells_on_ray_come_out_alike(bench, tmp_path, monkeypatch):
     pytest.importorskip("ray")

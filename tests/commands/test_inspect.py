@@ -234,10 +234,21 @@ def test_mistakes_are_one_line_and_nothing_is_written(flags, words, tmp_path, ca
 
 
 def test_the_demo_file_and_a_second_time(tmp_path, capsys):
-    """Also the renderer's own files; an earlier sheet is replaced."""
+    """Also the renderer's own files; a file that is there is replaced only where asked to."""
     synthetic.write_hdf5(tmp_path / "demo.h5", 2, size=32, samples=3)
-    (tmp_path / "sheet.png").write_bytes(b"an earlier one")
-    assert run(tmp_path / "demo.h5", "--output", tmp_path / "sheet.png") == 0
+    (tmp_path / "sheet.png").write_bytes(b"somebody's picture")
+    assert run(tmp_path / "demo.h5", "--output", tmp_path / "sheet.png") == 2
+    captured = capsys.readouterr()
+    assert "--overwrite" in captured.err and captured.out == "", "before anything is read"
+    assert (tmp_path / "sheet.png").read_bytes() == b"somebody's picture"
+    assert run(tmp_path / "demo.h5", "--output", tmp_path / "sheet.png", "--overwrite") == 0
     assert "layout     upstream" in capsys.readouterr().out
     assert Image.open(tmp_path / "sheet.png").format == "PNG"
     assert {path.name for path in tmp_path.iterdir()} == {"demo.h5", "sheet.png"}
+
+
+def test_the_sheet_without_a_name_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    synthetic.write_hdf5(tmp_path / "demo.h5", 2, size=32, samples=3)
+    assert [run("demo.h5") for _ in range(2)] == [0, 0]
+    assert [path.name for path in Path("outputs/inspect").iterdir()] == ["demo.png"]

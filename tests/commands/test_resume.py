@@ -448,6 +448,22 @@ def test_a_process_is_interrupted_and_resumed(signum, code, world, tmp_path):
     assert records_in(folder) == records_in(tmp_path / "b/person_003")
 
 
+def test_two_runs_at_once_in_one_folder(world, tmp_path):
+    """The second is refused: their files would be mixed."""
+    flags = (*world.flags, "--person_id", PERSON, "--save_dir", tmp_path, "--num_samples", 4)
+    process = start_process(*flags, "--num_steps", 100_000, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while process.poll() is None and not (tmp_path / PERSON / "metrics.jsonl").exists():
+            time.sleep(0.02)
+        for more in ((), ("--overwrite",), ("--resume",)):
+            assert_one_line(command(*flags, "--num_steps", 2, *more), f"process {process.pid} is writing to")
+    finally:
+        process.kill()
+        process.communicate()
+    assert command(*flags, "--num_steps", 2, "--overwrite").code == 0
+    assert not [name for name in files_in(tmp_path / PERSON) if name.startswith(".")]
+
+
 @pytest.mark.slow
 def test_a_process_killed_while_it_writes(finished, tmp_path):
     """Its second resume file is half written when it dies: the first one is whole, and the run goes on from it."""

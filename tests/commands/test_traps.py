@@ -5,15 +5,15 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from command_runs import PERSON, PHOTO, ROOT, RUN, assert_one_line, command
+from command_runs import PERSON, PHOTO, ROOT, RUN, assert_one_line, command, invoke
 from conftest import process_restored
 from PIL import Image
 
-from vaegaze.commands import inspect, redirect
+from vaegaze.commands import inspect, prepare, redirect
 from vaegaze.commands.redirect_settings import RedirectConfig
 from vaegaze.config.finetune import parse_command
 from vaegaze.config.tree import resolve
-from vaegaze.data.frame_labels import FrameLabel
+from vaegaze.data.frame_labels import FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import labelled_frames
 from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
@@ -109,7 +109,7 @@ def test_equal_labels_are_said(world, tmp_path, capsys):
     with process_restored():
         assert inspect.main([str(world.hdf_path), "--output", str(tmp_path / "a.png")]) == 0
         assert "the same" not in capsys.readouterr().out
-        assert inspect.main([str(tmp_path / "a.h5"), "--output", str(tmp_path / "a.png")]) == 0
+        assert inspect.main([str(tmp_path / "a.h5"), "--output", str(tmp_path / "b.png")]) == 0
     assert "labels are the same" in capsys.readouterr().out
 
 
@@ -136,6 +136,49 @@ def test_a_link_to_a_disk_that_is_not_there(world, tmp_path):
     outcome = command(*world.flags, *RUN, "--save_dir", tmp_path / "results" / "here")
     assert_one_line(outcome, f"a link to {gone}, which is not there")
     assert outcome.out == "", "before anything is read"
+
+
+@pytest.mark.parametrize("address", ["https://example.com/me.jpg", "http://example.com/talk.mp4"])
+def test_an_address_is_no_path(address, world, tmp_path):
+    flags = (*world.photo_flags, "--no-use_gazecapture", "--gaze", 0, 0, "--save_dir", tmp_path)
+    outcome = command(*flags, "--image", address)
+    assert_one_line(outcome, "is an address", "download")
+    assert_one_line(command(*flags, "--image", PHOTO[2], "--checkpoint_path", address), "is an address", "download")
+    outcome = invoke(prepare.main, "--frames", address, "--labels", "l.csv", "--person_id", "me", "--output", "me.h5")
+    assert outcome.code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        (b"<!DOCTYPE html>\n<html><body>Not found</body></html>", "web page"),
+        (b"  <html><head></head></html>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["base.pth", "base.safetensors", "data.h5", "photo.png"])
+def test_what_a_download_left_in_place_of_the_file(content, words, name, world, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    flag = {"data.h5": "--hdf_path", "photo.png": "--image"}.get(name, "--checkpoint_path")
+    flags = (*world.photo_flags, *PHOTO) if flag == "--image" else (*world.flags, *RUN)
+    assert_one_line(command(*flags, "--save_dir", tmp_path, flag, tmp_path / name), name, words)
+
+
+def test_angles_in_radians_are_noticed(tmp_path):
+    def lines(*rows):
+        (tmp_path / "labels.csv").write_text("\n".join(["file_or_time,pitch_deg,yaw_deg", *rows, ""]))
+        return in_degrees(read_labels(tmp_path / "labels.csv"))
+
+    assert not lines("a.png,0.31,-0.12", "b.png,0.02,0.4", "c.png,-0.2,0.25")
+    assert lines("a.png,0.31,-0.12", "b.png,0.02,14", "c.png,-0.2,0.25")
+    assert lines("a.png,0,0", "b.png,0,0"), "into the camera all the time"
+
+
+@pytest.mark.parametrize(("gaze_deg", "is_said"), [((86, 0), True), ((0, -60), True), ((20, 30), False)])
+def test_a_gaze_farther_than_eyes_turn(gaze_deg, is_said, world, tmp_path):
+    flags = ("--checkpoint", world.base, "--image", PHOTO[2], "--mask", PHOTO[4], "--head", 0, 0, "--device", "cpu")
+    outcome = invoke(redirect.main, *flags, "--gaze_deg", *gaze_deg, "--output", tmp_path / "o.png", ok=True)
+    assert ("Eyes do not turn" in outcome.out) is is_said
 
 
 def test_the_shipped_photo_file_is_in_place():

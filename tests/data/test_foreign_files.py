@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import process_restored
 
-from vaegaze.data import hdf5
-from vaegaze.data.safe_hdf5 import plain_attributes
+from vaegaze.data import hdf5, safe_hdf5
+from vaegaze.data.safe_hdf5 import plain_attributes, text_list
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
 
@@ -42,6 +42,40 @@ def test_reading_ends_where_looking_up_a_text_does_not():
     with pytest.raises(UserError, match="does not end; copy or download it again"):
         hdf5.read_person(HANGS, "person_000", [0], CANVAS)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("form", ["attribute", "dataset"])
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.string_dtype(length=3)], ids=["variable", "fixed"])
+def test_a_list_of_texts(form, dtype, tmp_path):
+    path = write(tmp_path / "a.h5", {"é": person(), "b": person()})
+    ids = np.array(["é".encode(), b"b"], dtype=dtype)
+    with h5py.File(path, "r+") as file:
+        file.attrs["other"] = 3
+        if form == "attribute":
+            file.attrs.create("train", ids, dtype=dtype)
+        else:
+            file.create_dataset("train", data=ids, dtype=dtype)
+    with h5py.File(path) as file:
+        assert text_list(file, "train") == ["é", "b"]
+        assert text_list(file, "other") is text_list(file, "none") is text_list(file, "b") is None
+
+
+@pytest.mark.parametrize("dtype", [np.int64, h5py.vlen_dtype(np.uint8), h5py.ref_dtype, np.dtype([("a", "i4")])])
+def test_no_list_of_texts(dtype, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("train", (2,), dtype)
+        file.create_dataset("val", (2, 2), h5py.string_dtype())
+        assert text_list(file, "train") is text_list(file, "val") is None
+
+
+def test_a_list_in_a_damaged_heap_is_read_by_another_process(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.h5", {"a": person()})
+    with h5py.File(path, "r+") as file:
+        file["train"] = ["a"]
+    monkeypatch.setattr(safe_hdf5, "_READ_TEXTS", "import time; print(flush=True); time.sleep(60)")
+    monkeypatch.setattr(safe_hdf5, "MAX_TEXTS_SEC", 0.1)
+    with h5py.File(path) as file, pytest.raises(UserError, match="does not end"):
+        text_list(file, "train")
 
 
 def test_texts_of_variable_length_are_read_whatever_is_beside_them(tmp_path):

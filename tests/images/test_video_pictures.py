@@ -50,6 +50,43 @@ def test_an_angle_between_is_rounded_and_said(tmp_path):
     assert "rotation" in note
 
 
+def turned_midway(path, target) -> None:
+    """A display orientation that only the 13th frame states, as a phone that is turned while it records leaves it."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as copied:
+        stream = source.streams.video[0]
+        track = copied.add_stream_from_template(stream)
+        turn = av.bitstream.BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=180", stream)
+        for number, packet in enumerate(packet for packet in source.demux(stream) if packet.size):
+            for each in turn.filter(packet) if number >= 12 else [packet]:
+                each.stream = track
+                copied.mux(each)
+
+
+def test_a_rotation_that_changes_is_said(tmp_path):
+    encoded(tmp_path / "a.mkv", pictures(20))
+    turned_midway(tmp_path / "a.mkv", tmp_path / "b.mkv")
+    (note,) = notes_of(tmp_path / "b.mkv")
+    assert "rotation changes at 0.48 s" in note
+    np.testing.assert_array_equal(read(tmp_path / "a.mkv")[0], read(tmp_path / "b.mkv")[0])
+
+
+def test_fields_that_come_late_are_deinterlaced(tmp_path):
+    """Progressive frames first, as where a broadcast changes from film to television."""
+    fields = np.full((40, 64, 96, 3), 30, np.uint8)
+    for number, field in enumerate(fields):
+        field[:, 4 + 2 * number : 16 + 2 * number] = 220
+    woven = fields[::2].copy()
+    woven[:, 1::2] = fields[1::2, 1::2]
+    encoded(tmp_path / "progressive.ts", fields[::4])
+    encoded(tmp_path / "woven.ts", woven, options={"flags": "+ildct+ilme", "x264-params": "interlaced=1:tff=1"})
+    (tmp_path / "a.ts").write_bytes((tmp_path / "progressive.ts").read_bytes() + (tmp_path / "woven.ts").read_bytes())
+    shown, times = read(tmp_path / "a.ts")
+    assert len(shown) == 30 and (np.diff(times) > 0).all()
+    assert any("interlaced" in note for note in notes_of(tmp_path / "a.ts"))
+    rows = shown[12:-2, :, :, 0].astype(int)
+    assert abs(rows[:, 1:-1] - (rows[:, :-2] + rows[:, 2:]) / 2).mean() < 3
+
+
 def test_interlaced_frames_are_deinterlaced_and_it_is_said(tmp_path):
     """A bar that moves shows a comb's teeth in each frame: rows that differ from both neighbours."""
     fields = np.full((24, 64, 96, 3), 30, np.uint8)

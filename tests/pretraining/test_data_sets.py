@@ -49,6 +49,19 @@ def batches_of(*sources, persons=4, **settings):
     return Batches(sources, (1.0,) * len(sources), (0, 1), persons, **{"gazes": 1, "turns": 4, **settings})
 
 
+def test_each_visit_is_read_once(rendered_file, monkeypatch):
+    """People change at staggered times, so the first to come are not the first to leave."""
+    lanes, turns = 2, 4
+    source, read = source_of(rendered_file, buffered=STRANDS * lanes), []
+    read_visit = DataSetSource._read
+    monkeypatch.setattr(DataSetSource, "_read", lambda *given: read.append(given[1]) or read_visit(*given))
+    batches, steps = batches_of(source, persons=lanes, turns=turns), range(5 * STRANDS * turns)
+    for step in steps:
+        batches.batch(step)
+    visits = {batches.visit(step, lane)[0] for step in steps for lane in range(lanes)}
+    assert len(read) == len(visits)
+
+
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 

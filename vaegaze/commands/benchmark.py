@@ -22,7 +22,7 @@ from vaegaze.config import shared
 from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import Task, grid
-from vaegaze.files import write_text
+from vaegaze.files import occupied, write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
@@ -46,6 +46,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
+    with occupied(Path(params.work_dir)):
+        run_grid(params, overwrite=overwrite)
+
+
+def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
     work_dir = Path(params.work_dir)
     if params.output is None:
         default = (params.grid, params.persons, params.k) == ("default", None, None)
@@ -107,9 +112,10 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
+    if cells.exists() and not stored.exists() and not overwrite:
+        raise UserError(f"{cells} is of unknown settings; give --overwrite to replace it, or another --work_dir")
     if overwrite or not stored.exists():
-        for path in (cells, *work_dir.glob("pictures/*.png")):
-            path.unlink(missing_ok=True)
+        cells.unlink(missing_ok=True)  # before the settings: a kill in between must not leave cells of other settings
         write_text(stored, json.dumps(settings, indent=1))
     try:
         if json.loads(stored.read_text(encoding="utf-8")) != settings:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vaegaze.config.finetune import Command, Config
 from vaegaze.errors import UserError
+from vaegaze.files import refuse_occupied
 from vaegaze.runs.earlier import difference_words, differing_keys, is_finished
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.resume import refuse_other_data
@@ -18,6 +19,7 @@ def already_finished(
 
     A new run must not replace the `base_files`.
     """
+    refuse_occupied(folder.path)
     finished, interrupted = any(path.exists() for path in folder.results("both")), folder.resume.exists()
     if command.resume:
         if not (finished or interrupted):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.running import run_command
 from vaegaze.config.flags import FlagParser
 from vaegaze.data import hdf5
@@ -51,9 +52,10 @@ class Findings:
 
 def main(argv: list[str] | None = None) -> int:
     parser = FlagParser(prog="vaegaze inspect", description=__doc__.splitlines()[0])
-    parser.usage = "%(prog)s FILE_OR_FOLDER [--output PNG]"
+    parser.usage = "%(prog)s FILE_OR_FOLDER [--output PNG] [--overwrite]"
     parser.add_argument("path", metavar="FILE_OR_FOLDER", help="the gaze data set")
     parser.add_argument("--output", metavar="PNG", help=f"the sheet of pictures (default: {SHEETS_FOLDER}/NAME.png)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output")
     return run_command(
         lambda: run(*_arguments(parser, argv)),
         hint="no sheet was written",
@@ -70,6 +72,8 @@ def _arguments(parser: FlagParser, argv: list[str] | None) -> tuple[str, Path]:
     output = Path(given["output"] or SHEETS_FOLDER / f"{name}.png")
     if output.suffix.lower() != ".png":
         raise UserError(f"--output: {output} is not a PNG file; give a name that ends in .png")
+    if given["output"] is not None:  # what lies in the sheets' own folder is an earlier sheet
+        refuse_output(output, "--output", overwrite=given["overwrite"])
     return given["path"], output
 
 

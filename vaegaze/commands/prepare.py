@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from vaegaze.commands.outputs import refuse_output
@@ -24,9 +23,9 @@ from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option
-from vaegaze.data.frame_labels import HEAD, FrameLabel, read_labels
+from vaegaze.data.frame_labels import HEAD, FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
-from vaegaze.data.upstream_file import create_frames
+from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError, plain
 from vaegaze.faces.openness import CLOSED_BELOW
 from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, find_face
@@ -128,6 +127,8 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
         print(plain(f"{params.labels}: {len(labels)} frames"))
+        if not in_degrees(labels):
+            print("⚠️ No gaze in it is above 1.6°: are these radians? Degrees are expected, 57.3 times as much")
         if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
             print(plain(f"⚠️ {others} more pictures in {params.frames} have no line in it"))
         if labels[0].head is None:
@@ -154,7 +155,7 @@ def write_person(
 ) -> list[Fate]:
     """Writes the usable ones of `count` frames to an HDF5 file in the upstream layout; returns each frame's fate."""
     fates, angles = [], []
-    with h5py.File(path, "w") as file, progress_bar("preparing", count) as bar:
+    with new_file(path) as file, progress_bar("preparing", count) as bar:
         group = file.create_group(params.person_id)
         pixels, parsing = create_frames(group, count, params.size)
         for label, picture in frames:

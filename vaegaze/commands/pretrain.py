@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from vaegaze.config import shared
 from vaegaze.config.pretrain import RENDERED, PretrainConfig
 from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
-from vaegaze.files import write_text
+from vaegaze.files import occupied, write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device, to_device
@@ -67,7 +68,8 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
     agreed = resume and folder.stored_settings() == to_yaml(config)  # when the run began
     refuse_output(Path(params.output), "--output", overwrite=overwrite or agreed)
     processes = Processes(torch.device(find_device(params.device)))
-    with processes.lost_ones_reported():
+    alone = occupied(folder.path) if processes.is_first else nullcontext()
+    with processes.lost_ones_reported(), alone:
         train(config, path, folder, processes, resume=resume, overwrite=overwrite)
     processes.leave()
 

@@ -8,6 +8,7 @@
 The result is the picture with its eyes redrawn; a sweep shows the face with many gazes, as an animation or a sheet.
 """
 
+import math
 import sys
 import time
 from dataclasses import replace
@@ -60,6 +61,8 @@ ADVICE = shared.advice(
     sample="fix it in the file, or give another --index",
     video="give it with --video",
 )
+
+FARTHEST_RAD = math.radians(55)  # that eyes turn in the head
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -165,6 +168,10 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
     model = to_device(checkpoint.model, torch.device(find_device(params.device)))
 
     gazes = np.array([params.gaze]) if params.sweep is None else sweep_gazes(params.sweep)
+    if (turned_rad := abs(gazes - photo.samples.head[0]).max()) > FARTHEST_RAD:
+        print(
+            f"⚠️ Eyes do not turn {math.degrees(turned_rad):.0f}° away from where the head points: expect a bad drawing"
+        )
     with progress_callback("drawing") as show:
         redrawn = redraw_gazes(model, photo, reference, gazes, on_batch=show)
     if params.sweep is None:

@@ -13,7 +13,8 @@ from vaegaze.config.cohort import CohortConfig, CohortParams
 from vaegaze.config.finetune import ADVICE, Config
 from vaegaze.config.tree import Resolved, explained, settings_of
 from vaegaze.errors import UserError, plain
-from vaegaze.files import write_text
+from vaegaze.files import occupied, write_text
+from vaegaze.runs.folder import check_writable
 
 SOME_FAILED = 3
 
@@ -34,11 +35,19 @@ def main(argv: list[str] | None = None) -> int:
             "address": "start one with `ray start --head`, or leave --address out",
             "places": "give fewer --cpus_per_person or --gpus_per_person",
             "persons": "`vaegaze inspect PATH` lists the persons",
+            "letter_case": "give each a --save_dir of its own, with --persons",
         },
     )
 
 
 def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
+    save_dir = Path(resolved.config.oneshot_params.save_dir)
+    check_writable(save_dir)
+    with occupied(save_dir):
+        return run_persons(resolved, words, overwrite=overwrite)
+
+
+def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     """The exit code: 0, or 3 if a person failed. UserError if nothing could start, Interrupted after a signal."""
     cohort = resolved.config.cohort_params
     engine = chosen_engine(cohort.engine, cohort.address)
@@ -49,12 +58,12 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     from vaegaze.runs.cohort import FAILED, CohortFiles, Work, finished_record
     from vaegaze.runs.folder import RunFolder
     from vaegaze.runs.one_person import load_base
-    from vaegaze.runs.person_list import persons_to_run
+    from vaegaze.runs.person_list import persons_to_run, refuse_shared_folders
     from vaegaze.runs.worker import SharedBase
 
     params = resolved.config.oneshot_params
     person_ids = persons_to_run(params.gazecapture_params.hdf_path, cohort)
-    RunFolder(params.save_dir, "cohort").check_writable()
+    refuse_shared_folders(person_ids, Path(params.save_dir))
     base = None
     if overwrite:
         base = load_base(params)

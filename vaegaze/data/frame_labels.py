@@ -65,6 +65,12 @@ def read_labels(path: str | Path) -> list[FrameLabel]:
     return labels
 
 
+def in_degrees(labels: Sequence[FrameLabel]) -> bool:
+    """False if all gazes are so small that they must be radians, given where degrees are expected."""
+    largest = max(abs(label.gaze).max() for label in labels)
+    return largest == 0 or largest > math.radians(math.pi / 2)
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each line that is not blank."""
     content = path.read_bytes()

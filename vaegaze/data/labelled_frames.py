@@ -1,7 +1,6 @@
 """The user's own frames, one after another, each with its label: pictures in a folder, or frames of a video."""
 
 import os
-import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import numpy as np
 
 from vaegaze.data.frame_labels import FRAME, FrameLabel
 from vaegaze.errors import UserError
+from vaegaze.files import address_words, as_spelt
 from vaegaze.images.pictures import read_picture
 from vaegaze.images.video import Frame, VideoReader, open_video
 
@@ -41,6 +41,8 @@ def labelled_frames(
         with open_video(frames, "frames") as video:
             yield _of_video(video, _timed(labels, csv_path, video), csv_path)
     else:
+        if words := address_words(frames):
+            raise UserError(f"frames: {frames} {words}")
         what = "is no plain file" if Path(frames).exists() else "does not exist"
         raise UserError(f"frames: {frames} {what}; give a folder of pictures, or a video")
 
@@ -75,7 +77,10 @@ def _pictures(folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path) 
 def _inside(folder: Path, name: str, where: str) -> Path:
     """The path of this picture. It must lie in the folder, even if it is a link."""
     try:
-        path = _as_spelt(folder / name).resolve()
+        path = folder / name
+        if not path.exists() and not name.isascii():
+            path = path.with_name(as_spelt(path.name, os.listdir(path.parent)))
+        path = path.resolve()
         is_inside, is_file = path.is_relative_to(folder.resolve()), path.is_file()
     except (OSError, ValueError, RuntimeError):  # a NUL, too long a name, circular links
         is_inside, is_file = True, False
@@ -84,18 +89,6 @@ def _inside(folder: Path, name: str, where: str) -> Path:
     if not is_file:
         raise UserError(f"{where}: {name} is not in {folder}; expected the name of a picture in it")
     return path
-
-
-def _as_spelt(path: Path) -> Path:
-    """The path, or where there is none the file whose name differs only in how Unicode spells its letters.
-
-    A Mac writes é as e and an accent (NFD), most other systems as one letter (NFC).
-    """
-    if path.exists() or path.name.isascii():
-        return path
-    name = unicodedata.normalize("NFC", path.name)
-    alike = (each for each in path.parent.iterdir() if unicodedata.normalize("NFC", each.name) == name)
-    return next(alike, path)
 
 
 def _of_video(

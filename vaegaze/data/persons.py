@@ -21,6 +21,7 @@ from vaegaze.data.safe_hdf5 import (
     written_rows,
 )
 from vaegaze.errors import UserError, plain
+from vaegaze.files import as_spelt
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group
     where = f"{path}: person {person_id!r}"
     if Path(path).is_dir():
         files = _files_in(path)
-        _refuse_unknown(person_id, files, where, "folder")
+        person_id = _known(person_id, files, where, "folder")
         with opened(files[person_id]) as file:
             if not _is_one_person(file) and (persons := sum(map(bool, _group_counts(file).values()))):
                 raise UserError(
@@ -74,11 +75,10 @@ def opened_person(path: str | Path, person_id: str) -> Iterator[tuple[h5py.Group
         return
     with opened(path) as file:
         if _is_one_person(file):
-            _refuse_unknown(person_id, [Path(path).stem], where, "file")
+            _known(person_id, [Path(path).stem], where, "file")
             yield file, where
         else:
-            _refuse_unknown(person_id, _ids(file), where, "file")
-            yield safe_group(file, person_id, where), where
+            yield safe_group(file, _known(person_id, _ids(file), where, "file"), where), where
 
 
 def contents(path: str | Path) -> str:
@@ -105,10 +105,11 @@ def _is_one_person(file: h5py.File) -> bool:
     return any(is_hard_link(file.id, key) and isinstance(file[key], h5py.Dataset) for key in image_keys())
 
 
-def _refuse_unknown(person_id: str, ids: Iterable[str], where: str, of: str) -> None:
+def _known(person_id: str, ids: Iterable[str], where: str, of: str) -> str:
+    """The id as the data set spells it. UserError if it has no such person."""
     ids = list(ids)
-    if person_id in ids:
-        return
+    if (spelt := as_spelt(person_id, ids)) in ids:
+        return spelt
     closest = difflib.get_close_matches(person_id, ids, n=3, cutoff=0.3)
     hint = f"the closest: {', '.join(map(repr, closest))}" if closest else f"such as {', '.join(map(repr, ids[:3]))}"
     raise UserError(f"{where} is not among the {of}'s {len(ids)}; {hint}")

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from vaegaze.errors import UserError, plain
+from vaegaze.files import address_words, stand_in_words
 
 MAX_SAMPLES = 1_000_000  # of one person; GazeCapture's largest has about 2,700
 MAX_ROW_BYTES = 64 * 2**20  # one sample
@@ -29,6 +31,7 @@ FILTERS = {  # by their numbers in The HDF Group's registry of filters
     32017: "sz", 32018: "fcidecomp", 32026: "blosc2",
 }  # fmt: skip
 MAX_TEXTS_SEC = 6.0  # for a file's attributes; 10,000 groups take one
+MAX_TEXTS_BYTES = 64 * 2**20  # of a list, where their length is fixed
 MAX_CHUNK_BYTES = 256 * 2**20  # reading one sample unpacks a whole chunk
 
 
@@ -47,11 +50,15 @@ class NoGroup(UserError):
 def opened(path: str | Path) -> Iterator[h5py.File]:
     """The file, open for reading. UserError if it is missing, not a plain file, not HDF5, cut short or damaged."""
     if not Path(path).is_file():
+        if words := address_words(path):
+            raise UserError(f"{path} {words}")
         what = "is no plain file" if Path(path).exists() else "does not exist"
         raise NoDataSet(f"HDF5 file {path} {what}")
     try:
         if not h5py.is_hdf5(path):
             Path(path).open("rb").close()  # PermissionError if that is the reason
+            if words := stand_in_words(path):
+                raise UserError(f"{path} {words}")
             raise NoDataSet(f"{path} is not an HDF5 file")
         with h5py.File(path, "r") as file:
             yield file
@@ -198,7 +205,7 @@ def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int
             kind = attribute.get_type()
             if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
                 path = Path(group.file.filename)
-                value = _texts(path, path.stat().st_mtime_ns, name).get(group.name)
+                value = _texts(path, path.stat().st_mtime_ns, name, "attributes").get(group.name)
             elif isinstance(kind, h5py.h5t.TypeStringID | h5py.h5t.TypeIntegerID):
                 value = group.attrs[name]
             else:
@@ -212,15 +219,46 @@ def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int
     return found
 
 
+def text_list(file: h5py.File, name: str) -> list[str] | None:
+    """A one-dimensional list of texts, an attribute of the file or a dataset at its top; None if there is none.
+
+    UserError if the file is damaged so that reading it would not end.
+    """
+    try:
+        if name in file.attrs:
+            stored = file.attrs.get_id(name)
+            size, read = stored.get_storage_size(), lambda: file.attrs[name]
+        elif name in file and is_hard_link(file.id, name) and isinstance(file[name], h5py.Dataset):
+            stored = file[name].id
+            layout = stored.get_create_plist()
+            if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count() > 0:
+                return None
+            size, read = math.prod(stored.shape) * stored.get_type().get_size(), lambda: file[name][:]
+        else:
+            return None
+        kind = stored.get_type()
+        if not isinstance(kind, h5py.h5t.TypeStringID) or len(stored.shape) != 1 or size > MAX_TEXTS_BYTES:
+            return None
+        if kind.is_variable_str():
+            path = Path(file.filename)
+            return _texts(path, path.stat().st_mtime_ns, name, "list")
+        return [value.decode() for value in read()]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
+        return None
+
+
 _READ_TEXTS = """
 import sys
 sys.path = [folder for folder in sys.path if folder]  # the working directory, where the file's author may have put code
 import json, h5py
 print("ready", flush=True)
-path, name = sys.argv[1:]
+path, name, form = sys.argv[1:]
 texts = {}
 with h5py.File(path, "r") as file:
-    for place in ["/", *file]:
+    if form == "list":
+        values = file.attrs[name] if name in file.attrs else file[name][:]
+        texts = [value.decode() if isinstance(value, bytes) else value for value in values]
+    for place in ["/", *file] if form == "attributes" else []:
         try:
             if place != "/" and not isinstance(file.get(place, getlink=True), h5py.HardLink):
                 continue
@@ -235,13 +273,13 @@ print(json.dumps(texts))
 
 
 @lru_cache(maxsize=64)
-def _texts(path: Path, mtime_ns: int, name: str) -> dict[str, str]:
-    """The texts in attribute `name` of the file's top level and its groups, by the group's path.
+def _texts(path: Path, mtime_ns: int, name: str, form: str) -> Any:
+    """The texts in the "attributes" `name` of the file and its groups, by the group's path, or in the "list" `name`.
 
     Texts of variable length lie in a heap, and in a damaged one HDF5 searches without end, deaf to signals: so another
     process reads them, within a time limit. `mtime_ns` tells versions of the file apart.
     """
-    command = [sys.executable, "-c", _READ_TEXTS, str(path), name]
+    command = [sys.executable, "-c", _READ_TEXTS, str(path), name, form]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as child:
         child.stdout.readline()  # it has started, however long that takes on a busy machine
         try:
@@ -249,9 +287,9 @@ def _texts(path: Path, mtime_ns: int, name: str) -> dict[str, str]:
         except subprocess.TimeoutExpired as error:
             child.kill()
             raise UserError(
-                f"HDF5 file {path} is damaged: reading its attribute {name!r} does not end; copy or download it again"
+                f"HDF5 file {path} is damaged: reading the {form} {name!r} does not end; copy or download it again"
             ) from error
     try:
         return json.loads(texts)
     except ValueError as error:
-        raise UserError(f"HDF5 file {path} is damaged: its attribute {name!r} cannot be read") from error
+        raise UserError(f"HDF5 file {path} is damaged: the {form} {name!r} cannot be read") from error

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vaegaze.errors import UserError
-from vaegaze.files import shipped_path
+from vaegaze.files import address_words, shipped_path, stand_in_words
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,9 @@ def _over(picture: Image.Image, background: str) -> Image.Image:
 def _open_upright(path: str | Path, key: str) -> Image.Image:
     path = shipped_path(path)
     if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        if words := address_words(path):
+            raise UserError(f"{key}: {path} {words}")
+        what = "is a folder" if Path(path).is_dir() else "is no plain file" if Path(path).exists() else "does not exist"
         raise UserError(f"{key}: {path} {what}; give the path of a picture ({', '.join(FORMATS)})")
     if Path(path).suffix.lower() in VIDEO_SUFFIXES:
         raise UserError(f"{key}: {path} is a video, not a picture", about="video")
@@ -89,6 +91,8 @@ def _open_upright(path: str | Path, key: str) -> Image.Image:
     except Image.DecompressionBombError as error:  # Pillow's own limit, from about 180 million pixels on
         raise UserError(f"{key}: {path} is far too large; {LIMIT}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        if words := stand_in_words(path):
+            raise UserError(f"{key}: {path} {words}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{key}: {path} cannot be read as a picture ({reason}); give an undamaged {', '.join(FORMATS)} file"

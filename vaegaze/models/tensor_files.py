@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vaegaze.errors import UserError, plain
-from vaegaze.files import atomic_path, shipped_path
+from vaegaze.files import address_words, atomic_path, shipped_path, stand_in_words
 
 SHOWN_NAMES = 3  # of mismatched tensors, in an error
 SUFFIXES = (".pth", ".safetensors", ".bin", ".ckpt", ".pt")
@@ -92,6 +92,8 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
     if is_folder(path):
         raise UserError(f"{path} is a folder{_weights_in(Path(path))}{then}", about=about)
     if not is_file(path):
+        if words := address_words(path):
+            raise UserError(f"{path} {words}")
         raise UserError(f"there is no file {path}{then}", about=about)
     try:
         if Path(path).suffix == ".safetensors":
@@ -110,6 +112,8 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
                 f"code{then}",
                 about=about,
             ) from error
+        if words := stand_in_words(path):
+            raise UserError(f"{path} {words}") from error
         kind = "safetensors" if Path(path).suffix == ".safetensors" else "PyTorch"
         raise UserError(f"{path} is not a {kind} file, or it is damaged or cut short{then}", about=about) from error
 

@@ -101,6 +101,7 @@ class DataSetSource:
     def _visit(self, visit: int) -> Samples:
         """The frames of the visit's person, or of the next one in the epoch's order who has enough."""
         if visit in self._visits:
+            self._visits.move_to_end(visit)  # whoever has gone unused for longest has left: visits end in any order
             return self._visits[visit]
         epoch, number = divmod(visit, len(self.persons))
         order = np.random.default_rng([*self.entropy, epoch]).permutation(len(self.persons))

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 
 from vaegaze.data.persons import person_counts
-from vaegaze.data.safe_hdf5 import is_hard_link, opened, plain_attributes
+from vaegaze.data.safe_hdf5 import is_hard_link, opened, plain_attributes, text_list
 from vaegaze.errors import UserError, plain
+from vaegaze.files import as_spelt
 
 NAMES = ("train", "val", "test")
 MAX_JSON_BYTES = 64 * 2**20
-MAX_IDS = 1_000_000
 SPLIT_STREAM = 7  # keeps the share's random numbers apart from others of the seed
 
 
@@ -81,7 +81,10 @@ def _groups(path, how: str, counts, all_counts, val_share: float, seed: int) -> 
 
 
 def _checked(groups: Mapping, all_counts: Mapping[str, int], path, source: str) -> dict[str, tuple[str, ...]]:
-    checked: dict[str, tuple[str, ...]] = {name: tuple(groups.get(name, ())) for name in NAMES}
+    def spelt(person: str) -> str:
+        return person if person in all_counts else as_spelt(person, all_counts)
+
+    checked: dict[str, tuple[str, ...]] = {name: tuple(map(spelt, groups.get(name, ()))) for name in NAMES}
     seen: dict[str, str] = {}
     for name, ids in checked.items():
         for person in ids:
@@ -115,7 +118,7 @@ def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, lis
         return None
     groups: dict[str, list[str]] = {name: [] for name in NAMES}
     with opened(path) as file:
-        lists = {name: _id_list(file, name) for name in NAMES}
+        lists = {name: text_list(file, name) for name in NAMES}
         if lists["train"] is not None:
             return {name: ids or [] for name, ids in lists.items()}
         for person in all_counts:
@@ -124,20 +127,3 @@ def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, lis
                 if name in groups:
                     groups[name].append(person)
     return groups if groups["train"] else None
-
-
-def _id_list(file: h5py.File, name: str) -> list[str] | None:
-    """A one-dimensional list of texts: an attribute of the file, or a dataset at its top."""
-    try:
-        if name in file.attrs:
-            holder = file.attrs.get_id(name)
-            values = file.attrs[name] if len(holder.shape) == 1 and holder.shape[0] <= MAX_IDS else None
-        elif name in file and is_hard_link(file.id, name) and isinstance(dataset := file[name], h5py.Dataset):
-            values = dataset[:] if len(dataset.shape) == 1 and dataset.shape[0] <= MAX_IDS else None
-        else:
-            return None
-        if values is None or np.asarray(values).dtype.kind not in "SUO":
-            return None
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
-        return None

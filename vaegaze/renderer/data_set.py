@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaegaze.data.upstream_file import create_frames
+from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import canvas_camera
@@ -86,7 +86,7 @@ def write_hdf5(
     splits = {number: split_of(number, persons) if split == "all" else split for number in range(1, persons + 1)}
     counts = {number: _sample_count(samples, splits[number], seed, number) for number in splits}
     total, done = sum(counts.values()), 0
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, new_file(temporary) as file:
         file.attrs.update(split=np.bytes_(split), seed=seed, rendered_by=np.bytes_("vaegaze.data.synthetic"))
         for number, count in counts.items():
             group = file.create_group(f"person_{number:03d}")

@@ -8,6 +8,7 @@ from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError
 from vaegaze.evaluation.best_step import BestStep
 from vaegaze.evaluation.blend_choice import BlendChoice
+from vaegaze.files import occupied
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.runs.folder import RunFolder
@@ -69,7 +70,7 @@ def run_person(
     number and the latest mean loss. `loading_sec` is the time that loading took.
 
     Stopped if `should_stop` ended it; TrainingDiverged or NotFinite if training went wrong; UserError for a base model
-    that draws no usable pictures, or a damaged resume file.
+    that draws no usable pictures, a damaged resume file, or another process that writes to the folder.
     """
     networks = {"estimator": estimator and estimator.model, "VGG19 loss": loss.vgg}
     checksums = {name: network_checksum(network) for name, network in networks.items() if network is not None}
@@ -89,27 +90,28 @@ def run_person(
     for note in notes:
         say(note)
     select_trainable(base.model, params)  # what a blend interpolates
-    recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
-    progress.spend("loading", loading_sec)
-    share = float(recorder.params.replay)
-    if share:
-        say(f"🔁 {share:.0%} of the training images will show rendered people, so that the gaze survives")
-    try:
-        _measure_base(recorder, say, check)
-        trained = _train(recorder, state, on_start, on_step, should_stop)
-        if trained.stopped:
-            raise Stopped
-        best = recorder.keep_best()
-        if best is not None:
-            say(best_words(best))
-        blend = recorder.keep_blend(check)
-        if blend is not None:
-            say(blend_words(blend))
-        return recorder.finish(trained.selection, check)
-    except StateMismatch as error:
-        raise damaged(folder.resume, error) from error
-    finally:
-        recorder.close()
+    with occupied(folder.path):
+        recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
+        progress.spend("loading", loading_sec)
+        share = float(recorder.params.replay)
+        if share:
+            say(f"🔁 {share:.0%} of the training images will show rendered people, so that the gaze survives")
+        try:
+            _measure_base(recorder, say, check)
+            trained = _train(recorder, state, on_start, on_step, should_stop)
+            if trained.stopped:
+                raise Stopped
+            best = recorder.keep_best()
+            if best is not None:
+                say(best_words(best))
+            blend = recorder.keep_blend(check)
+            if blend is not None:
+                say(blend_words(blend))
+            return recorder.finish(trained.selection, check)
+        except StateMismatch as error:
+            raise damaged(folder.resume, error) from error
+        finally:
+            recorder.close()
 
 
 def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callable[[], None]) -> None:

@@ -7,6 +7,8 @@ from vaegaze.data import hdf5
 from vaegaze.data.persons import opened_person
 from vaegaze.data.safe_hdf5 import plain_attributes
 from vaegaze.errors import UserError
+from vaegaze.files import as_spelt, ignores_case
+from vaegaze.runs.folder import folder_name
 
 
 def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
@@ -17,7 +19,7 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
     known = list(hdf5.person_counts(hdf_path))
     if cohort.persons is not None:
         chosen = [name.strip() for name in cohort.persons.split(",") if name.strip()]
-        _refuse_unknown(chosen, known, hdf_path, "persons")
+        chosen = _known(chosen, known, hdf_path, "persons")
     elif cohort.persons_file is not None:
         try:
             lines = Path(cohort.persons_file).read_text(encoding="utf-8-sig").splitlines()
@@ -26,7 +28,7 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
                 f"persons_file: {cohort.persons_file} is not a text file; expected an id on each line"
             ) from error
         chosen = [line.strip() for line in lines if line.strip()]
-        _refuse_unknown(chosen, known, hdf_path, "persons_file")
+        chosen = _known(chosen, known, hdf_path, "persons_file")
     elif cohort.split is not None:
         chosen = [person_id for person_id in known if _is_in_split(hdf_path, person_id, cohort.split)]
         if not chosen:
@@ -38,7 +40,10 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
     return list(dict.fromkeys(chosen))[: cohort.max_persons]
 
 
-def _refuse_unknown(chosen: list[str], known: list[str], hdf_path: str, setting: str) -> None:
+def _known(chosen: list[str], known: list[str], hdf_path: str, setting: str) -> list[str]:
+    """The chosen ids as the data set spells them. UserError for one that it lacks."""
+    there = set(known)
+    chosen = [each if each in there else as_spelt(each, known) for each in chosen]
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
@@ -46,6 +51,20 @@ def _refuse_unknown(chosen: list[str], known: list[str], hdf_path: str, setting:
             f"{setting}: {', '.join(map(repr, unknown[:3]))}{more} not in {hdf_path}, which has {len(known)} persons",
             about="persons",
         )
+    return chosen
+
+
+def refuse_shared_folders(person_ids: list[str], save_dir: Path) -> None:
+    """UserError if two ids differ only in letter case and the disk would give them one folder."""
+    seen: dict[str, str] = {}
+    for person_id in person_ids:
+        other = seen.setdefault(folder_name(person_id).lower(), person_id)
+        if other != person_id and ignores_case(save_dir):
+            raise UserError(
+                f"persons: {other!r} and {person_id!r} differ only in letter case and would share a folder "
+                f"in {save_dir}",
+                about="letter_case",
+            )
 
 
 def _is_in_split(hdf_path: str, person_id: str, split: str) -> bool:

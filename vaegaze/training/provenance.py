@@ -13,6 +13,7 @@ import numpy as np
 from vaegaze.data import hdf5
 from vaegaze.data.samples import Samples
 from vaegaze.errors import plain
+from vaegaze.files import as_spelt
 from vaegaze.models.checkpoint import Checkpoint, Reference
 
 CHECKSUMS = "trained_checksums"  # in a checkpoint's info: sample index → checksum
@@ -77,7 +78,7 @@ def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> t
     name = info.get("fine_tuned_on")
     if name is None:
         return False, []
-    if name != person_id:
+    if name != as_spelt(person_id, [str(name)]):
         return False, [plain(f"⚠️ The model was fine-tuned on {name}, not on {person_id}")]
     if not stored:
         return True, [plain(f"⚠️ The checkpoint has no checksums: {path} is taken for the data of {name}, by the id")]

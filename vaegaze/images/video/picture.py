@@ -40,6 +40,13 @@ class Orientation:
         self.flips_x, self.flips_y = along[0] < 0, along[1] < 0
         self.is_rounded = max(map(abs, across)) > 0.02 * max(map(abs, along))
 
+    def differs(self, frame) -> bool:
+        """Whether a later frame states another orientation; most state none."""
+        if not any(each.type.name == "DISPLAYMATRIX" for each in frame.side_data):
+            return False
+        other = Orientation(frame)
+        return (other.transposed, other.flips_x, other.flips_y) != (self.transposed, self.flips_x, self.flips_y)
+
     def upright(self, pixels: np.ndarray) -> np.ndarray:
         """(H, W, 3) as stored → (H, W, 3) or (W, H, 3), contiguous."""
         if self.transposed:

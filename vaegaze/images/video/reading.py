@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vaegaze.errors import UserError
+from vaegaze.files import address_words
 from vaegaze.images.video.clock import on_one_clock
 from vaegaze.images.video.container import (
     FORMATS,
@@ -79,6 +80,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """In order, with times that grow. DamagedVideo where it is damaged, cut off, or its frames differ in size."""
         time_sec, frame, length_sec = -1 / self.frames_per_sec, self.first, 1 / self.frames_per_sec
+        same_rotation = True
         while frame is not None:
             follows_sec = time_sec + 1 / self.frames_per_sec
             stated_sec = follows_sec if frame.time is None else frame.time
@@ -86,6 +88,11 @@ class VideoReader:
                 time_sec = stated_sec
             else:
                 time_sec += CATCH_UP / self.frames_per_sec
+            if same_rotation and self._orientation.differs(frame):
+                same_rotation = False
+                self.notes.append(
+                    f"⚠️ The file's rotation changes at {time_sec:.2f} s: all frames are turned as the first is"
+                )
             pixels = self.upright(frame)
             if pixels.shape != (self.height_px, self.width_px, 3):
                 raise DamagedVideo(
@@ -216,6 +223,8 @@ def open_video(path: str | Path, key: str) -> Iterator[VideoReader]:
     """`key` names the flag in errors. UserError where there is no file, no video in it, or one that is too large."""
     pyav()
     if not Path(path).is_file():
+        if words := address_words(path):
+            raise UserError(f"{key}: {path} {words}")
         what = "is a folder" if Path(path).is_dir() else "does not exist"
         raise UserError(f"{key}: {path} {what}; give the path of a video ({FORMATS})")
     if not Path(path).stat().st_size:

@@ -1,0 +1,1 @@
+"""Kills, failing system calls and hostile files: see `python -m benchmarks.torture --help`."""
