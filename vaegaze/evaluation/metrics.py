@@ -50,11 +50,10 @@ def _numbers(results: Tensor, eval_set: EvalSet, estimator: Estimator | None) ->
     pasted = paste(to_pixels(results), eval_set.samples)
     numbers = measure(results, eval_set.frames) | {"lpips": lpips(results, eval_set.frames.target)}
     numbers["outside_mask"] = float(outside_difference(pasted, eval_set.samples))
-    return (
-        numbers
-        if estimator is None
-        else numbers | gaze_errors(estimator, pasted, eval_set.frames, eval_set.samples.canvas)
-    )
+    if estimator is None:
+        return numbers
+    true = eval_set.true_gaze(estimator)
+    return numbers | gaze_errors(estimator, pasted, eval_set.frames, eval_set.samples.canvas, true)
 
 
 def all_finite(numbers: dict[str, float | None]) -> bool:
