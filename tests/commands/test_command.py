@@ -116,7 +116,7 @@ def test_the_summary(finished, world):
     assert summary["after"]["eye_psnr"] > summary["before"]["eye_psnr"] + 1
     assert summary["held_out"] == 4 and summary["steps"] == STEPS and summary["person"] == PERSON
     assert 0 < summary["sec_per_step"] < summary["seconds"]
-    phases = {"loading", "measuring_before", "precomputing", "training", "measuring_after", "writing"}
+    phases = {"loading", "preparing", "measuring_before", "precomputing", "training", "measuring_after", "writing"}
     assert summary["seconds_of"].keys() == phases and summary["seconds_of"]["training"] == summary["seconds"]
     assert all(seconds > 0 for seconds in summary["seconds_of"].values())
     assert 100 < summary["peak_memory_mb"] < 1e6 and summary["peak_memory_of"] == "the whole process"

@@ -13,6 +13,7 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.gaze import AT_ONCE, Estimator, gaze_errors
 from vaegaze.geometry.pasting import paste_on_canvas
 from vaegaze.models import to_pixels
+from vaegaze.models.cpu import drawing_forms
 from vaegaze.training.losses import mean_over
 from vaegaze.training.tensors import Frames
 
@@ -101,13 +102,14 @@ def draw(model: Drawing, frames: Frames, check: Callable[[], None] = lambda: Non
     In batches of one fixed size, the last one filled up, so that a result does not depend on the number of frames.
     """
     results = []
-    for start in range(0, len(frames), batch_size):
-        check()
-        rows = torch.arange(start, start + batch_size).clamp(max=len(frames) - 1)
-        few = frames.take(slice(start, start + 1) if batch_size == 1 else rows)
-        drawn = model(few.masked_latents, few.reference_latents, few.head, few.gaze).clamp(-1, 1)
-        results.append(drawn[: len(frames) - start])
-    return torch.cat(results)
+    with drawing_forms(model):
+        for start in range(0, len(frames), batch_size):
+            check()
+            rows = torch.arange(start, start + batch_size).clamp(max=len(frames) - 1)
+            few = frames.take(slice(start, start + 1) if batch_size == 1 else rows)
+            drawn = model(few.masked_latents, few.reference_latents, few.head, few.gaze).clamp(-1, 1)
+            results.append(drawn[: len(frames) - start])
+    return torch.cat(results).contiguous()
 
 
 def measure(results: Tensor, frames: Frames) -> dict[str, float]:

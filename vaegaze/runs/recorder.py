@@ -74,6 +74,7 @@ class Recorder:
         base_knows_person: bool = False,
     ):
         """`person.info` holds the fingerprint; `base_knows_person`: the base was fine-tuned on this very person."""
+        started = time.perf_counter()
         self.folder, self.resolved, self.params = folder, resolved, resolved.config.oneshot_params
         self.base, self.model, self.person, self.loss, self.progress = base, base.model, person, loss, progress
         self.device = torch.device(self.params.device)
@@ -122,6 +123,7 @@ class Recorder:
             "held out": self.held_out.take(slice(held_out)),
             "training": training.take(slice(PICTURED - held_out)),
         }
+        progress.spend("preparing", time.perf_counter() - started)
 
     @property
     def measured_words(self) -> str:
@@ -341,7 +343,7 @@ class Recorder:
         """The content of summary.json."""
         progress = self.progress
         seconds_of = {**progress.seconds_of, "training": progress.seconds}
-        phases = ("loading", "measuring_before", "precomputing", "training", "measuring_after", "writing")
+        phases = ("loading", "preparing", "measuring_before", "precomputing", "training", "measuring_after", "writing")
         return {
             "person": self.person.name,
             "before": progress.before,
