@@ -11,6 +11,7 @@ from torch import Tensor
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.gaze import AT_ONCE, Estimator, gaze_errors
+from vaegaze.evaluation.ssim import ssim_map
 from vaegaze.geometry.pasting import paste_on_canvas
 from vaegaze.models import to_pixels
 from vaegaze.models.cpu import drawing_forms
@@ -19,6 +20,8 @@ from vaegaze.training.tensors import Frames
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose true value, infinity, JSON cannot hold
+
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's, in the cache
 
 Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or a function with its signature
 
@@ -81,10 +84,7 @@ def outside_difference(pasted: np.ndarray, samples: Samples) -> int:
 @torch.no_grad()
 def lpips(results: Tensor, targets: Tensor) -> float | None:
     """Mean LPIPS (AlexNet, Zhang et al. 2018, arXiv:1801.03924); None where AlexNet's weights are not cached."""
-    from torchvision.models import AlexNet_Weights
-
-    file_name = AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
-    if not (Path(torch.hub.get_dir()) / "checkpoints" / file_name).is_file():
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE).is_file():
         return None
     from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
@@ -118,23 +118,16 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
     l1 over valid pixels, eye_l1 and eye_psnr over the eye pixels (range [−1, 1], PSNR in dB), ssim over valid pixels
     (11 × 11 Gaussian window, on [0, 1]).
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import, needed only here
-
     eyes = frames.eye_masks * frames.valid
-    ssim_maps = [
-        structural_similarity_index_measure(
-            (result[None] + 1) / 2, (target[None] + 1) / 2, data_range=1.0, return_full_image=True
-        )[1]
-        for result, target in zip(
-            results * frames.valid, frames.target * frames.valid
-        )  # one by one: all need gigabytes
+    maps = [  # one by one: all need gigabytes
+        ssim_map((result[None] + 1) / 2, (target[None] + 1) / 2)
+        for result, target in zip(results * frames.valid, frames.target * frames.valid)
     ]
-    ssim_map = torch.cat(ssim_maps)  # (N, 3, S, S)
     values = {
         "l1": mean_over((results - frames.target).abs(), frames.valid),
         "eye_l1": eye_l1(results, frames.target, eyes),
         "eye_psnr": eye_psnr(results, frames.target, eyes),
-        "ssim": mean_over(ssim_map, frames.valid),
+        "ssim": mean_over(torch.cat(maps), frames.valid),
     }
     return {name: values[name].mean().item() for name in METRICS}
 
