@@ -21,6 +21,7 @@ from vaegaze.training.tensors import Frames
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose true value, infinity, JSON cannot hold
 
+DRAWN_AT_ONCE = 4  # pictures
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's, in the cache
 
 Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or a function with its signature
@@ -38,13 +39,14 @@ def evaluate(
 
     outside_mask is the largest difference that pasting made outside the eye masks (0..255, and always 0). With
     redirections the same against the true pictures, as redirected_…. `drawn` and `redirected` are its drawings, if they
-    exist already; `check` is called before each picture and may raise.
+    exist already; `check` is called before each few pictures and may
+    raise.
     """
-    drawn = draw(model, eval_set.frames, check) if drawn is None else drawn
+    drawn = draw(model, eval_set.frames, check, batch_size=DRAWN_AT_ONCE) if drawn is None else drawn
     numbers = _numbers(drawn, eval_set, estimator)
     if eval_set.redirections is not None:
         if redirected is None:
-            redirected = draw(model, eval_set.redirections.frames, check)
+            redirected = draw(model, eval_set.redirections.frames, check, batch_size=DRAWN_AT_ONCE)
         found = _numbers(redirected, eval_set.redirections, estimator)
         numbers |= {f"redirected_{name}": value for name, value in found.items()}
     return numbers

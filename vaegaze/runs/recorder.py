@@ -18,7 +18,7 @@ from vaegaze.evaluation.baselines import measure_baselines
 from vaegaze.evaluation.best_step import BestStep, best_step, curve_of
 from vaegaze.evaluation.blend_choice import BlendChoice, Judge, Judgement, StepPoint, choose_blend
 from vaegaze.evaluation.eval_set import EvalSet
-from vaegaze.evaluation.metrics import all_finite, draw, evaluate
+from vaegaze.evaluation.metrics import DRAWN_AT_ONCE, all_finite, draw, evaluate
 from vaegaze.files import write_text
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, Checkpoint, save_adapter, save_checkpoint
@@ -159,7 +159,7 @@ class Recorder:
 
     def measure(self, check: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
         """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames."""
-        drawn = draw(self.model, self.measured.frames, check)
+        drawn = draw(self.model, self.measured.frames, check, batch_size=DRAWN_AT_ONCE)
         return evaluate(self.model, self.measured, self.estimator, check, drawn), drawn
 
     # ----------------------------------------------------------------------------------------------- while training

@@ -1,4 +1,4 @@
-"""How a small trained model draws in float32, without gradients: channels last, with kernels packed once.
+"""How a small trained model draws in float32, without gradients: channels last.
 
 Training computes in other forms, whose losses must stay the same to the bit. What is drawn here differs by rounding.
 Measured on a processor with AVX2 and without AVX-512; elsewhere a model draws in its usual forms.
@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaegaze.models import blocks
-from vaegaze.models.cpu.layers import keeps_size
 
 MOST_WEIGHTS = 2**25  # of a model; a larger one would be copied for little gain
-# Not public in PyTorch. A version without them computes the same, unpacked and slower.
-OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight")
 
 
 @contextmanager
@@ -50,8 +47,7 @@ def _form_of(layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
     if isinstance(layer, blocks.Upsample2D):
         return doubled(layer.conv)
     if isinstance(layer, nn.Conv2d):
-        can_pack = keeps_size(layer) and all(hasattr(torch.ops.mkldnn, name) for name in OPERATIONS)
-        return packed(layer) if can_pack and torch.backends.mkldnn.is_available() else channels_last(layer)
+        return channels_last(layer)
     return None
 
 
@@ -59,23 +55,6 @@ def channels_last(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     """The layer's forward pass in that layout, which each layer passes on to those behind it."""
     weight = layer.weight.detach().contiguous(memory_format=torch.channels_last)
     return lambda x: F.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
-
-
-def packed(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    """The same with the kernel in oneDNN's own order, packed for the first picture's size."""
-    kernels: list[Tensor] = []
-
-    def forward(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        if not kernels:
-            weight = layer.weight.detach().contiguous(memory_format=torch.channels_last)
-            pack = torch.ops.mkldnn._reorder_convolution_weight
-            kernels.append(pack(weight, [1, 1], [1, 1], [1, 1], 1, list(x.shape)))
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, kernels[0], layer.bias, [1, 1], [1, 1], [1, 1], 1, "none", [], ""
-        )
-
-    return forward
 
 
 def doubled(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
