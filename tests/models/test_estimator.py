@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import process_restored
+from torch import nn
 
 from vaegaze.commands import train_estimator
 from vaegaze.errors import UserError
@@ -91,6 +92,19 @@ def test_lpips_only_where_its_weights_are(tmp_path, monkeypatch):
 
 
 # --- the network and its files ----------------------------------------------------------------------------------------
+
+
+def test_the_backbone_is_torchvisions(estimator):
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    theirs = ResNet(BasicBlock, [1, 1, 1, 1])
+    theirs.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
+    theirs.maxpool = theirs.layer4 = theirs.fc = nn.Identity()
+    theirs.avgpool = WhatAndWhere()
+    theirs.load_state_dict(estimator.backbone.state_dict())
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(estimator.backbone(pictures), theirs.eval()(pictures))
 
 
 def test_pictures_of_any_canvas(estimator):

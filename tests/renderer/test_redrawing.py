@@ -12,6 +12,7 @@ from vaegaze.data import hdf5
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.renderer import render_gazes
 from vaegaze.renderer.redrawing import LIMIT_RAD, REACH_RAD, RenderedPerson, other_gazes
 from vaegaze.training.references import choose_references
 
@@ -56,6 +57,16 @@ def test_another_gaze_changes_the_eyes_alone(person):
         assert changed[original.eye_masks].any(), "it looks elsewhere"
         rows = np.nonzero(changed)[0]
         assert rows.max() < 40 and rows.min() > 5, "below the eyes nothing changes"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])  # with and without glasses
+def test_gazes_drawn_together_are_as_drawn_alone(number):
+    person, scene = synthetic.person_from_seed(1, number), synthetic.scene_from_seed(1, number, 0)
+    gazes, camera = [(0.2, -0.3), scene.gaze, (-0.1, 0.4)], canvas_camera(64)
+    for gaze, together in zip(gazes, render_gazes(person, scene, gazes, camera), strict=True):
+        alone = synthetic.render(person, replace(scene, gaze=gaze), camera)
+        np.testing.assert_array_equal(together.image, alone.image)
+        np.testing.assert_array_equal(together.face_parsing, alone.face_parsing)
 
 
 def test_gazes_are_those_of_the_frame_and_within_reach(person):

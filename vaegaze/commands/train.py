@@ -4,7 +4,7 @@ import logging
 import sys
 
 from vaegaze.commands.running import run_command
-from vaegaze.config.finetune import ADVICE, parse_command
+from vaegaze.config.finetune import ADVICE, describe, parse_command
 
 
 def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
@@ -14,7 +14,15 @@ def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
             logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
             logging.getLogger("matplotlib").setLevel(logging.INFO)  # it reports every font
 
-        from vaegaze.commands import train_run  # imports torch, which --help and mistakes need not wait for
+        gazecapture = command.config.oneshot_params.use_gazecapture
+        print(f"🎯 Starting VAE-GAZE One-Shot Training with {'GazeCapture Dataset' if gazecapture else 'one photo'}")
+        if command.dry_run:
+            print(describe(command.resolved))
+        sys.stdout.flush()
+
+        from vaegaze.commands import (
+            train_run,  # imports torch, which --help, mistakes and these lines need not wait for
+        )
 
         train_run.run(command)
 

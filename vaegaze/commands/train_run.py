@@ -9,7 +9,7 @@ from vaegaze.commands.earlier_run import already_finished
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
 from vaegaze.commands.train_steps import diverged, training_bar
-from vaegaze.config.finetune import Command, describe
+from vaegaze.config.finetune import Command
 from vaegaze.errors import Interrupted, plain
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.device import settle_device, to_device
@@ -29,8 +29,6 @@ from vaegaze.training.losses import Loss
 def run(command: Command) -> None:
     """Run the command. UserError for any error that the user can fix, Interrupted after a signal."""
     started = time.perf_counter()
-    if command.dry_run:
-        print(describe(command.resolved))
 
     # the base model and the person
     params = command.config.oneshot_params

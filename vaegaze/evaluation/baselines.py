@@ -28,7 +28,8 @@ def measure_baselines(
         if pixels is not None:
             numbers[name] = measure(to_unit_range(pixels).to(held_out.frames.target.device), held_out.frames)
             if estimator is not None:
-                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames, train.canvas)
+                true = held_out.true_gaze(estimator)
+                numbers[name] |= gaze_errors(estimator, pixels, held_out.frames, train.canvas, true)
     return numbers
 
 

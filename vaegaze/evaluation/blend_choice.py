@@ -138,7 +138,7 @@ def _estimator_bias(estimator: Estimator | None, eval_set: EvalSet) -> Tensor | 
     if estimator is None:
         return None
     frames = eval_set.frames
-    read = read_gaze(estimator, frames.target, frames.head, eval_set.samples.canvas)
+    read = eval_set.true_gaze(estimator)
     bias = (read - frames.gaze).mean(dim=0)
     error = angular_error_deg(read, frames.gaze) if len(frames) == 1 else angular_error_deg(read - bias, frames.gaze)
     return bias if error.mean() <= WORST_ESTIMATOR_DEG else None

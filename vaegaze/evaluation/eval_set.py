@@ -1,12 +1,14 @@
 """Frames to judge a model on: pixels, tensors, and the true pictures of other gazes together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vaegaze.data.samples import Samples
+from vaegaze.evaluation.gaze import Estimator, read_gaze
 from vaegaze.models import VAEGaze, to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.renderer.redrawing import RenderedPerson
@@ -20,6 +22,7 @@ class EvalSet:
     samples: Samples  # (N, …): the original pixels, into which results are pasted
     frames: Frames  # (N, …): what the model is given, and the target
     redirections: "EvalSet | None" = None  # the samples with other gazes, and the true pictures as targets
+    _read: list[tuple[Estimator, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def prepare(
@@ -46,6 +49,14 @@ class EvalSet:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def true_gaze(self, estimator: Estimator) -> Tensor:
+        """What the estimator reads off the true pictures, (N, 2). Read once for all models judged."""
+        if not self._read or self._read[0][0] is not estimator:
+            self._read[:] = [
+                (estimator, read_gaze(estimator, self.frames.target, self.frames.head, self.samples.canvas))
+            ]
+        return self._read[0][1]
 
     def take(self, rows) -> "EvalSet":
         """The frames at these positions, without redirections."""

@@ -18,13 +18,17 @@ AT_ONCE = 16  # pictures in one pass
 
 
 @torch.no_grad()
-def gaze_errors(estimator: Estimator, pictures: np.ndarray, frames: Frames, canvas: Camera) -> dict[str, float | None]:
+def gaze_errors(
+    estimator: Estimator, pictures: np.ndarray, frames: Frames, canvas: Camera, true: Tensor | None = None
+) -> dict[str, float | None]:
     """Mean angular errors, in degrees, of the gaze that an estimator reads from pictures (N, H, W, 3) uint8.
 
-    See `reading_errors`; the true pictures are the frames' targets.
+    See `reading_errors`; the true pictures are the frames' targets, and `true` what it reads off them, if that is
+    known.
     """
     drawn = read_gaze(estimator, to_unit_range(pictures).to(frames.target.device), frames.head, canvas)
-    true = read_gaze(estimator, frames.target, frames.head, canvas)
+    if true is None:
+        true = read_gaze(estimator, frames.target, frames.head, canvas)
     return reading_errors(drawn, true, frames.gaze)
 
 

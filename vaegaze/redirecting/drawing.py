@@ -11,6 +11,7 @@ from vaegaze.errors import UserError
 from vaegaze.geometry.camera import rolled
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
 from vaegaze.models.checkpoint import Checkpoint, Reference
+from vaegaze.models.cpu import drawing_forms
 from vaegaze.training.references import nearest_reference, reference_distances, references_at
 
 BATCH_SIZE = 8  # pictures
@@ -120,15 +121,17 @@ def redraw_gazes(
     `on_batch(done, total)` follows each batch, if there are several.
     """
     samples = photo.samples
-    masked = encode_masked(model, samples.images, samples.eye_masks)
-    reference_latents = encode_reference(model, reference)
     different, position = np.unique(gazes, axis=0, return_inverse=True)  # a sweep there and back draws each once
     on_canvas, redrawn = rolled(different, photo.roll_rad), []
-    for start in range(0, len(on_canvas), BATCH_SIZE):
-        batch = on_canvas[start : start + BATCH_SIZE]
-        redrawn.append(redraw_eyes(model, masked, reference_latents, samples.head.repeat(len(batch), axis=0), batch))
-        if len(on_canvas) > BATCH_SIZE:
-            on_batch(start + len(batch), len(on_canvas))
+    with drawing_forms(model):
+        masked = encode_masked(model, samples.images, samples.eye_masks)
+        reference_latents = encode_reference(model, reference)
+        for start in range(0, len(on_canvas), BATCH_SIZE):
+            batch = on_canvas[start : start + BATCH_SIZE]
+            heads = samples.head.repeat(len(batch), axis=0)
+            redrawn.append(redraw_eyes(model, masked, reference_latents, heads, batch))
+            if len(on_canvas) > BATCH_SIZE:
+                on_batch(start + len(batch), len(on_canvas))
     return np.concatenate(redrawn)[position.ravel()]
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,8 +20,10 @@ from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.images.video import VideoReader, VideoWriter
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
+from vaegaze.models.cpu import use_drawing_forms
 from vaegaze.models.cpu.mixed_precision import frozen_weights, in_bf16
 from vaegaze.models.device import autocast, find_precision
+from vaegaze.redirecting.ahead import ahead
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import (
     BATCH_SIZE,
@@ -93,10 +96,10 @@ def redirect_video(
     """
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
-    with low_precision(model):
-        series = Series(model, None if from_itself else FollowedReferences(model, references), look)
-        for frames in _batches(followed):
-            for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
+    drawn = _drawn(model, ahead(followed, BATCH_SIZE), None if from_itself else references, look)
+    with closing(ahead(drawn, most=1)) as batches:
+        for frames, results in batches:
+            for faces, (pixels, fate) in zip(frames, results):
                 frame = faces[0].frame
                 if comparison is not None:
                     comparison.add(faces[0], pixels, None if everyone else not fate.left_alone)
@@ -113,6 +116,16 @@ def redirect_video(
         )
     writer.finish(whole=not tally.stopped)
     return tally
+
+
+def _drawn(
+    model: VAEGaze, followed: Iterator[list[FollowedFrame]], references: Sequence[Reference] | None, look: Look
+) -> Iterator[tuple[list[list[FollowedFrame]], list[tuple[np.ndarray, Fate]]]]:
+    """The frames, with their faces, and what becomes of each, a few at a time. Runs in one thread alone."""
+    with closing(followed), low_precision(model):
+        series = Series(model, None if references is None else FollowedReferences(model, references), look)
+        for frames in _batches(followed):
+            yield frames, series.redraw(frames)
 
 
 class Series:
@@ -152,13 +165,16 @@ class Series:
 def low_precision(model: VAEGaze) -> torch.autocast:
     """A context in which the model computes in bf16, on devices that do so natively; its weights stay in bf16.
 
-    The shipped model then draws in two thirds of the time, and differs by at most 4 of 255 levels.
+    The shipped model then draws in two thirds of the time, and differs by at most 4 of 255 levels. Elsewhere it draws
+    in float32 from now on, and its weights must not change.
     """
     device = device_of(model)
     precision = find_precision("auto", str(device))
     if precision == "bf16" and device.type == "cpu":
         for parameter in frozen_weights([model.requires_grad_(False)]):
             parameter.data = in_bf16(parameter.data)
+    if precision == "fp32":
+        use_drawing_forms(model)
     return autocast(device.type, precision)
 
 

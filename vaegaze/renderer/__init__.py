@@ -10,7 +10,8 @@ Left and right are the image's. Images inside this module are channel first: (3,
 
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -44,24 +45,32 @@ class Rendering:
 
 def render(person: Person, scene: Scene, camera: geometry.Camera = PLAIN_CAMERA) -> Rendering:
     """The picture that this camera takes of this person in this scene."""
+    return next(render_gazes(person, scene, [scene.gaze], camera))
+
+
+def render_gazes(
+    person: Person, scene: Scene, gazes: Iterable[tuple[float, float]], camera: geometry.Camera = PLAIN_CAMERA
+) -> Iterator[Rendering]:
+    """The scene's picture once with each gaze, in place of its own. All but the eyes is painted once for all."""
     view = View.of(scene.head, camera)
     light = Light.of(scene, person)
     surface = head_surface(person, view)
 
-    picture = _background(scene, view)
-    _draw_behind_the_face(picture, person, view, light)
+    without_eyes = _background(scene, view)
+    _draw_behind_the_face(without_eyes, person, view, light)
     face = shade(skin(person, scene, surface), person, surface, light)
-    mix(picture, face, surface.coverage)
+    mix(without_eyes, face, surface.coverage)
 
-    face_parsing = np.zeros(camera.shape, np.uint8)
-    for side, gaze in enumerate(eye_gazes(person, scene)):
-        draw_eye(picture, face_parsing, person, scene, view, light, side, gaze)
-    if person.glasses:
-        _draw_glasses(picture, person, scene, view, light)
-    image = _develop(picture, scene, camera)
-    if scene.jpeg_quality:
-        image = _compress(image, scene, camera)
-    return Rendering(image, face_parsing)
+    for gaze in gazes:
+        scene, picture, face_parsing = replace(scene, gaze=gaze), without_eyes.copy(), np.zeros(camera.shape, np.uint8)
+        for side, eye_gaze in enumerate(eye_gazes(person, scene)):
+            draw_eye(picture, face_parsing, person, scene, view, light, side, eye_gaze)
+        if person.glasses:
+            _draw_glasses(picture, person, scene, view, light)
+        image = _develop(picture, scene, camera)
+        if scene.jpeg_quality:
+            image = _compress(image, scene, camera)
+        yield Rendering(image, face_parsing)
 
 
 def _background(scene: Scene, view: View) -> np.ndarray:

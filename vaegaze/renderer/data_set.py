@@ -24,6 +24,7 @@ from vaegaze.renderer.persons import (  # fmt: skip
     random_recording,
     random_scene,
 )
+from vaegaze.renderer.side_by_side import side_by_side
 
 __all__ = [
     "Person", "Recording", "Rendering", "Scene", "demo_file", "eye_gazes", "labels", "person_from_seed",
@@ -115,12 +116,11 @@ def _written_samples(group: h5py.Group, number: int, count: int, size: int, seed
     group.attrs.update(split=np.bytes_(split), seed=seed, number=number)  # what `redrawing` needs
     pixels, parsing = create_frames(group, count, size)
     label_rows = group.create_dataset("labels", (count, 8), "f4")
-    person = person_from_seed(seed, number, split)
-    for sample in range(count):
-        scene = scene_from_seed(seed, number, sample, split)
-        rendering = render(person, scene, canvas_camera(size))
+    person, camera = person_from_seed(seed, number, split), canvas_camera(size)
+    scenes = [scene_from_seed(seed, number, sample, split) for sample in range(count)]
+    for sample, rendering in enumerate(side_by_side(lambda scene: render(person, scene, camera), scenes)):
         pixels[sample], parsing[sample] = rendering.image, rendering.face_parsing
-        label_rows[sample] = labels(person, scene)
+        label_rows[sample] = labels(person, scenes[sample])
         yield sample
 
 

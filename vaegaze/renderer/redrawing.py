@@ -14,8 +14,9 @@ from vaegaze.data.samples import Samples
 from vaegaze.geometry.alignment import place
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.geometry.transforms import warp
-from vaegaze.renderer import render
+from vaegaze.renderer import render_gazes
 from vaegaze.renderer.data_set import SPLITS, person_from_seed, scene_from_seed
+from vaegaze.renderer.side_by_side import side_by_side
 
 GAZES_PER_FRAME = 8
 LIMIT_RAD = np.radians((20, 28))  # pitch, yaw: how far off the camera
@@ -46,14 +47,16 @@ class RenderedPerson:
 
         Eye masks, head and indices are those of the original frames.
         """
-        person = person_from_seed(self.seed, self.number, self.split)
-        frames_camera, pictures = canvas_camera(self.frame_px), []
-        for sample, head, looks in zip(samples.indices.tolist(), samples.head, gazes.tolist()):
+        person, camera = person_from_seed(self.seed, self.number, self.split), canvas_camera(self.frame_px)
+
+        def redrawn(sample: int, head: np.ndarray, looks: list[list[float]]) -> list[np.ndarray]:
             scene = scene_from_seed(self.seed, self.number, sample, self.split)
-            to_canvas = place(frames_camera, head, samples.canvas)
-            for gaze in looks:
-                frame = render(person, replace(scene, gaze=tuple(gaze)), frames_camera).image
-                pictures.append(warp(frame, to_canvas, *samples.canvas.shape)[0])
+            to_canvas = place(camera, head, samples.canvas)
+            drawn = render_gazes(person, scene, map(tuple, looks), camera)
+            return [warp(each.image, to_canvas, *samples.canvas.shape)[0] for each in drawn]
+
+        frames = list(zip(samples.indices.tolist(), samples.head, gazes.tolist(), strict=True))
+        pictures = [picture for few in side_by_side(lambda frame: redrawn(*frame), frames) for picture in few]
         repeated = samples.take(np.repeat(np.arange(len(samples)), gazes.shape[1]))
         return replace(repeated, images=np.stack(pictures), gaze=gazes.reshape(-1, 2).astype(np.float32))
 

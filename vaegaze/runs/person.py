@@ -57,7 +57,6 @@ def _load_from_gazecapture(
     params: OneshotParams, canvas: Camera, say: Callable[[str], None], on_sample: Callable[[int, int], None]
 ) -> Person:
     given, seed = params.gazecapture_params, params.seed
-    say("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset")
     say(f"📁 {named(given.hdf_path)}")
     say(f"👤 Person ID: {given.person_id or 'Random'}")
     say(f"📊 Number of samples: {given.num_samples}")
@@ -101,7 +100,6 @@ def _load_from_gazecapture(
 
 def _load_from_photo(params: OneshotParams, canvas: Camera, say: Callable[[str], None]) -> Person:
     given = params.photo_params
-    say("🎯 Starting VAE-GAZE One-Shot Training with one photo")
     say(f"📁 Photo: {given.image}")
     picture = load_photo(given.image, given.mask_path, given.gaze, given.head, canvas, given.face, given.at)
     height, width = picture.picture.shape[:2]

@@ -18,7 +18,7 @@ from vaegaze.evaluation.baselines import measure_baselines
 from vaegaze.evaluation.best_step import BestStep, best_step, curve_of
 from vaegaze.evaluation.blend_choice import BlendChoice, Judge, Judgement, StepPoint, choose_blend
 from vaegaze.evaluation.eval_set import EvalSet
-from vaegaze.evaluation.metrics import all_finite, draw, evaluate
+from vaegaze.evaluation.metrics import DRAWN_AT_ONCE, all_finite, draw, evaluate
 from vaegaze.files import write_text
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
@@ -75,6 +75,7 @@ class Recorder:
         base_knows_person: bool = False,
     ):
         """`person.info` holds the fingerprint; `base_knows_person`: the base was fine-tuned on this very person."""
+        started = time.perf_counter()
         self.folder, self.resolved = folder, resolved
         self.params = settle_replay(resolved.config.oneshot_params, base.base.path, base.info)
         self.base, self.model, self.person, self.loss, self.progress = base, base.model, person, loss, progress
@@ -124,6 +125,7 @@ class Recorder:
             "held out": self.held_out.take(slice(held_out)),
             "training": training.take(slice(PICTURED - held_out)),
         }
+        progress.spend("preparing", time.perf_counter() - started)
 
     @property
     def measured_words(self) -> str:
@@ -159,7 +161,7 @@ class Recorder:
 
     def measure(self, check: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
         """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames."""
-        drawn = draw(self.model, self.measured.frames, check)
+        drawn = draw(self.model, self.measured.frames, check, batch_size=DRAWN_AT_ONCE)
         return evaluate(self.model, self.measured, self.estimator, check, drawn), drawn
 
     # ----------------------------------------------------------------------------------------------- while training
@@ -343,7 +345,7 @@ class Recorder:
         """The content of summary.json."""
         progress = self.progress
         seconds_of = {**progress.seconds_of, "training": progress.seconds}
-        phases = ("loading", "measuring_before", "precomputing", "training", "measuring_after", "writing")
+        phases = ("loading", "preparing", "measuring_before", "precomputing", "training", "measuring_after", "writing")
         return {
             "person": self.person.name,
             "before": progress.before,

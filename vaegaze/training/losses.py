@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from vaegaze.config.finetune import LossParams
 from vaegaze.errors import UserError
@@ -19,6 +20,7 @@ from vaegaze.models.tensor_files import load_tensors
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1 … relu5_1 in torchvision's vgg19().features; no next layer is in place
+VGG19_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 1))  # channels and convolutions, up to the last tap
 IMAGENET_SHA256 = "dcbb9e9d"  # first digits for torchvision's vgg19-dcbb9e9d.pth
 PYRAMID_SCALES = (1, 2, 4, 8)  # the picture at full size, ½, ¼ and ⅛ (upstream's loss)
 SMALLEST_LEVEL_PX = 16  # the last tapped layer sees a 16th of it
@@ -101,13 +103,21 @@ class VGGLoss(nn.Module):
         return sum(self.distance(got, want) for got, want in zip(self.taps(result), target_features))
 
 
+def vgg19_features() -> nn.Sequential:
+    """torchvision's `vgg19().features` up to the last tap, its weights not yet set."""
+    layers, channels = [], 3
+    for stage, (width, depth) in enumerate(VGG19_STAGES):
+        layers += [nn.MaxPool2d(2)] if stage else []
+        for _ in range(depth):
+            convolution = skip_init(nn.Conv2d, channels, width, 3, padding=1)
+            layers += [convolution, nn.ReLU(inplace=True)]
+            channels = width
+    return nn.Sequential(*layers)
+
+
 def load_vgg(weights: str, *, seed: int) -> VGGLoss:
     """VGG19 from `weights`: "imagenet", "random" or a file with torchvision's state dict; else UserError."""
-    from torchvision.models import vgg19  # takes half a second to import
-
-    with torch.device("meta"):  # vgg19() would draw 140 M numbers, most of them for layers that are cut off
-        features = vgg19().features[: VGG19_TAPS[-1] + 1]
-    features.to_empty(device="cpu")
+    features = vgg19_features()
     if weights == "random":
         generator = torch.Generator().manual_seed(seed)
         for layer in features:
@@ -140,7 +150,7 @@ def _source_words(weights: str, seed: int) -> str:
 
 
 def _imagenet_state() -> dict:
-    from torchvision.models import VGG19_Weights
+    from torchvision.models import VGG19_Weights  # takes two seconds to import
 
     try:
         return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from vaegaze.models.cpu import mixed_precision, packed_convolutions
+from vaegaze.models.cpu.drawing import drawing_forms, use_drawing_forms
 from vaegaze.models.cpu.layers import use_fast_layers
 
-__all__ = ["fast_forms", "use_fast_layers"]
+__all__ = ["drawing_forms", "fast_forms", "use_drawing_forms", "use_fast_layers"]
 
 
 @contextmanager

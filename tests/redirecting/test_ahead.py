@@ -1,0 +1,53 @@
+"""Items made ahead in another thread: the same, in order, with their errors; and nothing after the caller stops."""
+
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from vaegaze.redirecting.ahead import ahead
+
+
+def test_the_items_come_in_order_from_another_thread():
+    makers = set()
+
+    def items():
+        for number in range(20):
+            makers.add(threading.get_ident())
+            yield number
+
+    assert list(ahead(items(), most=3)) == list(range(20))
+    assert len(makers) == 1 and threading.get_ident() not in makers
+
+
+def test_an_error_comes_after_the_items_before_it():
+    def items():
+        yield 1
+        yield 2
+        raise ValueError("no third")
+
+    got = []
+    with pytest.raises(ValueError, match="no third"):
+        got.extend(ahead(items(), most=8))
+    assert got == [1, 2]
+
+
+def test_no_more_is_made_than_may_wait_and_nothing_after_the_caller_stops():
+    made, ended = [], []
+
+    def items():
+        try:
+            for number in range(1000):
+                made.append(number)
+                yield number
+        finally:
+            ended.append(threading.get_ident())
+
+    with closing(ahead(items(), most=2)) as numbers:
+        assert next(numbers) == 0
+        time.sleep(0.2)
+        assert len(made) <= 4  # the one taken, two that wait, one that waits to wait
+    count = len(made)
+    time.sleep(0.1)
+    assert len(made) == count and len(ended) == 1 and ended[0] != threading.get_ident()
