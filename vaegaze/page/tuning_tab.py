@@ -1,0 +1,73 @@
+"""The model fine-tuned on the photo of the first tab."""
+
+import gradio as gr
+
+from vaegaze.page.controls import (
+    AT_ONCE,
+    LONG,
+    Explain,
+    gaze_sliders,
+    guarded,
+    hint,
+    line,
+    message,
+    picture,
+    radians,
+)
+from vaegaze.page.studio import Studio, Visit
+from vaegaze.runs.one_person import Stopped
+
+LEAST_STEPS, MOST_STEPS, USUAL_STEPS = 20, 1000, 300  # the last as in the shipped settings for a photo
+
+
+def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio) -> None:
+    hint(
+        "Trains the model for a minute or more on the photo of the first tab, so that it draws this person's eyes better."
+    )
+    with gr.Row():
+        with gr.Column():
+            steps = gr.Slider(
+                LEAST_STEPS,
+                MOST_STEPS,
+                USUAL_STEPS,
+                step=10,
+                label="Steps",
+                elem_id="steps",
+                info="More steps take longer and come nearer to this photo.",
+            )
+            with gr.Accordion("The person does not look into the camera in the photo", open=False):
+                pitch, yaw = gaze_sliders("true")
+        with gr.Column():
+            start = gr.Button("Fine-tune", variant="primary", elem_id="tune")
+            stop = gr.Button("Stop", elem_id="stop_tuning")
+            report = gr.DownloadButton("Save the report (HTML)", interactive=False, elem_id="saved_report")
+            model = gr.DownloadButton("Save the model", interactive=False, elem_id="saved_model")
+    told = message("tuning")
+    sheet = picture("The photo; the eyes as drawn before; and after", "before_after", buttons=["fullscreen"])
+
+    @guarded(explain, told)
+    def fine_tune(visit: Visit, steps: int, pitch: float, yaw: float, progress=gr.Progress()) -> dict:  # noqa: B008
+        progress(0, desc="Loading")
+        try:
+            files = studio.fine_tune(
+                visit,
+                int(steps),
+                radians(pitch, yaw),
+                say=lambda text: progress(0, desc=text),
+                on_step=lambda number: progress((number, int(steps)), desc="Fine-tuning", unit="steps"),
+            )
+        except Stopped:
+            return {told: line("Stopped. The model is what it was.")}
+        choices = [("As loaded", False), (f"Fine-tuned on {visit.path.name}", True)]
+        return {
+            told: line("Done. Photos and videos are now drawn with the fine-tuned model; see “Draw with” above."),
+            sheet: str(files.before_after),
+            report: gr.update(value=str(files.report), interactive=True),
+            model: gr.update(value=str(files.model), interactive=True),
+            tuned: gr.update(choices=choices, value=True, visible=True),
+        }
+
+    start.click(
+        fine_tune, [visit, steps, pitch, yaw], [told, sheet, report, model, tuned], show_progress_on=sheet, **LONG
+    )
+    stop.click(lambda visit: visit and visit.stop.set(), visit, None, **AT_ONCE)
