@@ -13,7 +13,7 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
 
-INSTALL_PAGE = "pip install 'gradio>=6'"
+INSTALL_PAGE = "pip install 'gradio>=6.31,<7'"
 LESS_MEMORY = "give a smaller picture or video"
 ADVICE = shared.advice("checkpoint", "base", "no_adapter", "device", port="give another with --port")
 ADVICE_ON_PAGE = {

@@ -34,8 +34,8 @@ def guarded(explain: Explain, message: gr.HTML, emptied: Sequence[Any] = ()) -> 
         @functools.wraps(function)
         def handle(*inputs) -> dict:
             try:
-                if inputs and inputs[0] is None:  # the visit: the server was started anew under an open page
-                    raise UserError("this page is no longer known; reload it")
+                if inputs and inputs[0] is None:  # the visit
+                    raise UserError("the server was started anew; reload this page")
                 return function(*inputs)
             except Exception as error:
                 words = explain(error)
@@ -53,7 +53,7 @@ def line(text: str, *, is_error: bool = False) -> str:
     """The content of a message: text from untrusted files, as one plain line."""
     if not text:
         return ""
-    shown = html.escape(plain(text[:1].upper() + text[1:]))
+    shown = html.escape(plain(text))
     return f'<p class="{"error" if is_error else "note"}" role="{"alert" if is_error else "status"}">{shown}</p>'
 
 
@@ -62,7 +62,7 @@ def message(name: str) -> gr.HTML:
 
 
 def hint(text: str) -> gr.HTML:
-    return gr.HTML(f"<p>{html.escape(text)}</p>", elem_classes="hint")
+    return gr.HTML(f"<p>{html.escape(text)}</p>", elem_classes="hint", min_width=240)
 
 
 def picture(label: str, name: str, **options) -> gr.Image:
@@ -71,19 +71,25 @@ def picture(label: str, name: str, **options) -> gr.Image:
     return gr.Image(label=label, elem_id=name, **settings)
 
 
-def gaze_sliders(name: str, what: str = "look") -> tuple[gr.Slider, gr.Slider]:
+def gaze_sliders(name: str) -> tuple[gr.Slider, gr.Slider]:
     """Pitch and yaw in degrees. The second runs from right to left, as yaw does: see style.css."""
     pitch = gr.Slider(
-        -PITCH_DEG, PITCH_DEG, 0, step=0.5, label="Up (+) or down (−), pitch in degrees", elem_id=f"{name}_pitch"
+        -PITCH_DEG,
+        PITCH_DEG,
+        0,
+        step=0.5,
+        label="Down or up: pitch in degrees",
+        elem_id=f"{name}_pitch",
+        elem_classes="angle",
     )
     yaw = gr.Slider(
         -YAW_DEG,
         YAW_DEG,
         0,
         step=0.5,
-        label="To the picture's left (+) or right (−), yaw in degrees",
+        label="Left or right: yaw in degrees",
         elem_id=f"{name}_yaw",
-        elem_classes="leftwards",
+        elem_classes=["angle", "leftwards"],
     )
     return pitch, yaw
 
@@ -95,7 +101,7 @@ def strength_slider(name: str) -> gr.Slider:
         100,
         step=5,
         label="Strength in percent",
-        info="100: exactly there. Less: only part of the way from where the eyes look now.",
+        info="Less than 100: only part of the way from where the eyes look now.",
         elem_id=f"{name}_strength",
     )
 

@@ -13,7 +13,7 @@ from vaegaze.page.video_tab import video_tab
 
 TITLE = """
 <h1>Make eyes look elsewhere</h1>
-<p>Choose a photo of a face and move the sliders. Everything is computed on this computer; nothing leaves it.</p>
+<p>Choose a photo or a video of a face and say where it is to look. Everything is computed on this computer.</p>
 """
 
 

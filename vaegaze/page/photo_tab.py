@@ -28,23 +28,27 @@ DOWNLOAD = "() => setTimeout(() => document.querySelector('#saved').click(), 150
 
 
 def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State, tuned: gr.Radio) -> None:
+    with gr.Row(elem_classes="centred"):
+        upload = gr.UploadButton(
+            "Choose a photo", file_types=SUFFIXES, variant="primary", min_width=240, elem_id="upload"
+        )
+        hint("JPEG, PNG, WebP, TIFF or BMP; one face with open eyes, not turned far away.")
+    face = gr.Number(1, label="Which face, from left to right", minimum=1, precision=0, visible=False, elem_id="face")
+    told = message("photo")
     with gr.Row(elem_classes="pictures"):
         before, after = picture("As it is", "before"), picture("Redirected", "after")
-    told = message("photo")
     with gr.Row():
         with gr.Column():
             pitch, yaw = gaze_sliders("photo")
             strength = strength_slider("photo")
             ahead = gr.Button("Look into the camera", elem_id="ahead")
         with gr.Column():
-            upload = gr.UploadButton("Choose a photo", file_types=SUFFIXES, variant="primary", elem_id="upload")
-            hint("JPEG, PNG, WebP, TIFF or BMP; one face with open eyes, not turned far away.")
-            face = gr.Number(1, label="Which face, from left to right", minimum=1, precision=0, visible=False)
             save = gr.Button("Save the photo (PNG)", elem_id="save")
             saved = gr.DownloadButton(visible="hidden", elem_id="saved")
             sweep = gr.Dropdown(SWEEPS, value="circle", label="Animation: the eyes go", elem_id="sweep")
             animate = gr.Button("Make the animation (GIF)", elem_id="animate")
-            animation = picture("Animation", "animation", visible=False, buttons=["download"])
+            animation = picture("Animation", "animation", visible=False)
+            saved_animation = gr.DownloadButton("Save the animation (GIF)", visible=False, elem_id="saved_animation")
     looks = [pitch, yaw, strength, tuned]
     shown = [before, after, told, face]
 
@@ -88,7 +92,8 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
 
     @guarded(explain, told)
     def animate_photo(visit: Visit, name: str, tuned: bool) -> dict:
-        return {animation: gr.update(value=str(studio.sweep(visit, name, tuned)), visible=True)}
+        path = str(studio.sweep(visit, name, tuned))
+        return {animation: path, saved_animation: gr.update(value=path, visible=True)}
 
     page.load(begin, None, [visit, *shown], **QUICK)
     upload.upload(open_upload, [visit, upload, *looks], shown, **QUICK)
@@ -97,5 +102,5 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
     ahead.click(lambda: (0, 0), None, [pitch, yaw], **QUICK)
     save.click(save_photo, [visit, *looks], [saved, told], **QUICK).then(None, js=DOWNLOAD)
     animate.click(lambda: gr.update(visible=True), None, animation, **QUICK).then(
-        animate_photo, [visit, sweep, tuned], [animation, told], **LONG
+        animate_photo, [visit, sweep, tuned], [animation, saved_animation, told], **LONG
     )

@@ -23,7 +23,7 @@ MAX_UPLOAD = "500mb"
 LAST_WORK_SEC = 30  # that work may take to end
 # Nothing is loaded from anywhere else, whatever Gradio's own files ask for, and no other page may hold this one.
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "frame-ancestors 'none'; form-action 'self'"
 )
@@ -58,6 +58,13 @@ def launch(page: gr.Blocks, port: int) -> None:
     """Start the server, in a thread of its own."""
     system_fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=system_fonts, font_mono=["monospace"])
+    theme.set(
+        body_text_color_subdued="*neutral_500",  # its own is too pale to read
+        body_text_color_subdued_dark="*neutral_400",
+        button_large_text_weight="500",
+        button_large_padding="*spacing_md *spacing_lg",
+        button_large_text_size="*text_md",
+    )
     try:
         page.queue().launch(
             server_name=ADDRESS,

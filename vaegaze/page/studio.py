@@ -35,6 +35,7 @@ from vaegaze.training import TrainingDiverged
 from vaegaze.training.losses import Loss
 from vaegaze.training.replay import refuse_unrendered
 
+PREVIEW_PX = (480, 640)  # longer side, least and most
 RECIPE = "configs/finetune/finetune_photo.yaml"
 
 Gaze = tuple[float, float]  # pitch, yaw in radians
@@ -105,7 +106,7 @@ class Studio:
         face = chosen_photo(visit).around_face()
         with self._drawing:
             redrawn = redirect_photo(self.model_of(visit, tuned), face, gaze, strength)
-        return scaled(face.original, *FRAME_PX), scaled(redrawn, *FRAME_PX)
+        return scaled(face.original, *PREVIEW_PX), scaled(redrawn, *PREVIEW_PX)
 
     def save_picture(self, visit: Visit, gaze: Gaze, strength: float, tuned: bool) -> Path:
         """The whole photo, redirected, as a PNG."""
@@ -189,6 +190,7 @@ class Studio:
             folder.clear()
             device = torch.device(params.device)
             to_device(base.model, device)
+            estimator = None if params.estimator == "none" else load_estimator(params.estimator)
             try:
                 run_person(
                     resolved,
@@ -196,7 +198,7 @@ class Studio:
                     person,
                     folder,
                     Loss(resolved.config.loss_params, seed=params.seed, device=device),
-                    load_estimator(params.estimator),
+                    estimator,
                     say=say,
                     on_step=lambda number, mean_loss: on_step(number),
                     should_stop=lambda: self._is_over(visit),

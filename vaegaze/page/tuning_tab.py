@@ -21,9 +21,7 @@ LEAST_STEPS, MOST_STEPS, USUAL_STEPS = 20, 1000, 300  # the last as in the shipp
 
 
 def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio) -> None:
-    hint(
-        "Trains the model for a minute or more on the photo of the first tab, so that it draws this person's eyes better."
-    )
+    hint("Trains the model on the photo of the first tab, so that it draws this person's eyes better.")
     with gr.Row():
         with gr.Column():
             steps = gr.Slider(
@@ -32,18 +30,21 @@ def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radi
                 USUAL_STEPS,
                 step=10,
                 label="Steps",
+                info="More take longer, and come nearer to this photo.",
                 elem_id="steps",
-                info="More steps take longer and come nearer to this photo.",
             )
-            with gr.Accordion("The person does not look into the camera in the photo", open=False):
+            with gr.Accordion("In the photo, the person looks elsewhere", open=False):
+                hint("Where the person truly looks; 0 and 0 is into the camera.")
                 pitch, yaw = gaze_sliders("true")
         with gr.Column():
             start = gr.Button("Fine-tune", variant="primary", elem_id="tune")
-            stop = gr.Button("Stop", elem_id="stop_tuning")
-            report = gr.DownloadButton("Save the report (HTML)", interactive=False, elem_id="saved_report")
-            model = gr.DownloadButton("Save the model", interactive=False, elem_id="saved_model")
+            stop = gr.Button("Stop", visible=False, elem_id="stop_tuning")
+            report = gr.DownloadButton("Save the report (HTML)", visible=False, elem_id="saved_report")
+            model = gr.DownloadButton("Save the model", visible=False, elem_id="saved_model")
     told = message("tuning")
-    sheet = picture("The photo; the eyes as drawn before; and after", "before_after", buttons=["fullscreen"])
+    sheet = picture(
+        "The photo; the eyes as drawn before; and after", "before_after", visible=False, buttons=["fullscreen"]
+    )
 
     @guarded(explain, told)
     def fine_tune(visit: Visit, steps: int, pitch: float, yaw: float, progress=gr.Progress()) -> dict:  # noqa: B008
@@ -62,12 +63,13 @@ def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radi
         return {
             told: line("Done. Photos and videos are now drawn with the fine-tuned model; see “Draw with” above."),
             sheet: str(files.before_after),
-            report: gr.update(value=str(files.report), interactive=True),
-            model: gr.update(value=str(files.model), interactive=True),
+            report: gr.update(value=str(files.report), visible=True),
+            model: gr.update(value=str(files.model), visible=True),
             tuned: gr.update(choices=choices, value=True, visible=True),
         }
 
-    start.click(
-        fine_tune, [visit, steps, pitch, yaw], [told, sheet, report, model, tuned], show_progress_on=sheet, **LONG
-    )
+    working = start.click(lambda: [gr.update(visible=True)] * 2, None, [stop, sheet], **AT_ONCE)
+    results = [told, sheet, report, model, tuned]
+    done = working.then(fine_tune, [visit, steps, pitch, yaw], results, show_progress_on=sheet, **LONG)
+    done.then(lambda: gr.update(visible=False), None, stop, **AT_ONCE)
     stop.click(lambda visit: visit and visit.stop.set(), visit, None, **AT_ONCE)

@@ -21,9 +21,10 @@ from vaegaze.page.studio import Studio, Visit
 
 
 def video_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio) -> None:
+    hint("The person is made to look into the camera. Blinks, covered eyes and heads turned far away stay as they are.")
     with gr.Row():
-        source = gr.Video(label="Video", sources=["upload"], elem_id="video", height=300, buttons=[])
-        result = gr.Video(label="Redirected", interactive=False, elem_id="video_result", height=300, buttons=[])
+        source = gr.Video(label="Video", sources=["upload"], elem_id="video", height=280, buttons=[])
+        result = gr.Video(label="Redirected", interactive=False, elem_id="video_result", height=280, buttons=[])
     told = message("video")
     with gr.Row():
         with gr.Column():
@@ -32,9 +33,8 @@ def video_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio
                 pitch, yaw = gaze_sliders("video")
         with gr.Column():
             start = gr.Button("Redirect the video", variant="primary", elem_id="redirect_video")
-            stop = gr.Button("Stop", elem_id="stop_video")
-            saved = gr.DownloadButton("Save the video (MP4)", interactive=False, elem_id="saved_video")
-            hint("The person looks into the camera. Blinks, covered eyes and heads turned far away stay as they are.")
+            stop = gr.Button("Stop", visible=False, elem_id="stop_video")
+            saved = gr.DownloadButton("Save the video (MP4)", visible=False, elem_id="saved_video")
 
     @guarded(explain, told, emptied=[result])
     def redirect(visit: Visit, video: dict | None, pitch, yaw, strength, tuned, progress=gr.Progress()) -> dict:  # noqa: B008
@@ -51,10 +51,12 @@ def video_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio
         return {
             result: str(output),
             told: line(text),
-            saved: gr.update(value=str(output), interactive=True),
+            saved: gr.update(value=str(output), visible=True),
         }
 
     inputs = [visit, source, pitch, yaw, strength, tuned]
     # Without Gradio's own preprocessing, which might convert the file: vaegaze reads it as it is.
-    start.click(redirect, inputs, [result, told, saved], preprocess=False, show_progress_on=result, **LONG)
+    working = start.click(lambda: gr.update(visible=True), None, stop, **AT_ONCE)
+    done = working.then(redirect, inputs, [result, told, saved], preprocess=False, show_progress_on=result, **LONG)
+    done.then(lambda: gr.update(visible=False), None, stop, **AT_ONCE)
     stop.click(lambda visit: visit and visit.stop.set(), visit, None, **AT_ONCE)
