@@ -7,6 +7,7 @@ import gradio as gr
 from vaegaze.errors import UserError
 from vaegaze.files import shipped_path
 from vaegaze.page.controls import (
+    AT_ONCE,
     LONG,
     QUICK,
     Explain,
@@ -101,6 +102,6 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
     gr.on([each.change for each in looks], look, [visit, *looks], [after, told], trigger_mode="always_last", **QUICK)
     ahead.click(lambda: (0, 0), None, [pitch, yaw], **QUICK)
     save.click(save_photo, [visit, *looks], [saved, told], **QUICK).then(None, js=DOWNLOAD)
-    animate.click(lambda: gr.update(visible=True), None, animation, **QUICK).then(
+    animate.click(lambda: gr.update(visible=True), None, animation, **AT_ONCE).then(
         animate_photo, [visit, sweep, tuned], [animation, saved_animation, told], **LONG
     )

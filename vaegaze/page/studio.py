@@ -170,7 +170,6 @@ class Studio:
         visit: Visit,
         steps: int,
         gaze: Gaze,
-        say: Callable[[str], None] = lambda line: None,
         on_step: Callable[[int], None] = lambda number: None,
     ) -> TunedFiles:
         """Fine-tune the loaded model on the visit's photo, whose person looks at `gaze`, as docs/runs.md has it.
@@ -199,7 +198,6 @@ class Studio:
                     folder,
                     Loss(resolved.config.loss_params, seed=params.seed, device=device),
                     estimator,
-                    say=say,
                     on_step=lambda number, mean_loss: on_step(number),
                     should_stop=lambda: self._is_over(visit),
                 )

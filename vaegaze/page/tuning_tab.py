@@ -42,19 +42,21 @@ def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radi
             report = gr.DownloadButton("Save the report (HTML)", visible=False, elem_id="saved_report")
             model = gr.DownloadButton("Save the model", visible=False, elem_id="saved_model")
     told = message("tuning")
-    sheet = picture(
-        "The photo; the eyes as drawn before; and after", "before_after", visible=False, buttons=["fullscreen"]
+    sheet = picture("The photo; its eyes as drawn before; and after", "before_after", visible=False, show_label=False)
+    caption = gr.HTML(
+        "<p>Left: the photo. Middle: its eyes as the model drew them before. Right: as it draws them now.</p>",
+        elem_classes="hint",
+        visible=False,
     )
 
     @guarded(explain, told)
     def fine_tune(visit: Visit, steps: int, pitch: float, yaw: float, progress=gr.Progress()) -> dict:  # noqa: B008
-        progress(0, desc="Loading")
+        progress(0, desc="Reading the photo and measuring the model")
         try:
             files = studio.fine_tune(
                 visit,
                 int(steps),
                 radians(pitch, yaw),
-                say=lambda text: progress(0, desc=text),
                 on_step=lambda number: progress((number, int(steps)), desc="Fine-tuning", unit="steps"),
             )
         except Stopped:
@@ -63,13 +65,15 @@ def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radi
         return {
             told: line("Done. Photos and videos are now drawn with the fine-tuned model; see “Draw with” above."),
             sheet: str(files.before_after),
+            caption: gr.update(visible=True),
             report: gr.update(value=str(files.report), visible=True),
             model: gr.update(value=str(files.model), visible=True),
             tuned: gr.update(choices=choices, value=True, visible=True),
         }
 
-    working = start.click(lambda: [gr.update(visible=True)] * 2, None, [stop, sheet], **AT_ONCE)
-    results = [told, sheet, report, model, tuned]
+    begun = [gr.update(visible=True), gr.update(value=None, visible=True), gr.update(visible=False), ""]
+    working = start.click(lambda: begun, None, [stop, sheet, caption, told], **AT_ONCE)
+    results = [told, sheet, caption, report, model, tuned]
     done = working.then(fine_tune, [visit, steps, pitch, yaw], results, show_progress_on=sheet, **LONG)
     done.then(lambda: gr.update(visible=False), None, stop, **AT_ONCE)
     stop.click(lambda visit: visit and visit.stop.set(), visit, None, **AT_ONCE)

@@ -56,7 +56,7 @@ def video_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio
 
     inputs = [visit, source, pitch, yaw, strength, tuned]
     # Without Gradio's own preprocessing, which might convert the file: vaegaze reads it as it is.
-    working = start.click(lambda: gr.update(visible=True), None, stop, **AT_ONCE)
+    working = start.click(lambda: [gr.update(visible=True), ""], None, [stop, told], **AT_ONCE)
     done = working.then(redirect, inputs, [result, told, saved], preprocess=False, show_progress_on=result, **LONG)
     done.then(lambda: gr.update(visible=False), None, stop, **AT_ONCE)
     stop.click(lambda visit: visit and visit.stop.set(), visit, None, **AT_ONCE)
