@@ -24,8 +24,8 @@ LAST_WORK_SEC = 30  # that work may take to end
 # Nothing is loaded from anywhere else, whatever Gradio's own files ask for, and no other page may hold this one.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-    "frame-ancestors 'none'; form-action 'self'"
+    "connect-src 'self' blob:; img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
+    "worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'"
 )
 
 
