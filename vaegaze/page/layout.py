@@ -24,11 +24,11 @@ def draw_page(studio: Studio, explain: Explain) -> gr.Blocks:
         gr.HTML(TITLE, elem_id="title")
         tuned = gr.Radio([("As loaded", False)], value=False, label="Draw with", visible=False, elem_id="model")
         with gr.Tab("Photo"):
-            photo_tab(studio, explain, page, visit, tuned)
+            redraw = photo_tab(studio, explain, page, visit, tuned)
         with gr.Tab("Video"):
             video_tab(studio, explain, visit, tuned)
         with gr.Tab("Fine-tune"):
-            tuning_tab(studio, explain, visit, tuned)
+            tuning_tab(studio, explain, visit, tuned, redraw)
         gr.HTML(f"<p>Model: {html.escape(plain(studio.path))}</p>", elem_classes="hint")
     return page
 

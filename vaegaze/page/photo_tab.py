@@ -28,7 +28,8 @@ SWEEPS = [("In a circle", "circle"), ("Left and right", "horizontal"), ("Up and 
 DOWNLOAD = "() => setTimeout(() => document.querySelector('#saved').click(), 150)"  # once the page knows the file
 
 
-def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State, tuned: gr.Radio) -> None:
+def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State, tuned: gr.Radio) -> dict:
+    """Returns the event that draws the preview anew."""
     with gr.Row(elem_classes="centred"):
         upload = gr.UploadButton(
             "Choose a photo", file_types=SUFFIXES, variant="primary", min_width=240, elem_id="upload"
@@ -81,7 +82,7 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
 
     @guarded(explain, told)
     def open_face(visit: Visit, number: float | None, *looks) -> dict:
-        return {} if number is None else opened(visit, visit.offered, int(number), *looks)
+        return {told: ""} if number is None else opened(visit, visit.offered, int(number), *looks)
 
     @guarded(explain, told)
     def look(visit: Visit, *looks) -> dict:
@@ -99,9 +100,12 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
     page.load(begin, None, [visit, *shown], **QUICK)
     upload.upload(open_upload, [visit, upload, *looks], shown, **QUICK)
     face.input(open_face, [visit, face, *looks], shown, **QUICK)
-    gr.on([each.change for each in looks], look, [visit, *looks], [after, told], trigger_mode="always_last", **QUICK)
+    redraw = {"fn": look, "inputs": [visit, *looks], "outputs": [after, told], **QUICK}
+    moved = [pitch.change, yaw.change, strength.change, tuned.input]
+    gr.on(moved, **redraw, trigger_mode="always_last")
     ahead.click(lambda: (0, 0), None, [pitch, yaw], **QUICK)
     save.click(save_photo, [visit, *looks], [saved, told], **QUICK).then(None, js=DOWNLOAD)
     animate.click(lambda: gr.update(visible=True), None, animation, **AT_ONCE).then(
         animate_photo, [visit, sweep, tuned], [animation, saved_animation, told], **LONG
     )
+    return redraw

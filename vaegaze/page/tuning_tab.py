@@ -20,7 +20,8 @@ from vaegaze.runs.one_person import Stopped
 LEAST_STEPS, MOST_STEPS, USUAL_STEPS = 20, 1000, 300  # the last as in the shipped settings for a photo
 
 
-def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio) -> None:
+def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radio, redraw: dict) -> None:
+    """`redraw` is the event that draws the first tab's preview anew."""
     hint("Trains the model on the photo of the first tab, so that it draws this person's eyes better.")
     with gr.Row():
         with gr.Column():
@@ -75,5 +76,6 @@ def tuning_tab(studio: Studio, explain: Explain, visit: gr.State, tuned: gr.Radi
     working = start.click(lambda: begun, None, [stop, sheet, caption, told], **AT_ONCE)
     results = [told, sheet, caption, report, model, tuned]
     done = working.then(fine_tune, [visit, steps, pitch, yaw], results, show_progress_on=sheet, **LONG)
+    done.then(**redraw)
     done.then(lambda: gr.update(visible=False), None, stop, **AT_ONCE)
     stop.click(lambda visit: visit and visit.stop.set(), visit, None, **AT_ONCE)
