@@ -1,8 +1,9 @@
 # make demo       fine-tune a rendered person and print how much it improved
 # make vision     install what finds faces and reads videos
+# make page       a page in the browser to try it
 # make test       install, lint, fast tests
 # make test-slow  the tests that take minutes
-.PHONY: demo vision test test-slow
+.PHONY: demo vision page test test-slow
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -14,6 +15,9 @@ demo: $(VENV)/installed
 		--person_id person_001 --num_steps 150 --mirror --vgg_loss 0 --save_dir ./outputs/demo --overwrite
 
 vision: $(VENV)/installed-vision
+
+page: $(VENV)/installed-page
+	$(PYTHON) -m vaegaze demo_page
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -34,6 +38,10 @@ $(VENV)/installed-vision: requirements-vision.txt requirements-landmarks.txt $(V
 	$(PIP) --no-deps -r requirements-landmarks.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt requirements-tensorboard.txt $(VENV)/installed-vision
+$(VENV)/installed-page: requirements-page.txt $(VENV)/installed-vision
+	$(PIP) -r requirements-page.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt requirements-tensorboard.txt $(VENV)/installed-page
 	$(PIP) -r requirements-scale.txt -r requirements-tensorboard.txt -r requirements-dev.txt
 	touch $@

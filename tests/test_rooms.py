@@ -21,6 +21,7 @@ ORDER = (
     "redirecting",
     "report",
     "runs",
+    "page",
     "commands",
 )
 ENTRANCES = ("__init__", "__main__", "api")  # see every room

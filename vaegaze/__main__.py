@@ -12,6 +12,7 @@ COMMANDS = {
     "train_all": "fine-tune a model on each person of a data set",
     "check": "check a set-up before training",
     "redirect": "make a photo, a video or a data set's frame look elsewhere",
+    "demo_page": "try it in the browser",
     "compare": "compare a redirected video with its source",
     "evaluate": "measure a model on one person's frames",
     "prepare": "make a data file from your own frames and labels",

@@ -10,7 +10,7 @@ import torch
 
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import resolve
-from vaegaze.data.photo import load_photo, paste
+from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
@@ -18,8 +18,8 @@ from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
-from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 from vaegaze.redirecting.live import Redirector
+from vaegaze.redirecting.photo import redirect_photo
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
@@ -113,16 +113,17 @@ def redirect(
     mask_path: str | Path | None = None,
     face: int | None = None,
     reference: str = "auto",
+    strength: float = 1.0,
 ) -> np.ndarray:
     """The photo (H, W, C) uint8 with the eyes looking at `gaze`, (pitch, yaw) in radians; see docs/redirecting.md.
 
     Without `mask_path` the eyes are found, which needs the extra `vision`; without `head` it is read from the picture
     where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frames;
-    with a base model from the photo itself. `reference` chooses: own, model or none.
+    with a base model from the photo itself. `reference` chooses: own, model or none. With a `strength` below 1 the eyes
+    move only part of the way from where they look.
     """
     photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
-    chosen = reference_of(reference, model, photo)
-    return paste(photo, redraw_gazes(model.model, photo, chosen, np.array([gaze]))[0])
+    return redirect_photo(model, photo, gaze, strength, reference)
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:

@@ -29,24 +29,30 @@ from vaegaze.data import hdf5
 from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
-from vaegaze.faces.follower import CLOSED, NO_FACE
 from vaegaze.faces.reader import NO_LANDMARKS, backend
-from vaegaze.files import atomic_path, write_text
+from vaegaze.files import write_text
 from vaegaze.geometry.camera import Camera
 from vaegaze.images.animations import captioned, write_animation
-from vaegaze.images.pictures import as_image, rgb_over_white
+from vaegaze.images.pictures import as_image, write_picture
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.images.video import VideoReader, open_video, write_video
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
-from vaegaze.redirecting.sweeps import GRID_PITCHES_RAD, GRID_YAWS_RAD, frame_ms, sweep_gazes
-from vaegaze.redirecting.video import Look, Tally, redirect_video
+from vaegaze.redirecting.sweeps import (
+    CELL_PX,
+    FRAME_PX,
+    GRID_PITCHES_RAD,
+    GRID_YAWS_RAD,
+    close_ups,
+    frame_ms,
+    sweep_gazes,
+)
+from vaegaze.redirecting.video import Look, redirect_video
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import references_of
 
-FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, least and most: of a frame, of a picture in the grid
 ADVICE = shared.advice(
     "checkpoint",
     "base",
@@ -139,17 +145,9 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     if tally.stopped:
         raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
     per_sec = tally.frames / (time.perf_counter() - began)
-    print(f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {outcome_text(tally)}")
+    print(f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {tally.in_words()}")
     print("\n".join(comparison_lines(comparison.numbers())))
     print("\n".join([*reason_lines(tally.fates), plain(f"   {report}: what became of each frame")]))
-
-
-def outcome_text(tally: Tally) -> str:
-    """How many frames were redrawn and left alone, and why in few words."""
-    left = tally.left_alone
-    counts = {"blinks": left.pop(CLOSED, 0), "no face": left.pop(NO_FACE, 0), **left}
-    reasons = ", ".join(f"{why} {count}" for why, count in counts.items())
-    return f"{tally.redrawn} redrawn, {sum(counts.values())} left alone ({reasons})"
 
 
 def described(reader: VideoReader) -> str:
@@ -178,6 +176,7 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
         write_picture(output, as_image(paste(photo, redrawn[0])), photo.colour_profile)
         print(f"✅ {output}")
         return
+    say_what_is_shown(photo)
     sides = CELL_PX if params.sweep == "grid" else FRAME_PX
     write_sweep(output, params, gazes, close_ups(photo, redrawn, *sides), photo)
 
@@ -224,22 +223,11 @@ def warn_without_reference(checkpoint: Checkpoint) -> None:
         print("⚠️ The model never saw a dropped reference frame, and there is none here: expect worse results")
 
 
-def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> list[np.ndarray]:
-    """The photo's face with each drawing (K, H, W, 3) pasted in: pictures (H, W, 3) uint8.
-
-    Their longer side is scaled into the range from `least_px` to `most_px`.
-    """
+def say_what_is_shown(photo: Photo) -> None:
     face = photo.around_face()
     height, width = face.mask.shape
-    factor = min(max(height, width, least_px), most_px) / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
     if face.mask.shape != photo.mask.shape:
         print(f"Shown is the face: {width}×{height} of the photo's {photo.mask.shape[1]}×{photo.mask.shape[0]} px")
-    frames = []
-    for each in drawn:
-        frame = Image.fromarray(rgb_over_white(paste(face, each)))
-        frames.append(np.asarray(frame.resize(size, Image.Resampling.LANCZOS)))
-    return frames
 
 
 def write_sweep(
@@ -263,13 +251,6 @@ def write_sweep(
     each_ms = frame_ms(params.sweep)
     write_animation(output, frames, each_ms, profile)
     print(f"✅ {output}: {len(frames)} frames of {width}×{height} px, {len(frames) * each_ms / 1000:.1f} s")
-
-
-def write_picture(output: Path, picture: Image.Image, colour_profile: bytes | None) -> None:
-    """Write a still picture; JPEG at high quality."""
-    options = {} if output.suffix.lower() == ".png" else {"quality": 95, "subsampling": 0}
-    with atomic_path(output) as temporary:
-        picture.save(temporary, icc_profile=colour_profile, **options)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.faces import networks
+from vaegaze.faces.gaze import gaze_of
 from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
@@ -40,6 +41,7 @@ class Photo:
     ignored_specks: int = 0  # stray parts dropped from the mask
     face_notes: tuple[str, ...] = ()  # on the face, if it was found
     colour_profile: bytes | None = None  # ICC
+    read_gaze: np.ndarray | None = None  # (2,) where landmarks see the eyes look, as seen in the upright picture
 
     @property
     def notes(self) -> list[str]:
@@ -97,13 +99,15 @@ def load_photo(
     else:
         picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
-    mask, corners, specks, notes = None, None, 0, ()
+    mask, corners, read_gaze, specks, notes = None, None, None, 0, ()
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
         head = head_at(rgb, eyes) if head is None else head
     else:
         found = find_face(rgb, f"image: {image_path}", face)
         eyes, corners, notes = found.face.eyes, found.face.corners, tuple(found.notes)
+        if found.face.irises is not None:
+            read_gaze = gaze_of(eyes, found.face.irises, found.face.head)
         head = found.face.head if head is None else head
     if head is None and not networks.installed():
         notes += (NO_LANDMARKS,)
@@ -128,7 +132,7 @@ def load_photo(
         canvas=canvas,
     )
     original, profile = picture.pixels, picture.colour_profile
-    return Photo(samples, rgb, original, mask, eyes, aligned.to_canvas, gaze, head, specks, notes, profile)
+    return Photo(samples, rgb, original, mask, eyes, aligned.to_canvas, gaze, head, specks, notes, profile, read_gaze)
 
 
 def photo_of_frame(samples: Samples) -> Photo:

@@ -1,4 +1,4 @@
-"""Reading the picture files that cameras and paint programs write: upright, and within a size limit."""
+"""Picture files: those that cameras and paint programs write, read upright and within a size limit; and our own."""
 
 import logging
 import warnings
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vaegaze.errors import UserError
-from vaegaze.files import address_words, shipped_path, stand_in_words
+from vaegaze.files import address_words, atomic_path, shipped_path, stand_in_words
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,13 @@ def read_grey(path: str | Path, key: str) -> np.ndarray:
 def as_image(pixels: np.ndarray) -> Image.Image:
     """Pixels (H, W, C) uint8, as `Picture` has them, for Pillow."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def write_picture(path: str | Path, picture: Image.Image, colour_profile: bytes | None) -> None:
+    """Write a still picture, by the ending of `path`; JPEG at high quality."""
+    options = {} if Path(path).suffix.lower() == ".png" else {"quality": 95, "subsampling": 0}
+    with atomic_path(path) as temporary:
+        picture.save(temporary, icc_profile=colour_profile, **options)
 
 
 def rgb_over_white(pixels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,10 @@
-"""Sequences of gazes: sweeps with a name, and lists."""
+"""Sequences of gazes: sweeps with a name, and lists; and the pictures of them."""
 
 import numpy as np
+from PIL import Image
+
+from vaegaze.data.photo import Photo, paste
+from vaegaze.images.pictures import rgb_over_white
 
 SWEEPS = ("circle", "horizontal", "vertical", "grid")
 SWEEP_PITCH_RAD, SWEEP_YAW_RAD = 0.3, 0.4  # farthest from the camera
@@ -8,6 +12,7 @@ SWEEP_FRAMES = 24
 GRID_PITCHES_RAD, GRID_YAWS_RAD = (0.3, 0.0, -0.3), (0.4, 0.2, 0.0, -0.2, -0.4)  # from up and left on
 SWEEP_MS, LISTED_MS = 80, 600  # a frame of a smooth sweep, and one of a list
 MAX_LISTED = 240
+FRAME_PX, CELL_PX = (320, 512), (224, 224)  # longer side, least and most: of a frame, of a picture in the grid
 
 
 def sweep_gazes(sweep: str) -> np.ndarray:
@@ -37,3 +42,20 @@ def sweep_gazes(sweep: str) -> np.ndarray:
 def frame_ms(sweep: str) -> int:
     """How long each of its gazes is shown."""
     return SWEEP_MS if sweep in SWEEPS else LISTED_MS
+
+
+def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> list[np.ndarray]:
+    """The photo's face with each drawing (K, H, W, 3) pasted in: pictures (H, W, 3) uint8.
+
+    Their longer side is scaled into the range from `least_px` to `most_px`.
+    """
+    face = photo.around_face()
+    return [scaled(paste(face, each), least_px, most_px) for each in drawn]
+
+
+def scaled(pixels: np.ndarray, least_px: int, most_px: int) -> np.ndarray:
+    """Pixels (H, W, C) uint8 as (H, W, 3), over white, their longer side scaled into that range."""
+    height, width = pixels.shape[:2]
+    factor = min(max(height, width, least_px), most_px) / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(rgb_over_white(pixels)).resize(size, Image.Resampling.LANCZOS))

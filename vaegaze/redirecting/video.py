@@ -11,7 +11,7 @@ import torch
 
 from vaegaze.errors import UserError
 from vaegaze.faces.everyone import follow_all
-from vaegaze.faces.follower import NO_FACE, FollowedFrame
+from vaegaze.faces.follower import CLOSED, NO_FACE, FollowedFrame
 from vaegaze.faces.tracking import follow_eyes
 from vaegaze.geometry.alignment import AlignedFace, align_face
 from vaegaze.geometry.camera import rolled
@@ -59,6 +59,13 @@ class Tally:
     def left_alone(self) -> Counter[str]:
         """How many frames, by the reason."""
         return Counter(fate.why or NO_STRENGTH for fate in self.fates if fate.left_alone)
+
+    def in_words(self) -> str:
+        """How many frames were redrawn and left alone, and why in few words."""
+        left = self.left_alone
+        counts = {"blinks": left.pop(CLOSED, 0), "no face": left.pop(NO_FACE, 0), **left}
+        reasons = ", ".join(f"{why} {count}" for why, count in counts.items())
+        return f"{self.redrawn} redrawn, {sum(counts.values())} left alone ({reasons})"
 
 
 @dataclass(frozen=True)
