@@ -192,12 +192,14 @@ def test_other_worlds_than_the_rendered_one_are_not_replayed_to(info):
     assert 0 < float(settle_replay(OneshotParams(), "base.pth", rendered).replay) < 1
 
 
-def test_beside_replayed_persons_each_frame_is_its_own_reference(tiny_model, rendered_samples):
+def test_beside_replayed_persons_each_frame_is_also_its_own_reference(tiny_model, rendered_samples):
     cpu = torch.device("cpu")
     frames = prepare_training_frames(tiny_model, rendered_samples, cpu, mirror=True, from_itself=True)
     others = prepare_training_frames(tiny_model, rendered_samples, cpu, mirror=True)
-    assert len(frames) == 2 * len(rendered_samples)
-    for row in (0, len(rendered_samples)):
-        own = tiny_model.encode(frames.target[row : row + 1])
-        assert torch.allclose(frames.reference_latents[row : row + 1], own, atol=1e-5)
-        assert not torch.allclose(others.reference_latents[row : row + 1], own, atol=1e-2)
+    assert len(frames) == 2 * len(others) == 4 * len(rendered_samples)
+    assert torch.equal(frames.reference_latents[: len(others)], others.reference_latents)
+    own = tiny_model.encode(frames.target[-1:])
+    assert torch.allclose(frames.reference_latents[-1:], own, atol=1e-5)
+    assert not torch.allclose(others.reference_latents[-1:], own, atol=1e-2)
+    single = prepare_training_frames(tiny_model, rendered_samples.take([0]), cpu, mirror=False, from_itself=True)
+    assert len(single) == 1 and single.reference_latents.abs().max() > 0

@@ -95,16 +95,19 @@ def prepare_training_frames(
 ) -> Frames:
     """The samples with their own references; with `mirror` followed by their mirror images, references included.
 
-    With `from_itself` each is its own reference, as when a picture is redirected. That alone would teach copying, so it
-    needs replayed persons beside it, who look elsewhere than their references.
+    With `from_itself` all of them follow once more, each with itself as its reference, as when a picture is redirected;
+    alone they would teach copying, so they need replayed persons beside them, who look elsewhere than their references.
+    A single frame is then drawn from itself only.
     """
     seen = [samples, samples.mirrored()] if mirror else [samples]
-    if from_itself:
-        return joined([drawn_from_itself(model, prepare_frames(model, each, [], device)) for each in seen])
     chosen = [references_at(each, reference_rows(samples)) for each in seen]
-    return joined(
+    frames = joined(
         [prepare_frames(model, each, few, device, spare_reference(few, each)) for each, few in zip(seen, chosen)]
     )
+    if not from_itself:
+        return frames
+    own = drawn_from_itself(model, frames)
+    return joined([frames, own]) if chosen[0] else own
 
 
 def joined(parts: Sequence[Frames]) -> Frames:
