@@ -190,7 +190,7 @@ COMMANDS = {  # the quick ones first
     for command in (
         Command(
             "inspect", inspect.main,
-            lambda folder: [folder / "gaze.h5", "--output", folder / "out/sheet.png"],
+            lambda folder: [folder / "gaze.h5", "--output", folder / "out/sheet.png", "--overwrite"],
             for_sheet, kept=("sheet.png",),
         ),
         Command(
