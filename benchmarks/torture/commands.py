@@ -185,9 +185,24 @@ def converting(folder: Path) -> list:
     return [*parts, "--gaze_mlp", folder / "parts/gaze_mlp.safetensors", "--output", folder / "out/full.pth"]
 
 
-COMMANDS = {
+COMMANDS = {  # the quick ones first
     command.name: command
     for command in (
+        Command(
+            "inspect", inspect.main,
+            lambda folder: [folder / "gaze.h5", "--output", folder / "out/sheet.png", "--overwrite"],
+            for_sheet, kept=("sheet.png",),
+        ),
+        Command(
+            "convert", convert.main, lambda folder: [*converting(folder), "--overwrite"], published, kept=("full.pth",),
+        ),
+        Command(
+            "prepare", prepare.main,
+            lambda folder: ["--frames", folder / "frames", "--labels", folder / "labels.csv", "--person_id", "me",
+                            "--output", folder / "out/me.h5", "--size", 64, "--overwrite"],
+            frames, kept=("me.h5",), partial="unreadable",
+        ),
+        Command("benchmark", benchmark_main, benchmarking, for_benchmark, measured=("b.md",)),
         Command(
             "train", train.main, lambda folder: [*training(folder), "--person_id", PERSON], data_and_base,
             state=f"{PERSON}/resume.pth",
@@ -197,21 +212,6 @@ COMMANDS = {
             "pretrain", pretrain.main, lambda folder: ["--config", folder / "tiny.yaml"], pretraining,
             state="resume.pth", measured=("model.pth", "model.md", "resume.pth"),
         ),
-        Command(
-            "prepare", prepare.main,
-            lambda folder: ["--frames", folder / "frames", "--labels", folder / "labels.csv", "--person_id", "me",
-                            "--output", folder / "out/me.h5", "--size", 64, "--overwrite"],
-            frames, kept=("me.h5",), partial="unreadable",
-        ),
-        Command(
-            "convert", convert.main, lambda folder: [*converting(folder), "--overwrite"], published, kept=("full.pth",),
-        ),
-        Command(
-            "inspect", inspect.main,
-            lambda folder: [folder / "gaze.h5", "--output", folder / "out/sheet.png"],
-            for_sheet, kept=("sheet.png",),
-        ),
-        Command("benchmark", benchmark_main, benchmarking, for_benchmark, measured=("b.md",)),
         Command(
             "train_all", train_all.main,
             lambda folder: [*training(folder), "--engine", "none", "--max_persons", 2, "--retries", 0],
