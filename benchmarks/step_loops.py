@@ -120,9 +120,22 @@ def peer_steps(setting: Setting) -> Iterator:
             vae, unet = ({**keywords_of(part), **config[part]} for part in ("vae", "unet"))
             vae |= covered_by_autoencoder(len(vae["block_out_channels"]))
             unet |= covered_by_unet(len(unet["block_out_channels"]))
+            has_shortcut = vae.pop("patch_shortcut")  # which diffusers does not know
             self.vae = diffusers.AutoencoderKL(**vae)
+            if has_shortcut:
+                f, latents = 2 ** (len(vae["block_out_channels"]) - 1), vae["latent_channels"]
+                self.vae.patch_encoder = nn.Conv2d(3, latents, f, stride=f)
+                self.vae.patch_decoder = nn.ConvTranspose2d(latents, 3, f, stride=f)
             self.unet = diffusers.UNet2DConditionModel(**unet)
             self.gaze_mlp = GazeMLP(**config["gaze_mlp"])
+
+        def encode(self, x: torch.Tensor) -> torch.Tensor:
+            mode = self.vae.encode(x).latent_dist.mode()
+            return mode + self.vae.patch_encoder(x) if hasattr(self.vae, "patch_encoder") else mode
+
+        def decode(self, z: torch.Tensor) -> torch.Tensor:
+            picture = self.vae.decode(z).sample
+            return picture + self.vae.patch_decoder(z) if hasattr(self.vae, "patch_decoder") else picture
 
     content = torch.load(setting.base, weights_only=True)
     config, device = content["model_config"], torch.device(setting.device)
@@ -156,14 +169,14 @@ def peer_steps(setting: Setting) -> Iterator:
         head, gaze = (torch.from_numpy(array[:1]).to(device) for array in (samples.head, samples.gaze))
 
         with torch.no_grad():
-            masked_latents = model.vae.encode(mask(target, eyes)).latent_dist.mode() * scale
-            reference_latents = model.vae.encode(reference).latent_dist.mode() * scale
+            masked_latents = model.encode(mask(target, eyes)) * scale
+            reference_latents = model.encode(reference) * scale
         tokens = model.gaze_mlp(head, gaze)
         latents = torch.cat([masked_latents, reference_latents], dim=1)
         drawn = model.unet(latents, 0, encoder_hidden_states=tokens).sample
         if config.get("residual"):
             drawn = masked_latents + drawn
-        result = model.vae.decode(drawn / scale).sample
+        result = model.decode(drawn / scale)
         with torch.no_grad():
             target_features = vgg.taps(target * valid)
         loss = (

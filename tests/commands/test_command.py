@@ -201,7 +201,7 @@ def test_the_result_serves_as_the_next_base(finished, world, tmp_path):
     next_run = ("--checkpoint_path", base, "--person_id", "person_003", "--num_steps", 1, "--save_dir", tmp_path)
     outcome = command(*world.flags, *next_run, "--finetune_strategy", "minimal")
     assert outcome.code == 0, outcome
-    assert outcome.out.startswith(f"🧠 Base model: {base}, trained on nothing, fine-tuned on {PERSON}\n")
+    assert f"🧠 Base model: {base}, trained on nothing, fine-tuned on {PERSON}\n" in outcome.out
     before, after = weights_in(base), weights_in(tmp_path / "person_003/finetuned_model.pth")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {f"unet.{layer}.{kind}" for layer in ("conv_norm_out", "conv_out") for kind in ("weight", "bias")}

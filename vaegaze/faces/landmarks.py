@@ -7,7 +7,7 @@ from vaegaze.faces.face import Face
 from vaegaze.faces.networks import network
 from vaegaze.faces.pose import head_pose
 from vaegaze.geometry.camera import EYE_CENTRES_MM, EYE_CORNERS_MM
-from vaegaze.geometry.transforms import from_crop, inverse, move, scale_of, warp
+from vaegaze.geometry.transforms import from_crop, glimpse, inverse, move, scale_of
 
 MIN_CONFIDENCE = 0.5  # of the mesh network, that it sees a face
 SURE = 0.75  # of the detector: a face is there, even if it cannot be read
@@ -131,4 +131,4 @@ def _square(picture: np.ndarray, region: Region, size_px: int) -> tuple[np.ndarr
     left, top = np.clip(np.floor(region.centre - reach), 0, last - 1).astype(int)
     right, bottom = np.clip(np.ceil(region.centre + reach), (left + 1, top + 1), last).astype(int)
     part = np.ascontiguousarray(picture[top:bottom, left:right])
-    return warp(part, from_crop(to_square, left, top), size_px, size_px)[0], to_square
+    return glimpse(part, from_crop(to_square, left, top), size_px, size_px), to_square

@@ -87,6 +87,22 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
     return drawn, valid
 
 
+def glimpse(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+    """As `warp`, less exact and several times as fast: for what reads pictures, not for pictures that are shown.
+
+    The picture is box-averaged to about the target's scale, then sampled once for each pixel.
+    """
+    shrink = max(1, int(1 / scale_of(transform)))
+    to_source = inverse(transform) / shrink
+    corners = move(to_source, np.array([[0, 0], [width_px, 0], [0, height_px], [width_px, height_px]]))
+    source = Image.fromarray(picture)
+    source = source.reduce(shrink) if shrink > 1 else source
+    if (corners < 0.5).any() or (corners > np.array(source.size) - 1.5).any():  # edges are repeated there
+        return warp(picture, transform, height_px, width_px)[0]
+    size, method = (width_px, height_px), Image.Transform.AFFINE
+    return np.asarray(source.transform(size, method, to_source.ravel().tolist(), resample=Image.Resampling.BILINEAR))
+
+
 def _covered(shape: tuple[int, ...], transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """(height, width) bool: all four corners of the target pixel lie in the source."""
     ys, xs = np.mgrid[: height_px + 1, : width_px + 1]

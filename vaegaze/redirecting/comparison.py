@@ -10,7 +10,7 @@ from vaegaze.faces import landmarks
 from vaegaze.faces.face import around
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.openness import eye_openness
-from vaegaze.geometry.transforms import similarity, warp
+from vaegaze.geometry.transforms import glimpse, similarity
 
 EYE_DISTANCE_PX, MARGIN_PX, HEIGHT_PX = 96, 44, 72  # of the view in which both are compared
 EYE, AROUND = (0.2, 0.08), (0.42, 0.3)  # half axes, in eye distances, of the eye and of the skin around it
@@ -137,7 +137,7 @@ def _view(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     corner, near = around(picture, eyes, reach=1.0)
     first = np.array([MARGIN_PX, HEIGHT_PX / 2])
     to_view = similarity(eyes - corner, first + np.array([[0, 0], [EYE_DISTANCE_PX, 0]]))
-    return warp(near, to_view, HEIGHT_PX, EYE_DISTANCE_PX + 2 * MARGIN_PX)[0]
+    return glimpse(near, to_view, HEIGHT_PX, EYE_DISTANCE_PX + 2 * MARGIN_PX)
 
 
 def _masks() -> tuple[np.ndarray, np.ndarray]:

@@ -103,10 +103,10 @@ def redirect_video(
     """
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
-    drawn = _drawn(model, ahead(followed, BATCH_SIZE), None if from_itself else references, look)
-    with closing(ahead(drawn, most=1)) as batches:
-        for frames, results in batches:
-            for faces, (pixels, fate) in zip(frames, results):
+    with low_precision(model), closing(ahead(followed, BATCH_SIZE)) as followed:
+        series = Series(model, None if from_itself else FollowedReferences(model, references), look)
+        for frames in _batches(followed):
+            for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
                 frame = faces[0].frame
                 if comparison is not None:
                     comparison.add(faces[0], pixels, None if everyone else not fate.left_alone)
@@ -123,16 +123,6 @@ def redirect_video(
         )
     writer.finish(whole=not tally.stopped)
     return tally
-
-
-def _drawn(
-    model: VAEGaze, followed: Iterator[list[FollowedFrame]], references: Sequence[Reference] | None, look: Look
-) -> Iterator[tuple[list[list[FollowedFrame]], list[tuple[np.ndarray, Fate]]]]:
-    """The frames, with their faces, and what becomes of each, a few at a time. Runs in one thread alone."""
-    with closing(followed), low_precision(model):
-        series = Series(model, None if references is None else FollowedReferences(model, references), look)
-        for frames in _batches(followed):
-            yield frames, series.redraw(frames)
 
 
 class Series:
