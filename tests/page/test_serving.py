@@ -53,13 +53,13 @@ def test_files_that_are_too_large_are_refused(base, monkeypatch):
             assert httpx.post(f"{page.address}/gradio_api/upload", files=files).status_code == code
 
 
-def test_a_taken_port_is_a_users_error(base):
+def test_a_taken_port_is_a_users_error(base, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} is taken") as error:
-            serving.serve(lambda folder: Studio(str(base), None, "cpu", folder), str, port, print)
+            serving.serve(Studio(str(base), None, "cpu", tmp_path), str, port, print)
         assert error.value.about == "port"
 
 
