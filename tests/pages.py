@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaegaze.page.folder import own_folder
 from vaegaze.page.serving import serve
 from vaegaze.page.studio import Studio
 
@@ -32,13 +33,11 @@ def served(checkpoint: str | Path) -> Iterator[Page]:
     """The page in a thread, which has ended after the block."""
     port, ready, end, folders, failed = free_port(), threading.Event(), threading.Event(), [], []
 
-    def make_studio(folder: Path) -> Studio:
-        folders.append(folder)
-        return Studio(str(checkpoint), None, "cpu", folder)
-
     def run() -> None:
         try:
-            serve(make_studio, str, port, lambda address: ready.set(), end.is_set)
+            with own_folder() as folder:
+                folders.append(folder)
+                serve(Studio(str(checkpoint), None, "cpu", folder), str, port, lambda address: ready.set(), end.is_set)
         except BaseException as error:
             failed.append(error)
             ready.set()

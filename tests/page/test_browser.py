@@ -66,7 +66,7 @@ class Browser:
     def open_tab(self, name: str) -> None:
         self._driver.find_element(By.XPATH, f"//button[@role='tab'][normalize-space()='{name}']").click()
 
-    def set(self, slider: str, value: float) -> None:
+    def enter(self, slider: str, value: float) -> None:
         field = self.wait(lambda: self.find(f"#{slider} input[type=number]"))
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(str(value), Keys.TAB)
@@ -120,7 +120,7 @@ def test_a_photo_is_chosen_a_slider_moved_and_the_result_saved(browser, page, ba
 
     upload.send_keys(str(mine))
     browser.wait(lambda: browser.find("#photo_message").text == "")
-    browser.set("photo_yaw", YAW_DEG)
+    browser.enter("photo_yaw", YAW_DEG)
     browser.wait(lambda: browser.source("#after") != first)
     browser.find("#save").click()
     saved = Image.open(browser.downloaded("mine_redirected.png"))
@@ -139,7 +139,7 @@ def test_a_photo_is_chosen_a_slider_moved_and_the_result_saved(browser, page, ba
 def test_a_model_is_fine_tuned_and_its_report_saved(browser):
     before = browser.source("#after")
     browser.open_tab("Fine-tune")
-    browser.set("steps", 20)
+    browser.enter("steps", 20)
     browser.find("#tune").click()
     browser.wait(lambda: browser.find("#tuning_message p").text.startswith("Done"))
     browser.find("#saved_report").click()

@@ -61,16 +61,20 @@ def run(params: PageParams) -> None:
         raise UserError(f"the page needs Gradio: {INSTALL_PAGE}")
     from vaegaze.faces.reader import backend
     from vaegaze.images.video.container import pyav
-    from vaegaze.page.serving import serve
+    from vaegaze.page.folder import own_folder
     from vaegaze.page.studio import Studio
 
     backend(), pyav()  # or the user is told what finding eyes and reading videos needs
-    serve(
-        lambda folder: Studio(params.checkpoint, params.base, params.device, folder),
-        lambda error: in_words(error, LESS_MEMORY, ADVICE_ON_PAGE),
-        params.port,
-        lambda address: print(f"✅ The page is at {address} until you press Ctrl-C here", flush=True),
-    )
+    with own_folder() as folder:
+        studio = Studio(params.checkpoint, params.base, params.device, folder)
+        from vaegaze.page.serving import serve  # and Gradio with it, see own_folder
+
+        serve(
+            studio,
+            lambda error: in_words(error, LESS_MEMORY, ADVICE_ON_PAGE),
+            params.port,
+            lambda address: print(f"✅ The page is at {address} until you press Ctrl-C here", flush=True),
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """The page on this computer's own address, until it is interrupted."""
 
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
@@ -30,7 +27,7 @@ POLICY = (
 
 
 def serve(
-    make_studio: Callable[[Path], Studio],
+    studio: Studio,
     explain: Explain,
     port: int,
     on_ready: Callable[[str], None],
@@ -38,20 +35,17 @@ def serve(
 ) -> None:
     """Show the page until `should_end()`, or an exception such as KeyboardInterrupt.
 
-    `make_studio` gets the folder for all files of the page, which is removed at the end. `on_ready` gets the page's
-    address. UserError, about the port, if it is taken.
+    It must run within `own_folder`. `on_ready` gets the page's address. UserError, about the port, if it is taken.
     """
-    with files_in_a_folder_of_their_own() as folder:
-        studio = make_studio(folder)
-        page = draw_page(studio, explain)
-        try:
-            launch(page, port)
-            on_ready(f"http://{ADDRESS}:{port}")
-            while not should_end():
-                time.sleep(0.2)
-        finally:
-            studio.close(LAST_WORK_SEC)
-            page.close(verbose=False)
+    page = draw_page(studio, explain)
+    try:
+        launch(page, port)
+        on_ready(f"http://{ADDRESS}:{port}")
+        while not should_end():
+            time.sleep(0.2)
+    finally:
+        studio.close(LAST_WORK_SEC)
+        page.close(verbose=False)
 
 
 def launch(page: gr.Blocks, port: int) -> None:
@@ -92,29 +86,6 @@ def launch(page: gr.Blocks, port: int) -> None:
         )
     except OSError as error:
         raise UserError(f"port {port} is taken", about="port") from error
-
-
-@contextmanager
-def files_in_a_folder_of_their_own() -> Iterator[Path]:
-    """A folder for uploads and results, removed at the end; Gradio, which reads its environment, sends nothing home."""
-    with tempfile.TemporaryDirectory(prefix="vaegaze-page-", ignore_cleanup_errors=True) as folder:
-        settings = {"GRADIO_TEMP_DIR": f"{folder}/uploads", "GRADIO_ANALYTICS_ENABLED": "False"}
-        with in_environment(settings):
-            yield Path(folder)
-
-
-@contextmanager
-def in_environment(settings: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 class Gatekeeper:
