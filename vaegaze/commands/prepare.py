@@ -59,7 +59,8 @@ class PrepareParams:
     min_openness: float | None = option(
         None,
         low=0,
-        help="frames with less open eyes, as in a blink, are left out; 0 keeps all (default: 0.4 as landmarks measure it, 0.48 as cascades do)",
+        help="frames with less open eyes, as in a blink, are left out; 0 keeps all (default: 0.4 by landmarks, "
+        "0.48 by cascades)",
     )
 
 

@@ -9,6 +9,7 @@ from vaegaze.faces.networks import network
 from vaegaze.geometry.transforms import similarity
 
 MIN_SCORE, SAME_FACE_OVERLAP = 0.5, 0.3
+SURE = 0.75  # score from which a face is there, even if it cannot be read
 STRIDES = {"face_detection_short_range": (8, 16, 16, 16), "face_detection_full_range": (4,)}
 ANCHORS_PER_LAYER = {"face_detection_short_range": 2, "face_detection_full_range": 1}
 TILE_PX, TILE_OVERLAP = (240, 768), 0.25  # a picture is also searched tile by tile; the least side, by its size
@@ -41,7 +42,7 @@ def find_regions(picture: np.ndarray, thorough: bool = True) -> list[Region]:
     """
     found = _search(picture, 0, 0)
     if thorough:
-        least_px = TILE_OF_LARGEST * max((region.side_px for region in found), default=0)
+        least_px = TILE_OF_LARGEST * max((region.side_px for region in found if region.score >= SURE), default=0)
         for left, top, side in _tiles(picture.shape):
             if side >= least_px:
                 found += _search(picture[top : top + side, left : left + side], left, top)

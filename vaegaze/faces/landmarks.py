@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vaegaze.faces.detector import SAME_FACE_OVERLAP, Region, find_regions, overlap
+from vaegaze.faces.detector import SAME_FACE_OVERLAP, SURE, Region, find_regions, overlap
 from vaegaze.faces.face import Face
 from vaegaze.faces.networks import network
 from vaegaze.faces.pose import head_pose
@@ -10,7 +10,6 @@ from vaegaze.geometry.camera import EYE_CENTRES_MM, EYE_CORNERS_MM
 from vaegaze.geometry.transforms import from_crop, inverse, move, scale_of, warp
 
 MIN_CONFIDENCE = 0.5  # of the mesh network, that it sees a face
-SURE = 0.75  # of the detector: a face is there, even if it cannot be read
 FACE_MARGIN = 1.5  # side of the square that the mesh network sees / longer side of the mesh
 EYE_MARGIN = 2.3  # side of the square that the iris network sees / distance of the eye's corners
 EYE_CORNERS = ((33, 133), (263, 362))  # of the mesh: the outer and inner corner of the picture's left eye, of the right
