@@ -1,5 +1,7 @@
 """Faces by landmarks: a real face at any roll, rendered ones whose truth is known, and what is no face."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from command_runs import ROOT
@@ -9,6 +11,9 @@ from benchmarks.faces import judge, nearest, true_face
 from vaegaze.errors import UserError
 from vaegaze.faces import networks
 from vaegaze.faces.reader import EyesNotFound, find_face, read_picture
+from vaegaze.geometry.camera import Camera
+from vaegaze.renderer import render
+from vaegaze.renderer.data_set import person_from_seed, scene_from_seed
 
 pytestmark = pytest.mark.usefixtures("landmarks_installed")
 PHOTO = np.asarray(Image.open(ROOT / "docs" / "images" / "astronaut.png").convert("RGB"))
@@ -40,6 +45,22 @@ def test_several_faces_are_named_with_their_places():
     with pytest.raises(EyesNotFound, match=r"^us\.jpg shows 2 faces, 1 at \(14\d, 10\d\), 2 at \(44\d, 10\d\)$"):
         find_face(two, "us.jpg", by="landmarks")
     assert find_face(two, "us.jpg", 2, by="landmarks").face.eyes.min() > 90
+
+
+@pytest.mark.parametrize("face_px", [128, 154])
+def test_small_faces_in_a_small_picture(face_px):
+    group = Image.new("RGB", (640, 480), (120, 120, 120))
+    for corner in ((40, 300), (300, 40), (440, 250)):
+        group.paste(Image.fromarray(PHOTO).resize((face_px, face_px), Image.Resampling.LANCZOS), corner)
+    assert len(read_picture(np.asarray(group), "landmarks")) == 3
+
+
+def test_a_squint_is_not_closed():
+    scene = replace(scene_from_seed(0, 4, 0), head=(0.0, 0.0), lid_opening=1.0)
+    for blink, closed in ((0.5, False), (1.0, True)):
+        picture = render(person_from_seed(0, 4), replace(scene, blink=blink), Camera(512, 512, 1300.0)).image
+        found = find_face(picture, "face", by="landmarks")
+        assert any("look closed" in note for note in found.notes) is closed, found.face.openness
 
 
 def test_no_face():

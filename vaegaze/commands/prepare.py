@@ -27,8 +27,7 @@ from vaegaze.data.frame_labels import HEAD, FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
 from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError, plain
-from vaegaze.faces.openness import CLOSED_BELOW
-from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, find_face
+from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, closed_below, find_face
 from vaegaze.files import atomic_path, write_text
 from vaegaze.geometry.alignment import align_face
 from vaegaze.geometry.camera import canvas_camera, rolled
@@ -56,8 +55,11 @@ class PrepareParams:
     )
     face: int | None = shared.face()
     min_sharpness: float = option(MIN_SHARPNESS, low=0, help="frames with less sharp eyes are left out; 0 keeps all")
-    min_openness: float = option(
-        CLOSED_BELOW, low=0, help="frames with less open eyes, as in a blink, are left out; 0 keeps all"
+    min_openness: float | None = option(
+        None,
+        low=0,
+        help="frames with less open eyes, as in a blink, are left out; 0 keeps all (default: 0.4 by landmarks, "
+        "0.48 by cascades)",
     )
 
 
@@ -201,10 +203,9 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
     if sharp < params.min_sharpness:
         raise Unusable("blurred", f"sharpness {sharp:.4f}; expected --min_sharpness {params.min_sharpness:g} or more")
     openness = face.openness.mean()
-    if openness < params.min_openness:
-        raise Unusable(
-            "eyes closed", f"openness {openness:.2f}; expected --min_openness {params.min_openness:g} or more"
-        )
+    least = closed_below(face) if params.min_openness is None else params.min_openness
+    if openness < least:
+        raise Unusable("eyes closed", f"openness {openness:.2f}; expected --min_openness {least:g} or more")
     return Sample(aligned.image, parsing, rolled(label.gaze, aligned.roll_rad), aligned.head)
 
 

@@ -14,6 +14,7 @@ from vaegaze.faces.gaze import gaze_of
 from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
+from vaegaze.geometry.detail import find_moves
 from vaegaze.geometry.eye_regions import mask_in_photo, threshold, warp_mask
 from vaegaze.geometry.pasting import match_surroundings, paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
@@ -150,11 +151,13 @@ def eyes_text(photo: Photo) -> str:
 def paste(photo: Photo, drawn: np.ndarray) -> np.ndarray:
     """A drawing on the canvas (H, W, 3) uint8 put back into the full photo, whose size and channels the result has.
 
-    Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays.
+    Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. Detail that the drawing
+    lacks comes from the photo, where that shows the same.
     """
-    samples = photo.samples
-    drawn = match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, samples.canvas)[0]
-    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, samples.canvas)
+    samples, canvas = photo.samples, photo.samples.canvas
+    drawn = match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, canvas)[0]
+    moves = find_moves(samples.images[0], drawn, samples.eye_masks[0], canvas)
+    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas, moves)
 
 
 def _read_mask(mask_path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, int, np.ndarray]:

@@ -9,9 +9,11 @@ from vaegaze.faces.networks import network
 from vaegaze.geometry.transforms import similarity
 
 MIN_SCORE, SAME_FACE_OVERLAP = 0.5, 0.3
+SURE = 0.75  # score from which a face is there, even if it cannot be read
 STRIDES = {"face_detection_short_range": (8, 16, 16, 16), "face_detection_full_range": (4,)}
 ANCHORS_PER_LAYER = {"face_detection_short_range": 2, "face_detection_full_range": 1}
-TILE_PX, TILE_OVERLAP = 768, 0.25  # a larger picture is also searched tile by tile
+TILE_PX, TILE_OVERLAP = (240, 768), 0.25  # a picture is also searched tile by tile; the least side, by its size
+TILE_OF_LARGEST = 2.0  # side of the least tile / side of the largest face's square
 MESH_MARGIN = 1.5  # side of the square that the mesh network sees / that of the face's box
 
 
@@ -35,12 +37,15 @@ class Region:
 def find_regions(picture: np.ndarray, thorough: bool = True) -> list[Region]:
     """Squares about whatever looks like a face in a picture (H, W, 3) uint8, the surest first.
 
-    `thorough` also searches large pictures tile by tile, for small faces, and turned by quarters if nothing is found.
+    `thorough` also searches tile by tile, for small faces, and turned by quarters if nothing is found. Tiles that would
+    hardly hold the largest face are left out: beside it small ones are in the background, or none.
     """
     found = _search(picture, 0, 0)
     if thorough:
+        least_px = TILE_OF_LARGEST * max((region.side_px for region in found if region.score >= SURE), default=0)
         for left, top, side in _tiles(picture.shape):
-            found += _search(picture[top : top + side, left : left + side], left, top)
+            if side >= least_px:
+                found += _search(picture[top : top + side, left : left + side], left, top)
         if not found:
             found = _search_turned(picture)
     return _without_doubles(found)
@@ -105,10 +110,11 @@ def _anchors(name: str, size_px: int) -> np.ndarray:
 
 
 def _tiles(shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """Left, top and side of overlapping squares, each half as large as the ones before, down to TILE_PX."""
+    """Left, top and side of overlapping squares, each half as large as the ones before, down to about a quarter."""
     height, width = shape[:2]
     tiles, side = [], max(height, width) // 2
-    while side >= TILE_PX:
+    least = np.clip(max(height, width) // 4, *TILE_PX)
+    while side >= least:
         steps = [
             np.linspace(0, max(0, length - side), 1 + int(np.ceil(max(0, length - side) / ((1 - TILE_OVERLAP) * side))))
             for length in (height, width)

@@ -37,7 +37,7 @@ class FoundFace:
         """One line for each thing that the user should know."""
         places = ", ".join(map(point_text, self.partly_read))
         partly = [f"⚠️ More faces that could not be read: at {places}"] if self.partly_read else []
-        closed = bool(self.face.openness.mean() < CLOSED_BELOW)
+        closed = bool(self.face.openness.mean() < closed_below(self.face))
         return partly + (["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if closed else [])
 
 
@@ -90,6 +90,11 @@ def choose(faces: list[Face], name: str, number: int | None) -> Face:
         shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
         raise EyesNotFound(name, f"no face {number}", f"shows {shown} with eyes, no face {number}", "face")
     return faces[(number or 1) - 1]
+
+
+def closed_below(face: Face) -> float:
+    """The mean openness of a face's eyes below which they look closed; the backends measure it in different ways."""
+    return CLOSED_BELOW if face.lids is None else landmarks.CLOSED_BELOW
 
 
 def point_text(point: np.ndarray) -> str:

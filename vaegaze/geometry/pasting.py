@@ -4,11 +4,13 @@ Alpha is 0 outside the eyes' mask and rises inside it, so that pixels outside st
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from vaegaze.geometry.camera import LIDS, Camera
+from vaegaze.geometry.detail import Moves, with_detail
 from vaegaze.geometry.eye_regions import regions_in_photo
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
@@ -78,11 +80,17 @@ def paste_on_canvas(
 
 
 def paste_in_mask(
-    picture: np.ndarray, mask: np.ndarray, drawn: np.ndarray, to_canvas: np.ndarray, canvas: Camera
+    picture: np.ndarray,
+    mask: np.ndarray,
+    drawn: np.ndarray,
+    to_canvas: np.ndarray,
+    canvas: Camera,
+    moves: Sequence[Moves] = (),
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, C) uint8, inside its mask (H, W) bool; an alpha channel stays.
 
-    `to_canvas` (2, 3) aligns the picture. The drawing becomes grey where the picture is.
+    `to_canvas` (2, 3) aligns the picture. The drawing becomes grey where the picture is. `moves` say where each part of
+    the drawing has its detail from: see `detail.find_moves`.
     """
     pasted = picture.copy()
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -92,6 +100,9 @@ def paste_in_mask(
 
     to_window = to_crop(inverse(to_canvas), left, top)
     above, covered = warp(drawn, to_window, *mask.shape)
+    if len(moves):
+        photo = np.ascontiguousarray(np.broadcast_to(picture[window][..., :colours], above.shape))
+        above = with_detail(above, photo, to_window, moves)
     if colours == 1:
         above = np.asarray(Image.fromarray(above).convert("L"))[..., None]
     alpha = inward_alpha(mask, feather_px(canvas) * scale_of(to_window)) * covered

@@ -1,0 +1,88 @@
+"""How photographs of your own come out: faces found, eyes that look closed, and the eyes redrawn.
+
+    python -m benchmarks.photographs FOLDER
+
+Every face whose eyes are at least 15 px apart is made to look into the camera, 20° left and right, 12° up and down. A
+face's numbers are, in the eyes' mask, result / photo:
+
+sharpness   variance of the Laplacian, median over results and eyes
+edge        gradient across the mask's border, mean over results; 1: as much as before
+
+The last line is one JSON object.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vaegaze.data.photo import Photo, load_photo, paste
+from vaegaze.errors import UserError
+from vaegaze.evaluation.full_size import EDGE_OF_EYE, border_slope, gradient_across
+from vaegaze.faces.reader import BACKENDS, closed_below, read_picture
+from vaegaze.geometry.transforms import scale_of
+from vaegaze.images.pictures import read_picture as read_file
+from vaegaze.images.pictures import rgb_over_white
+from vaegaze.images.sharpness import laplacian_variance
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.redirecting.drawing import redraw_gazes, reference_of
+
+GAZES = np.radians([(0, 0), (0, 20), (0, -20), (12, 0), (-12, 0)])
+LEAST_PX = 15  # between the eyes, of a face that is redrawn
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", default="checkpoints/pretrained_model.pth", help="(default: %(default)s)")
+    parser.add_argument("--by", choices=BACKENDS, help="read faces with this (default: landmarks where installed)")
+    parser.add_argument("--only_find", action="store_true", help="redraw nothing")
+    given = parser.parse_args(argv)
+    checkpoint = load_checkpoint(given.checkpoint)
+    found, closed, numbers = 0, 0, []
+    for path in sorted(given.folder.iterdir()):
+        try:
+            faces = read_picture(read_file(path, "image").rgb(), given.by)
+        except UserError as error:
+            print(error)
+            continue
+        shut = [bool(face.openness.mean() < closed_below(face)) for face in faces]
+        found, closed = found + len(faces), closed + sum(shut)
+        print(f"{path.name}: {len(faces)} faces, {sum(shut)} with closed eyes")
+        for number, face in enumerate(faces, 1):
+            if given.only_find or face.eye_distance_px < LEAST_PX:
+                continue
+            try:
+                photo = load_photo(path, None, (0, 0), None, checkpoint.model.canvas, number)
+            except UserError as error:
+                print(f"  {number}: {error}")
+                continue
+            drawn = redraw_gazes(checkpoint.model, photo, reference_of("auto", checkpoint, photo), GAZES)
+            numbers.append(judge(photo.around_face(), drawn))
+            sharpness, edge = numbers[-1]
+            print(f"  {number}: eyes {face.eye_distance_px:.0f} px apart, sharpness {sharpness:.2f}, edge {edge:.2f}")
+    summary = {"faces": found, "closed": closed, "redrawn": len(numbers)}
+    if numbers:
+        summary |= dict(zip(("sharpness", "edge"), np.median(numbers, axis=0).round(3).tolist()))
+    print(json.dumps(summary))
+    return 0
+
+
+def judge(photo: Photo, drawn: np.ndarray) -> tuple[float, float]:
+    """Sharpness and edge of drawings on the canvas (K, H, W, 3), pasted; see the top of this file."""
+    canvas, mask = photo.samples.canvas, photo.mask
+    slope = border_slope(mask, EDGE_OF_EYE * canvas.eye_radius_px / scale_of(photo.to_canvas))
+    left = np.arange(mask.shape[1]) < photo.eyes[:, 0].mean()
+    eyes = [mask & side for side in (left, ~left) if (mask & side).any()]
+    results = [rgb_over_white(paste(photo, each)) for each in drawn]
+    sharpness = [
+        laplacian_variance(result, eye) / laplacian_variance(photo.picture, eye) for result in results for eye in eyes
+    ]
+    edges = [gradient_across(result, slope) / gradient_across(photo.picture, slope) for result in results]
+    return float(np.median(sharpness)), float(np.mean(edges))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
