@@ -18,11 +18,9 @@ def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
         print(f"🎯 Starting VAE-GAZE One-Shot Training with {'GazeCapture Dataset' if gazecapture else 'one photo'}")
         if command.dry_run:
             print(describe(command.resolved))
-        sys.stdout.flush()
 
-        from vaegaze.commands import (
-            train_run,  # imports torch, which --help, mistakes and these lines need not wait for
-        )
+        # It imports torch, which --help, mistakes and these lines need not wait for.
+        from vaegaze.commands import train_run
 
         train_run.run(command)
 
