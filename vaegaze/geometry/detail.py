@@ -22,7 +22,7 @@ MOVES = 7  # of an eye, at most
 STEP_PX = 2  # of the first search, on the canvas
 SOFTEST_PX = 3.0  # sigma
 # In levels squared, mean of the colours:
-ALIKE, ALIKE_SHARE = 100.0, 0.2  # the difference at which a third of the detail is added: this, and of the variance
+ALIKE, ALIKE_SHARE = 100.0, 0.1  # the difference at which a third of the detail is added: this, and of the variance
 BRIGHTNESS = 0.15  # weight of a difference that is the same all over a patch: the drawing's light need not agree
 STAY = 2.0  # how much better a move must fit than none, for each e-fold of its length
 CLEAR = 13.0  # difference at which the second-best move has a third of the best one's weight
