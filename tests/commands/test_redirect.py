@@ -12,9 +12,8 @@ from PIL import Image, ImageCms, ImageSequence
 
 from vaegaze.commands import redirect
 from vaegaze.data import hdf5
-from vaegaze.data.photo import load_photo
+from vaegaze.data.photo import load_photo, photo_of_frame
 from vaegaze.data.photo import paste as paste_photo
-from vaegaze.data.photo import photo_of_frame
 from vaegaze.evaluation.metrics import draw
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images import animations
