@@ -12,9 +12,9 @@ from PIL import Image, ImageCms, ImageSequence
 
 from vaegaze.commands import redirect
 from vaegaze.data import hdf5
-from vaegaze.data.photo import load_photo
+from vaegaze.data.photo import load_photo, photo_of_frame
 from vaegaze.data.photo import paste as paste_photo
-from vaegaze.evaluation.metrics import draw, paste
+from vaegaze.evaluation.metrics import draw
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images import animations
 from vaegaze.images.animations import CAPTION_PX, captioned, write_animation
@@ -200,11 +200,12 @@ def frame_flags(world, index=3, person_id=PERSON):
 
 
 def drawn_by_hand(world, checkpoint, references, gaze, index=3, person_id=PERSON):
-    """The frame, its eye mask, and the pasted drawing, as evaluation makes it."""
+    """The frame, its eye mask, and the drawing as evaluation makes it, pasted into the frame."""
     model = checkpoint.model
     sample = hdf5.read_person(world.hdf_path, person_id, [index], model.canvas).samples
     frames = prepare_frames(model, sample, references, torch.device("cpu"))
-    return sample.images[0], sample.eye_masks[0], paste(to_pixels(draw(model, frames.looking(gaze))), sample)[0]
+    drawn = to_pixels(draw(model, frames.looking(gaze)))[0]
+    return sample.images[0], sample.eye_masks[0], paste_photo(photo_of_frame(sample), drawn)
 
 
 def test_a_frame_is_drawn_with_the_nearest_reference(run, world, tuned, tmp_path):
