@@ -177,7 +177,7 @@ def redirected_by_warping(field: WarpingField, face: RenderedFace) -> np.ndarray
             read = F.grid_sample(displacement[None], within, align_corners=False, padding_mode="zeros")
             moved += read / scale
         drawn = warped(picture, moved, "bicubic").clamp(-1, 1)
-        results.append(paste(photo, drawn[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()))
+        results.append(paste(photo, drawn[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy(), detail=False))
     return np.stack(results)
 
 
@@ -189,7 +189,7 @@ def pasted_reference_eyes(pool: list[Photo], face: RenderedFace) -> np.ndarray:
     for gaze in face.gazes:
         nearest = pool[int((directions @ gaze_vector(gaze)).argmax())]
         aligned = similarity(face.camera.project(EYE_CORNERS_MM, nearest.head).reshape(4, 2), corners)
-        results.append(paste(photo, warp(nearest.picture, aligned, *photo.picture.shape[:2])[0]))
+        results.append(paste(photo, warp(nearest.picture, aligned, *photo.picture.shape[:2])[0], detail=False))
     return np.stack(results)
 
 

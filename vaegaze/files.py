@@ -127,7 +127,7 @@ def occupied(folder: Path) -> Iterator[None]:
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"{_temporary_prefix()}{MARK}"
-    mark.touch()
+    os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)))
     try:
         refuse_occupied(folder)  # by one that began at the same time
         yield
@@ -139,11 +139,17 @@ def occupied(folder: Path) -> Iterator[None]:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """UserError if another process of this machine writes to the folder."""
-    for path in folder.glob(f".vaegaze-{_machine()}-*-{MARK}"):
-        pid = int(path.name.split("-")[2])
-        if pid != os.getpid() and _is_running(pid):
-            raise UserError(f"process {pid} is writing to {folder}; wait for it, or give another folder")
+    """UserError if another process of this machine writes to the folder. Windows does not tell, so it never does."""
+    if os.name == "nt":
+        return
+    pattern = re.compile(rf"\.vaegaze-{_machine()}-(\d+)-.*{MARK}")
+    for path in folder.glob(f".vaegaze-*{MARK}"):
+        match = pattern.fullmatch(path.name)
+        if match and int(match[1]) != os.getpid() and _is_running(int(match[1])):
+            raise UserError(
+                f"process {match[1]} is writing to {folder} (as {path.name} there says); wait for it, or give another "
+                "folder"
+            )
 
 
 def remove_dead_temporaries(folder: str | Path) -> None:

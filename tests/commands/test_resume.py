@@ -157,6 +157,22 @@ def test_resumed_equals_uninterrupted(number, signum, code, finished, tmp_path, 
     assert summary | measured == other | measured
 
 
+def test_replayed_persons_are_chosen_by_the_base_and_kept_on_resume(world, tmp_path, monkeypatch):
+    save_checkpoint(
+        tmp_path / "base.pth", make_tiny_model(), {"trained_on": "rendered persons", "drops_reference": True}
+    )
+    flags = (*world.flags, *RUN, "--num_steps", 6, "--checkpoint_path", tmp_path / "base.pth")
+    whole, parts = ((*flags, "--save_dir", tmp_path / name) for name in ("whole", "parts"))
+    assert "🔁 50%" in command(*whole).out
+    assert 'replay: "0.5"' in (tmp_path / "whole" / PERSON / "config.yaml").read_text()
+    signal_at_step(monkeypatch, 3, signal.SIGINT)
+    assert command(*parts).code == 130
+    monkeypatch.undo()
+    assert command(*parts, "--resume").code == 0
+    assert_same_weights(*(tmp_path / run / PERSON / "finetuned_model.pth" for run in ("whole", "parts")))
+    assert "🔁" not in command(*flags, "--replay", 0, "--save_dir", tmp_path / "none").out
+
+
 def test_the_best_weights_outlive_an_interruption(world, tmp_path, monkeypatch):
     """The best step comes before the interruption: its weights are in the resume file."""
     flags = (*world.flags, *RUN, "--num_steps", 8, "--eval_every", 2, "--keep_best", "--learning_rate", 3e-2)

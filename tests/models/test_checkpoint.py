@@ -129,17 +129,27 @@ def test_missing(tmp_path):
         b"",
         b"hello world\n",
         b"pretrain_params:\n  seed: 0\n",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
-        b"<!DOCTYPE html><html>\n",
         b"\x89PNG\r\n\x1a\n" + bytes(50),
     ],
-    ids=["empty", "text", "yaml", "git-lfs pointer", "html", "png"],
+    ids=["empty", "text", "yaml", "png"],
 )
 def test_no_pytorch_file(data, tmp_path):
     (tmp_path / "other.pth").write_bytes(data)
     text = refusal(tmp_path / "other.pth")
     assert "not a PyTorch file" in text
     assert "weights_only" not in text, "torch's own advice is to load it unsafely"
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "Git LFS"),
+        (b"<!DOCTYPE html><html>\n", "web page"),
+    ],
+)
+def test_what_stands_in_for_a_file_is_told(data, what, tmp_path):
+    (tmp_path / "other.pth").write_bytes(data)
+    assert what in refusal(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.95, 0.999])

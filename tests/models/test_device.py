@@ -39,6 +39,7 @@ def test_the_peak_of_a_process_holds_what_was_allocated():
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_bf16_where_the_processor_computes_it(native, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     assert find_precision("auto", "cpu") == ("bf16" if native else "fp32")
     assert [find_precision(name, "cpu") for name in ("fp32", "bf16")] == ["fp32", "bf16"]
 

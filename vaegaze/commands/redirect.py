@@ -166,7 +166,7 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
     model = to_device(checkpoint.model, torch.device(find_device(params.device)))
 
     gazes = np.array([params.gaze]) if params.sweep is None else sweep_gazes(params.sweep)
-    if (turned_rad := abs(gazes - photo.samples.head[0]).max()) > FARTHEST_RAD:
+    if (turned_rad := abs(gazes - photo.head).max()) > FARTHEST_RAD:
         print(
             f"⚠️ Eyes do not turn {math.degrees(turned_rad):.0f}° away from where the head points: expect a bad drawing"
         )

@@ -13,7 +13,7 @@ from vaegaze.config.cohort import CohortConfig, CohortParams
 from vaegaze.config.finetune import ADVICE, Config
 from vaegaze.config.tree import Resolved, explained, settings_of
 from vaegaze.errors import UserError, plain
-from vaegaze.files import occupied, write_text
+from vaegaze.files import occupied, refuse_occupied, write_text
 from vaegaze.runs.folder import check_writable
 
 SOME_FAILED = 3
@@ -130,6 +130,8 @@ def clear_folders(folders: Sequence, base_files: Sequence[str]) -> None:
         for folder in folders:
             if folder.path.resolve() in (meant, *meant.parents):
                 raise UserError(f"checkpoint_path: {path} lies in {folder.path}, which --overwrite would clear")
+    for folder in folders:
+        refuse_occupied(folder.path)
     for folder in folders:
         folder.clear()
 

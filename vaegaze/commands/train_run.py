@@ -12,12 +12,12 @@ from vaegaze.commands.train_steps import diverged, training_bar
 from vaegaze.config.finetune import Command
 from vaegaze.errors import Interrupted, plain
 from vaegaze.models.checkpoint import Checkpoint
-from vaegaze.models.device import settle_device, to_device
+from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
 from vaegaze.runs.earlier import adopt_stored_choices
 from vaegaze.runs.folder import RunFolder, check_writable
-from vaegaze.runs.one_person import Stopped, load_base, run_person, with_fingerprint
+from vaegaze.runs.one_person import Stopped, load_base, run_person, settled, with_fingerprint
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite
 from vaegaze.runs.resume import Progress, load_resume
@@ -50,7 +50,7 @@ def run(command: Command) -> None:
         return
 
     # device, precision, and what trains
-    resolved = resolved.settled(settle_device(resolved.config), "chosen by auto")
+    resolved = settled(resolved, base)
     params, device = resolved.config.oneshot_params, torch.device(resolved.config.oneshot_params.device)
     print(f"💻 Device: {params.device}, precision: {params.precision}")
     warn_if_emulated(params.precision, params.device)

@@ -148,15 +148,15 @@ def eyes_text(photo: Photo) -> str:
     return " and ".join(f"at ({x:.0f}, {y:.0f})" for x, y in photo.eyes)
 
 
-def paste(photo: Photo, drawn: np.ndarray) -> np.ndarray:
+def paste(photo: Photo, drawn: np.ndarray, *, detail: bool = True) -> np.ndarray:
     """A drawing on the canvas (H, W, 3) uint8 put back into the full photo, whose size and channels the result has.
 
-    Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. Detail that the drawing
-    lacks comes from the photo, where that shows the same.
+    Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. With `detail`,
+    what the drawing lacks comes from the photo, where that shows the same.
     """
     samples, canvas = photo.samples, photo.samples.canvas
     drawn = match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, canvas)[0]
-    moves = find_moves(samples.images[0], drawn, samples.eye_masks[0], canvas)
+    moves = find_moves(samples.images[0], drawn, samples.eye_masks[0], canvas) if detail else ()
     return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas, moves)
 
 

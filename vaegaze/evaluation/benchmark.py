@@ -24,12 +24,11 @@ from vaegaze.evaluation.rendered_faces import RenderedFace, joined, rendered_fac
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, Camera
 from vaegaze.models import VAEGaze, to_pixels
-from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
+from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.renderer.data_set import person_from_seed
 from vaegaze.training import Step, TrainingDiverged, finetune
 from vaegaze.training.losses import Loss
-from vaegaze.training.references import choose_references
 from vaegaze.training.replay import settle_replay
 
 EYES_OF_FACE = (0.2, 0.64)  # height and width of the pictures of the eyes / side of the frame
@@ -93,13 +92,14 @@ def measure(
     model = to_device(base.model, torch.device(params.device))
     train = person.train(task.k, task.seed, params.seed) if task.k else None
     started = time.perf_counter()
+    references: list[Reference] = []
     if task.strategy not in UNTRAINED:
-        fine_tune(task, base, train, params, check)
+        references = fine_tune(task, base, train, params, check)
     seconds = time.perf_counter() - started
 
     samples = joined([face.photo.samples for face in faces])
-    eval_set = EvalSet.prepare(model, samples, [] if train is None else choose_references(train, sole=True))
-    own = eval_set.drawn_from_itself(model) if train is None or base.draws_from_itself else eval_set
+    eval_set = EvalSet.prepare(model, samples, references)
+    own = eval_set.drawn_from_itself(model) if train is None or (base.draws_from_itself and references) else eval_set
     eval_set = own if train is None else eval_set
     eval_set = replace(eval_set, redirections=own.redirected(joined([face.redirected for face in faces])))
     drawing: Drawing = model
@@ -111,7 +111,8 @@ def measure(
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures", about="diverged")
     drawn = to_pixels(redirected).reshape(len(faces), params.gazes, *samples.images.shape[1:])
-    pasted = [np.stack([paste(face.photo, each) for each in few]) for few, face in zip(drawn, faces)]
+    detail = task.strategy != AUTOENCODER  # which is to be judged alone
+    pasted = [np.stack([paste(face.photo, each, detail=detail) for each in few]) for few, face in zip(drawn, faces)]
     numbers |= at_full_size(judge(pasted, faces, estimator, check))
     return Measured(
         numbers, seconds, worst_frame(redirected, eval_set.redirections, len(faces)), eyes_strip(pasted, faces)
@@ -127,8 +128,10 @@ def worst_frame(redirected: Tensor, eval_set: EvalSet, frames: int) -> int:
     return int(errors.reshape(frames, -1).mean(dim=1).argmax())
 
 
-def fine_tune(task: Task, base: Checkpoint, train: Samples, params: BenchmarkParams, check: Callable[[], None]) -> None:
-    """Fine-tune the base's model in place."""
+def fine_tune(
+    task: Task, base: Checkpoint, train: Samples, params: BenchmarkParams, check: Callable[[], None]
+) -> list[Reference]:
+    """Fine-tune the base's model in place; returns the references that belong to it from now on."""
 
     def on_step(step: Step) -> None:
         check()
@@ -147,9 +150,10 @@ def fine_tune(task: Task, base: Checkpoint, train: Samples, params: BenchmarkPar
     loss_params = LossParams(params.l1_loss, params.mask_l1_loss, params.vgg_loss, params.vgg_weights)
     loss = Loss(loss_params, seed=0, device=torch.device(params.device))
     try:
-        finetune(base.model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
+        result = finetune(base.model, train, settings, loss, on_step=on_step, scratch_dir=params.work_dir)
     except TrainingDiverged as error:
         raise UserError(f"{task.name}: {error}", about="diverged") from error
+    return result.references
 
 
 @torch.no_grad()

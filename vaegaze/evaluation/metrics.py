@@ -39,8 +39,7 @@ def evaluate(
 
     outside_mask is the largest difference that pasting made outside the eye masks (0..255, and always 0). With
     redirections the same against the true pictures, as redirected_…. `drawn` and `redirected` are its drawings, if they
-    exist already; `check` is called before each few pictures and may
-    raise.
+    exist already; `check` is called before every few pictures and may raise.
     """
     drawn = draw(model, eval_set.frames, check, batch_size=DRAWN_AT_ONCE) if drawn is None else drawn
     numbers = _numbers(drawn, eval_set, estimator)

@@ -11,6 +11,7 @@ from vaegaze.page.studio import Studio, Visit
 from vaegaze.page.tuning_tab import tuning_tab
 from vaegaze.page.video_tab import video_tab
 
+CLEAN_UP_SEC = (3600, 86400)  # how often uploads are removed, and from which age on
 TITLE = """
 <h1>Make eyes look elsewhere</h1>
 <p>Choose a photo or a video of a face and say where it is to look. Everything is computed on this computer.</p>
@@ -19,7 +20,7 @@ TITLE = """
 
 def draw_page(studio: Studio, explain: Explain) -> gr.Blocks:
     """The page as Gradio's blocks; `explain` puts an error that a visitor can do something about into words."""
-    with gr.Blocks(title="vaegaze", analytics_enabled=False) as page:
+    with gr.Blocks(title="vaegaze", analytics_enabled=False, delete_cache=CLEAN_UP_SEC) as page:
         visit = gr.State(None, delete_callback=end)
         gr.HTML(TITLE, elem_id="title")
         tuned = gr.Radio([("As loaded", False)], value=False, label="Draw with", visible=False, elem_id="model")

@@ -21,14 +21,14 @@ from vaegaze.images.animations import write_animation
 from vaegaze.images.pictures import as_image, write_picture
 from vaegaze.images.video import open_video, write_video
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
-from vaegaze.models.device import find_device, settle_device, to_device
+from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
 from vaegaze.redirecting.photo import redirect_photo
 from vaegaze.redirecting.sweeps import FRAME_PX, close_ups, frame_ms, scaled, sweep_gazes
 from vaegaze.redirecting.video import Look, Tally, redirect_video
 from vaegaze.runs.folder import RunFolder
-from vaegaze.runs.one_person import load_base, run_person, with_fingerprint
+from vaegaze.runs.one_person import load_base, run_person, settled, with_fingerprint
 from vaegaze.runs.person import load_person
 from vaegaze.runs.recorder import NotFinite
 from vaegaze.training import TrainingDiverged
@@ -140,9 +140,9 @@ class Studio:
 
         UserError for anything but a video that shows a face.
         """
-        visit.stop.clear()
         checkpoint = self.model_of(visit, tuned)
-        model = copy.deepcopy(checkpoint.model)  # low precision changes its weights
+        with self._drawing:
+            model = copy.deepcopy(checkpoint.model)  # low precision changes its weights
         output, done = visit.folder / f"{path.stem}_redirected.mp4", 0
 
         def count(frames: int) -> None:
@@ -150,7 +150,7 @@ class Studio:
             done += frames
             on_frames(done, reader.frame_count)
 
-        with self._working, told_by_name(path), open_video(path, "video") as reader:
+        with self._working, self._stoppable(visit), told_by_name(path), open_video(path, "video") as reader:
             size = reader.width_px, reader.height_px
             with write_video(output, *size, reader.frames_per_sec, like=reader) as writer:
                 tally = redirect_video(
@@ -178,12 +178,11 @@ class Studio:
         stays what it was.
         """
         chosen_photo(visit)
-        visit.stop.clear()
         resolved = resolve(Config, str(shipped_path(RECIPE)), self._settings(visit, steps, gaze))
-        resolved = resolved.settled(settle_device(resolved.config), "chosen by auto")
-        params = resolved.config.oneshot_params
-        with self._working, told_by_name(visit.path):
-            base = load_base(params)
+        with self._working, self._stoppable(visit), told_by_name(visit.path):
+            base = load_base(resolved.config.oneshot_params)
+            resolved = settled(resolved, base)
+            params = resolved.config.oneshot_params
             person = with_fingerprint(load_person(params, base.model.canvas), base)
             folder = RunFolder(params.save_dir, person.name)
             folder.clear()
@@ -226,6 +225,15 @@ class Studio:
         checkpoint = load_checkpoint(path, base)
         to_device(checkpoint.model, torch.device(self._device)).eval()
         return checkpoint
+
+    @contextmanager
+    def _stoppable(self, visit: Visit) -> Iterator[None]:
+        """Long work, whose Stop also counts while it waits for its turn, but not for what comes after it."""
+        try:
+            yield
+        finally:
+            if visit.folder.exists():  # else the visit has ended, and all of its work with it
+                visit.stop.clear()
 
     def _is_over(self, visit: Visit) -> bool:
         return visit.stop.is_set() or self.closing.is_set()

@@ -31,14 +31,15 @@ def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
     def work() -> None:
         iterator = iter(items)
         try:
-            for item in iterator:
-                if not put(item):
-                    break
+            try:
+                for item in iterator:
+                    if not put(item):
+                        break
+            finally:
+                if hasattr(iterator, "close"):
+                    iterator.close()  # here, where it ran: what it holds may belong to this thread
         except BaseException as error:
             failure.append(error)
-        finally:
-            if hasattr(iterator, "close"):
-                iterator.close()  # here, where it ran: what it holds may belong to this thread
         put(_END)
 
     thread = threading.Thread(target=work, daemon=True)

@@ -16,6 +16,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.report.benchmark import Cell
 from vaegaze.runs.cohort import FAILED, FINISHED
 from vaegaze.runs.one_person import Stopped
+from vaegaze.runs.worker import reason_of
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class CellWorker:
             return None
         except UserError as error:
             return CellRecord(name, FAILED, error=error)
+        except (OSError, MemoryError) as error:
+            return CellRecord(name, FAILED, error=UserError(f"{name}: {reason_of(error)}"))
         save_strip(Path(params.work_dir) / "pictures" / f"{name}.png", found.strip)
         known = asdict(task) | {"changed": dict(task.changed), "glasses": person.glasses}
         cell = Cell(**known, seconds=round(found.seconds, 2), numbers=found.numbers, worst_frame=found.worst_frame)

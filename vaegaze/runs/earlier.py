@@ -18,7 +18,8 @@ def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
     if not folder.config.is_file():
         return config
     stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params
-    auto = {name: getattr(stored, name) for name in ("device", "precision") if getattr(params, name) == "auto"}
+    asked = [name for name in ("device", "precision", "replay") if getattr(params, name) == "auto"]
+    auto = {name: getattr(stored, name) for name in asked}
     return replace(config, oneshot_params=replace(params, **auto))
 
 

@@ -10,6 +10,7 @@ from vaegaze.evaluation.best_step import BestStep
 from vaegaze.evaluation.blend_choice import BlendChoice
 from vaegaze.files import occupied
 from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights_fingerprint
+from vaegaze.models.device import settle_device
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.person import Person
@@ -27,6 +28,13 @@ from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.replay import settle_replay
+
+
+def settled(resolved: Resolved, base: Checkpoint) -> Resolved:
+    """The settings with every `auto` replaced that this machine or the base model decides. UserError as they refuse."""
+    config = settle_device(resolved.config)
+    params = settle_replay(config.oneshot_params, config.oneshot_params.checkpoint_path, base.info)
+    return resolved.settled(replace(config, oneshot_params=params), "chosen by auto")
 
 
 class Stopped(Exception):
@@ -64,7 +72,7 @@ def run_person(
 ) -> dict:
     """Fine-tune `base.model` in place and write the run's folder; returns the content of summary.json.
 
-    `resolved` names a real device and precision, the model and the loss are on that device, `base.base` is set, and
+    `resolved` comes from `settled`, the model and the loss are on that device, `base.base` is set, and
     `person` comes from `with_fingerprint`. `resumed` continues an interrupted run; the caller has set its number of
     threads. `on_start` gets the number of finished steps and a list of the precomputed parts, `on_step` each step's
     number and the latest mean loss. `loading_sec` is the time that loading took.
@@ -96,6 +104,8 @@ def run_person(
         share = float(recorder.params.replay)
         if share:
             say(f"🔁 {share:.0%} of the training images will show rendered people, so that the gaze survives")
+        elif len(person.train) == 1 and params.blend == "1" and not params.anchor:
+            say("⚠️ Nothing keeps the gaze while a single image is trained on: consider --blend auto")
         try:
             _measure_base(recorder, say, check)
             trained = _train(recorder, state, on_start, on_step, should_stop)

@@ -38,7 +38,6 @@ from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import count_trained, fine_tuning_info
 from vaegaze.training.references import choose_references, spare_reference
-from vaegaze.training.replay import settle_replay
 from vaegaze.training.strategies import Selection, parameters_by_block
 
 log = logging.getLogger(__name__)
@@ -76,8 +75,7 @@ class Recorder:
     ):
         """`person.info` holds the fingerprint; `base_knows_person`: the base was fine-tuned on this very person."""
         started = time.perf_counter()
-        self.folder, self.resolved = folder, resolved
-        self.params = settle_replay(resolved.config.oneshot_params, base.base.path, base.info)
+        self.folder, self.resolved, self.params = folder, resolved, resolved.config.oneshot_params
         self.base, self.model, self.person, self.loss, self.progress = base, base.model, person, loss, progress
         self.device = torch.device(self.params.device)
         self.estimator = estimator.model.to(self.device) if estimator else None

@@ -18,7 +18,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.runs.cohort import FAILED, FINISHED, Record, finished_record
 from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
-from vaegaze.runs.one_person import Stopped, load_base, run_person, with_fingerprint
+from vaegaze.runs.one_person import Stopped, load_base, run_person, settled, with_fingerprint
 from vaegaze.runs.person import load_person
 from vaegaze.runs.resume import Progress, load_resume
 from vaegaze.training.losses import Loss
@@ -65,8 +65,8 @@ class Worker:
     def __init__(self, job: Job, base: SharedBase):
         torch.set_num_threads(job.threads)
         self.job, self.base = job, base
-        settled = settle_device(job.resolved.config)
-        self.params = settled.oneshot_params
+        config = settle_device(job.resolved.config)
+        self.params = config.oneshot_params
         self.device = torch.device(self.params.device)
         if self.device.type == "cuda" and job.gpu_share is not None and job.gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(job.gpu_share, self.device)
@@ -74,7 +74,7 @@ class Worker:
             model = VAEGaze(base.config)
         self.model = to_device(model.to_empty(device=self.device), self.device).eval()
         self.estimator = None if self.params.estimator == "none" else load_estimator(self.params.estimator)
-        self.loss = Loss(settled.loss_params, seed=self.params.seed, device=self.device)
+        self.loss = Loss(config.loss_params, seed=self.params.seed, device=self.device)
 
     def run(self, person_id: str, should_stop: Callable[[], bool] = lambda: False) -> Record | None:
         """Run a person, or go on with an interrupted run; a finished one is left alone. None if it was stopped.
@@ -113,7 +113,7 @@ class Worker:
             resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), person.info["fingerprint"])
             torch.set_num_threads(resumed.threads)
         resolved = self.job.resolved.settled(config, "chosen by train_all")
-        resolved = resolved.settled(settle_device(config), "chosen by auto")
+        resolved = settled(resolved, self.base.checkpoint)
         run_person(
             resolved,
             replace(self.base.checkpoint, model=self._fresh_model()),

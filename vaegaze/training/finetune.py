@@ -103,7 +103,7 @@ def finetune(
         except Stopped:
             stopped = True
     if first_step < settings.num_steps and not stopped:
-        replayed = min(MOST_PERSONS, math.floor(replay * settings.num_steps * settings.batch_size))
+        replayed = min(MOST_PERSONS, math.ceil(replay * settings.num_steps * settings.batch_size))
         if replayed:
             frames = joined([frames, rendered_frames(model, replayed, settings.seed, device)])
         with fast_forms((model, loss.vgg), precision, scratch_dir):

@@ -32,13 +32,13 @@ def settle_replay(params: OneshotParams, name: str, info: dict) -> OneshotParams
     """
     rendered = "rendered" in str(info.get("trained_on", ""))
     if params.replay == "auto":
-        return replace(params, replay=str(SHARE if rendered else 0))
+        return replace(params, replay=f"{SHARE if rendered else 0:g}")
     if float(params.replay) and not rendered:
         raise UserError(
             f"replay: {name} was not trained on rendered persons, and would learn to draw eyes like theirs; set "
             "replay to 0 or auto, and use blend: auto or anchor to keep control of the gaze"
         )
-    return params
+    return replace(params, replay=f"{float(params.replay):g}")
 
 
 def rendered_frames(model: VAEGaze, persons: int, seed: int, device: torch.device) -> Frames:

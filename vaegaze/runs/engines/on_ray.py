@@ -94,7 +94,7 @@ def run_all(
     count = min(places(job.threads, gpus), len(work.waiting))
     if not count:
         raise UserError(
-            f"no node of the Ray cluster has {job.threads} CPUs and {gpus:g} of a GPU for one",
+            f"no node of the Ray cluster has {job.threads} CPUs and {gpus:g} of a GPU for one task",
             about="places",
         )
     pool = _Pool((ray.put(shared), ray.put(job)), job.threads, gpus, work)
