@@ -58,7 +58,7 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
     """A large weight decay leaves other weights; and tuned twice, the frames of both times count as trained."""
     person = Person("me", rendered_samples.take([0, 1, 2]), rendered_samples.take([3]), {})
     base = Checkpoint(tiny_model, {}, ())
-    settings = {"num_steps": 2, "vgg_loss": 0, "precision": "fp32", "learning_rate": 1e-2}
+    settings = {"num_steps": 2, "vgg_loss": 0, "precision": "fp32", "learning_rate": 1e-2, "replay": 0}
     tuned, decayed = (vaegaze.finetune(base, person, **settings, weight_decay=decay) for decay in (0, 50))
     name = "unet.conv_out.weight"
     assert not torch.equal(tuned.model.state_dict()[name], decayed.model.state_dict()[name])

@@ -34,7 +34,7 @@ FADE_SEC, RECENT_SEC = 1.0, 3.0  # after which the weight of what was found has 
 HEAD_FADE_SEC, GAZE_SEC = 0.16, 0.1  # the same of a head pose; before and after, whose median is the gaze
 OFF = 0.12  # in eye distances; eyes found farther from the median are ignored
 
-CLOSED_SHARE, OPEN_SHARE = 0.6, 0.66  # of an eye's usual openness: below the first it closes, above the other it opens
+CLOSED_SHARE, OPEN_SHARE = 0.6, 0.64  # of an eye's usual openness: below the first it closes, above the other it opens
 LEAST_USUAL, MOST_USUAL = 0.6, 1.0  # the range allowed for it
 MEMORY_SEC = 12.0  # from which it is computed
 RAMP_SEC = 0.12  # in which the blend falls before an eye that is left as it is, and rises after it
