@@ -120,7 +120,7 @@ def peer_steps(setting: Setting) -> Iterator:
             vae, unet = ({**keywords_of(part), **config[part]} for part in ("vae", "unet"))
             vae |= covered_by_autoencoder(len(vae["block_out_channels"]))
             unet |= covered_by_unet(len(unet["block_out_channels"]))
-            has_shortcut = vae.pop("patch_shortcut")  # which diffusers does not know
+            has_shortcut = vae.pop("patch_shortcut", False)  # which diffusers does not know
             self.vae = diffusers.AutoencoderKL(**vae)
             if has_shortcut:
                 f, latents = 2 ** (len(vae["block_out_channels"]) - 1), vae["latent_channels"]
