@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vaegaze.models.device import has_native_bf16
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
@@ -33,6 +35,7 @@ def test_demo_beats_both_baselines_on_frames_it_never_saw(tmp_path):
         assert after["eye_psnr"] > baseline["eye_psnr"]
 
 
+@pytest.mark.skipif(not has_native_bf16("cpu"), reason="this processor emulates bf16, many times slower")
 def test_bf16_ends_where_float32_does(tmp_path):
     ends = []
     for precision in ("fp32", "bf16"):
