@@ -14,6 +14,7 @@ from vaegaze.commands import pretrain, train
 from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.config.tree import resolve
 from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.device import has_native_bf16
 from vaegaze.renderer import data_set
 
 SIZE_PX = 64  # shapes of weights do not depend on it
@@ -51,7 +52,7 @@ def test_three_steps_resumed_shipped_and_fine_tuned(weights, tmp_path, capsys):
         "save_dir": str(run), "output": str(run / "model.pth"), "sources": [str(tmp_path / "data.h5")],
         "latent_steps": 1, "pixel_steps": 2, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
         "eval_every": 2, "held_out": 8, "workers": 0, "min_vae_eye_psnr": 0, "pixel_vgg_loss": 0, "ema": 0,
-        "precision": "auto",  # not bf16 where that is emulated
+        "precision": "bf16" if has_native_bf16("cpu") else "fp32",
     }  # fmt: skip
     path = tmp_path / "full.yaml"
     path.write_text(yaml.safe_dump(content))
