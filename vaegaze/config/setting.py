@@ -100,7 +100,7 @@ def convert(setting: Setting, given: Given) -> Any:
         return None
     try:
         elements = _elements(setting, given.value)
-        if "pattern" in setting.rules:  # of text that may be a number: from Python it may come as one
+        if setting.rules["pattern"]:  # of text that may be a number: from Python it may come as one
             elements = [f"{each:g}" if type(each) in (int, float) else each for each in elements]
         values = tuple(_convert_one(setting.kind, element) for element in elements)
         if not all(_is_legal(setting.rules, value) for value in values):
