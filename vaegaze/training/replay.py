@@ -38,7 +38,7 @@ def settle_replay(params: OneshotParams, name: str, info: dict) -> OneshotParams
             f"replay: {name} was not trained on rendered persons, and would learn to draw eyes like theirs; set "
             "replay to 0 or auto, and use blend: auto or anchor to keep control of the gaze"
         )
-    return replace(params, replay=f"{float(params.replay):g}")
+    return params
 
 
 def rendered_frames(model: VAEGaze, persons: int, seed: int, device: torch.device) -> Frames:
