@@ -105,7 +105,7 @@ def run_person(
         if share:
             say(f"🔁 {share:.0%} of the training images will show rendered people, so that the gaze survives")
         elif len(person.train) == 1 and params.blend == "1" and not params.anchor:
-            say("⚠️ Nothing keeps the gaze while a single image is trained on: consider --blend auto")
+            say("⚠️ Nothing keeps the gaze while a single image is trained on; the setting blend: auto would")
         try:
             _measure_base(recorder, say, check)
             trained = _train(recorder, state, on_start, on_step, should_stop)
