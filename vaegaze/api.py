@@ -101,7 +101,7 @@ def evaluate(
         from_itself=model.draws_from_itself,
     )
     reader = load_estimator(estimator).model.to(next(model.model.parameters()).device) if estimator else None
-    return measure(model.model, eval_set, reader)
+    return measure(model.model, eval_set, reader).numbers
 
 
 def redirect(

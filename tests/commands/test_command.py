@@ -90,11 +90,11 @@ def test_the_lines_it_prints(finished, world):
         f"✅ Successfully loaded 8 samples for person {PERSON}",
     ]
     assert f"💻 Device: cpu, precision: {AUTO}" in lines and "📏 Measuring the base model on 4 held-out frames" in lines
-    assert lines[-1] == f"✅ {folder / 'finetuned_model.pth'}" and max(map(len, lines[-10:-1])) <= 60
-    rows = ["before", "after", "mean eye patch", "reference eyes"]
-    assert [line.split("  ")[0] for line in lines[-9:-5]] == rows
-    assert lines[-5].startswith("told to look elsewhere")
-    assert [line.split("  ")[0] for line in lines[-3:-1]] == rows[:2]
+    assert lines[-1] == f"✅ {folder / 'finetuned_model.pth'}" and max(map(len, lines[-12:-1])) <= 60
+    rows = ["before", "after", "2 SE of change", "mean eye patch", "reference eyes"]
+    assert [line.split("  ")[0] for line in lines[-11:-6]] == rows
+    assert lines[-6].startswith("told to look elsewhere")
+    assert [line.split("  ")[0] for line in lines[-4:-1]] == rows[:3]
 
 
 def test_the_summary(finished, world):
@@ -112,6 +112,8 @@ def test_the_summary(finished, world):
             assert numbers.pop(f"{prefix}lpips") is None and numbers[f"{prefix}outside_mask"] == 0
         assert np.isfinite(list(numbers.values())).all()
     assert summary["redirected"] == 4 * 8 and summary["estimator"] is None
+    errors = summary["two_standard_errors"]
+    assert set(errors) == {*METRICS, *(f"redirected_{name}" for name in METRICS)} and min(errors.values()) > 0
     assert summary["after"]["eye_l1"] < 0.8 * summary["before"]["eye_l1"]
     assert summary["after"]["eye_psnr"] > summary["before"]["eye_psnr"] + 1
     assert summary["held_out"] == 4 and summary["steps"] == STEPS and summary["person"] == PERSON

@@ -11,7 +11,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.baselines import eye_centres, mean_eye_patch, reference_eyes
-from vaegaze.evaluation.metrics import draw, measure, outside_difference, paste
+from vaegaze.evaluation.eval_set import EvalSet
+from vaegaze.evaluation.metrics import draw, evaluate, measure, outside_difference, paste, two_standard_errors
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
@@ -43,6 +44,35 @@ def two_eyes(row, left, right, height=4, width=6):
     for column in (left, right):
         mask[row : row + height, column : column + width] = True
     return mask
+
+
+# --- frames' values ---------------------------------------------------------------------------------------------------
+
+
+def test_means_and_the_values_of_frames_behind_them(tiny_model, rendered_samples):
+    """A redirected frame's value is the mean over its gazes."""
+    eval_set = EvalSet.prepare(tiny_model, rendered_samples, choose_references(rendered_samples))
+    twice = rendered_samples.take(np.repeat(np.arange(len(rendered_samples)), 2))
+    twice = replace(twice, gaze=twice.gaze + np.tile([[0.1], [-0.1]], (len(rendered_samples), 1)).astype(np.float32))
+    twice_each = replace(eval_set, redirections=eval_set.redirected(twice))
+    found = evaluate(tiny_model, twice_each, lambda pictures: pictures.mean(dim=(2, 3))[:, :2])
+    assert {name.removeprefix("redirected_") for name in found.per_frame} >= {"eye_l1", "gaze_error_to_target_deg"}
+    for name, values in found.per_frame.items():
+        assert values.shape == (len(rendered_samples),) and values.std() > 0
+        assert found.numbers[name] == pytest.approx(values.mean().item(), rel=1e-5)
+    assert "lpips" not in found.per_frame and found.numbers["outside_mask"] == 0
+
+
+def test_the_standard_error_covers_what_it_should():
+    """In 95 of 100 draws of 32 frames the true change lies within two standard errors."""
+    generator, covered = torch.Generator().manual_seed(0), 0
+    for _ in range(400):
+        before = 1 + torch.randn(32, generator=generator)
+        after = before + 0.3 + 0.5 * torch.randn(32, generator=generator)
+        error = two_standard_errors({"l1": before}, {"l1": after})["l1"]
+        covered += abs((after - before).mean().item() - 0.3) <= error
+    assert 0.92 <= covered / 400 <= 0.97
+    assert two_standard_errors({"l1": before[:3]}, {"l1": after[:3]}) == {}
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------

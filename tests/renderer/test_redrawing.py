@@ -46,6 +46,16 @@ def test_with_its_own_gaze_a_frame_is_the_same(file, size_px):
         np.testing.assert_array_equal(getattr(again, name), array, err_msg=name)
 
 
+@pytest.mark.parametrize("frames, gazes", [(1, 8), (8, 8), (20, 3), (32, 2), (100, 1)])
+def test_about_as_many_pictures_are_drawn_for_many_frames_as_for_few(person, frames, gazes):
+    samples = person.samples.take(np.zeros(frames, int))
+    samples = replace(samples, indices=np.arange(frames))
+    again = rendered_by(person).redirected(samples)
+    assert len(again) == frames * gazes <= max(64, frames)
+    first = other_gazes(samples)[:, :gazes].reshape(-1, 2)
+    np.testing.assert_array_equal(again.gaze, first.astype(np.float32))
+
+
 def test_another_gaze_changes_the_eyes_alone(person):
     gazes = other_gazes(person.samples)
     again = rendered_by(person).redraw(person.samples, gazes)

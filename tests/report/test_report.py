@@ -147,6 +147,18 @@ def test_changes():
     assert rows(({"lpips": None}, {"lpips": None})) == []
 
 
+def test_a_change_within_two_standard_errors_is_unclear():
+    before, after = {"l1": 0.2, "eye_l1": 0.2}, {"l1": 0.1, "eye_l1": 0.1}
+    (eyes, whole) = rows((before, after), errors={"l1": 0.05, "eye_l1": 0.15})
+    assert (whole.change, whole.verdict) == ("−0.1000 ± 0.0500", "better")
+    assert (eyes.change, eyes.verdict) == ("−0.1000 ± 0.1500", "unclear")
+    made = report_of("a person")
+    made.summary["before"] = {"eye_l1": 0.3, "gaze_error_to_target_deg": 2.5}
+    made.summary["two_standard_errors"] = {"eye_l1": 0.05, "gaze_error_to_target_deg": 1.0}
+    text = " ".join(Page(page(made)).text.split())
+    assert "fell from 0.3000 to 0.2000." in text and "from 2.50° to 2.00°, no more than chance explains." in text
+
+
 def test_what_was_trained(report, finished):
     parameters = summary_in(finished[2])["parameters"]
     start = report.rows.index(["block", "trained", "of", "share"])
@@ -223,6 +235,7 @@ def report_of(text: str) -> Report:
     return Report(
         summary={
             "person": text, "before": numbers, "after": numbers | {text: 1.0}, "baselines": {text: numbers},
+            "two_standard_errors": {text: 1.0},
             "held_out": 1, "held_out_but_seen_by_base": 1, "evaluated_on": text, "redirected": 0,
             "estimator": {"path": text, "own_error_deg": {text: 1.0}}, "steps": 1, "seconds": 1.0, "strategy": text,
             "parameters": {"total": 2, "trainable": 1}, "device": text, text: text, "versions": {text: text},

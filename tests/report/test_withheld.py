@@ -15,6 +15,7 @@ def summary_of(error_deg: float, held_out: int) -> dict:
         "before": numbers,
         "after": dict(numbers),
         "baselines": baselines,
+        "two_standard_errors": {},
         "held_out": held_out,
         "estimator": estimator,
     }

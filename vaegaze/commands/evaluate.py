@@ -114,7 +114,7 @@ def run(params: EvaluateParams) -> None:
         spare=spare_reference(references, data.samples) if own else None,
         from_itself=checkpoint.draws_from_itself,
     )
-    numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None)
+    numbers = evaluate(model, eval_set, estimator.model.to(device) if estimator else None).numbers
 
     if not all_finite(numbers):
         raise UserError(f"the pictures that {params.checkpoint} draws are infinite or NaN; give another --checkpoint")

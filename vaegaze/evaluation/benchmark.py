@@ -107,7 +107,7 @@ def measure(
         eval_set, drawing = unmasked(model, eval_set), decoding(model)
 
     redirected = draw(drawing, eval_set.redirections.frames, check)
-    numbers = evaluate(drawing, eval_set, estimator, check, redirected=redirected)
+    numbers = evaluate(drawing, eval_set, estimator, check, redirected=redirected).numbers
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures", about="diverged")
     drawn = to_pixels(redirected).reshape(len(faces), params.gazes, *samples.images.shape[1:])

@@ -15,6 +15,7 @@ from vaegaze.training.tensors import Frames
 
 Estimator = Callable[[Tensor], Tensor]  # pictures (B, 3, 64, 128) in [−1, 1] → gaze (B, 2) = pitch, yaw in radians
 AT_ONCE = 16  # pictures in one pass
+UNBIASED = "gaze_error_unbiased_deg"
 
 
 @torch.no_grad()
@@ -26,28 +27,37 @@ def gaze_errors(
     See `reading_errors`; the true pictures are the frames' targets, and `true` what it reads off them, if that is
     known.
     """
-    drawn = read_gaze(estimator, to_unit_range(pictures).to(frames.target.device), frames.head, canvas)
     if true is None:
         true = read_gaze(estimator, frames.target, frames.head, canvas)
-    return reading_errors(drawn, true, frames.gaze)
+    return reading_errors(read_drawn(estimator, pictures, frames, canvas), true, frames.gaze)
+
+
+def read_drawn(estimator: Estimator, pictures: np.ndarray, frames: Frames, canvas: Camera) -> Tensor:
+    """Gaze (N, 2) of pictures (N, H, W, 3) uint8 drawn for these frames."""
+    return read_gaze(estimator, to_unit_range(pictures).to(frames.target.device), frames.head, canvas)
 
 
 def reading_errors(drawn: Tensor, true: Tensor, label: Tensor) -> dict[str, float | None]:
-    """Mean angles in degrees between an estimator's readings of drawn and of true pictures of one person, and labels.
+    """The means of `reading_angles`; gaze_error_unbiased_deg is None for a single picture, of which nothing is left."""
+    errors = {name: angles.mean().item() for name, angles in reading_angles(drawn, true, label).items()}
+    return errors if len(label) > 1 else errors | {UNBIASED: None}
+
+
+def reading_angles(drawn: Tensor, true: Tensor, label: Tensor) -> dict[str, Tensor]:
+    """Angles (N,) in degrees between an estimator's readings of drawn and of true pictures of one person, and labels.
 
     All are (N, 2) = pitch, yaw in radians. gaze_error_to_target_deg is the drawn against the true (GazeNeRF's
     protocol), gaze_error_deg the drawn against the label (ST-ED's). gaze_error_unbiased_deg is the same after the mean
-    by which the estimator misreads this person's true pictures is taken off; None for a single picture, of which
-    nothing would be left. estimator_error_deg is its own error on the true pictures.
+    by which the estimator misreads this person's true pictures is taken off. estimator_error_deg is its own error on
+    the true pictures.
     """
     pairs = {
         "gaze_error_deg": (drawn, label),
         "gaze_error_to_target_deg": (drawn, true),
-        "gaze_error_unbiased_deg": (drawn - (true - label).mean(dim=0), label),
+        UNBIASED: (drawn - (true - label).mean(dim=0), label),
         "estimator_error_deg": (true, label),
     }
-    errors = {name: angular_error_deg(*pair).mean().item() for name, pair in pairs.items()}
-    return errors if len(label) > 1 else errors | {"gaze_error_unbiased_deg": None}
+    return {name: angular_error_deg(*pair) for name, pair in pairs.items()}
 
 
 def read_gaze(estimator: Estimator, pictures: Tensor, head: Tensor, canvas: Camera) -> Tensor:

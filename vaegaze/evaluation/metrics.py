@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.eval_set import EvalSet
-from vaegaze.evaluation.gaze import AT_ONCE, Estimator, gaze_errors
+from vaegaze.evaluation.gaze import AT_ONCE, UNBIASED, Estimator, read_drawn, reading_angles
 from vaegaze.evaluation.ssim import ssim_map
 from vaegaze.geometry.pasting import paste_on_canvas
 from vaegaze.models import to_pixels
@@ -22,9 +23,18 @@ METRICS = ("l1", "eye_l1", "eye_psnr", "ssim")
 BEST_PSNR_DB = 100.0  # of a perfect copy, whose true value, infinity, JSON cannot hold
 
 DRAWN_AT_ONCE = 4  # pictures
+FEWEST_FRAMES = 4  # whose spread says anything
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's, in the cache
 
 Drawing = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a VAEGaze, or a function with its signature
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model's drawings of N frames are worth."""
+
+    numbers: dict[str, float | None]
+    per_frame: dict[str, Tensor]  # (N,): the values behind those numbers that are means, of a frame's K gazes each
 
 
 def evaluate(
@@ -34,31 +44,56 @@ def evaluate(
     check: Callable[[], None] = lambda: None,
     drawn: Tensor | None = None,
     redirected: Tensor | None = None,
-) -> dict[str, float | None]:
+) -> Evaluation:
     """All numbers of a model: those of `measure` and `gaze_errors`, lpips (None without its weights), outside_mask.
 
     outside_mask is the largest difference that pasting made outside the eye masks (0..255, and always 0). With
     redirections the same against the true pictures, as redirected_…. `drawn` and `redirected` are its drawings, if they
     exist already; `check` is called before every few pictures and may raise.
     """
-    drawn = draw(model, eval_set.frames, check, batch_size=DRAWN_AT_ONCE) if drawn is None else drawn
-    numbers = _numbers(drawn, eval_set, estimator)
-    if eval_set.redirections is not None:
-        if redirected is None:
-            redirected = draw(model, eval_set.redirections.frames, check, batch_size=DRAWN_AT_ONCE)
-        found = _numbers(redirected, eval_set.redirections, estimator)
-        numbers |= {f"redirected_{name}": value for name, value in found.items()}
-    return numbers
+    found = Evaluation({}, {})
+    for prefix, each, drawings in (("", eval_set, drawn), ("redirected_", eval_set.redirections, redirected)):
+        if each is None:
+            continue
+        if drawings is None:
+            drawings = draw(model, each.frames, check, batch_size=DRAWN_AT_ONCE)
+        values, others = _judge(drawings, each, estimator)
+        means = {name: value.mean().item() for name, value in values.items()}
+        found.numbers.update({prefix + name: value for name, value in (means | others).items()})
+        per_frame = {prefix + name: value.reshape(len(eval_set), -1).mean(dim=1) for name, value in values.items()}
+        found.per_frame.update(per_frame)
+    return found
 
 
-def _numbers(results: Tensor, eval_set: EvalSet, estimator: Estimator | None) -> dict[str, float | None]:
+def _judge(
+    results: Tensor, eval_set: EvalSet, estimator: Estimator | None
+) -> tuple[dict[str, Tensor], dict[str, float | None]]:
+    """What is a mean over pictures, picture by picture (N,); and the other numbers."""
     pasted = paste(to_pixels(results), eval_set.samples)
-    numbers = measure(results, eval_set.frames) | {"lpips": lpips(results, eval_set.frames.target)}
-    numbers["outside_mask"] = float(outside_difference(pasted, eval_set.samples))
+    values, others = measure_each(results, eval_set.frames), {"lpips": lpips(results, eval_set.frames.target)}
+    others["outside_mask"] = float(outside_difference(pasted, eval_set.samples))
     if estimator is None:
-        return numbers
-    true = eval_set.true_gaze(estimator)
-    return numbers | gaze_errors(estimator, pasted, eval_set.frames, eval_set.samples.canvas, true)
+        return values, others
+    drawn = read_drawn(estimator, pasted, eval_set.frames, eval_set.samples.canvas)
+    values |= reading_angles(drawn, eval_set.true_gaze(estimator), eval_set.frames.gaze)
+    if len(eval_set) == 1:  # without its bias nothing is left of a single picture
+        del values[UNBIASED]
+        others[UNBIASED] = None
+    return values, others
+
+
+def two_standard_errors(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
+    """How far the mean change from before to after is uncertain, for each metric of the same N frames (N,).
+
+    Other frames of this person would give a mean change within so much of it in about 95 of 100 cases. Nothing for
+    fewer than four frames.
+    """
+    changes = {name: after[name].double() - before[name].double() for name in after if name in before}
+    return {
+        name: 2 * change.std().item() / len(change) ** 0.5
+        for name, change in changes.items()
+        if len(change) >= FEWEST_FRAMES
+    }
 
 
 def all_finite(numbers: dict[str, float | None]) -> bool:
@@ -114,7 +149,12 @@ def draw(model: Drawing, frames: Frames, check: Callable[[], None] = lambda: Non
 
 
 def measure(results: Tensor, frames: Frames) -> dict[str, float]:
-    """Means over frames of results (N, 3, S, S) in [−1, 1] against the frames' targets.
+    """The means of `measure_each`."""
+    return {name: values.mean().item() for name, values in measure_each(results, frames).items()}
+
+
+def measure_each(results: Tensor, frames: Frames) -> dict[str, Tensor]:
+    """Values (N,) of results (N, 3, S, S) in [−1, 1] against the frames' targets.
 
     l1 over valid pixels, eye_l1 and eye_psnr over the eye pixels (range [−1, 1], PSNR in dB), ssim over valid pixels
     (11 × 11 Gaussian window, on [0, 1]).
@@ -130,7 +170,7 @@ def measure(results: Tensor, frames: Frames) -> dict[str, float]:
         "eye_psnr": eye_psnr(results, frames.target, eyes),
         "ssim": mean_over(torch.cat(maps), frames.valid),
     }
-    return {name: values[name].mean().item() for name in METRICS}
+    return {name: values[name] for name in METRICS}
 
 
 def paste(results: np.ndarray, samples: Samples) -> np.ndarray:

@@ -19,6 +19,7 @@ from vaegaze.renderer.data_set import SPLITS, person_from_seed, scene_from_seed
 from vaegaze.renderer.side_by_side import side_by_side
 
 GAZES_PER_FRAME = 8
+REDIRECTED = 64  # pictures, about: what a person is judged by costs the same however many frames are held out
 LIMIT_RAD = np.radians((20, 28))  # pitch, yaw: how far off the camera
 REACH_RAD = np.radians((27, 33))  # pitch, yaw: how far eyes turn from the head's own direction
 SAME_LEVELS = 0.5  # of 255: other machines round differently, and JPEG enlarges that
@@ -61,8 +62,12 @@ class RenderedPerson:
         return replace(repeated, images=np.stack(pictures), gaze=gazes.reshape(-1, 2).astype(np.float32))
 
     def redirected(self, samples: Samples) -> Samples:
-        """The frames of `samples` (N), each looking in eight other directions: 8·N samples."""
-        return self.redraw(samples, other_gazes(samples))
+        """The frames of `samples` (N), each looking in K other directions: K·N samples, of which there are about 64.
+
+        K is 8 for up to eight frames, 2 for 32, 1 for more than 32.
+        """
+        gazes = min(GAZES_PER_FRAME, max(1, REDIRECTED // len(samples)))
+        return self.redraw(samples, other_gazes(samples)[:, :gazes])
 
     def drew(self, samples: Samples) -> bool:
         """Whether this version of the renderer draws the first, middle and last of the samples as they are."""

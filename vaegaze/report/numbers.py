@@ -1,6 +1,6 @@
 """The metrics of a run: what each is called, what it means, and how it changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vaegaze.evaluation.blend_choice import WORST_ESTIMATOR_DEG
@@ -49,9 +49,9 @@ class Row:
     key: str  # in summary.json
     metric: Metric
     values: list[float | None]  # a column each
-    change: str  # from the first column to the second, with its sign
+    change: str  # from the first column to the second, with its sign and two standard errors
     share: str  # the same in percent
-    verdict: str  # "better", "worse", or empty
+    verdict: str  # "better", "worse", "unclear", or empty
 
 
 def withheld_gaze(summary: dict) -> str | None:
@@ -81,10 +81,12 @@ def legible(summary: dict) -> dict:
     return summary | {"before": kept["before"], "after": kept["after"], "baselines": baselines}
 
 
-def rows(columns: Iterable[dict[str, float | None] | None], prefix: str = "") -> list[Row]:
+def rows(
+    columns: Iterable[dict[str, float | None] | None], prefix: str = "", errors: Mapping[str, float] = {}
+) -> list[Row]:
     """The metrics of the first two columns, before and after, whose key has the prefix (or is not redirected).
 
-    Other columns are baselines. A metric without any value is left out.
+    Other columns are baselines; `errors` are two standard errors of the change. A metric without any value is left out.
     """
     before, after, *others = (column or {} for column in columns)
     keys = [key for key in after if key.startswith(REDIRECTED) == bool(prefix)]
@@ -97,23 +99,30 @@ def rows(columns: Iterable[dict[str, float | None] | None], prefix: str = "") ->
         values = [column.get(key) for column in (before, after, *others)]
         if all(value is None for value in values):
             continue
-        made.append(Row(key, metric, values, *changed(key, *values[:2], metric.better)))
+        made.append(Row(key, metric, values, *changed(key, *values[:2], metric.better, errors.get(key))))
     return made
 
 
-def changed(key: str, before: float | None, after: float | None, better: str | None) -> tuple[str, str, str]:
-    """The difference, the same in percent, and whether it is "better" or "worse"."""
+def changed(
+    key: str, before: float | None, after: float | None, better: str | None, error: float | None = None
+) -> tuple[str, str, str]:
+    """The difference, the same in percent, and whether it is "better" or "worse", or "unclear": within `error`."""
     if before is None or after is None:
         return MISSING, MISSING, ""
     if after == before:
         return UNCHANGED, UNCHANGED, ""
     verdict = "" if better is None else "better" if (after < before) == (better == "less") else "worse"
-    return number(after - before, key, signed=True), percent(after / before - 1) if before else MISSING, verdict
+    if verdict and error is not None and abs(after - before) <= error:
+        verdict = "unclear"
+    change = number(after - before, key, signed=True) + (f" ± {number(error, key)}" if error is not None else "")
+    return change, percent(after / before - 1) if before else MISSING, verdict
 
 
 def headlines(summary: dict) -> list[tuple[Row, Row | None]]:
     """What heads the page: likeness, gaze, gaze of redirected frames; each with the number beside it."""
-    found = {row.key: row for prefix in ("", REDIRECTED) for row in rows((summary["before"], summary["after"]), prefix)}
+    before_after = summary["before"], summary["after"]
+    errors = summary["two_standard_errors"]
+    found = {row.key: row for prefix in ("", REDIRECTED) for row in rows(before_after, prefix, errors)}
     pairs = (
         ("eye_l1", "eye_psnr"),
         (GAZE, UNBIASED if UNBIASED in found else GAZE_TO_LABEL),
@@ -124,12 +133,11 @@ def headlines(summary: dict) -> list[tuple[Row, Row | None]]:
 
 def verdict(summary: dict, *, of_a_photo: bool = False) -> list[str]:
     """What fine-tuning did for likeness and gaze, a sentence each."""
-    before, after = summary["before"], summary["after"]
-    held_out = summary["held_out"]
+    after, held_out = summary["after"], summary["held_out"]
     plural = "" if held_out == 1 else "s"
     trained = "On the photo itself" if of_a_photo else "On the training frames themselves"
     where = f"On {held_out} held-out frame{plural}" if held_out else trained
-    sentences = [f"{where}, eye L1 {_went(before, after, 'eye_l1')}."]
+    sentences = [f"{where}, eye L1 {_went(summary, 'eye_l1')}."]
     baselines = [numbers["eye_l1"] for numbers in summary["baselines"].values() if numbers is not None]
     if baselines:
         better = "better than" if after["eye_l1"] < min(baselines) else "no better than"
@@ -140,7 +148,7 @@ def verdict(summary: dict, *, of_a_photo: bool = False) -> list[str]:
         (GAZE, "the photo" if of_a_photo else "the same frames"),
     ):
         if key in after:
-            sentences.append(f"The gaze error of {what} {_went(before, after, key, '°')}.")
+            sentences.append(f"The gaze error of {what} {_went(summary, key, '°')}.")
             break
     if summary["held_out_but_seen_by_base"]:
         count = summary["held_out_but_seen_by_base"]
@@ -148,8 +156,12 @@ def verdict(summary: dict, *, of_a_photo: bool = False) -> list[str]:
     return sentences
 
 
-def _went(before: dict, after: dict, key: str, unit: str = "") -> str:
-    first, last = number(before[key], key) + unit, number(after[key], key) + unit
+def _went(summary: dict, key: str, unit: str = "") -> str:
+    before, after = (summary[column][key] for column in ("before", "after"))
+    first, last = number(before, key) + unit, number(after, key) + unit
     if first == last:
         return f"stayed at {first}"
-    return f"{'fell' if after[key] < before[key] else 'rose'} from {first} to {last}"
+    unclear = (
+        ", no more than chance explains" if abs(after - before) <= summary["two_standard_errors"].get(key, 0) else ""
+    )
+    return f"{'fell' if after < before else 'rose'} from {first} to {last}{unclear}"

@@ -21,7 +21,7 @@ CURVES = {
     "vgg": "Perceptual difference (VGG19)",
 }
 SHOWN_ELSEWHERE = {"person", "before", "after", "baselines", "held_out", "held_out_but_seen_by_base", "evaluated_on",
-                   "redirected", "estimator", "parameters", "versions"}  # fmt: skip
+                   "redirected", "estimator", "parameters", "versions", "two_standard_errors"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Curve:
 def page(report: Report) -> str:
     withheld, summary = withheld_gaze(report.summary), legible(report.summary)
     before_after = {name: summary[name] for name in ("before", "after")}
-    columns = {**before_after, **summary["baselines"]}
+    columns, errors = {**before_after, **summary["baselines"]}, summary["two_standard_errors"]
     return render(
         "report.html.j2",
         report=report,
@@ -64,8 +64,8 @@ def page(report: Report) -> str:
         headlines=headlines(summary),
         picture_columns=COLUMNS,
         columns=list(columns),
-        numbers=rows(columns.values()),
-        redirected_numbers=rows(before_after.values(), REDIRECTED),
+        numbers=rows(columns.values(), errors=errors),
+        redirected_numbers=rows(before_after.values(), REDIRECTED, errors),
         curves=[curve(report.history, name) for name in recorded(report.history)],
         person=photo_facts(report.person) if report.photos else person_facts(report),
         settings=settings_by_section(report.settings),

@@ -11,9 +11,11 @@ COLUMNS = {**{metric: metric for metric in METRICS}, "gaze_error_to_target_deg":
 def summary_table(summary: dict) -> str:
     """Before, after and the baselines, a row each; then the same for redirected frames. At most 60 characters wide."""
     withheld, summary = withheld_gaze(summary), legible(summary)
-    rows = {"before": summary["before"], "after": summary["after"], **summary["baselines"]}
-    lines = numbers_table(rows, "")
-    redirected = numbers_table({name: rows[name] for name in ("before", "after")}, "redirected_")
+    rows = {name: summary[name] for name in ("before", "after")}
+    if summary["two_standard_errors"]:
+        rows["2 SE of change"] = summary["two_standard_errors"]
+    lines = numbers_table(rows | summary["baselines"], "")
+    redirected = numbers_table(rows, "redirected_")
     if redirected:
         lines += ["told to look elsewhere, against the true pictures:", *redirected]
     about_gaze = [withheld] if withheld else estimator_lines(summary["after"], summary["estimator"])

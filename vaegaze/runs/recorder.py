@@ -18,7 +18,7 @@ from vaegaze.evaluation.baselines import measure_baselines
 from vaegaze.evaluation.best_step import BestStep, best_step, curve_of
 from vaegaze.evaluation.blend_choice import BlendChoice, Judge, Judgement, StepPoint, choose_blend
 from vaegaze.evaluation.eval_set import EvalSet
-from vaegaze.evaluation.metrics import DRAWN_AT_ONCE, all_finite, draw, evaluate
+from vaegaze.evaluation.metrics import DRAWN_AT_ONCE, Evaluation, all_finite, draw, evaluate, two_standard_errors
 from vaegaze.files import write_text
 from vaegaze.models import to_pixels
 from vaegaze.models.checkpoint import Checkpoint, save_adapter, save_checkpoint
@@ -148,19 +148,21 @@ class Recorder:
     def measure_base(self, check: Callable[[], None]) -> None:
         """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""
         started = time.perf_counter()
-        self.progress.before, drawn = self.measure(check)
-        if not all_finite(self.progress.before):
-            raise NotFinite("the model's pictures are infinite or NaN")
+        found, drawn = self.measure(check)
+        self.progress.before, self.progress.before_per_frame = found.numbers, found.per_frame
         # Kept for the report: after the last step the base's weights are gone, and so may be its file.
         self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
         self.look()
         self.draw_samples()
         self.progress.spend("measuring_before", time.perf_counter() - started)
 
-    def measure(self, check: Callable[[], None]) -> tuple[dict[str, float], Tensor]:
-        """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames."""
+    def measure(self, check: Callable[[], None]) -> tuple[Evaluation, Tensor]:
+        """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames; or NotFinite."""
         drawn = draw(self.model, self.measured.frames, check, batch_size=DRAWN_AT_ONCE)
-        return evaluate(self.model, self.measured, self.estimator, check, drawn), drawn
+        found = evaluate(self.model, self.measured, self.estimator, check, drawn)
+        if not all_finite(found.numbers):
+            raise NotFinite("the model's pictures are infinite or NaN")
+        return found, drawn
 
     # ----------------------------------------------------------------------------------------------- while training
 
@@ -298,8 +300,6 @@ class Recorder:
         self.look()
         self.draw_samples()
         after, drawn = self.measure(check)
-        if not all_finite(after):
-            raise NotFinite("the model's pictures are infinite or NaN")
         baselines = measure_baselines(self.person.train, self.held_out, self.references, self.estimator)
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
@@ -339,15 +339,17 @@ class Recorder:
         self.folder.resume.unlink(missing_ok=True)
         return summary
 
-    def summary(self, after: dict, baselines: dict, selection: Selection) -> dict:
+    def summary(self, after: Evaluation, baselines: dict, selection: Selection) -> dict:
         """The content of summary.json."""
         progress = self.progress
+        errors = two_standard_errors(progress.before_per_frame, after.per_frame) if len(self.held_out) else {}
         seconds_of = {**progress.seconds_of, "training": progress.seconds}
         phases = ("loading", "preparing", "measuring_before", "precomputing", "training", "measuring_after", "writing")
         return {
             "person": self.person.name,
             "before": progress.before,
-            "after": after,
+            "after": after.numbers,
+            "two_standard_errors": errors,
             "baselines": baselines,
             "held_out": len(self.held_out),
             "held_out_but_seen_by_base": self.seen_by_base,

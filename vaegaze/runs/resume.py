@@ -32,6 +32,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
     sums: dict[str, Tensor] = field(default_factory=dict)  # of the loss terms since the last of those lines
     before: dict[str, float] = field(default_factory=dict)  # the base model's numbers
+    before_per_frame: dict[str, Tensor] = field(default_factory=dict)  # (N,), see `evaluation.metrics.Evaluation`
     drawn_before: Tensor | None = None  # (N, S, S, 3) uint8, the base model's drawings of the measured frames
     peak_memory_mb: float | None = None
     seconds_of: dict[str, float] = field(default_factory=dict)  # the run's other phases, by name
