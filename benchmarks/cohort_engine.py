@@ -36,10 +36,11 @@ TRAINED_ON, HELD_OUT = 8, 4  # frames of a person
 GOAL_SEC = 60  # of the run that the engine's time is compared with
 LOOK_SEC = 0.1
 UNUSABLE = ("nan_labels", "no_labels")
-WORKER = f"ray::{on_ray.Actor.__name__}"  # begins the name that Ray gives the process of a worker
+WORKER = f"ray::{on_ray.Actor.__name__}"  # begins the name that Ray gives the process of a worker; .run while it does
 
 
-def overhead(given: argparse.Namespace) -> None:
+def overhead(given: argparse.Namespace) -> int:
+    """The exit code."""
     from ray.cluster_utils import Cluster
 
     folder = given.out / "overhead"
@@ -56,7 +57,8 @@ def overhead(given: argparse.Namespace) -> None:
         ended, processor = time.time(), ray_sec() - processor
     finally:
         nodes.shutdown()
-    assert code == 0, f"train_all ended with {code}"
+    if code:  # train_all has said why
+        return code
 
     spans = [np.loadtxt(path, ndmin=2) for path in times.iterdir()]  # of each worker: (persons, 2), begins and ends
     between = np.concatenate([each[1:, 0] - each[:-1, 1] for each in spans]).tolist()
@@ -78,6 +80,7 @@ def overhead(given: argparse.Namespace) -> None:
             "processor sec of Ray per person": processor / len(runs),
         }
     )
+    return 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class TimedWorker:
 
 def ray_sec() -> float:
     """Processor seconds of this driver and of Ray's own processes, without the workers."""
-    own = [each["cpu_times"] for each in processes() if not each["cmdline"][0].startswith("ray::")]
+    own = [each["cpu_times"] for each in processes() if not each["cmdline"][0].startswith((WORKER, "ray::IDLE"))]
     return time.process_time() + sum(each.user + each.system for each in own)
 
 
@@ -120,7 +123,8 @@ def processes() -> list[dict]:
     return sorted((each for each in found if each["cmdline"]), key=lambda each: each["create_time"])
 
 
-def kills(given: argparse.Namespace) -> None:
+def kills(given: argparse.Namespace) -> int:
+    """The exit code."""
     folder = given.out / "kills"
     flags = tiny_world(folder, given.persons - len(UNUSABLE), given.steps)
     add_unusable(folder / "persons.h5")
@@ -133,8 +137,8 @@ def kills(given: argparse.Namespace) -> None:
                 written[path.parent.name].add(path.stat().st_mtime_ns)
 
     def kill() -> None:
-        while not over.wait(given.every):
-            workers = [each["pid"] for each in processes() if each["cmdline"][0].startswith(WORKER)]
+        while not over.wait(given.every) and len(killed) != given.at_most:
+            workers = [each["pid"] for each in processes() if each["cmdline"][0].startswith(f"{WORKER}.run")]
             for pid in workers[:1]:  # the oldest: each gets its turn
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
@@ -143,17 +147,21 @@ def kills(given: argparse.Namespace) -> None:
         hit.append(person_id)
         lose(work, person_id, reason)
 
-    threads = [threading.Thread(target=each, daemon=True) for each in (look, kill)]
+    threads = [threading.Thread(target=each) for each in (look, kill)]
     for thread in threads:
         thread.start()
     started = time.perf_counter()
-    with patch.object(Work, "lose", counted):
-        code = train_all.main(flags)
-    seconds = time.perf_counter() - started
-    time.sleep(2 * LOOK_SEC)
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        with patch.object(Work, "lose", counted):
+            code = train_all.main(flags)
+        seconds = time.perf_counter() - started
+        time.sleep(2 * LOOK_SEC)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    if code not in (0, train_all.SOME_FAILED):  # train_all has said why
+        return code
 
     lines = (folder / "runs" / "cohort.jsonl").read_text(encoding="utf-8").splitlines()
     told = [json.loads(line) for line in lines]
@@ -178,6 +186,7 @@ def kills(given: argparse.Namespace) -> None:
             "exit code of train_all": code,
         }
     )
+    return 0
 
 
 def tiny_world(folder: Path, persons: int, steps: int) -> list[str]:
