@@ -13,6 +13,7 @@ import pytest
 from command_runs import assert_one_line, assert_same_weights, command, invoke, start_process
 
 from vaegaze.commands import train_all
+from vaegaze.commands.engines import chosen_engine
 from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, Record, Work
 
 STEPS = ("--num_steps", 6, "--num_eval_samples", 2, "--checkpoint_every", 2, "--log_every", 2)
@@ -159,6 +160,29 @@ def test_what_cannot_start(run_all, flags, tmp_path):
     assert_one_line(run_all(*flags, "--split", "val"), "split")
     assert_one_line(run_all(*flags, "--person_id", "person_001"), "--persons")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_chosen_gpu_is_computed_on_without_ray(run_all, flags, capsys):
+    pytest.importorskip("ray")
+    assert chosen_engine("auto", None, "cuda:1") == "none" and capsys.readouterr().out.count("\n") == 1
+    outcome = run_all(*flags, "--device", "cuda:7")
+    assert outcome.code == 2 and "cuda:7 was requested" in outcome.err, outcome
+    assert_one_line(run_all(*flags, "--device", "cuda:7", "--address", "auto"), "--device cuda")
+
+
+def test_a_worker_stays_with_its_group():
+    work = Work(["a1", "a2", "a3", "b1", "b2", "c1"], 0, lambda record: None, group_of=lambda task: task[0])
+    assert (work.take(), work.take()) == ("a1", "b1"), "each worker begins with a group of its own"
+    work.end(Record("b1", FINISHED))
+    assert work.take("b1") == "b2"
+    work.lose("a1", "killed")
+    assert work.take() == "a2", "a new worker"
+    work.end(Record("b2", FINISHED))
+    assert work.take("b2") == "c1"
+    work.end(Record("c1", FINISHED))
+    assert work.take("c1") == "a3", "better help than wait"
+    work.end(Record("a2", FINISHED))
+    assert (work.take("a2"), work.take("c1")) == ("a1", None)
 
 
 def test_a_person_is_retried_then_given_up():

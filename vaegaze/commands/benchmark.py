@@ -62,7 +62,7 @@ def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
     name = find_device(params.device)
     params = replace(params, device=name, precision=find_precision(params.precision, name))
     warn_if_emulated(params.precision, name)
-    engine = chosen_engine(params.engine, params.address)
+    engine = chosen_engine(params.engine, params.address, params.device)
     tasks = grid(params.grid, params.seed, params.persons, params.k)
     cells = finished_cells(work_dir, params, overwrite=overwrite)
     missing = {task.name: task for task in tasks if task.name not in cells}
@@ -90,7 +90,7 @@ def measure_cells(
             write_text(Path(params.work_dir) / "cells.json", content)
             bar.update()
 
-        work = Work(missing, 0, on_record)
+        work = Work(missing, 0, on_record, lambda name: (missing[name].split, missing[name].person))
         callbacks = {"should_stop": lambda: stop.received is not None or bool(failed)}
         if engine == "none":
             run_here(job, None, work, **callbacks)

@@ -10,8 +10,8 @@ from vaegaze.errors import UserError
 MISSING = {"ray": "ray", "slurm": "submitit"}  # what each engine needs
 
 
-def chosen_engine(asked: str, address: str | None) -> str:
-    """What `auto` stands for. UserError for an engine that is not installed."""
+def chosen_engine(asked: str, address: str | None, device: str) -> str:
+    """What `auto` stands for. UserError for an engine that is not installed, or that cannot keep to the device."""
     installed = {engine: find_spec(package) is not None for engine, package in MISSING.items()}
     if asked == "auto" and address is None and not installed["ray"]:
         print(f"⚙️ Ray is not installed ({INSTALL_SCALE}): one after the other, in this process")
@@ -19,6 +19,11 @@ def chosen_engine(asked: str, address: str | None) -> str:
     engine = "ray" if asked == "auto" else asked
     if not installed.get(engine, True):
         raise UserError(f"--engine {engine} needs {MISSING[engine]}; {INSTALL_SCALE}, or give --engine none")
+    if engine == "ray" and device.startswith("cuda:"):  # Ray would choose the GPU
+        if asked == "ray" or address is not None:
+            raise UserError("device: Ray gives each task a GPU; give --device cuda, not a number")
+        print(f"⚙️ {device} alone: one after the other, in this process; --device cuda takes every GPU, with Ray")
+        return "none"
     return engine
 
 
@@ -39,8 +44,6 @@ def run_on_ray(
     """
     from vaegaze.runs.engines import on_ray
 
-    if device.startswith("cuda:"):
-        raise UserError("device: Ray gives each task a GPU; give --device cuda, not a number")
     with on_ray.cluster(address, cpus):
         has_gpus = on_ray.gpus_in_cluster() > 0
         if device == "cuda" and not has_gpus:

@@ -50,7 +50,7 @@ def run(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
 def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) -> int:
     """The exit code: 0, or 3 if a person failed. UserError if nothing could start, Interrupted after a signal."""
     cohort = resolved.config.cohort_params
-    engine = chosen_engine(cohort.engine, cohort.address)
+    engine = chosen_engine(cohort.engine, cohort.address, resolved.config.oneshot_params.device)
     # These import torch, which mistakes above need not wait for.
     from vaegaze.commands.progress import StopSignals
     from vaegaze.commands.train_run import name_base

@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,21 +63,35 @@ class Work:
     """The tasks still to run: persons of a cohort, or cells of a benchmark. An engine says how each ended.
 
     A task that fails is run again `retries` times. One whose worker died is run again `LOST_WORKERS` times: mostly the
-    machine is to blame, but a task may also be what kills workers.
+    machine is to blame, but a task may also be what kills workers. `group_of` tells which tasks need the same data: a
+    worker stays with its group, and turns to one that no other worker is at, if it can.
     """
 
-    def __init__(self, tasks: Iterable[str], retries: int, on_record: Callable[[Record], None]):
-        self.waiting = deque(tasks)
-        self.retries, self.on_record = retries, on_record
+    def __init__(
+        self,
+        tasks: Iterable[str],
+        retries: int,
+        on_record: Callable[[Record], None],
+        group_of: Callable[[str], Hashable] = lambda task: None,
+    ):
+        self.waiting = list(tasks)
+        self.retries, self.on_record, self.group_of = retries, on_record, group_of
         self.running: set[str] = set()
         self.failures: Counter[str] = Counter()
         self.lost_workers: Counter[str] = Counter()
 
-    def take(self) -> str | None:
-        """The next task to run; None if there is none at present."""
+    def take(self, last: str | None = None) -> str | None:
+        """The next task to run, for a worker whose last one this was; None if there is none at present."""
         if not self.waiting:
             return None
-        task = self.waiting.popleft()
+        own, others = last and self.group_of(last), {self.group_of(task) for task in self.running}
+
+        def rank(task: str) -> tuple[bool, bool]:
+            group = self.group_of(task)
+            return group != own, group in others
+
+        task = min(self.waiting, key=rank)  # of equal ones the first
+        self.waiting.remove(task)
         self.running.add(task)
         return task
 

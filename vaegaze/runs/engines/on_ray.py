@@ -122,7 +122,7 @@ class _Pool:
         )
         self.work = work
         self.busy: dict = {}  # result → (actor, task or None)
-        self.idle: list = []
+        self.idle: list = []  # (actor, its last task or None)
         self.failed_starts = 0
 
     def add(self) -> None:
@@ -131,8 +131,8 @@ class _Pool:
 
     def wait(self) -> None:
         """Give waiting tasks to idle actors, then take in what has ended."""
-        while self.idle and (task := self.work.take()) is not None:
-            actor = self.idle.pop()
+        while self.idle and (task := self.work.take(self.idle[-1][1])) is not None:
+            actor, _ = self.idle.pop()
             self.busy[actor.run.remote(task)] = actor, task
         ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=POLL_SEC)
         for result in ready:
@@ -160,7 +160,7 @@ class _Pool:
             self.failed_starts = 0
         elif outcome is not None:
             self.work.end(outcome)
-        self.idle.append(actor)
+        self.idle.append((actor, task))
 
     def stop(self) -> None:
         """Have every run save itself and end; what ends within a few seconds is still taken in."""
@@ -178,5 +178,5 @@ class _Pool:
                     self.work.end(record)
 
     def kill(self) -> None:
-        for actor in [*self.idle, *(actor for actor, _ in self.busy.values())]:
+        for actor, _ in [*self.idle, *self.busy.values()]:
             ray.kill(actor)
