@@ -1,6 +1,7 @@
 """Reading one person's samples from a gaze data set: read once, brought onto the canvas, file closed."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,7 @@ class OpenPerson:
         self.layout, self._datasets = _person(group, where)
         self.mask_keys = self.layout.mask_keys(self._datasets)
         self.frame_hw: tuple[int, int] = self._datasets[self.layout.images_key].shape[1:3]
+        self._camera = self.layout.camera(*self.frame_hw)
         self._labels = {
             key: dataset[:] if dataset.chunks is None and dataset.nbytes <= LABELS_AT_ONCE_BYTES else dataset
             for key in (self.layout.gaze.key, self.layout.head.key)
@@ -189,7 +191,7 @@ class OpenPerson:
         where = f"{self.where}, row {row}"
         gaze, head = _labels(self._labels, self.layout, row, where)
         pixels = _rgb_frame(self._datasets[self.layout.images_key][row], self.layout, where)
-        to_canvas = place(self.layout.camera(*self.frame_hw), head, canvas)
+        to_canvas = place(self._camera, head, canvas)
         image, valid = warp(pixels, to_canvas, *canvas.shape)
 
         stored = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else mask_picture
@@ -202,7 +204,7 @@ class OpenPerson:
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:
     """The layout and the datasets by name, checked as far as no sample need be read."""
     datasets = safe_datasets(group, known_keys(), where)
-    layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where, outline(group))
+    layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where, lambda: outline(group))
 
     pixels = datasets[layout.images_key].dtype
     if pixels != np.uint8 and pixels.kind != "f":
@@ -251,9 +253,10 @@ def _stored_mask(stored: list[np.ndarray]) -> np.ndarray:
 def _angles(stored: Mapping[str, np.ndarray], angles: Angles, where: str) -> np.ndarray:
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
     values = stored[angles.key][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
-    if not np.isfinite(values).all():
+    pitch, yaw = values.tolist()
+    if not (math.isfinite(pitch) and math.isfinite(yaw)):
         raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
-    if (abs(values) > np.pi).any():
+    if max(abs(pitch), abs(yaw)) > np.float32(np.pi):
         raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
     return values
 

@@ -18,7 +18,8 @@ def place(camera: Camera, head: np.ndarray, canvas: Camera) -> np.ndarray:
     """
     if camera.origin_mm == canvas.origin_mm and camera.distance_mm == canvas.distance_mm:
         scale = canvas.focal_px / camera.focal_px
-        return np.column_stack([scale * np.eye(2), canvas.centre_px - scale * camera.centre_px])
+        x, y = canvas.centre_px - scale * camera.centre_px
+        return np.array([[scale, 0.0, x], [0.0, scale, y]])
     return similarity(camera.project(EYE_CENTRES_MM, head), canvas.project(EYE_CENTRES_MM, head), with_roll=False)
 
 

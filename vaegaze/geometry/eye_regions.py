@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -22,12 +23,18 @@ def draw_squares(circles: np.ndarray, shape: tuple[int, int], factor: float = SQ
 
     A pixel belongs to a square that holds its centre.
     """
-    mask = np.zeros(shape, dtype=bool)
-    ys, xs = (np.arange(side) + 0.5 for side in shape)
-    for x, y, radius in circles:
-        rows, columns = abs(ys - y) <= factor * radius, abs(xs - x) <= factor * radius
-        mask[np.ix_(rows, columns)] = True
-    return mask
+    x, y, radius = circles.T[..., None]  # (K, 1) each
+    half = factor * radius
+    rows, columns = abs(pixel_row(shape[0]) - y) <= half, abs(pixel_row(shape[1]) - x) <= half
+    return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
+
+
+@lru_cache(maxsize=16)
+def pixel_row(count: int) -> np.ndarray:
+    """(count,): the centres of pixels in a row."""
+    centres = np.arange(count) + 0.5
+    centres.flags.writeable = False
+    return centres
 
 
 def lids_depth(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -36,25 +43,44 @@ def lids_depth(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     The region |x|^p + |y|^p ≤ 1 follows from the corners alone, never from the lids: a region that changed with the
     gaze would tell a model what to draw. The depth is 0 on the edge and negative outside; to first order a distance.
     """
-    p, along = LIDS_EXPONENT, corners[1] - corners[0]
-    radius = max(float(np.hypot(*along)) / 2, 0.5)  # corners in one place, as of a head in profile
-    x_axis = along / (2 * radius) if along.any() else np.array([1.0, 0.0])
-    x_axis = x_axis if x_axis[0] >= 0 else -x_axis
-    y_axis = np.array([-x_axis[1], x_axis[0]])  # points down
-    off = points - corners.mean(axis=0)
-    x, y = off @ x_axis, off @ y_axis
-    height = np.where(y < 0, LIDS_ABOVE, LIDS_BELOW) * radius
-    x, y = abs(x) / (LIDS_WIDTH * radius), abs(y) / height
-    norm = (x**p + y**p) ** (1 / p)
+    p, (x, y, norm, height, radius) = LIDS_EXPONENT, _in_lids(corners, points)
     ahead = np.maximum(norm, 1e-9)
     slope = np.hypot((x / ahead) ** (p - 1) / (LIDS_WIDTH * radius), (y / ahead) ** (p - 1) / height)
     return (1 - norm) / np.maximum(slope, 1 / (LIDS_WIDTH * radius))
 
 
+def _in_lids(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Points (..., 2) in the region's own measures: |x| and |y| in halves of its sides, (|x|^p + |y|^p)^(1/p), which is
+    1 on the edge, half its height there in px; and half the distance between the corners in px."""
+    p, (radius, x_axis, y_axis) = LIDS_EXPONENT, _lids_axes(corners)
+    off = points - corners.mean(axis=0)
+    x, y = off @ x_axis, off @ y_axis
+    height = np.where(y < 0, LIDS_ABOVE, LIDS_BELOW) * radius
+    x, y = abs(x) / (LIDS_WIDTH * radius), abs(y) / height
+    return x, y, (x**p + y**p) ** (1 / p), height, radius
+
+
+def _lids_axes(corners: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Half the distance between an eye's corners (2, 2), and the axes (2,) along them and downwards."""
+    along = corners[1] - corners[0]
+    radius = max(float(np.hypot(*along)) / 2, 0.5)  # corners in one place, as of a head in profile
+    x_axis = along / (2 * radius) if along.any() else np.array([1.0, 0.0])
+    x_axis = x_axis if x_axis[0] >= 0 else -x_axis
+    return radius, x_axis, np.array([-x_axis[1], x_axis[0]])
+
+
 def draw_lids(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: the region around each eye of corners (K, 2, 2). A pixel belongs to one that holds its centre."""
-    points = np.moveaxis(pixel_centres(shape)[::-1], 0, -1)
-    return np.any([lids_depth(each, points) >= 0 for each in corners], axis=0)
+    mask = np.zeros(shape, dtype=bool)
+    for each in corners:
+        radius, x_axis, y_axis = _lids_axes(each)
+        middle, reach = each.mean(axis=0), radius * (LIDS_WIDTH * abs(x_axis) + LIDS_ABOVE * abs(y_axis)) + 1
+        left, top = np.maximum(np.floor(middle - reach).astype(int), 0)
+        right, bottom = np.minimum(np.ceil(middle + reach).astype(int), shape[::-1])
+        if left < right and top < bottom:  # a small part of the picture
+            points = np.moveaxis(np.mgrid[top:bottom, left:right][::-1] + 0.5, 0, -1)
+            mask[top:bottom, left:right] |= _in_lids(each, points)[2] <= 1
+    return mask
 
 
 def pixel_centres(shape: tuple[int, int]) -> np.ndarray:
@@ -174,11 +200,12 @@ def corners_from_parsing(parsing: np.ndarray) -> np.ndarray:
     An eye that the parsing lacks, or of which it shows less than two columns, is NaN.
     """
     corners = np.full((2, 2, 2), np.nan)
-    for eye, (lid, iris) in enumerate(EYE_LABELS):
-        ys, xs = np.nonzero((parsing == lid) | (parsing == iris))
-        if len(xs) and xs.min() < xs.max():
-            for end, column in enumerate((xs.min(), xs.max())):
-                corners[eye, end] = column + end, ys[xs == column].mean() + 0.5  # a pixel's outer side
+    masks, rows = _eyes_of_parsing(parsing)
+    for eye, mask in enumerate(masks):
+        columns = np.flatnonzero(mask.any(axis=0))
+        if len(columns) > 1:
+            for end, column in enumerate(columns[[0, -1]]):
+                corners[eye, end] = column + end, rows[mask[:, column]].mean() + 0.5  # a pixel's outer side
     return corners
 
 
@@ -189,50 +216,54 @@ def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
     NaN.
     """
     circles = np.full((2, 3), np.nan)
-    rows = np.flatnonzero(parsing.any(axis=1))  # the eyes are a small part of the picture
-    filled = parsing[rows]
-    for eye, (lid, iris) in enumerate(EYE_LABELS):
-        points = _ends_of_rows((filled == lid) | (filled == iris), rows)
-        if points:
+    masks, rows = _eyes_of_parsing(parsing)
+    for eye, mask in enumerate(masks):
+        # The centres x, y of each row's first and last pixel: a circle around these leaves out no other one.
+        first, last = mask.argmax(axis=1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+        ends = zip(rows.tolist(), first.tolist(), last.tolist(), mask.any(axis=1).tolist())
+        if points := [(x + 0.5, y + 0.5) for y, left, right, filled in ends if filled for x in (left, right)]:
             circles[eye] = enclosing_circle(points)
     return circles
 
 
-def _ends_of_rows(mask: np.ndarray, rows: np.ndarray) -> list[tuple[float, float]]:
-    """The centres x, y of each row's first and last pixel: a circle around these leaves out no other one."""
-    first, last = mask.argmax(axis=1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
-    ends = zip(rows.tolist(), first.tolist(), last.tolist(), mask.any(axis=1).tolist())
-    return [(column + 0.5, row + 0.5) for row, left, right, filled in ends if filled for column in (left, right)]
+def _eyes_of_parsing(parsing: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Each eye's mask (R, W) bool, in those rows (R,) of the parsing (H, W) that are not empty."""
+    rows = np.flatnonzero(parsing.any(axis=1))  # the eyes are a small part of the picture
+    filled = parsing[rows]
+    return [(filled == lid) | (filled == iris) for lid, iris in EYE_LABELS], rows
 
 
 def enclosing_circle(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     """The smallest circle (x, y, radius) around points (x, y), at least one, exactly.
 
     Starts from one point and adds the farthest one outside until none is left. Each time, the smallest circle around
-    the (at most four) points at hand passes through two or three of them, and it grows: so the loop ends.
+    the (at most four) points at hand passes through that point and one or two others, and it grows: so the loop ends.
     """
     # Plain numbers, since arrays of four would take ten times as long.
+    circle = _circle_through(min(points), max(points))  # most often an eye's corners, and then the circle
+    if max(_distances(points, circle)) <= circle[2] + 1e-9:
+        return circle
     support = points[:1]
     circle = (*support[0], 0.0)
     while True:
-        x, y, radius = circle
-        distances = [math.sqrt((u - x) * (u - x) + (v - y) * (v - y)) for u, v in points]
+        distances, radius = _distances(points, circle), circle[2]
         largest = max(distances)
         if largest <= radius + 1e-9:
             return circle
-        at_hand = [*support, points[distances.index(largest)]]
-        candidates = [(_circle_through(*chosen), chosen) for count in (2, 3) for chosen in combinations(at_hand, count)]
+        farthest = points[distances.index(largest)]
+        at_hand = [*support, farthest]
+        chosen_ones = [(*others, farthest) for count in (1, 2) for others in combinations(support, count)]
+        candidates = [(_circle_through(*chosen), chosen) for chosen in chosen_ones]
         enclosing = [
-            (circle, chosen)
-            for circle, chosen in candidates
-            if all(_distance(point, circle) <= circle[2] + 1e-9 for point in at_hand)
+            (circle, chosen) for circle, chosen in candidates if max(_distances(at_hand, circle)) <= circle[2] + 1e-9
         ]
         circle, support = min(enclosing, key=lambda candidate: candidate[0][2])
 
 
-def _distance(point: tuple[float, float], circle: tuple[float, float, float]) -> float:
-    x, y = point[0] - circle[0], point[1] - circle[1]
-    return math.sqrt(x * x + y * y)
+def _distances(points: Sequence[tuple[float, float]], circle: tuple[float, float, float]) -> list[float]:
+    """From the circle's centre."""
+    x, y, _ = circle
+    return [math.sqrt((u - x) * (u - x) + (v - y) * (v - y)) for u, v in points]
 
 
 def _circle_through(

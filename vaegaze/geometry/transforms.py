@@ -9,6 +9,8 @@ import math
 import numpy as np
 from PIL import Image
 
+IDENTITY = np.eye(2, 3)
+
 
 def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -> np.ndarray:
     """The least-squares rotation, scale and translation (2, 3) from points (K, 2) to points (K, 2), K ≥ 2."""
@@ -23,7 +25,8 @@ def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -
 
 def scale_of(transform: np.ndarray) -> float:
     """How many target pixels one source pixel is wide."""
-    return math.sqrt(abs(np.linalg.det(transform[:, :2])))
+    (a, b), (c, d) = transform[:, :2].tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def roll_of(transform: np.ndarray) -> float:
@@ -63,7 +66,7 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
     fully. Around them it repeats the picture's edge, which suits a face model better than black.
     """
     same_size = picture.shape[:2] == (height_px, width_px)
-    if same_size and abs(transform - np.eye(2, 3)).max() <= 1e-6:
+    if same_size and abs(transform - IDENTITY).max() <= 1e-6:
         return picture.copy(), np.ones((height_px, width_px), dtype=bool)
     valid = _covered(picture.shape, transform, height_px, width_px)
 

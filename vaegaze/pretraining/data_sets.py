@@ -6,10 +6,10 @@ order.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from zlib import crc32
 
@@ -79,22 +79,22 @@ class DataSetSource:
     def example(self, visit: int, turn: int, rng: np.random.Generator, gazes: int) -> Example:
         frames = self._visit(visit)
         reference, targets = choose_frames(len(frames), turn, gazes, rng)
-        chosen = frames.take(np.array([*targets, reference]))
-        numbers = chosen.indices
+        numbers = frames.indices[[*targets, reference]]
         if self.augmentation is not None and not self.augmentation.is_off:
-            chosen, numbers = augmented(chosen, self.augmentation, rng), np.full(len(chosen), -1)
-            empty = ~chosen.eye_masks.any(axis=(1, 2))
-            if empty.any():  # moved out of the canvas
-                chosen = frames.take(np.array([*targets, reference]))
+            changed = augmented(frames.take([*targets, reference]), self.augmentation, rng)
+            numbers = np.full(len(changed), -1)
+            if changed.eye_masks.any(axis=(1, 2)).all():  # else moved out of the canvas
+                frames, reference, targets = changed, gazes, range(gazes)
+        shown = frames.take(as_slice(targets))
         return Example(
-            target=chosen.images[:-1],
-            eye_masks=chosen.eye_masks[:-1],
-            valid=chosen.valid[:-1],
-            gaze=chosen.gaze[:-1],
-            head=chosen.head[:-1],
-            reference=chosen.images[-1],
-            reference_eye_masks=chosen.eye_masks[-1],
-            reference_valid=chosen.valid[-1],
+            target=shown.images,
+            eye_masks=shown.eye_masks,
+            valid=shown.valid,
+            gaze=shown.gaze,
+            head=shown.head,
+            reference=frames.images[reference],
+            reference_eye_masks=frames.eye_masks[reference],
+            reference_valid=frames.valid[reference],
             frames=numbers,
         )
 
@@ -104,7 +104,7 @@ class DataSetSource:
             self._visits.move_to_end(visit)  # whoever has gone unused for longest has left: visits end in any order
             return self._visits[visit]
         epoch, number = divmod(visit, len(self.persons))
-        order = np.random.default_rng([*self.entropy, epoch]).permutation(len(self.persons))
+        order = epoch_order(len(self.persons), (*self.entropy, epoch))
         for candidate in (*order[number:], *order[:number]):
             person = self.persons[candidate]
             if (person, None) in self._skipped:
@@ -173,6 +173,17 @@ class DataSetSource:
         self._files = ExitStack()
         self._file = self._files.enter_context(opened(self.path))
         return True
+
+
+@lru_cache(maxsize=2)  # an epoch's last visits overlap with the next one's first
+def epoch_order(count: int, entropy: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(entropy).permutation(count)
+
+
+def as_slice(rows: Sequence[int]) -> slice | list[int]:
+    """Rows that follow each other as a slice, which takes them without a copy; others as they are."""
+    first, end = rows[0], rows[0] + len(rows)
+    return slice(first, end) if list(rows) == list(range(first, end)) else list(rows)
 
 
 def choose_frames(count: int, turn: int, gazes: int, rng: np.random.Generator) -> tuple[int, list[int]]:
