@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
-from vaegaze.geometry.transforms import inverse, move, scale_of, warp
+from vaegaze.geometry.transforms import inverse, is_identity, move, scale_of, warp
 
 SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALable/FAGE)
 # A region in the shape of an eye, in halves of the distance between its corners. It reaches beyond the corners, where
@@ -19,14 +19,14 @@ EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other e
 
 
 def draw_squares(circles: np.ndarray, shape: tuple[int, int], factor: float = SQUARE_FACTOR) -> np.ndarray:
-    """(H, W) bool: a filled square around each circle of (K, 3) = centre x, centre y, radius; half side factor·radius.
+    """(..., H, W) bool: a filled square around each circle of (..., K, 3) = centre x, centre y, radius.
 
-    A pixel belongs to a square that holds its centre.
+    Half a square's side is factor·radius. A pixel belongs to a square that holds its centre.
     """
-    x, y, radius = circles.T[..., None]  # (K, 1) each
+    x, y, radius = np.moveaxis(circles, -1, 0)[..., None]  # (..., K, 1) each
     half = factor * radius
     rows, columns = abs(pixel_row(shape[0]) - y) <= half, abs(pixel_row(shape[1]) - x) <= half
-    return (rows[:, :, None] & columns[:, None, :]).any(axis=0)
+    return (rows[..., :, None] & columns[..., None, :]).any(axis=-3)
 
 
 @lru_cache(maxsize=16)
@@ -177,15 +177,29 @@ def eye_mask(
     if stored is None:
         return pose_mask(head, canvas) & valid, True
     if is_parsing:
-        circles = circles_from_parsing(stored)
-        circles[:, :2] = move(to_canvas, circles[:, :2])
-        circles[:, 2] *= scale_of(to_canvas)
-        missing = np.isnan(circles)
-        if missing.any():
-            circles[missing] = eye_circles(head, canvas)[missing]
-        return draw_squares(circles, canvas.shape) & valid, missing.any()
+        (squares,), (by_pose,) = squares_of_parsings(stored[None], [to_canvas], [head], canvas)
+        return squares & valid, by_pose
     mask = warp_mask(threshold(stored), to_canvas, canvas) & valid
     return (mask, False) if mask.any() else (pose_mask(head, canvas) & valid, True)
+
+
+def squares_of_parsings(
+    parsings: np.ndarray, to_canvas: Sequence[np.ndarray], heads: Sequence[np.ndarray], canvas: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squares around the eyes of N face parsings (N, h, w): (N, H, W) bool on the canvas; and (N,), see `eye_mask`.
+
+    Many at once take a third of the time.
+    """
+    circles = circles_from_parsings(parsings)
+    for i, transform in enumerate(to_canvas):
+        if not is_identity(transform):
+            circles[i, :, :2] = move(transform, circles[i, :, :2])
+            circles[i, :, 2] *= scale_of(transform)
+    missing = np.isnan(circles)
+    by_pose = missing.any(axis=(1, 2))
+    for i in np.flatnonzero(by_pose):
+        circles[i][missing[i]] = eye_circles(heads[i], canvas)[missing[i]]
+    return draw_squares(circles, canvas.shape), by_pose
 
 
 def warp_mask(mask: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> np.ndarray:
@@ -200,8 +214,8 @@ def corners_from_parsing(parsing: np.ndarray) -> np.ndarray:
     An eye that the parsing lacks, or of which it shows less than two columns, is NaN.
     """
     corners = np.full((2, 2, 2), np.nan)
-    masks, rows = _eyes_of_parsing(parsing)
-    for eye, mask in enumerate(masks):
+    rows = np.flatnonzero(parsing.any(axis=1))  # the eyes are a small part of the picture
+    for eye, mask in enumerate(_eyes(parsing[rows])):
         columns = np.flatnonzero(mask.any(axis=0))
         if len(columns) > 1:
             for end, column in enumerate(columns[[0, -1]]):
@@ -215,22 +229,30 @@ def circles_from_parsing(parsing: np.ndarray) -> np.ndarray:
     Like upstream's, the circle encloses the pixels' centres. An eye that the parsing lacks (closed, hidden) is a row of
     NaN.
     """
-    circles = np.full((2, 3), np.nan)
-    masks, rows = _eyes_of_parsing(parsing)
-    for eye, mask in enumerate(masks):
+    return circles_from_parsings(parsing[None])[0]
+
+
+def circles_from_parsings(parsings: np.ndarray) -> np.ndarray:
+    """`circles_from_parsing` of N parsings (N, H, W): (N, 2, 3)."""
+    circles = np.full((len(parsings), 2, 3), np.nan)
+    numbers, rows = np.nonzero(parsings.any(axis=2))  # the eyes are a small part of the picture
+    for eye, mask in enumerate(_eyes(parsings[numbers, rows])):
         # The centres x, y of each row's first and last pixel: a circle around these leaves out no other one.
         first, last = mask.argmax(axis=1), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
-        ends = zip(rows.tolist(), first.tolist(), last.tolist(), mask.any(axis=1).tolist())
-        if points := [(x + 0.5, y + 0.5) for y, left, right, filled in ends if filled for x in (left, right)]:
-            circles[eye] = enclosing_circle(points)
+        points: list[list[tuple[float, float]]] = [[] for _ in parsings]
+        columns = (numbers, rows + 0.5, first + 0.5, last + 0.5, mask.any(axis=1))
+        for number, y, left, right, filled in zip(*(column.tolist() for column in columns)):
+            if filled:
+                points[number] += (left, y), (right, y)
+        for number, its_points in enumerate(points):
+            if its_points:
+                circles[number, eye] = enclosing_circle(its_points)
     return circles
 
 
-def _eyes_of_parsing(parsing: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Each eye's mask (R, W) bool, in those rows (R,) of the parsing (H, W) that are not empty."""
-    rows = np.flatnonzero(parsing.any(axis=1))  # the eyes are a small part of the picture
-    filled = parsing[rows]
-    return [(filled == lid) | (filled == iris) for lid, iris in EYE_LABELS], rows
+def _eyes(parsing: np.ndarray) -> list[np.ndarray]:
+    """Where a parsing, or rows of one, shows each of the two eyes."""
+    return [(parsing == lid) | (parsing == iris) for lid, iris in EYE_LABELS]
 
 
 def enclosing_circle(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:

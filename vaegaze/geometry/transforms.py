@@ -34,6 +34,11 @@ def roll_of(transform: np.ndarray) -> float:
     return math.atan2(transform[1, 0], transform[0, 0])
 
 
+def is_identity(transform: np.ndarray) -> bool:
+    """Whether it leaves every pixel of a picture where it is."""
+    return abs(transform - IDENTITY).max() <= 1e-6
+
+
 def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (..., 2) of the source as points of the target."""
     return np.asarray(points) @ transform[:, :2].T + transform[:, 2]
@@ -65,8 +70,7 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
     Returns the result (height, width[, 3]) uint8 and `valid` (height, width) bool: the pixels that the picture covers
     fully. Around them it repeats the picture's edge, which suits a face model better than black.
     """
-    same_size = picture.shape[:2] == (height_px, width_px)
-    if same_size and abs(transform - IDENTITY).max() <= 1e-6:
+    if picture.shape[:2] == (height_px, width_px) and is_identity(transform):
         return picture.copy(), np.ones((height_px, width_px), dtype=bool)
     valid = _covered(picture.shape, transform, height_px, width_px)
 

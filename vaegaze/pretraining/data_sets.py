@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 
 from vaegaze.config.pretrain import AugmentationParams
-from vaegaze.data.hdf5 import OpenPerson, StoredFrame
+from vaegaze.data.hdf5 import OpenPerson, RawFrame, StoredFrame
 from vaegaze.data.persons import opened_person
 from vaegaze.data.safe_hdf5 import opened, safe_group
 from vaegaze.data.samples import Samples
@@ -129,29 +129,41 @@ class DataSetSource:
             while to_try and len(read) < self.frames_per_person:
                 missing = self.frames_per_person - len(read)
                 rows, to_try = to_try[:missing], to_try[missing:]
-                for row in sorted(rows):
-                    try:
-                        frame = self._frame(stored, person, row)
-                        if not frame.eye_mask.any():
-                            raise UserError(f"{stored.where}, row {row}: the eye mask is empty")
-                    except (UserError, OSError, RuntimeError, ValueError) as error:
-                        self._skip(person, row, error)
-                        continue
-                    read[row] = frame
+                read |= self._frames(stored, person, sorted(rows))
             if len(read) < NEEDED:
                 raise UserError(f"{stored.where} has {len(read)} usable frames; at least {NEEDED} are needed")
         rows = rng.permutation(sorted(read))
         columns = zip(*((f.image, f.eye_mask, f.valid, f.gaze, f.head) for f in (read[int(row)] for row in rows)))
         return Samples(*map(np.stack, columns), self.first_frames.get(person, 0) + rows, self.canvas)
 
-    def _frame(self, stored: OpenPerson, person: str, row: int) -> StoredFrame:
-        """A frame with its mask; a varied one is the frame's own for good, so that its latents may be cached."""
+    def _frames(self, stored: OpenPerson, person: str, rows: Sequence[int]) -> dict[int, StoredFrame]:
+        """The usable ones among these rows."""
+        raw, usable = {}, {}
+        for row in rows:
+            try:
+                raw[row] = stored.raw(row)
+            except (UserError, OSError, RuntimeError, ValueError) as error:
+                self._skip(person, row, error)
+        for row, frame in zip(raw, self._on_canvas(stored, person, raw)):
+            if frame.eye_mask.any():
+                usable[row] = frame
+            else:
+                self._skip(person, row, UserError(f"{stored.where}, row {row}: the eye mask is empty"))
+        return usable
+
+    def _on_canvas(self, stored: OpenPerson, person: str, raw: dict[int, RawFrame]) -> list[StoredFrame]:
+        """Frames with their masks; a varied one is the frame's own for good, so that its latents may be cached."""
         if self.canvas.eye_masks != LIDS:
-            return stored.frame(row, self.canvas)
-        rng = np.random.default_rng([crc32(person.encode()), row])
-        if rng.random() < SQUARES_SHARE:
-            return stored.frame(row, replace(self.canvas, eye_masks=SQUARES))
-        return stored.frame(row, self.canvas, move_corners=partial(jittered_corners, rng=rng))
+            return stored.on_canvas(list(raw.values()), self.canvas) if raw else []
+        frames = []
+        for row, frame in raw.items():
+            rng = np.random.default_rng([crc32(person.encode()), row])
+            if rng.random() < SQUARES_SHARE:
+                frames += stored.on_canvas([frame], replace(self.canvas, eye_masks=SQUARES))
+            else:
+                move_corners = partial(jittered_corners, rng=rng)
+                frames += stored.on_canvas([frame], self.canvas, move_corners=move_corners)
+        return frames
 
     def _skip(self, person: str, row: int | None, error: Exception) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
