@@ -64,7 +64,7 @@ def test_killed_at_random_moments(tmp_path):
         while kills < KILLS and not (run / "model.pth").exists():
             is_resumed = (run / "resume.pth").exists()
             process = command(path, "--resume" if is_resumed else "--overwrite")
-            process.join(timeout=rng.uniform(0, seconds / 7))
+            process.join(timeout=rng.uniform(0, seconds / 5))
             if process.exitcode is not None:
                 assert process.exitcode == 0
                 break
