@@ -11,7 +11,6 @@ and collated into tensors. A frame that is read counts as one sample.
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, get_worker_info
 
 from vaegaze.data.upstream_file import create_frames
 from vaegaze.files import atomic_path
@@ -27,6 +25,7 @@ from vaegaze.geometry.camera import canvas_camera
 from vaegaze.pretraining.batches import STRANDS, Batches
 from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.splits import read_split
+from vaegaze.pretraining.workers import worked_ahead
 from vaegaze.renderer import data_set
 
 PERSONS, FRAMES, DIFFERENT = 1_474, 200_000, 64
@@ -82,27 +81,21 @@ def loader(path: Path, size_px: int, steps: int) -> tuple[float, float]:
         str(path), split.train, dict(split.counts), canvas_camera(size_px),
         frames_per_person=FRAMES_PER_PERSON, entropy=(0, 1), buffered=12 * BATCH,
     )  # fmt: skip
-    batches = WithMemory(source, BATCH)
-    loaded = iter(DataLoader(batches, batch_size=None, sampler=range(10**6), num_workers=1, prefetch_factor=4))
+    batches = Batches((source,), (1.0,), (0, 1), BATCH, gazes=1, turns=FRAMES_PER_PERSON)
+    loaded = worked_ahead(batches, range(10**6), 1, pinned=False)
     for _ in range(STRANDS * FRAMES_PER_PERSON):  # the buffer fills, and people begin to change one by one
         next(loaded)
-    started, peak = time.perf_counter(), 0.0
+    started = time.perf_counter()
     for _ in range(steps):
-        stored, memory_mb = next(loaded)
-        peak = max(peak, memory_mb)
-        assert stored.target.shape == (BATCH, size_px, size_px, 3)
-    return steps * BATCH / (time.perf_counter() - started), peak
+        assert next(loaded).target.shape == (BATCH, size_px, size_px, 3)
+    rate = steps * BATCH / (time.perf_counter() - started)
+    (worker,) = multiprocessing.active_children()
+    return rate, peak_memory_mb(worker.pid)
 
 
-class WithMemory(torch.utils.data.Dataset):
-    """Each batch with its worker's peak memory."""
-
-    def __init__(self, source: DataSetSource, persons: int):
-        self.batches = Batches((source,), (1.0,), (0, 1), persons, gazes=1, turns=FRAMES_PER_PERSON)
-
-    def __getitem__(self, step: int):
-        assert get_worker_info() is not None
-        return self.batches.batch(step), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_memory_mb(process: int) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main() -> None:

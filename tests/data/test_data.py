@@ -16,7 +16,8 @@ from vaegaze.data.selection import choose_person, choose_samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.alignment import place
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, canvas_camera, gaze_vector, head_rotation
-from vaegaze.geometry.eye_regions import circles_from_parsing, draw_squares, enclosing_circle, pose_mask
+from vaegaze.geometry.circles import enclosing_circle
+from vaegaze.geometry.eye_regions import circles_from_parsing, draw_squares, pose_mask
 from vaegaze.geometry.pasting import inward_alpha
 from vaegaze.geometry.transforms import inverse, move, similarity, warp
 from vaegaze.images.blobs import find_blobs, without_specks

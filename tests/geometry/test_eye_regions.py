@@ -10,13 +10,16 @@ from vaegaze.geometry.eye_regions import (
     LIDS_ABOVE,
     LIDS_BELOW,
     LIDS_WIDTH,
+    circles_from_parsing,
     corners_from_parsing,
     draw_lids,
     draw_squares,
     eye_mask,
     lids_depth,
     mask_in_photo,
+    pixel_centres,
     pose_mask,
+    squares_of_parsings,
 )
 from vaegaze.geometry.pasting import feather_px, inward_alpha, match_surroundings, paste_in_regions, paste_on_canvas
 
@@ -53,6 +56,36 @@ def test_mask_holds_the_corners_and_the_pixels_of_positive_depth():
     assert mask[50, 39] and mask[50, 60] and mask[50, 89] and not mask[50, 75]
     assert not mask[40].any() and not mask[58].any() and mask[41, 50] and mask[57, 50]
     np.testing.assert_array_equal(mask[:, 25:75], mask[:, 75:125])
+
+
+def test_masks_are_drawn_whole_wherever_the_eyes_lie():
+    """Only the part of the picture around an eye is looked at: at the edge, tilted, outside."""
+    rng, shape = np.random.default_rng(0), (60, 90)
+    points = np.moveaxis(pixel_centres(shape)[::-1], 0, -1)
+    for _ in range(60):
+        corners = rng.uniform(-20, 110, (2, 2, 2))
+        everywhere = [lids_depth(each, points) >= 0 for each in corners]
+        np.testing.assert_array_equal(draw_lids(corners, shape), np.any(everywhere, axis=0))
+
+
+def test_many_parsings_give_the_squares_of_each():
+    """Frames with both eyes, with one and with none; on the canvas already, and smaller than it."""
+    rng, heads = np.random.default_rng(0), [HEAD] * 8
+    for shape, transform in ((SQUARE_CANVAS.shape, np.eye(2, 3)), ((48, 96), 2 * np.eye(2, 3))):
+        parsings = np.zeros((8, *shape), np.uint8)
+        for number, parsing in enumerate(parsings):
+            for label in (1, 3, 2, 4)[: number % 5]:
+                top, left = rng.integers((40, 80))
+                parsing[top : top + rng.integers(1, 8), left : left + rng.integers(1, 15)] = label
+        masks, by_pose = squares_of_parsings(parsings, [transform] * 8, heads, SQUARE_CANVAS)
+        valid = np.ones(SQUARE_CANVAS.shape, bool)
+        for number, parsing in enumerate(parsings):
+            mask, alone = eye_mask(parsing, True, transform, HEAD, valid, SQUARE_CANVAS)
+            np.testing.assert_array_equal(masks[number], mask)
+            assert by_pose[number] == alone == (not (np.isin([1, 3], parsing).any() and np.isin([2, 4], parsing).any()))
+            found = circles_from_parsing(parsing) * transform[0, 0]
+            circles = np.where(np.isnan(found), eye_circles(HEAD, SQUARE_CANVAS), found)
+            np.testing.assert_array_equal(mask, draw_squares(circles, SQUARE_CANVAS.shape))
 
 
 def test_corners_in_one_place_give_a_small_region():

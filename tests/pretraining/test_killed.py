@@ -4,6 +4,7 @@ import multiprocessing
 import random
 import signal
 import sys
+import time
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from vaegaze.renderer import data_set
 
 KILLS = 20
 SETTINGS = {
-    "vae_steps": 40, "vae_band_steps": 20, "latent_steps": 40, "pixel_steps": 40, "held_out": 8, "eval_every": 5,
+    "vae_steps": 20, "vae_band_steps": 10, "latent_steps": 20, "pixel_steps": 20, "held_out": 8, "eval_every": 4,
     "min_vae_eye_psnr": 0, "threads": 1, "vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1,
     "ema": 0.9, "gradient_accumulation": 2, "frames_per_person": 3, "estimator": "none", "workers": 1,
 }  # fmt: skip
@@ -30,39 +31,50 @@ def command(path, *flags):
     return process
 
 
+def settings_in(folder, data):
+    """The path of the settings of a run in this folder."""
+    params = {"save_dir": str(folder), "output": str(folder / "model.pth"), **SETTINGS}
+    params["sources"] = [str(data), "rendered"]
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
+    return path
+
+
+def run_to_the_end(path):
+    process = command(path, "--resume" if path.with_suffix("").joinpath("resume.pth").exists() else "--overwrite")
+    process.join()
+    assert process.exitcode == 0
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     data_set.write_hdf5(tmp_path / "data.h5", 10, size=32, samples=4, split="all")
-    paths = {}
-    for name in ("whole", "killed"):
-        params = {"save_dir": str(tmp_path / name), "output": str(tmp_path / name / "model.pth"), **SETTINGS}
-        params["sources"] = [str(tmp_path / "data.h5"), "rendered"]
-        paths[name] = tmp_path / f"{name}.yaml"
-        paths[name].write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
-    whole = command(paths["whole"])
-    whole.join()
-    assert whole.exitcode == 0
+    whole = settings_in(tmp_path / "whole", tmp_path / "data.h5")
+    started = time.perf_counter()
+    run_to_the_end(whole)
+    seconds = time.perf_counter() - started
+    expected = torch.load(tmp_path / "whole" / "best.pth", weights_only=True)
 
-    # A kill hits whatever is under way: a step, a measurement, a save. The longer it lives, the farther it gets.
-    rng, kills, resumed = random.Random(0), 0, 0
-    run, state = tmp_path / "killed", tmp_path / "killed" / "resume.pth"
+    # A kill hits whatever is under way: a step, a measurement, a save. The longer it lives, the farther it gets; who is
+    # finished before the last kill starts over.
+    rng, kills, resumed, runs = random.Random(0), 0, 0, 0
     while kills < KILLS:
-        resumed += state.exists()
-        process = command(paths["killed"], "--resume" if state.exists() else "--overwrite")
-        process.join(timeout=rng.uniform(0.3, 2.5))
-        if process.exitcode is not None:
-            assert process.exitcode == 0
-            break
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        kills += 1
-    if not (run / "model.pth").exists():
-        last = command(paths["killed"], "--resume" if state.exists() else "--overwrite")
-        last.join()
-        assert last.exitcode == 0
-    print(f"{kills} kills, {resumed} times resumed")
-    assert kills >= 5 and resumed >= 3
-    states = [torch.load(tmp_path / name / "best.pth", weights_only=True) for name in ("whole", "killed")]
-    for name, tensor in states[0].items():
-        assert torch.equal(tensor, states[1][name]), name
+        run = tmp_path / f"killed_{runs}"
+        path, runs = settings_in(run, tmp_path / "data.h5"), runs + 1
+        while kills < KILLS and not (run / "model.pth").exists():
+            is_resumed = (run / "resume.pth").exists()
+            process = command(path, "--resume" if is_resumed else "--overwrite")
+            process.join(timeout=rng.uniform(0, seconds / 5))
+            if process.exitcode is not None:
+                assert process.exitcode == 0
+                break
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+            kills, resumed = kills + 1, resumed + is_resumed
+        if not (run / "model.pth").exists():
+            run_to_the_end(path)
+        weights = torch.load(run / "best.pth", weights_only=True)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in expected.items())
+    print(f"{kills} kills in {runs} runs, {resumed} of them in a resumed one")
+    assert resumed >= 3

@@ -24,6 +24,7 @@ from vaegaze.commands.progress import STOPPING
 from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.errors import UserError
+from vaegaze.files import write_text
 from vaegaze.geometry.camera import camera_from_config, canvas_camera
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
@@ -280,6 +281,17 @@ def test_a_canvas_that_is_a_band():
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "best.pth", "samples/step_000100.png"])
+def test_files_of_somebody_else_are_not_removed(name, command, tmp_path, capsys):
+    """A folder is the run's own if its config.yaml is a pre-training's."""
+    theirs = tmp_path / "run" / name
+    write_text(theirs, "theirs")
+    write_text(tmp_path / "run" / "config.yaml", "oneshot_params: {}\n")
+    assert command() == 2
+    assert theirs.read_text() == "theirs" and theirs.name in capsys.readouterr().err
+    assert command("--overwrite", vae_steps=1, latent_steps=1, pixel_steps=1) == 0
 
 
 def test_the_command_end_to_end(command, tmp_path, capsys):

@@ -101,8 +101,11 @@ def train(
         raise UserError(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
         )
-    elif first:
-        folder.clear()
+    else:
+        if not overwrite:
+            folder.refuse_strangers()
+        if first:
+            folder.clear()
     if first:
         write_text(folder.config, to_yaml(config))
         parameters = sum(parameter.numel() for parameter in model.parameters())

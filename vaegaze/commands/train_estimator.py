@@ -25,8 +25,9 @@ from vaegaze.files import write_text
 from vaegaze.models import to_unit_range
 from vaegaze.models.device import find_device
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS, GazeEstimator, save_estimator
-from vaegaze.pretraining.loop import ignore_signals, learning_rate_factor
+from vaegaze.pretraining.loop import learning_rate_factor
 from vaegaze.pretraining.rendered import like_a_photograph
+from vaegaze.pretraining.workers import ignore_signals
 from vaegaze.renderer import data_set as synthetic
 
 RENDERED_AT_ONCE = 40  # frames

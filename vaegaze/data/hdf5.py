@@ -1,6 +1,7 @@
 """Reading one person's samples from a gaze data set: read once, brought onto the canvas, file closed."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from vaegaze.data.safe_hdf5 import NoGroup, outline, plain_attributes, safe_data
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.alignment import place
-from vaegaze.geometry.camera import Camera
-from vaegaze.geometry.eye_regions import eye_mask, threshold
-from vaegaze.geometry.transforms import warp
+from vaegaze.geometry.camera import SQUARES, Camera
+from vaegaze.geometry.eye_regions import eye_mask, squares_of_parsings, threshold
+from vaegaze.geometry.transforms import is_identity, warp
 from vaegaze.images.pictures import read_grey
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,16 @@ def read_person(
 
 
 @dataclass(frozen=True)
+class RawFrame:
+    """One sample as the file has it."""
+
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB
+    eyes: np.ndarray | None  # (h, w) where they are, if the file says so: a mask, or a parsing's labels
+    gaze: np.ndarray  # (2,) float32 pitch, yaw in radians
+    head: np.ndarray  # (2,) the same
+
+
+@dataclass(frozen=True)
 class StoredFrame:
     """One sample on the canvas."""
 
@@ -166,6 +177,7 @@ class OpenPerson:
         self.layout, self._datasets = _person(group, where)
         self.mask_keys = self.layout.mask_keys(self._datasets)
         self.frame_hw: tuple[int, int] = self._datasets[self.layout.images_key].shape[1:3]
+        self._camera = self.layout.camera(*self.frame_hw)
         self._labels = {
             key: dataset[:] if dataset.chunks is None and dataset.nbytes <= LABELS_AT_ONCE_BYTES else dataset
             for key in (self.layout.gaze.key, self.layout.head.key)
@@ -185,24 +197,55 @@ class OpenPerson:
         `mask_picture` (H, W) holds the eyes where the file has no masks; `move_corners` as for `eye_mask`. UserError
         names a row whose labels are not finite or not radians, or whose pixels are not colours.
         """
-        # One row at a time: h5py's fancy indexing takes fifteen times as long.
+        return self.on_canvas([self.raw(row)], canvas, mask_picture, move_corners)[0]
+
+    def raw(self, row: int) -> RawFrame:
+        """UserError as for `frame`. One row at a time: h5py's fancy indexing takes fifteen times as long."""
         where = f"{self.where}, row {row}"
         gaze, head = _labels(self._labels, self.layout, row, where)
         pixels = _rgb_frame(self._datasets[self.layout.images_key][row], self.layout, where)
-        to_canvas = place(self.layout.camera(*self.frame_hw), head, canvas)
-        image, valid = warp(pixels, to_canvas, *canvas.shape)
+        eyes = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else None
+        return RawFrame(pixels, eyes, gaze, head)
 
-        stored = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else mask_picture
-        drawn_by = to_canvas if stored is not None and stored.shape == self.frame_hw else np.eye(2, 3)
+    def on_canvas(
+        self,
+        frames: Sequence[RawFrame],
+        canvas: Camera,
+        mask_picture: np.ndarray | None = None,
+        move_corners: Callable[[np.ndarray], np.ndarray] = lambda corners: corners,
+    ) -> list[StoredFrame]:
+        """Frames of this person, as `frame` gives them; many at once take less time."""
+        to_canvas = [place(self._camera, frame.head, canvas) for frame in frames]
+        drawn = [_drawn(frame.pixels, transform, canvas) for frame, transform in zip(frames, to_canvas)]
         is_parsing = self.mask_keys not in ((), (self.layout.mask_key,))
-        mask, by_pose = eye_mask(stored, is_parsing, drawn_by, head, valid, canvas, move_corners)
-        return StoredFrame(image, mask, valid, gaze, head, bool(by_pose))
+        if is_parsing and canvas.eye_masks == SQUARES:
+            squares, by_pose = squares_of_parsings(
+                np.stack([frame.eyes for frame in frames]), to_canvas, [frame.head for frame in frames], canvas
+            )
+            masks = [(mask & valid, by) for mask, (_, valid), by in zip(squares, drawn, by_pose)]
+        else:
+            masks = []
+            for frame, transform, (_, valid) in zip(frames, to_canvas, drawn):
+                eyes = mask_picture if frame.eyes is None else frame.eyes
+                placed = transform if eyes is not None and eyes.shape == self.frame_hw else np.eye(2, 3)
+                masks.append(eye_mask(eyes, is_parsing, placed, frame.head, valid, canvas, move_corners))
+        return [
+            StoredFrame(image, mask, valid, frame.gaze, frame.head, bool(by_pose))
+            for frame, (image, valid), (mask, by_pose) in zip(frames, drawn, masks)
+        ]
+
+
+def _drawn(pixels: np.ndarray, to_canvas: np.ndarray, canvas: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """`warp`, which would copy a frame that is on the canvas already."""
+    if pixels.shape[:2] == canvas.shape and is_identity(to_canvas):
+        return pixels, np.ones(canvas.shape, dtype=bool)
+    return warp(pixels, to_canvas, *canvas.shape)
 
 
 def _person(group: h5py.Group, where: str) -> tuple[Layout, dict[str, h5py.Dataset]]:
     """The layout and the datasets by name, checked as far as no sample need be read."""
     datasets = safe_datasets(group, known_keys(), where)
-    layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where, outline(group))
+    layout = detect({key: dataset.shape for key, dataset in datasets.items()}, where, lambda: outline(group))
 
     pixels = datasets[layout.images_key].dtype
     if pixels != np.uint8 and pixels.kind != "f":
@@ -251,9 +294,10 @@ def _stored_mask(stored: list[np.ndarray]) -> np.ndarray:
 def _angles(stored: Mapping[str, np.ndarray], angles: Angles, where: str) -> np.ndarray:
     """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
     values = stored[angles.key][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
-    if not np.isfinite(values).all():
+    pitch, yaw = values.tolist()
+    if not (math.isfinite(pitch) and math.isfinite(yaw)):
         raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
-    if (abs(values) > np.pi).any():
+    if max(abs(pitch), abs(yaw)) > np.float32(np.pi):
         raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
     return values
 

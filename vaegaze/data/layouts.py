@@ -1,7 +1,8 @@
 """The published HDF5 layouts of gaze data sets. Each is a row of a table, recognised by the contents of the file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class Angles:
         The normalised camera has no roll, so the head's pitch and yaw are its whole rotation R. A direction v in the
         head's frame is R v in the camera's.
         """
-        direction = np.asarray(stored, dtype=np.float64) * (self.pitch_up, 1)
+        direction = stored.astype(np.float64)
+        direction[0] *= self.pitch_up
         return pitch_yaw(head_rotation(head) @ gaze_vector(direction)) if self.in_head_frame else direction
 
 
@@ -146,6 +148,7 @@ LAYOUTS = (
 )
 
 
+@cache
 def known_keys() -> tuple[str, ...]:
     """Every dataset name that identifies a layout or is read from one."""
     keys = [key for row in LAYOUTS for key in (*_keys_read(row), *row.needs, *row.without)]
@@ -162,39 +165,42 @@ def label_keys() -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.gaze.key for row in LAYOUTS))
 
 
-def detect(shapes: Mapping[str, tuple[int, ...]], where: str, found: str = "") -> Layout:
+def detect(shapes: Mapping[str, tuple[int, ...]], where: str, found: Callable[[], str]) -> Layout:
     """The layout of a person's datasets, recognised by their names and shapes.
 
-    `where` names the file and person in errors, `found` all that the person's group contains. UserError when there are
-    no images or labels, when gaze cannot be brought into the camera's frame, when no known layout has such frames or
-    such labels, and when the datasets count different numbers of samples.
+    `where` names the file and person in errors, `found()` all that the person's group contains. UserError when there
+    are no images or labels, when gaze cannot be brought into the camera's frame, when no known layout has such frames
+    or such labels, and when the datasets count different numbers of samples.
     """
-    held = found or ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "none of the names known"
     rows = [row for row in LAYOUTS if row.images_key in shapes]
     if not rows:
         expected = " or ".join(map(repr, image_keys()))
-        raise UserError(f"{where} has no images: expected a dataset {expected}, it holds {held}")
-    rows = _with_labels(rows, shapes, held, where)
+        raise UserError(f"{where} has no images: expected a dataset {expected}, it holds {found()}")
+    rows = _with_labels(rows, shapes, found, where)
 
     fitting = [row for row in rows if _is_frame_of(row, shapes[row.images_key])]
     if not fitting:
         expected = "; ".join(dict.fromkeys(f"{row.name} {_frame_text(row)}" for row in rows))
-        raise UserError(f"{where} has frames of no known layout: found {held}; expected {expected}")
+        raise UserError(f"{where} has frames of no known layout: found {found()}; expected {expected}")
     narrower = [row for row in fitting if _has_labels_of(row, shapes)]
     if not narrower:
         expected = " or ".join(f"{_width_text(row)} ({row.name})" for row in fitting)
-        raise UserError(f"{where} has labels of the wrong width: found {held}; expected (N, width), width {expected}")
+        raise UserError(
+            f"{where} has labels of the wrong width: found {found()}; expected (N, width), width {expected}"
+        )
 
     layout = next((row for row in narrower if _is_told_by(row, shapes)), None)
     if layout is None:
-        raise UserError(f"{where} is of no known layout: it holds {held}")
+        raise UserError(f"{where} is of no known layout: it holds {found()}")
     counts = {shape[0] for key, shape in shapes.items() if key in _keys_read(layout)}
     if len(counts) > 1:
-        raise UserError(f"{where} has datasets of different lengths: {held}; expected one entry per sample in each")
+        raise UserError(f"{where} has datasets of different lengths: {found()}; expected one entry per sample in each")
     return layout
 
 
-def _with_labels(rows: list[Layout], shapes: Mapping[str, tuple[int, ...]], held: str, where: str) -> list[Layout]:
+def _with_labels(
+    rows: list[Layout], shapes: Mapping[str, tuple[int, ...]], found: Callable[[], str], where: str
+) -> list[Layout]:
     labelled = [row for row in rows if row.gaze.key in shapes and row.head.key in shapes]
     if labelled:
         return labelled
@@ -207,7 +213,7 @@ def _with_labels(rows: list[Layout], shapes: Mapping[str, tuple[int, ...]], held
     expected = " or ".join(
         dict.fromkeys(" and ".join(dict.fromkeys(map(repr, (row.gaze.key, row.head.key)))) for row in rows)
     )
-    raise UserError(f"{where} has no labels: expected {expected} (gaze and head in radians), found {held}")
+    raise UserError(f"{where} has no labels: expected {expected} (gaze and head in radians), found {found()}")
 
 
 def _is_frame_of(row: Layout, shape: tuple[int, ...]) -> bool:

@@ -1,6 +1,7 @@
 """Where a face lies on the canvas: the transform that brings its eyes to where the canvas has them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,9 +18,17 @@ def place(camera: Camera, head: np.ndarray, canvas: Camera) -> np.ndarray:
     plain resize; otherwise it depends on the head pose.
     """
     if camera.origin_mm == canvas.origin_mm and camera.distance_mm == canvas.distance_mm:
-        scale = canvas.focal_px / camera.focal_px
-        return np.column_stack([scale * np.eye(2), canvas.centre_px - scale * camera.centre_px])
+        return _resize(camera, canvas)
     return similarity(camera.project(EYE_CENTRES_MM, head), canvas.project(EYE_CENTRES_MM, head), with_roll=False)
+
+
+@lru_cache(maxsize=16)
+def _resize(camera: Camera, canvas: Camera) -> np.ndarray:
+    scale = canvas.focal_px / camera.focal_px
+    x, y = canvas.centre_px - scale * camera.centre_px
+    transform = np.array([[scale, 0.0, x], [0.0, scale, y]])
+    transform.flags.writeable = False
+    return transform
 
 
 def align(eyes: np.ndarray, head: np.ndarray, canvas: Camera) -> np.ndarray:

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from PIL import Image
 
+IDENTITY = np.eye(2, 3)
+
 
 def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -> np.ndarray:
     """The least-squares rotation, scale and translation (2, 3) from points (K, 2) to points (K, 2), K ≥ 2."""
@@ -23,12 +25,18 @@ def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -
 
 def scale_of(transform: np.ndarray) -> float:
     """How many target pixels one source pixel is wide."""
-    return math.sqrt(abs(np.linalg.det(transform[:, :2])))
+    (a, b), (c, d) = transform[:, :2].tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def roll_of(transform: np.ndarray) -> float:
     """By how many radians a similarity turns the picture, from x towards y: clockwise to the viewer."""
     return math.atan2(transform[1, 0], transform[0, 0])
+
+
+def is_identity(transform: np.ndarray) -> bool:
+    """Whether it leaves every pixel of a picture where it is."""
+    return abs(transform - IDENTITY).max() <= 1e-6
 
 
 def move(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -62,8 +70,7 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
     Returns the result (height, width[, 3]) uint8 and `valid` (height, width) bool: the pixels that the picture covers
     fully. Around them it repeats the picture's edge, which suits a face model better than black.
     """
-    same_size = picture.shape[:2] == (height_px, width_px)
-    if same_size and abs(transform - np.eye(2, 3)).max() <= 1e-6:
+    if picture.shape[:2] == (height_px, width_px) and is_identity(transform):
         return picture.copy(), np.ones((height_px, width_px), dtype=bool)
     valid = _covered(picture.shape, transform, height_px, width_px)
 

@@ -133,7 +133,17 @@ class StoredBatch:
         return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), Tensor)}
 
     def pin_memory(self) -> "StoredBatch":
-        return replace(self, **{name: tensor.pin_memory() for name, tensor in self.tensors().items()})
+        return self.copied(pinned=True, skipped=self.skipped)
+
+    def copied(self, *, pinned: bool, skipped: list[Skipped]) -> "StoredBatch":
+        copies = {name: tensor.pin_memory() if pinned else tensor.clone() for name, tensor in self.tensors().items()}
+        return replace(self, **copies, skipped=skipped)
+
+    def share_memory(self) -> "StoredBatch":
+        """Moves the tensors to memory that other processes can see."""
+        for tensor in self.tensors().values():
+            tensor.share_memory_()
+        return self
 
     def to(self, device: torch.device) -> Batch:
         """Copied without waiting, and made floats there."""
@@ -160,19 +170,23 @@ class StoredBatch:
         )
 
 
-def stacked(examples: Sequence[Example], keep_reference: Sequence[bool], noise_seeds: Sequence[int]) -> StoredBatch:
-    def together(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([getattr(example, name) for example in examples]))
-
-    def beside(name: str) -> Tensor:
-        return torch.from_numpy(np.stack([getattr(example, name) for example in examples]))
-
-    return StoredBatch(
-        **{name: together(name) for name in ("target", "eye_masks", "valid", "gaze", "head")},
-        **{name: beside(name) for name in ("reference", "reference_eye_masks", "reference_valid", "frames")},
-        keep_reference=torch.tensor(keep_reference),
-        noise_seeds=torch.tensor(noise_seeds),
-    )
+def stacked(
+    examples: Sequence[Example],
+    keep_reference: Sequence[bool],
+    noise_seeds: Sequence[int],
+    into: StoredBatch | None = None,
+) -> StoredBatch:
+    """The batch of these examples, written over the one given if there is one: of as many, equally large ones."""
+    joins = dict.fromkeys(("target", "eye_masks", "valid", "gaze", "head"), np.concatenate)
+    joins |= dict.fromkeys(("reference", "reference_eye_masks", "reference_valid", "frames"), np.stack)
+    columns = {name: [getattr(example, name) for example in examples] for name in joins}
+    if into is None:
+        joined = {name: torch.from_numpy(join(columns[name])) for name, join in joins.items()}
+        return StoredBatch(**joined, keep_reference=torch.tensor(keep_reference), noise_seeds=torch.tensor(noise_seeds))
+    for name, join in joins.items():
+        join(columns[name], out=getattr(into, name).numpy())
+    into.keep_reference.numpy()[:], into.noise_seeds.numpy()[:] = keep_reference, noise_seeds
+    return into
 
 
 @dataclass(frozen=True)
@@ -202,13 +216,17 @@ class Batches(Dataset):
     processes: int = 1
 
     def __getitem__(self, step: int) -> StoredBatch | UserError:
+        return self.made(step)
+
+    def made(self, step: int, into: StoredBatch | None = None) -> StoredBatch | UserError:
         """UserError is returned, not raised: across processes a raised one would lose its text in a traceback."""
         try:
-            return self.batch(step)
+            return self.batch(step, into)
         except UserError as error:
             return error
 
-    def batch(self, step: int) -> StoredBatch:
+    def batch(self, step: int, into: StoredBatch | None = None) -> StoredBatch:
+        """The batch of a step, written over the one given if there is one."""
         examples, keep, seeds = [], [], []
         for lane in range(self.process * self.persons, (self.process + 1) * self.persons):
             visit, turn = self.visit(step, lane)
@@ -218,7 +236,7 @@ class Batches(Dataset):
             keep.append(bool(rng.random() >= self.drop_reference))
             seeds.append(int(rng.integers(2**62)))
         skipped = [each for source in self.sources for each in source.take_skipped()]
-        return replace(stacked(examples, keep, seeds), skipped=skipped)
+        return replace(stacked(examples, keep, seeds, into), skipped=skipped)
 
     def close(self) -> None:
         for source in self.sources:

@@ -6,17 +6,17 @@ order.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
 from vaegaze.config.pretrain import AugmentationParams
-from vaegaze.data.hdf5 import OpenPerson, StoredFrame
+from vaegaze.data.hdf5 import OpenPerson, RawFrame, StoredFrame
 from vaegaze.data.persons import opened_person
 from vaegaze.data.safe_hdf5 import opened, safe_group
 from vaegaze.data.samples import Samples
@@ -79,22 +79,22 @@ class DataSetSource:
     def example(self, visit: int, turn: int, rng: np.random.Generator, gazes: int) -> Example:
         frames = self._visit(visit)
         reference, targets = choose_frames(len(frames), turn, gazes, rng)
-        chosen = frames.take(np.array([*targets, reference]))
-        numbers = chosen.indices
+        numbers = frames.indices[[*targets, reference]]
         if self.augmentation is not None and not self.augmentation.is_off:
-            chosen, numbers = augmented(chosen, self.augmentation, rng), np.full(len(chosen), -1)
-            empty = ~chosen.eye_masks.any(axis=(1, 2))
-            if empty.any():  # moved out of the canvas
-                chosen = frames.take(np.array([*targets, reference]))
+            changed = augmented(frames.take([*targets, reference]), self.augmentation, rng)
+            numbers = np.full(len(changed), -1)
+            if changed.eye_masks.any(axis=(1, 2)).all():  # else moved out of the canvas
+                frames, reference, targets = changed, gazes, range(gazes)
+        shown = frames.take(as_slice(targets))
         return Example(
-            target=chosen.images[:-1],
-            eye_masks=chosen.eye_masks[:-1],
-            valid=chosen.valid[:-1],
-            gaze=chosen.gaze[:-1],
-            head=chosen.head[:-1],
-            reference=chosen.images[-1],
-            reference_eye_masks=chosen.eye_masks[-1],
-            reference_valid=chosen.valid[-1],
+            target=shown.images,
+            eye_masks=shown.eye_masks,
+            valid=shown.valid,
+            gaze=shown.gaze,
+            head=shown.head,
+            reference=frames.images[reference],
+            reference_eye_masks=frames.eye_masks[reference],
+            reference_valid=frames.valid[reference],
             frames=numbers,
         )
 
@@ -104,7 +104,7 @@ class DataSetSource:
             self._visits.move_to_end(visit)  # whoever has gone unused for longest has left: visits end in any order
             return self._visits[visit]
         epoch, number = divmod(visit, len(self.persons))
-        order = np.random.default_rng([*self.entropy, epoch]).permutation(len(self.persons))
+        order = epoch_order(len(self.persons), (*self.entropy, epoch))
         for candidate in (*order[number:], *order[:number]):
             person = self.persons[candidate]
             if (person, None) in self._skipped:
@@ -129,29 +129,41 @@ class DataSetSource:
             while to_try and len(read) < self.frames_per_person:
                 missing = self.frames_per_person - len(read)
                 rows, to_try = to_try[:missing], to_try[missing:]
-                for row in sorted(rows):
-                    try:
-                        frame = self._frame(stored, person, row)
-                        if not frame.eye_mask.any():
-                            raise UserError(f"{stored.where}, row {row}: the eye mask is empty")
-                    except (UserError, OSError, RuntimeError, ValueError) as error:
-                        self._skip(person, row, error)
-                        continue
-                    read[row] = frame
+                read |= self._frames(stored, person, sorted(rows))
             if len(read) < NEEDED:
                 raise UserError(f"{stored.where} has {len(read)} usable frames; at least {NEEDED} are needed")
         rows = rng.permutation(sorted(read))
         columns = zip(*((f.image, f.eye_mask, f.valid, f.gaze, f.head) for f in (read[int(row)] for row in rows)))
         return Samples(*map(np.stack, columns), self.first_frames.get(person, 0) + rows, self.canvas)
 
-    def _frame(self, stored: OpenPerson, person: str, row: int) -> StoredFrame:
-        """A frame with its mask; a varied one is the frame's own for good, so that its latents may be cached."""
+    def _frames(self, stored: OpenPerson, person: str, rows: Sequence[int]) -> dict[int, StoredFrame]:
+        """The usable ones among these rows."""
+        raw, usable = {}, {}
+        for row in rows:
+            try:
+                raw[row] = stored.raw(row)
+            except (UserError, OSError, RuntimeError, ValueError) as error:
+                self._skip(person, row, error)
+        for row, frame in zip(raw, self._on_canvas(stored, person, raw)):
+            if frame.eye_mask.any():
+                usable[row] = frame
+            else:
+                self._skip(person, row, UserError(f"{stored.where}, row {row}: the eye mask is empty"))
+        return usable
+
+    def _on_canvas(self, stored: OpenPerson, person: str, raw: dict[int, RawFrame]) -> list[StoredFrame]:
+        """Frames with their masks; a varied one is the frame's own for good, so that its latents may be cached."""
         if self.canvas.eye_masks != LIDS:
-            return stored.frame(row, self.canvas)
-        rng = np.random.default_rng([crc32(person.encode()), row])
-        if rng.random() < SQUARES_SHARE:
-            return stored.frame(row, replace(self.canvas, eye_masks=SQUARES))
-        return stored.frame(row, self.canvas, move_corners=partial(jittered_corners, rng=rng))
+            return stored.on_canvas(list(raw.values()), self.canvas) if raw else []
+        frames = []
+        for row, frame in raw.items():
+            rng = np.random.default_rng([crc32(person.encode()), row])
+            if rng.random() < SQUARES_SHARE:
+                frames += stored.on_canvas([frame], replace(self.canvas, eye_masks=SQUARES))
+            else:
+                move_corners = partial(jittered_corners, rng=rng)
+                frames += stored.on_canvas([frame], self.canvas, move_corners=move_corners)
+        return frames
 
     def _skip(self, person: str, row: int | None, error: Exception) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -173,6 +185,17 @@ class DataSetSource:
         self._files = ExitStack()
         self._file = self._files.enter_context(opened(self.path))
         return True
+
+
+@lru_cache(maxsize=2)  # an epoch's last visits overlap with the next one's first
+def epoch_order(count: int, entropy: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(entropy).permutation(count)
+
+
+def as_slice(rows: Sequence[int]) -> slice | list[int]:
+    """Rows that follow each other as a slice, which takes them without a copy; others as they are."""
+    first, end = rows[0], rows[0] + len(rows)
+    return slice(first, end) if list(rows) == list(range(first, end)) else list(rows)
 
 
 def choose_frames(count: int, turn: int, gazes: int, rng: np.random.Generator) -> tuple[int, list[int]]:

@@ -6,7 +6,6 @@ would have seen.
 """
 
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vaegaze.config.pretrain import PretrainConfig, PretrainParams
 from vaegaze.errors import UserError
@@ -28,6 +26,7 @@ from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.phases import AUTOENCODER, Phase, phases
 from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, phase_batches
 from vaegaze.pretraining.waiting import WaitingTime
+from vaegaze.pretraining.workers import worked_ahead
 from vaegaze.training.losses import load_vgg
 
 FIRST_PICTURES = range(10**9, 10**9 + 64)  # steps whose batches, never trained on, give a patch shortcut its start
@@ -202,14 +201,7 @@ def _begin(
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
     compiled = params.compile and phase.name != AUTOENCODER  # its noise is reseeded at every step
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(progress.step * phase.accumulation, phase.steps * phase.accumulation),
-        num_workers=params.workers,
-        worker_init_fn=ignore_signals,
-        pin_memory=device.type == "cuda",
-    )
+    steps = range(progress.step * phase.accumulation, phase.steps * phase.accumulation)
     return _PhaseRun(
         phase=phase,
         params=params,
@@ -219,7 +211,7 @@ def _begin(
         trained=trained,
         optimizer=optimizer,
         objective=processes.together(torch.compile(objective) if compiled else objective),
-        batches=iter(loader),
+        batches=worked_ahead(batches, steps, params.workers, pinned=device.type == "cuda"),
         waiting=WaitingTime(device),
         last_good=torch.tensor(progress.step, device=device),
     )
@@ -288,12 +280,6 @@ def measure(
     progress.loss_sum, progress.loss_steps = torch.zeros_like(progress.loss_sum), 0
     progress.waited = progress.busy = 0.0
     return record
-
-
-def ignore_signals(worker: int) -> None:
-    """Lets the main process end its workers: Ctrl-C and `timeout` signal the workers as well."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
 
 
 def settle_autoencoder(model: VAEGaze, held_out: Sequence[HeldOut], config: PretrainConfig) -> None:

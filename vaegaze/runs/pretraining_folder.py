@@ -35,13 +35,28 @@ class PretrainFolder:
 
     def clear(self) -> None:
         """Remove an earlier run's files, so that they do not mix with those of other settings."""
-        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json")
-        for earlier in (*(self.path / name for name in names), *self.path.glob("samples/step_*.png")):
+        for earlier in self._written():
             earlier.unlink(missing_ok=True)
+
+    def refuse_strangers(self) -> None:
+        """UserError if the folder holds a file that a run would replace, and no pre-training made the folder.
+
+        A run writes its config.yaml first.
+        """
+        strangers = [] if re.search("(?m)^pretrain_params:", self.stored_settings()) else self._written()
+        if strangers:
+            raise UserError(
+                f"{self.path} holds {strangers[0].relative_to(self.path)}, which no pre-training wrote; give another "
+                "--save_dir, or --overwrite to replace it"
+            )
+
+    def _written(self) -> list[Path]:
+        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json")
+        return [*(path for name in names if (path := self.path / name).exists()), *self.path.glob("samples/step_*.png")]
 
     def stored_settings(self) -> str:
         """The run's config.yaml; empty if there is none."""
-        return self.config.read_text(encoding="utf-8") if self.config.is_file() else ""
+        return self.config.read_text(encoding="utf-8", errors="replace") if self.config.is_file() else ""
 
     def save(self, model: VAEGaze, progress: Progress) -> None:
         tensors = {"model": state_of(model), "model_config": model.config}
