@@ -135,9 +135,15 @@ def report(findings: Findings) -> list[str]:
         "": f"({labels} labels read, persons inspected: {len(facts)}; up and to the picture's left are positive)",
         "chunks": _each(_chunk_text(fact) for fact in facts),
     }
+    left_out = [f"row {row} of {name}" for name, fact in findings.facts.items() for row in fact.left_out]
+    if left_out:
+        lines["⚠️ labels"] = (
+            f"{len(left_out)} of {labels + len(left_out)} labels read hold NaN or infinity, such as {left_out[0]}; "
+            "training leaves such samples out"
+        )
     gaze = np.concatenate([fact.gaze for fact in facts])
     if len(gaze) > 1 and np.ptp(gaze, axis=0).max() < ALIKE_RAD:
-        lines["⚠️ labels"] = (
+        lines["⚠️ gaze"] = (
             f"all {len(gaze)} gaze labels are the same: the sheet's columns show no different directions, and no gaze "
             "can be learnt"
         )
