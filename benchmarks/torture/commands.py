@@ -1,5 +1,6 @@
 """The commands that write something, each as a run of a second on tiny inputs, and what must come of it."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -15,6 +16,7 @@ import torchmetrics.functional.image  # noqa: F401, so that no child imports it
 import yaml
 from PIL import Image
 
+from benchmarks.tiny_model import SIZE_PX, TINY_CONFIG
 from vaegaze.commands import benchmark, convert, inspect, prepare, pretrain, train, train_all
 from vaegaze.evaluation.benchmark_grid import AUTOENCODER, BASE, TRUE, Task
 from vaegaze.models import VAEGaze
@@ -22,19 +24,6 @@ from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.renderer.data_set import write_hdf5
 
-SIZE_PX = 32
-MODEL = {
-    "image_size": SIZE_PX,
-    "vae": {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.7},
-    "unet": {
-        "block_out_channels": [8, 16],
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "attention_head_dim": 2,
-        "cross_attention_dim": 8,
-    },
-    "gaze_mlp": {"num_layers": 3, "num_hidden": 8, "num_out": 8},
-}
 PERSON = "person_002"
 PRETRAIN = {
     "vae_steps": 3, "vae_band_steps": 1, "latent_steps": 2, "pixel_steps": 2, "held_out": 8, "eval_every": 2,
@@ -97,7 +86,7 @@ def without_times(value):
 @functools.cache
 def tiny_model() -> VAEGaze:
     torch.manual_seed(0)
-    return VAEGaze(json.loads(json.dumps(MODEL)))
+    return VAEGaze(copy.deepcopy(TINY_CONFIG))
 
 
 def data_and_base(folder: Path) -> None:
@@ -109,7 +98,7 @@ def pretraining(folder: Path) -> None:
     write_hdf5(folder / "gaze.h5", 9, size=SIZE_PX, samples=2, split="all")
     params = {"save_dir": str(folder / "out"), "output": str(folder / "out/model.pth"), **PRETRAIN}
     params["sources"] = [str(folder / "gaze.h5")]
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({"pretrain_params": params, "model_params": MODEL}))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
 
 
 def frames(folder: Path) -> None:
