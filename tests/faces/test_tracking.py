@@ -242,3 +242,19 @@ def test_a_face_gone_for_long_is_not_bridged(talking, landmarks_installed):
     followed = follow(frames, by="landmarks")
     assert {each.left for each in followed[30:50]} == {NO_FACE}
     assert {each.left for each in followed[50:]} == {None, CLOSED}
+
+
+@pytest.mark.parametrize("by", ["landmarks", "cascades"])
+def test_eyes_end_where_the_face_dissolves_into_a_slide(talking, by, request):
+    if by == "landmarks":
+        request.getfixturevalue("landmarks_installed")
+    begins, takes, count = 12, 12, 44
+    slide = np.full_like(talking.frames[0], 235)
+    for top in range(60, 300, 40):  # lines of text
+        slide[top : top + 12, 60:420:3] = 40
+    frames = talking.frames[:count].copy()
+    for number in range(begins, count):
+        share = min((number - begins + 1) / takes, 1.0)
+        frames[number] = (1 - share) * frames[number] + share * slide
+    left = [each.left for each in follow(frames, by=by)]
+    assert set(left[begins + takes :]) == {NO_FACE} and left[0] != NO_FACE, left
