@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.tiny_model import SIZE_PX, TINY_CONFIG
 from vaegaze.data.samples import Samples
+from vaegaze.errors import STOP_SIGNALS
 from vaegaze.geometry import eye_regions as masks
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import VAEGaze
@@ -136,7 +137,7 @@ def no_opencv(monkeypatch, cascades_only):
 @contextmanager
 def process_restored():
     """Puts back what a command sets for its whole process: signal handlers, torch's threads and random state."""
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng():

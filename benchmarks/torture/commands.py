@@ -25,6 +25,7 @@ from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.renderer.data_set import write_hdf5
 
 PERSON = "person_002"
+REPORTS = tuple(f"{each}/{name}" for each in ("person_001", PERSON) for name in ("report.html", "before_after.jpg"))
 PRETRAIN = {
     "vae_steps": 3, "vae_band_steps": 1, "latent_steps": 2, "pixel_steps": 2, "held_out": 8, "eval_every": 2,
     "min_vae_eye_psnr": 0, "threads": 1, "vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1,
@@ -108,7 +109,8 @@ def frames(folder: Path) -> None:
         Image.fromarray(face + np.uint8(number)).save(folder / f"frames/{number}.png")
     lines = ["file_or_time,pitch_deg,yaw_deg,head_pitch_deg,head_yaw_deg", "0.png,1,2,0,0", "1.png,3,4,0,0"]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    earlier(folder, "me.h5", "me.frames.csv")
+    earlier(folder, "me.h5")
+    (folder / "out/me.frames.csv").write_text(",".join(prepare.COLUMNS))
 
 
 def published(folder: Path) -> None:
@@ -195,7 +197,7 @@ COMMANDS = {  # the quick ones first
         Command(
             "train", train.main, lambda folder: [*training(folder), "--person_id", PERSON], data_and_base,
             state=f"{PERSON}/resume.pth",
-            measured=(f"{PERSON}/report.html", f"{PERSON}/before_after.jpg"),
+            measured=REPORTS,
         ),
         Command(
             "pretrain", pretrain.main, lambda folder: ["--config", folder / "tiny.yaml"], pretraining,
@@ -204,7 +206,7 @@ COMMANDS = {  # the quick ones first
         Command(
             "train_all", train_all.main,
             lambda folder: [*training(folder), "--engine", "none", "--max_persons", 2, "--retries", 0],
-            data_and_base, measured=("cohort.csv", "cohort.html"),
+            data_and_base, measured=("cohort.csv", "cohort.html", *REPORTS),
         ),
     )
 }  # fmt: skip

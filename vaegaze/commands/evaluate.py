@@ -135,18 +135,8 @@ def refuse_anothers_output(params: EvaluateParams) -> None:
     """UserError if --output cannot be written, or is a file other than an earlier result."""
     if params.output is None:
         return
-    output = Path(params.output)
     read = {f"--{name}": getattr(params, name) for name in ("checkpoint", "base", "hdf_path", "estimator")}
-    refuse_output(output, "--output", overwrite=True, inputs=read)
-    if output.exists() and not (output.is_file() and begins_with(output, RESULT_BEGINS)):
-        raise UserError(
-            f"--output: {output} exists and is not an earlier result, so it is not replaced; give another name"
-        )
-
-
-def begins_with(path: Path, text: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(text)) == text.encode()
+    refuse_output(Path(params.output), "--output", earlier=RESULT_BEGINS, inputs=read)
 
 
 def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:

@@ -20,7 +20,7 @@ from vaegaze.commands.running import run_command
 from vaegaze.config.flags import FlagParser
 from vaegaze.data import hdf5
 from vaegaze.data.hdf5 import PersonData, PersonFacts
-from vaegaze.data.samples import Samples
+from vaegaze.data.samples import ALIKE_RAD, Samples
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera, gaze_vector
@@ -31,7 +31,6 @@ PERSONS_LOOKED_AT, LABELS_LOOKED_AT, PERSONS_SHOWN, PROBLEMS_SHOWN = 24, 100, 6,
 COLUMNS = ("looks up", "looks down", "looks left", "looks right", "looks ahead")
 
 PICTURE_PX = 256
-ALIKE_RAD = 1e-4  # labels closer together than this do not differ
 FINENESS = 2  # pictures are drawn this much larger, then shrunk
 ARROW = 0.5  # length of an arrow seen from the side / side of the picture
 ARROW_STARTS_MM = np.array([EYE_CENTRES_MM.mean(axis=0), (0, 35, -20)])  # between the eyes; about the tip of the nose

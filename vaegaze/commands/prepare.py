@@ -40,6 +40,7 @@ MAX_ENLARGEMENT = 2.5  # of a frame, on the canvas
 TRAINED_ON, HELD_OUT_SHARE = 30, 0.25  # in the suggested command: at most so many, and of the kept frames
 NAMED = 5  # frames named for each reason; the report names all
 REPORT_SUFFIX = ".frames.csv"
+COLUMNS = ["line", "file_or_time", "row", "left_out", "detail"]  # of the report
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,8 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     report = output.with_suffix(REPORT_SUFFIX)
     read = {"--frames": params.frames, "--labels": params.labels}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
-    refuse_output(
-        report, "--output", overwrite=True, inputs=read
-    )  # it accompanies the data file, or says why there is none
+    # It accompanies the data file, or says why there is none.
+    refuse_output(report, "--output", overwrite=overwrite, earlier=",".join(COLUMNS), inputs=read)
     reads_heads = backend() == "landmarks"
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
@@ -241,7 +241,7 @@ def report_text(fates: Sequence[Fate]) -> str:
     """Each frame's fate as CSV, in the order of the lines of the labels."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
+    writer.writerow(COLUMNS)
     for fate in sorted(fates, key=lambda fate: fate.label.line):
         reason = ("", "") if fate.why_not is None else (fate.why_not.kind, inert(fate.why_not.detail))
         writer.writerow([fate.label.line, inert(fate.label.frame), "" if fate.row is None else fate.row, *reason])

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from vaegaze.commands.compare import comparison_lines
-from vaegaze.commands.frame_report import REPORT_SUFFIX, reason_lines, report_text
+from vaegaze.commands.frame_report import COLUMNS, REPORT_SUFFIX, reason_lines, report_text
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
 from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, RedirectParams, with_camera_in_angles
@@ -66,6 +66,7 @@ ADVICE = shared.advice(
     reference="give --reference own or none",
     sample="fix it in the file, or give another --index",
     video="give it with --video",
+    picture="or give the picture with --image",
 )
 
 FARTHEST_RAD = math.radians(55)  # that eyes turn in the head
@@ -92,7 +93,8 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     read["--mask"] = params.mask_path
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
-        refuse_output(output.with_suffix(REPORT_SUFFIX), "--output", overwrite=True, inputs=read)
+        report, begins = output.with_suffix(REPORT_SUFFIX), ",".join(COLUMNS)
+        refuse_output(report, "--output", overwrite=overwrite, earlier=begins, inputs=read)
         opencv()
     checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:

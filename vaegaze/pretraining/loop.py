@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vaegaze.config.pretrain import PretrainConfig, PretrainParams
-from vaegaze.errors import UserError
+from vaegaze.errors import STOP_SIGNALS, UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
 from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
@@ -292,7 +292,7 @@ def measure(
 
 def ignore_signals(worker: int) -> None:
     """Lets the main process end its workers: Ctrl-C and `timeout` signal the workers as well."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 

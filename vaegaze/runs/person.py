@@ -84,6 +84,8 @@ def _load_from_gazecapture(
     train, held_out = data.samples.take(slice(count)), data.samples.take(slice(count, None))
     say(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
     say(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
+    if train.looks_one_way:
+        say("⚠️ All its gaze labels are the same: no gaze can be learnt from them")
     rendered, notes = matching_renderer(data)
     for note in notes:
         say(note)
