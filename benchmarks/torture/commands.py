@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def checksum(path: Path, folder: Path) -> str:
     content = path.read_bytes().replace(bytes(folder), b"FOLDER")
     if path.suffix in (".json", ".jsonl"):
         lines = [content] if path.suffix == ".json" else content.splitlines()
-        content = json.dumps([without_times(json.loads(line)) for line in lines]).encode()
+        with suppress(ValueError):  # half a temporary file of a killed run
+            content = json.dumps([without_times(json.loads(line)) for line in lines]).encode()
     return hashlib.sha256(content).hexdigest()
 
 
