@@ -18,6 +18,7 @@ from vaegaze.config.finetune import Config
 from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.config.tree import resolve
 from vaegaze.data import hdf5
+from vaegaze.data.facts import describe_person
 from vaegaze.data.frame_labels import read_labels
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images.pictures import read_grey, read_picture
@@ -66,7 +67,7 @@ def pretraining(folder: Path, *flags) -> list:
 def data_set(path: Path) -> None:
     for person_id, count in hdf5.person_counts(path).items():
         if count:
-            hdf5.describe_person(path, person_id, 100)
+            describe_person(path, person_id, 100)
             hdf5.read_person(path, person_id, range(min(count, 3)), canvas_camera(32))
 
 

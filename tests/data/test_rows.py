@@ -9,6 +9,7 @@ from command_runs import PERSON, assert_one_line, command, invoke, train_rows
 
 from vaegaze.commands import check, evaluate, inspect
 from vaegaze.data import hdf5
+from vaegaze.data.facts import describe_person
 from vaegaze.data.rows import choose_rows, left_out_line
 from vaegaze.data.selection import choose_samples
 from vaegaze.errors import UserError
@@ -87,7 +88,7 @@ def test_the_other_commands_say_the_same(world, spoilt, tmp_path):
     assert checked.code == 0 and left_out_line(bad, PERSON) in checked.out and "8 to train on" in checked.out, checked
     shown = invoke(inspect.main, path, "--output", tmp_path / "sheet.png")
     assert shown.code == 0 and f"3 of 81 labels read hold NaN or infinity, such as row {bad[0]} of" in shown.out, shown
-    facts = hdf5.describe_person(path, PERSON, 100)
+    facts = describe_person(path, PERSON, 100)
     assert facts.left_out == bad and len(facts.rows) == 9 and np.isfinite(facts.gaze).all()
 
 

@@ -19,7 +19,8 @@ from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.running import run_command
 from vaegaze.config.flags import FlagParser
 from vaegaze.data import hdf5
-from vaegaze.data.hdf5 import PersonData, PersonFacts
+from vaegaze.data.facts import PersonFacts, describe_person
+from vaegaze.data.hdf5 import PersonData
 from vaegaze.data.samples import ALIKE_RAD, Samples
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path
@@ -91,7 +92,7 @@ def look_at(path: str) -> Findings:
     facts, problems = {}, []
     for person_id in _spread(sorted(person_id for person_id, count in counts.items() if count), PERSONS_LOOKED_AT):
         try:
-            facts[person_id] = hdf5.describe_person(path, person_id, LABELS_LOOKED_AT)
+            facts[person_id] = describe_person(path, person_id, LABELS_LOOKED_AT)
         except UserError as error:
             problems.append(str(error))
     if not facts:
