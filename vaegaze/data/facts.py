@@ -27,8 +27,8 @@ class PersonFacts:
 def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFacts:
     """Looks at how a person is stored, and at the labels of at most so many samples, evenly spread.
 
-    Rows whose labels are not finite are left out; UserError if that is each of them, else as for `hdf5.read_person`, but
-    no pixel is read.
+    Rows whose labels are not finite are left out; UserError if that is each of them, else as for `hdf5.read_person`,
+    but no pixel is read.
     """
     with hdf5.opened_samples(path, person_id) as person:
         spread = hdf5.evenly_spread(person.count, at_most)
