@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         switches=[shared.OVERWRITE],
         hint="no data file was written",
         less_memory="give smaller pictures",
+        advice={"picture": "or the folder of your pictures"},
     )
 
 
