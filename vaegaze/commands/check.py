@@ -146,7 +146,7 @@ CHECKS = {
 
 
 def main(argv: list[str] | None = None, prog: str = "vaegaze check") -> int:
-    parser = FlagParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = FlagParser(prog=prog, description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", metavar="FILE", help="YAML file whose HDF5 file and settings are checked")
     parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file, or a folder of them with one person each")
     parser.add_argument("--person_id", metavar="ID", help="the person whose samples are checked")

@@ -51,7 +51,7 @@ class Findings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze inspect", description=__doc__.splitlines()[0])
+    parser = FlagParser(prog="vaegaze inspect", description=(__doc__ or "").partition("\n")[0])
     parser.usage = "%(prog)s FILE_OR_FOLDER [--output PNG] [--overwrite]"
     parser.add_argument("path", metavar="FILE_OR_FOLDER", help="the gaze data set")
     parser.add_argument("--output", metavar="PNG", help=f"the sheet of pictures (default: {SHEETS_FOLDER}/NAME.png)")

@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda resolved, **switches: run(resolved.config.prepare_params, **switches),
         argv,
         prog="vaegaze prepare",
-        description=__doc__.splitlines()[0],
+        description=(__doc__ or "").partition("\n")[0],
         switches=[shared.OVERWRITE],
         hint="no data file was written",
         less_memory="give smaller pictures",

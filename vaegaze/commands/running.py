@@ -10,6 +10,8 @@ from vaegaze.commands.output_streams import unbreakable_output
 from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.errors import Interrupted, UserError, on_stop_signals
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "failed to map segment")  # as PyTorch says it, and as a library is not loaded
+
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Ma
     except _Stopped as stop:
         print(joined(f"stopped by {signal.Signals(stop.code - 128).name}", hint), file=sys.stderr)
         return stop.code
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
+    except (UserError, OSError, MemoryError, RuntimeError, ImportError) as error:
         message = in_words(error, less_memory, advice)
         if message is None:
             raise
@@ -100,7 +102,7 @@ def in_words(error: Exception, less_memory: str, advice: Mapping[str, str]) -> s
     """What went wrong, for a user who can fix it; None for a bug."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised by name: --help must not wait for torch
         return joined(f"out of GPU memory ({str(error).splitlines()[0]})", less_memory)
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return joined("out of memory", less_memory)
     if isinstance(error, UserError):
         return advised(error, advice)
