@@ -389,7 +389,7 @@ def test_files_that_are_no_videos(run, talk, tmp_path):
         ("empty.mp4", "is empty"),
         ("text.mp4", "cannot be read as a video"),
         ("cut.mp4", "give an undamaged"),
-        ("wide.png", "cannot be read as a video"),
+        ("wide.png", "is a picture"),
     ):
         refused = run("--video", tmp_path / name, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
         assert_one_line(refused, name, words)
