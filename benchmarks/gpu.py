@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.tiny_model import TINY_CONFIG
 from vaegaze.commands.running import run_command
 from vaegaze.config import shared
 from vaegaze.config.finetune import LossParams, OneshotParams
@@ -53,18 +54,7 @@ from vaegaze.training.tensors import prepare_frames
 SMALL = "./checkpoints/pretrained_model.pth"
 CONFIGS = {
     "full": {"image_size": 256, "vae": {}, "unet": {}, "gaze_mlp": {}},  # what is left out is as in the published model
-    "tiny": {
-        "image_size": 32,
-        "vae": {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4},
-        "unet": {
-            "block_out_channels": [8, 16],
-            "layers_per_block": 1,
-            "norm_num_groups": 4,
-            "attention_head_dim": 2,
-            "cross_attention_dim": 8,
-        },
-        "gaze_mlp": {"num_layers": 3, "num_hidden": 8, "num_out": 8},
-    },
+    "tiny": TINY_CONFIG,
 }
 SEED = 0
 WARM_UP_STEPS = 10  # not timed: cuDNN, cuBLAS and the allocator set themselves up

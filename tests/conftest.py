@@ -10,25 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tiny_model import SIZE_PX, TINY_CONFIG
 from vaegaze.data.samples import Samples
+from vaegaze.errors import STOP_SIGNALS
 from vaegaze.geometry import eye_regions as masks
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import VAEGaze
 from vaegaze.renderer import data_set as synthetic
-
-SIZE_PX = 32
-TINY_CONFIG = {
-    "image_size": SIZE_PX,
-    "vae": {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.7},
-    "unet": {
-        "block_out_channels": [8, 16],
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "attention_head_dim": 2,
-        "cross_attention_dim": 8,
-    },
-    "gaze_mlp": {"num_layers": 3, "num_hidden": 8, "num_out": 8},
-}
 
 
 def pytest_collection_modifyitems(items):
@@ -149,7 +137,7 @@ def no_opencv(monkeypatch, cascades_only):
 @contextmanager
 def process_restored():
     """Puts back what a command sets for its whole process: signal handlers, torch's threads and random state."""
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng():

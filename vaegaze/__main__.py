@@ -1,8 +1,10 @@
 """The command line: `vaegaze COMMAND`, or `python -m vaegaze COMMAND`."""
 
 import difflib
+import os
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from vaegaze.commands.running import run_command
 from vaegaze.errors import UserError
@@ -32,7 +34,18 @@ def main(argv: list[str] | None = None) -> int:
     name, *flags = argv
     if name not in COMMANDS:
         return run_command(lambda: refuse_command(name))
-    return import_module(f"vaegaze.commands.{name}").main(flags)
+    found = []
+    code = run_command(lambda: found.append(loaded(name)))
+    return code or found[0].main(flags)
+
+
+def loaded(name: str) -> ModuleType:
+    """A command's module, and PyTorch with it. UserError where the working folder is gone, which its libraries need."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder was deleted; change to another") from error
+    return import_module(f"vaegaze.commands.{name}")
 
 
 def list_commands() -> None:

@@ -14,6 +14,19 @@ error's `about` prints the error alone, so no command recommends a flag that it 
 """
 
 import signal
+from collections.abc import Callable
+from typing import Any
+
+# Ctrl-C, what `kill` and `timeout` send, and what a terminal sends that is closed; `nohup` has that one ignored.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def on_stop_signals(handler: Callable[[int, Any], None], but: int | None = None) -> None:
+    """Have these signals, `but` one, handled."""
+    for signum in STOP_SIGNALS:
+        hung_up_on = signum == getattr(signal, "SIGHUP", None)
+        if signum != but and not (hung_up_on and signal.getsignal(signum) == signal.SIG_IGN):
+            signal.signal(signum, handler)
 
 
 class UserError(Exception):

@@ -68,6 +68,8 @@ def stand_in_words(path: str | Path) -> str:
         return "is a pointer of Git LFS, not the file itself; run `git lfs pull`, or download the file"
     if begin.startswith((b"<!doctype html", b"<html")):
         return "is a web page, not the file itself; download the file once more"
+    if begin.startswith((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"(\xb5/\xfd")):
+        return "is compressed as a whole (gzip, bzip2, xz, 7z or zstd); unpack it first"
     return ""
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.torture --kills 500 --faults all --hostile 10000 --state outputs/torture.json
 
-Every case depends on the seed and its number alone. Counts are saved as it goes; the same command goes on where it
-stopped. It needs Linux and a C compiler, for the failing calls.
+Every case depends on the seed and its number alone. The parts take turns, so that each gets a share of the time.
+Counts are saved as it goes; the same command goes on where it stopped. It needs Linux and a C compiler, for the failing
+calls.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -22,7 +24,7 @@ from benchmarks.torture.commands import COMMANDS
 from benchmarks.torture.disturbed import ERRORS, Faults, Kills, Scene
 from vaegaze.files import write_text
 
-SAVED_EVERY_SEC = 5.0
+TURN_SEC = 20.0
 
 
 def main() -> int:
@@ -74,25 +76,24 @@ def parts(given: argparse.Namespace, scratch: Path) -> Iterator:
         yield Hostile(scratch, "commands", given.hostile // 10, given.seed)
 
 
-def campaign(todo: Iterator, state: dict, path: Path, until: float) -> None:
-    """Run what is left of all parts, or as much as time allows."""
-    saved = time.monotonic()
-    for part in todo:
-        kept = state["parts"].setdefault(part.name, {"done": 0, "total": 0, "counts": {}, "bad": []})
-        kept["total"] = part.total
-        while kept["done"] < part.total and time.monotonic() < until:
+def campaign(parts: Iterable, state: dict, path: Path, until: float) -> None:
+    """Run what is left of all parts, one after the other for a while each, or as much as time allows."""
+    waiting = deque(parts)
+    for part in waiting:
+        state["parts"].setdefault(part.name, {"done": 0, "counts": {}, "bad": []})["total"] = part.total
+    while waiting and time.monotonic() < until:
+        part, ends = waiting.popleft(), min(time.monotonic() + TURN_SEC, until)
+        kept = state["parts"][part.name]
+        while kept["done"] < part.total and time.monotonic() < ends:
             how, wrong = part.run(kept["done"])
             kept["counts"][how] = kept["counts"].get(how, 0) + 1
             if wrong is not None:
                 kept["bad"].append(f"{kept['done']}: {wrong}")
-                print(f"{part.name}, case {kept['bad'][-1]}", file=sys.stderr)
+                print(f"{part.name}, case {kept['bad'][-1]}", file=sys.stderr, flush=True)
             kept["done"] += 1
-            if time.monotonic() - saved > SAVED_EVERY_SEC:
-                write_text(path, json.dumps(state, indent=1) + "\n")
-                saved = time.monotonic()
         write_text(path, json.dumps(state, indent=1) + "\n")
-        if time.monotonic() > until:
-            return
+        if kept["done"] < part.total:
+            waiting.append(part)
 
 
 def table(found: dict[str, dict]) -> list[str]:

@@ -1,9 +1,11 @@
 """The commands that write something, each as a run of a second on tiny inputs, and what must come of it."""
 
+import copy
 import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torchmetrics.functional.image  # noqa: F401, so that no child imports it
 import yaml
 from PIL import Image
 
+from benchmarks.tiny_model import SIZE_PX, TINY_CONFIG
 from vaegaze.commands import benchmark, convert, inspect, prepare, pretrain, train, train_all
 from vaegaze.evaluation.benchmark_grid import AUTOENCODER, BASE, TRUE, Task
 from vaegaze.models import VAEGaze
@@ -22,20 +25,8 @@ from vaegaze.models.checkpoint import save_checkpoint
 from vaegaze.models.estimator import GazeEstimator, save_estimator
 from vaegaze.renderer.data_set import write_hdf5
 
-SIZE_PX = 32
-MODEL = {
-    "image_size": SIZE_PX,
-    "vae": {"block_out_channels": [8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.7},
-    "unet": {
-        "block_out_channels": [8, 16],
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "attention_head_dim": 2,
-        "cross_attention_dim": 8,
-    },
-    "gaze_mlp": {"num_layers": 3, "num_hidden": 8, "num_out": 8},
-}
 PERSON = "person_002"
+REPORTS = tuple(f"{each}/{name}" for each in ("person_001", PERSON) for name in ("report.html", "before_after.jpg"))
 PRETRAIN = {
     "vae_steps": 3, "vae_band_steps": 1, "latent_steps": 2, "pixel_steps": 2, "held_out": 8, "eval_every": 2,
     "min_vae_eye_psnr": 0, "threads": 1, "vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1,
@@ -81,7 +72,8 @@ def checksum(path: Path, folder: Path) -> str:
     content = path.read_bytes().replace(bytes(folder), b"FOLDER")
     if path.suffix in (".json", ".jsonl"):
         lines = [content] if path.suffix == ".json" else content.splitlines()
-        content = json.dumps([without_times(json.loads(line)) for line in lines]).encode()
+        with suppress(ValueError):  # half a temporary file of a killed run
+            content = json.dumps([without_times(json.loads(line)) for line in lines]).encode()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -97,7 +89,7 @@ def without_times(value):
 @functools.cache
 def tiny_model() -> VAEGaze:
     torch.manual_seed(0)
-    return VAEGaze(json.loads(json.dumps(MODEL)))
+    return VAEGaze(copy.deepcopy(TINY_CONFIG))
 
 
 def data_and_base(folder: Path) -> None:
@@ -109,7 +101,7 @@ def pretraining(folder: Path) -> None:
     write_hdf5(folder / "gaze.h5", 9, size=SIZE_PX, samples=2, split="all")
     params = {"save_dir": str(folder / "out"), "output": str(folder / "out/model.pth"), **PRETRAIN}
     params["sources"] = [str(folder / "gaze.h5")]
-    (folder / "tiny.yaml").write_text(yaml.safe_dump({"pretrain_params": params, "model_params": MODEL}))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
 
 
 def frames(folder: Path) -> None:
@@ -119,7 +111,8 @@ def frames(folder: Path) -> None:
         Image.fromarray(face + np.uint8(number)).save(folder / f"frames/{number}.png")
     lines = ["file_or_time,pitch_deg,yaw_deg,head_pitch_deg,head_yaw_deg", "0.png,1,2,0,0", "1.png,3,4,0,0"]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    earlier(folder, "me.h5", "me.frames.csv")
+    earlier(folder, "me.h5")
+    (folder / "out/me.frames.csv").write_text(",".join(prepare.COLUMNS))
 
 
 def published(folder: Path) -> None:
@@ -206,7 +199,7 @@ COMMANDS = {  # the quick ones first
         Command(
             "train", train.main, lambda folder: [*training(folder), "--person_id", PERSON], data_and_base,
             state=f"{PERSON}/resume.pth",
-            measured=(f"{PERSON}/report.html", f"{PERSON}/before_after.jpg"),
+            measured=REPORTS,
         ),
         Command(
             "pretrain", pretrain.main, lambda folder: ["--config", folder / "tiny.yaml"], pretraining,
@@ -215,7 +208,7 @@ COMMANDS = {  # the quick ones first
         Command(
             "train_all", train_all.main,
             lambda folder: [*training(folder), "--engine", "none", "--max_persons", 2, "--retries", 0],
-            data_and_base, measured=("cohort.csv", "cohort.html"),
+            data_and_base, measured=("cohort.csv", "cohort.html", *REPORTS),
         ),
     )
 }  # fmt: skip

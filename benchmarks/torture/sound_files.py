@@ -12,8 +12,9 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
+from benchmarks.tiny_model import TINY_CONFIG
 from benchmarks.torture.children import run
-from benchmarks.torture.commands import MODEL, PERSON, PRETRAIN, estimator, frames, published, training
+from benchmarks.torture.commands import PERSON, PRETRAIN, estimator, frames, published, training
 from vaegaze.commands import train, train_all
 from vaegaze.files import remove_dead_temporaries
 from vaegaze.runs import recorder
@@ -76,7 +77,7 @@ def _settings(folder: Path) -> None:
     shutil.copy("configs/finetune/finetune_gazecapture.yaml", folder / "train.yaml")
     params = {"save_dir": str(folder / "out"), "output": str(folder / "out/model.pth"), **PRETRAIN}
     params["sources"] = [str(folder / "texts.h5")]
-    (folder / "pretrain.yaml").write_text(yaml.safe_dump({"pretrain_params": params, "model_params": MODEL}))
+    (folder / "pretrain.yaml").write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
     (folder / "split.json").write_text(json.dumps({"train": ["a", "b"], "val": ["c"]}))
     (folder / "persons.txt").write_text(f"{PERSON}\nperson_001\n")
     (folder / "sharded").mkdir()

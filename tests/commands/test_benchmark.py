@@ -61,6 +61,7 @@ def bench(tmp_path, monkeypatch):
     return run
 
 
+DEAR = "# What k images of one person buy\n\nlong ago"
 SMALL = ("--held_out=2", "--gazes=2", "--face_px=128")
 
 
@@ -161,17 +162,26 @@ def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
 def test_only_the_default_grid_writes_the_page_by_itself(bench, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/benchmark.md").write_text("dear")
+    (tmp_path / "docs/benchmark.md").write_text(DEAR)
     assert bench("--grid=small", output=None) == 0
-    assert (tmp_path / "docs/benchmark.md").read_text() == "dear"
+    assert (tmp_path / "docs/benchmark.md").read_text() == DEAR
     assert "--grid small` wrote this page" in (tmp_path / "work/benchmark.md").read_text()
     assert bench(output=None) == 0
     assert "--grid default` wrote this page" in (tmp_path / "docs/benchmark.md").read_text()
 
 
-@pytest.mark.parametrize(("output", "words"), [("file/b.md", "cannot write to"), ("base.pth", "--checkpoint_path")])
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("file/b.md", "cannot write to"),
+        ("base.pth", "--checkpoint_path"),
+        ("notes.md", "not an earlier result"),
+        ("numbers.md", "numbers.json exists and is not an earlier result"),
+    ],
+)
 def test_an_output_that_cannot_be_written_is_refused_at_once(output, words, bench, tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
+    for name in ("file", "notes.md", "numbers.json"):
+        (tmp_path / name).write_text("in the way")
     assert bench(output=tmp_path / output) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: --output: ") and words in err and err.count("\n") == 1

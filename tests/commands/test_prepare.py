@@ -409,6 +409,27 @@ def test_a_talk_with_a_blink(run, tmp_path):
         assert np.degrees(abs(np.stack([samples.gaze[position], samples.head[position]]) - expected)).max() < 1.5
 
 
+def test_of_several_faces_in_a_video_the_one_before_is_taken(run, tmp_path):
+    pytest.importorskip("av")
+    true = rendered_video(seconds=0.4)
+    stranger = np.asarray(Image.open(PHOTO).crop((130, 20, 330, 190)).resize((240, 204)))
+    wide = np.full((len(true.frames), 360, 736, 3), 120, np.uint8)
+    wide[:, :, 256:] = true.frames
+    wide[4:, 80:284, 8:248] = stranger
+    for name, frames in (("talk.mp4", wide), ("meeting.mp4", wide[4:])):
+        with write_video(tmp_path / name, 736, 360, RATE) as writer:
+            for frame in frames:
+                writer.write(frame)
+            writer.finish(whole=True)
+    lines = [line_of(f"{number / RATE:.3f}", np.hstack([true.gaze[number], (0, 0)])) for number in (0, 5)]
+    outcome = run(None, lines, "--frames", tmp_path / "talk.mp4", columns=HEADS)
+    assert "kept 2 of 2 frames" in outcome.out and "1 of them show several faces" in outcome.out, outcome
+    first, second = read(tmp_path / "me.h5").samples.images.astype(int)
+    assert abs(first - second).mean() < 10, "the same person"
+    both = run(None, lines, "--frames", tmp_path / "meeting.mp4", "--overwrite", columns=HEADS, ok=False)
+    assert "2  several faces" in both.out, "nobody was there before"
+
+
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
 
 

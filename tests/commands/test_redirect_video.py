@@ -3,12 +3,14 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
-from command_runs import ROOT, Outcome, assert_one_line, files_in
+from command_runs import ROOT, Outcome, assert_one_line, files_in, start_process
 from conftest import make_tiny_model, process_restored
 from PIL import Image
 from videos import read, sound_of, with_sound
@@ -182,6 +184,47 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
     assert files_in(tmp_path) == {"out.mp4", "out.frames.csv"}
 
 
+SLOW_DISK = """
+import sys, threading, time
+from vaegaze.commands import redirect
+from vaegaze.images.video.reading import VideoReader
+from vaegaze.redirecting import ahead
+ahead._LAST_ITEM_SEC = 2.0
+frames = VideoReader.__iter__
+def slowly(self):
+    for number, frame in enumerate(frames(self)):
+        if number == int(sys.argv[1]):
+            assert threading.current_thread() is not threading.main_thread()
+            time.sleep(0.5)  # what waits is drawn meanwhile
+            print("no answer", flush=True)
+            time.sleep(float(sys.argv[2]))
+        yield frame
+VideoReader.__iter__ = slowly
+sys.exit(redirect.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(("at", "answers_after_sec", "left"), [(2, 600, set()), (55, 1, {"out.mp4", "out.frames.csv"})])
+def test_ctrl_c_while_the_disk_does_not_answer(base, talking, tmp_path, at, answers_after_sec, left):
+    with_sound(tmp_path / "talk.mp4", talking.frames)
+    (tmp_path / "out").mkdir()
+    output = tmp_path / "out" / "out.mp4"
+    flags = ["--checkpoint", base, "--device", "cpu", "--video", tmp_path / "talk.mp4", *LOOK, "--output", output]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = start_process(at, answers_after_sec, *flags, script=SLOW_DISK, **pipes)
+    said = []
+    while not said or "no answer" not in said[-1]:
+        said.append(process.stdout.readline())
+        assert said[-1], said
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    said.append(process.communicate(timeout=30)[0])
+    assert process.returncode == 130 and time.monotonic() - sent < 20, said
+    assert "Traceback" not in said[-1] and files_in(tmp_path / "out") == left, said
+    assert left or "nothing was written" in said[-1], said
+    assert not left or f"holds the first {len(read(output)[0])} frames" in said[-1], said
+
+
 def test_no_video_is_left_half_written(run, talk, tmp_path, monkeypatch):
     write, calls = VideoWriter.write, []
 
@@ -346,7 +389,7 @@ def test_files_that_are_no_videos(run, talk, tmp_path):
         ("empty.mp4", "is empty"),
         ("text.mp4", "cannot be read as a video"),
         ("cut.mp4", "give an undamaged"),
-        ("wide.png", "cannot be read as a video"),
+        ("wide.png", "is a picture"),
     ):
         refused = run("--video", tmp_path / name, *LOOK, "--output", tmp_path / "out.mp4", ok=False)
         assert_one_line(refused, name, words)

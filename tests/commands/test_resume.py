@@ -444,7 +444,7 @@ def test_overwrite_starts_an_interrupted_run_anew(interrupted, tmp_path):
     assert files_in(tmp_path / PERSON) == FILES | {"samples/step_000000.png", "samples/step_000001.png"}
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)], ids=["SIGINT", "SIGHUP"])
 def test_a_process_is_interrupted_and_resumed(signum, code, world, tmp_path):
     steps = 150
     flags = (*world.flags, "--person_id", "person_003", "--num_samples", 4, "--num_steps", steps, "--log_every", 7)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import process_restored
 
+from vaegaze.commands.progress import StopSignals
 from vaegaze.commands.running import run_command
 from vaegaze.errors import Interrupted, UserError
 
@@ -46,13 +47,22 @@ def test_one_line_and_a_code(capsys, error, code, line):
     assert capsys.readouterr().err == f"{line}\n"
 
 
-def test_sigterm_ends_it_with_a_line(capsys):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_a_line(capsys, signum):
     def work():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signum)
         time.sleep(10)
 
-    assert ends(work) == 143
-    assert capsys.readouterr().err == "stopped by SIGTERM; go on\n"
+    assert ends(work) == 128 + signum
+    assert capsys.readouterr().err == f"stopped by {signum.name}; go on\n"
+
+
+def test_what_nohup_ignores_stays_ignored():
+    with process_restored():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert run_command(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+        StopSignals()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_reader_who_has_seen_enough_is_no_error():

@@ -1,8 +1,10 @@
-"""What a command must not wait for: imports that take seconds."""
+"""How a command starts: without waiting for imports that take seconds, and in places that are not made for it."""
 
 import subprocess
+import sys
 
-from command_runs import start_process
+import pytest
+from command_runs import ROOT, start_process
 
 SCRIPT = """
 import builtins, sys
@@ -30,3 +32,22 @@ def test_the_plan_is_printed_before_pytorch_is_imported_and_a_dry_run_needs_litt
     out, err = (each.decode() for each in process.communicate(timeout=300))
     assert process.returncode == 0, err
     assert out.startswith("🎯 Starting VAE-GAZE One-Shot Training with GazeCapture Dataset\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a folder in use cannot be deleted, or memory not be limited")
+@pytest.mark.parametrize(
+    ("before", "command", "code", "words"),
+    [
+        ("mkdir gone; cd gone; rmdir ../gone", "-m vaegaze inspect", 2, "error: the working folder was deleted"),
+        ("ulimit -v 1000000", "-m vaegaze redirect", 2, "error: out of memory"),
+        ("true", "-OO -m vaegaze inspect", 0, "usage: vaegaze inspect"),  # without docstrings
+    ],
+)
+def test_a_strange_start(tmp_path, before, command, code, words):
+    line = f"{before}; exec {sys.executable} {command} --help"
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code and words in ended.stdout + ended.stderr, ended
+    assert "Traceback" not in ended.stderr

@@ -1,5 +1,8 @@
 """Plausible mistakes: each is understood, or answered by a line that says what to do."""
 
+import bz2
+import gzip
+import lzma
 import sys
 
 import h5py
@@ -9,7 +12,7 @@ from command_runs import PERSON, PHOTO, ROOT, RUN, assert_one_line, command, inv
 from conftest import process_restored
 from PIL import Image
 
-from vaegaze.commands import inspect, prepare, redirect
+from vaegaze.commands import inspect, prepare, redirect, train_all
 from vaegaze.commands.redirect_settings import RedirectConfig
 from vaegaze.config.finetune import parse_command
 from vaegaze.config.tree import resolve
@@ -19,6 +22,7 @@ from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images.video.still import frame_at
+from vaegaze.runs import person_list
 
 SHIPPED = "configs/finetune/finetune_photo.yaml"
 
@@ -154,6 +158,9 @@ def test_an_address_is_no_path(address, world, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
         (b"<!DOCTYPE html>\n<html><body>Not found</body></html>", "web page"),
         (b"  <html><head></head></html>", "web page"),
+        (gzip.compress(b"the file itself"), "is compressed"),
+        (bz2.compress(b"the file itself"), "is compressed"),
+        (lzma.compress(b"the file itself"), "is compressed"),
     ],
 )
 @pytest.mark.parametrize("name", ["base.pth", "base.safetensors", "data.h5", "photo.png"])
@@ -183,3 +190,65 @@ def test_a_gaze_farther_than_eyes_turn(gaze_deg, is_said, world, tmp_path):
 
 def test_the_shipped_photo_file_is_in_place():
     assert (ROOT / SHIPPED).is_file()
+
+
+# --- Pictures, lists and tables ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["me.png", "talk.gif"])
+def test_a_picture_given_as_a_video(world, tmp_path, name):
+    pytest.importorskip("av")
+    Image.open(PHOTO[2]).convert("RGB").save(tmp_path / name)
+    flags = ("--checkpoint", world.base, "--gaze", 0, 0, "--output", tmp_path / "o.mp4")
+    outcome = invoke(redirect.main, *flags, "--video", tmp_path / name)
+    assert_one_line(outcome, name, "is a picture", "--image")
+
+
+def test_of_an_animation_the_first_frame_is_used_and_it_is_said(tmp_path):
+    face = Image.open(PHOTO[2])
+    face.save(tmp_path / "a.png", save_all=True, append_images=[Image.new("RGB", face.size), face])
+    paths = tmp_path / "a.png", PHOTO[2]
+    moving, still = (load_photo(path, PHOTO[4], (0, 0), (0, 0), canvas_camera(32)) for path in paths)
+    assert (moving.picture == still.picture).all()
+    assert any("has 3 frames" in note for note in moving.notes) and not any("frames" in note for note in still.notes)
+
+
+def test_equal_labels_are_said_in_training(world, tmp_path):
+    with h5py.File(world.hdf_path) as file, h5py.File(tmp_path / "a.h5", "w") as copy:
+        file.copy(PERSON, copy)
+        copy[PERSON]["labels"][:, :2] = 0.1
+    flags = (*world.flags, "--person_id", PERSON, "--save_dir", tmp_path, "--dry_run")
+    assert "labels are the same" in command(*flags, "--hdf_path", tmp_path / "a.h5").out
+    assert "labels are the same" not in command(*flags).out
+
+
+def test_a_table_of_ones_own_beside_the_output_is_not_replaced(world, tmp_path):
+    """A video's or a data file's report takes a name of its own."""
+    pytest.importorskip("av")
+    own = tmp_path / "me.frames.csv"
+    (tmp_path / "frames").mkdir()
+    Image.open(PHOTO[2]).convert("RGB").crop((130, 20, 330, 190)).save(tmp_path / "frames/a.png")
+    (tmp_path / "labels.csv").write_text("file_or_time,pitch_deg,yaw_deg\na.png,5,2\n")
+    write_video(tmp_path / "talk.mp4", [20, 60], per_sec=25)
+    prepares = ("--frames", tmp_path / "frames", "--labels", tmp_path / "labels.csv", "--person_id", "me")
+    redirects = ("--checkpoint", world.base, "--video", tmp_path / "talk.mp4", "--gaze", 0, 0)
+    for main, flags in (
+        (prepare.main, (*prepares, "--output", tmp_path / "me.h5")),
+        (redirect.main, (*redirects, "--output", tmp_path / "me.mp4")),
+    ):
+        own.write_text("line,of my own")
+        assert_one_line(invoke(main, *flags), "me.frames.csv exists and is not an earlier result")
+        assert own.read_text() == "line,of my own"
+    own.unlink()
+    assert invoke(prepare.main, *prepares, "--output", tmp_path / "me.h5").code == 0
+    reported = own.read_text()
+    assert_one_line(invoke(redirect.main, *redirects, "--output", tmp_path / "me.mp4"), "me.frames.csv exists")
+    assert own.read_text() == reported
+
+
+@pytest.mark.parametrize(("name", "words"), [("/dev/zero", "is no plain file"), ("large.txt", "is larger than")])
+def test_an_endless_list_of_persons(world, tmp_path, monkeypatch, name, words):
+    monkeypatch.setattr(person_list, "MAX_LIST_BYTES", 1000)
+    (tmp_path / "large.txt").write_text("person_001\n" * 100)
+    flags = (*world.flags, "--save_dir", tmp_path / "runs", "--persons_file", tmp_path / name)
+    assert_one_line(invoke(train_all.main, *flags), "persons_file", words)

@@ -116,8 +116,8 @@ def change(file, what):
         ("length", ["different lengths", "(5, 8)"]),
         ("no samples", ["'pixels'", "(0, 32, 32, 3)", "expected 1 to"]),
         ("no extent", ["'labels'", "None", "expected 1 to"]),
-        ("NaN", ["row 0", "nan", "no angles", "--seed"]),
-        ("infinity", ["row 0", "inf", "no angles"]),
+        ("NaN", ["none of its 6 samples", "row 0", "NaN", "no angles"]),
+        ("infinity", ["none of its 6 samples", "row 0", "infinity", "no angles"]),
         ("degrees", ["row 0", "degrees", "Radians"]),
     ],
 )

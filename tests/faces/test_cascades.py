@@ -12,6 +12,7 @@ from PIL import Image
 from vaegaze import renderer
 from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
+from vaegaze.faces import cascades
 from vaegaze.faces.cascades import plausible_pairs
 from vaegaze.faces.reader import find_face
 from vaegaze.geometry.camera import canvas_camera
@@ -91,6 +92,24 @@ def test_several_faces_need_a_number(face):
     assert off(find_eyes(picture, "me.jpg", face=1), expected) < NEAR_PX
     with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):
         find_eyes(picture, "me.jpg", face=2)
+
+
+def test_a_small_face_that_one_cascade_alone_sees_is_none(face):
+    """As in hair or curtains."""
+    picture, _ = face
+    cv2 = cascades.opencv()
+    grey = np.asarray(Image.fromarray(picture).convert("L"))
+    (known,), _ = cascades._faces_with_eyes(picture)
+    corner = (8.0, 4.0)
+    fancied = cascades._Face(*corner, 0.2 * known.width, np.array([[12.0, 10.0], [20.0, 10.0]]))
+    for seen_by in cascades.FACE_CASCADES:
+        assert cascades._without_false(cv2, grey, [fancied, known], seen_by) == [known]
+
+    large = np.full((510, 800, 3), 120, np.uint8)
+    large[:, 200:] = np.asarray(Image.fromarray(picture).resize((600, 510)))
+    large[200 : 200 + 85, 20:120] = np.asarray(Image.fromarray(picture).resize((100, 85)))
+    with pytest.raises(UserError, match="shows 2 faces"):  # both cascades see this one
+        find_eyes(large, "us.jpg")
 
 
 def test_hidden_eyes(face):

@@ -151,7 +151,7 @@ def test_what_is_no_video(tmp_path):
     (tmp_path / "text.mp4").write_text("no video\n" * 500)
     assert_refused(tmp_path / "text.mp4", "cannot be read as a video")
     Image.new("RGB", (64, 48)).save(tmp_path / "picture.png")
-    assert_refused(tmp_path / "picture.png", "cannot be read as a video")
+    assert_refused(tmp_path / "picture.png", "is a picture (PNG)")
 
 
 def test_a_playlist_is_no_video(tmp_path):

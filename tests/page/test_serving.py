@@ -1,5 +1,6 @@
 """The page's server: only for this computer, nothing from anywhere else, no file left behind."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -42,6 +43,50 @@ def test_it_answers_this_computer_alone_and_leaves_nothing(base):
     assert not any(name.startswith("GRADIO_") for name in os.environ)
     with pytest.raises(httpx.ConnectError):
         httpx.get(page.address)
+
+
+def gatekeepers_answer(kind: str, port: int, **headers: str) -> list[str]:
+    """What comes back of a request through the gatekeeper of a page on `port`; "passed" if it lets it through."""
+    sent = []
+
+    async def page(scope, receive, send):
+        sent.append("passed")
+
+    async def send(message):
+        sent.append(message["type"])
+
+    async def receive():
+        return {"type": f"{kind}.connect"}
+
+    scope = {"type": kind, "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    asyncio.run(serving.Gatekeeper(page, port)(scope, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize("port", [80, 7860])
+@pytest.mark.parametrize(
+    ("kind", "refusal"), [("http", ["http.response.start", "http.response.body"]), ("websocket", ["websocket.close"])]
+)
+def test_who_is_let_in(port, kind, refusal):
+    own = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")] + (["127.0.0.1", "localhost"] if port == 80 else [])
+    for host in own:
+        assert gatekeepers_answer(kind, port, host=host) == ["passed"]
+        assert gatekeepers_answer(kind, port, host=host, origin=f"http://{host}") == ["passed"]
+        assert gatekeepers_answer(kind, port, host=host, origin="http://elsewhere.example") == refusal
+    for host in ("elsewhere.example", f"elsewhere.example:{port}", "127.0.0.1:81"):
+        assert gatekeepers_answer(kind, port, host=host) == refusal
+    assert gatekeepers_answer(kind, port) == refusal, "without a host"
+    assert port == 80 or gatekeepers_answer(kind, port, host="127.0.0.1") == refusal
+
+
+def test_a_foreign_websocket_is_refused_by_the_page_itself(base):
+    request = (
+        "GET /gradio_api/queue/join HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with served(base) as page, socket.create_connection(("127.0.0.1", page.port), timeout=30) as wire:
+        wire.sendall(request.format(f"elsewhere.example:{page.port}").encode())
+        assert wire.recv(1000).split()[1] == b"403"
 
 
 def test_files_that_are_too_large_are_refused(base, monkeypatch):

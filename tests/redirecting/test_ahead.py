@@ -51,3 +51,19 @@ def test_no_more_is_made_than_may_wait_and_nothing_after_the_caller_stops():
     count = len(made)
     time.sleep(0.1)
     assert len(made) == count and len(ended) == 1 and ended[0] != threading.get_ident()
+
+
+def test_a_stop_waits_neither_for_the_next_item_nor_for_long_for_its_making(monkeypatch):
+    monkeypatch.setattr("vaegaze.redirecting.ahead._LAST_ITEM_SEC", 0.2)
+    never, stop = threading.Event(), threading.Event()
+
+    def items():
+        yield from range(3)
+        stop.set()
+        never.wait(60)
+        yield 3
+
+    began = time.monotonic()
+    assert list(ahead(items(), most=8, should_stop=stop.is_set)) == [0, 1, 2]
+    assert time.monotonic() - began < 5
+    never.set()

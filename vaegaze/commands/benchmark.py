@@ -26,7 +26,7 @@ from vaegaze.files import occupied, write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
-from vaegaze.report.benchmark import Cell, write_report
+from vaegaze.report.benchmark import Cell, write_report, written
 from vaegaze.runs.cells import CellJob, CellRecord
 from vaegaze.runs.cohort import FAILED, Record, Work
 
@@ -56,7 +56,8 @@ def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
         default = (params.grid, params.persons, params.k) == ("default", None, None)
         params = replace(params, output=PAGE if default else str(work_dir / "benchmark.md"))
     inputs = {"--checkpoint_path": params.checkpoint_path, "--estimator": params.estimator}
-    refuse_output(Path(params.output), "--output", overwrite=True, inputs=inputs)
+    for output, begins in written(Path(params.output)):
+        refuse_output(output, "--output", earlier=begins, inputs=inputs)
     estimator = load_estimator(params.estimator)
     load_checkpoint(params.checkpoint_path)  # or it is refused, before cells of another are discarded
     name = find_device(params.device)

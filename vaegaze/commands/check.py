@@ -22,7 +22,8 @@ from vaegaze.config.flags import FlagParser
 from vaegaze.config.tree import resolve
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
-from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.data.rows import Rows, choose_rows, left_out_line
+from vaegaze.data.selection import choose_person
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
@@ -59,13 +60,14 @@ def check_random_person_selection(params: OneshotParams) -> str:
 
 def check_specific_person_selection(params: OneshotParams) -> str:
     """The person is found by id, and no sample is both trained on and held out."""
-    person, train, held_out = _choose(params)
-    total = hdf5.sample_count(params.gazecapture_params.hdf_path, person)
-    expect(len(train) == min(total, params.gazecapture_params.num_samples), f"{len(train)} samples chosen of {total}")
-    expect(
-        not set(train) & set(held_out), f"both trained on and held out: samples {sorted(set(train) & set(held_out))}"
-    )
-    return f"{person}: {total} samples, {len(train)} to train on, {len(held_out)} held out"
+    person, rows = _choose(params)
+    usable = rows.total - len(rows.left_out)
+    expected = min(usable, params.gazecapture_params.num_samples)
+    expect(len(rows.train) == expected, f"{len(rows.train)} samples chosen of {usable}")
+    twice = sorted(set(rows.train) & set(rows.held_out))
+    expect(not twice, f"both trained on and held out: samples {twice}")
+    found = f"{person}: {rows.total} samples, {len(rows.train)} to train on, {len(rows.held_out)} held out"
+    return f"{found}\n{left_out_line(rows.left_out, person)}" if rows.left_out else found
 
 
 def check_data_consistency(params: OneshotParams) -> str:
@@ -93,8 +95,8 @@ def check_batch_generation(params: OneshotParams) -> str:
     from vaegaze.models import to_unit_range
     from vaegaze.training.loop import batch_rows
 
-    _, train, _ = _choose(params)
-    samples = _read(params).samples.take(slice(len(train)))
+    _, rows = _choose(params)
+    samples = _read(params).samples.take(slice(len(rows.train)))
     batch_size = min(params.batch_size, len(samples))
     steps = len(samples) // batch_size
     epoch = [batch_rows(step, len(samples), batch_size, params.seed) for step in range(steps)]
@@ -111,21 +113,20 @@ def check_batch_generation(params: OneshotParams) -> str:
     return f"{steps} batches of {' × '.join(map(str, expected))} in [−1, 1], no sample twice"
 
 
-def _choose(params: OneshotParams) -> tuple[str, np.ndarray, np.ndarray]:
-    """The person, training rows and held-out rows that a run with these settings chooses."""
+def _choose(params: OneshotParams) -> tuple[str, Rows]:
+    """The person and the rows that a run with these settings chooses."""
     given = params.gazecapture_params
     person = given.person_id
     if person is None:
         person = choose_person(hdf5.person_counts(given.hdf_path), given.num_samples, params.seed)
-    total = hdf5.sample_count(given.hdf_path, person)
-    return person, *choose_samples(total, given.num_samples, given.num_eval_samples, params.seed)
+    return person, choose_rows(given.hdf_path, person, given.num_samples, given.num_eval_samples, params.seed)
 
 
 def _read(params: OneshotParams) -> hdf5.PersonData:
-    person, train, held_out = _choose(params)
+    person, rows = _choose(params)
     given = params.gazecapture_params
-    rows, canvas = [*train, *held_out], _canvas(params.checkpoint_path, params.base)
-    return hdf5.read_person(given.hdf_path, person, rows, canvas, given.mask_path)
+    both, canvas = [*rows.train, *rows.held_out], _canvas(params.checkpoint_path, params.base)
+    return hdf5.read_person(given.hdf_path, person, both, canvas, given.mask_path)
 
 
 @lru_cache(maxsize=1)
@@ -145,7 +146,7 @@ CHECKS = {
 
 
 def main(argv: list[str] | None = None, prog: str = "vaegaze check") -> int:
-    parser = FlagParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = FlagParser(prog=prog, description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", metavar="FILE", help="YAML file whose HDF5 file and settings are checked")
     parser.add_argument("--hdf_path", metavar="PATH", help="the HDF5 file, or a folder of them with one person each")
     parser.add_argument("--person_id", metavar="ID", help="the person whose samples are checked")

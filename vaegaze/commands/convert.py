@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda resolved, **switches: run(resolved.config.convert_params, **switches),
         argv,
         prog="vaegaze convert",
-        description=__doc__.splitlines()[0],
+        description=(__doc__ or "").partition("\n")[0],
         switches=[shared.OVERWRITE],
         less_memory="the whole model must fit into memory",
         advice=shared.advice(

@@ -21,6 +21,7 @@ ADVICE_ON_PAGE = {
     "faces": "choose one of them by its number",
     "face": "give another number",
     "video": "choose a photo here, and take the video to its own tab",
+    "picture": "photos have a tab of their own",
 }
 
 

@@ -18,6 +18,7 @@ from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data import hdf5
+from vaegaze.data.rows import left_out_line
 from vaegaze.data.selection import rows_left
 from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
@@ -134,24 +135,19 @@ def refuse_anothers_output(params: EvaluateParams) -> None:
     """UserError if --output cannot be written, or is a file other than an earlier result."""
     if params.output is None:
         return
-    output = Path(params.output)
     read = {f"--{name}": getattr(params, name) for name in ("checkpoint", "base", "hdf_path", "estimator")}
-    refuse_output(output, "--output", overwrite=True, inputs=read)
-    if output.exists() and not (output.is_file() and begins_with(output, RESULT_BEGINS)):
-        raise UserError(
-            f"--output: {output} exists and is not an earlier result, so it is not replaced; give another name"
-        )
-
-
-def begins_with(path: Path, text: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(text)) == text.encode()
+    refuse_output(Path(params.output), "--output", earlier=RESULT_BEGINS, inputs=read)
 
 
 def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
     """The rows of the frames to draw, by default all that were not trained on. UserError if none is left."""
-    total = hdf5.sample_count(params.hdf_path, params.person_id)
-    rows = rows_left(total, () if params.frames == "all" else trained, params.num_eval_samples, params.seed)
+    with hdf5.opened_samples(params.hdf_path, params.person_id) as stored:
+        passed_over = () if params.frames == "all" else trained
+        rows = rows_left(stored.count, passed_over, params.num_eval_samples, params.seed, stored.has_angles)
+    if stored.left_out:
+        print(left_out_line(stored.left_out, params.person_id))
+    if not len(rows) and stored.left_out:
+        raise UserError(f"{stored.where}: no frame that could be drawn has usable labels; give another --person_id")
     if not len(rows):
         raise UserError(f"{params.checkpoint} was trained on every frame of {params.person_id}; give --frames all")
     return rows.tolist()

@@ -19,8 +19,9 @@ from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.running import run_command
 from vaegaze.config.flags import FlagParser
 from vaegaze.data import hdf5
-from vaegaze.data.hdf5 import PersonData, PersonFacts
-from vaegaze.data.samples import Samples
+from vaegaze.data.facts import PersonFacts, describe_person
+from vaegaze.data.hdf5 import PersonData
+from vaegaze.data.samples import ALIKE_RAD, Samples
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera, gaze_vector
@@ -31,7 +32,6 @@ PERSONS_LOOKED_AT, LABELS_LOOKED_AT, PERSONS_SHOWN, PROBLEMS_SHOWN = 24, 100, 6,
 COLUMNS = ("looks up", "looks down", "looks left", "looks right", "looks ahead")
 
 PICTURE_PX = 256
-ALIKE_RAD = 1e-4  # labels closer together than this do not differ
 FINENESS = 2  # pictures are drawn this much larger, then shrunk
 ARROW = 0.5  # length of an arrow seen from the side / side of the picture
 ARROW_STARTS_MM = np.array([EYE_CENTRES_MM.mean(axis=0), (0, 35, -20)])  # between the eyes; about the tip of the nose
@@ -51,7 +51,7 @@ class Findings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = FlagParser(prog="vaegaze inspect", description=__doc__.splitlines()[0])
+    parser = FlagParser(prog="vaegaze inspect", description=(__doc__ or "").partition("\n")[0])
     parser.usage = "%(prog)s FILE_OR_FOLDER [--output PNG] [--overwrite]"
     parser.add_argument("path", metavar="FILE_OR_FOLDER", help="the gaze data set")
     parser.add_argument("--output", metavar="PNG", help=f"the sheet of pictures (default: {SHEETS_FOLDER}/NAME.png)")
@@ -92,7 +92,7 @@ def look_at(path: str) -> Findings:
     facts, problems = {}, []
     for person_id in _spread(sorted(person_id for person_id, count in counts.items() if count), PERSONS_LOOKED_AT):
         try:
-            facts[person_id] = hdf5.describe_person(path, person_id, LABELS_LOOKED_AT)
+            facts[person_id] = describe_person(path, person_id, LABELS_LOOKED_AT)
         except UserError as error:
             problems.append(str(error))
     if not facts:
@@ -135,9 +135,15 @@ def report(findings: Findings) -> list[str]:
         "": f"({labels} labels read, persons inspected: {len(facts)}; up and to the picture's left are positive)",
         "chunks": _each(_chunk_text(fact) for fact in facts),
     }
+    left_out = [f"row {row} of {name}" for name, fact in findings.facts.items() for row in fact.left_out]
+    if left_out:
+        lines["⚠️ labels"] = (
+            f"{len(left_out)} of {labels + len(left_out)} labels read hold NaN or infinity, such as {left_out[0]}; "
+            "training leaves such samples out"
+        )
     gaze = np.concatenate([fact.gaze for fact in facts])
     if len(gaze) > 1 and np.ptp(gaze, axis=0).max() < ALIKE_RAD:
-        lines["⚠️ labels"] = (
+        lines["⚠️ gaze"] = (
             f"all {len(gaze)} gaze labels are the same: the sheet's columns show no different directions, and no gaze "
             "can be learnt"
         )

@@ -40,6 +40,7 @@ MAX_ENLARGEMENT = 2.5  # of a frame, on the canvas
 TRAINED_ON, HELD_OUT_SHARE = 30, 0.25  # in the suggested command: at most so many, and of the kept frames
 NAMED = 5  # frames named for each reason; the report names all
 REPORT_SUFFIX = ".frames.csv"
+COLUMNS = ["line", "file_or_time", "row", "left_out", "detail"]  # of the report
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Sample:
     face_parsing: np.ndarray  # (S, S) uint8
     gaze: np.ndarray  # (2,) pitch, yaw in radians
     head: np.ndarray  # (2,) the same
+    eyes: np.ndarray  # (2, 2) in the frame
+    others: int  # faces in the frame beside this one
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Fate:
     label: FrameLabel
     row: int | None  # in the data file, if it was kept
     why_not: Unusable | None = None
+    others: int = 0  # faces that it shows beside the one that was taken
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,10 +114,11 @@ def main(argv: list[str] | None = None) -> int:
         lambda resolved, **switches: run(resolved.config.prepare_params, **switches),
         argv,
         prog="vaegaze prepare",
-        description=__doc__.splitlines()[0],
+        description=(__doc__ or "").partition("\n")[0],
         switches=[shared.OVERWRITE],
         hint="no data file was written",
         less_memory="give smaller pictures",
+        advice={"picture": "or the folder of your pictures"},
     )
 
 
@@ -122,9 +127,8 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     report = output.with_suffix(REPORT_SUFFIX)
     read = {"--frames": params.frames, "--labels": params.labels}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
-    refuse_output(
-        report, "--output", overwrite=True, inputs=read
-    )  # it accompanies the data file, or says why there is none
+    # It accompanies the data file, or says why there is none.
+    refuse_output(report, "--output", overwrite=overwrite, earlier=",".join(COLUMNS), inputs=read)
     reads_heads = backend() == "landmarks"
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
@@ -156,7 +160,8 @@ def write_person(
     path: Path, params: PrepareParams, frames: Iterable[tuple[FrameLabel, np.ndarray | Unusable]], count: int
 ) -> list[Fate]:
     """Writes the usable ones of `count` frames to an HDF5 file in the upstream layout; returns each frame's fate."""
-    fates, angles = [], []
+    fates, angles, eyes = [], [], None
+    is_video = not Path(params.frames).is_dir()
     with new_file(path) as file, progress_bar("preparing", count) as bar:
         group = file.create_group(params.person_id)
         pixels, parsing = create_frames(group, count, params.size)
@@ -164,11 +169,12 @@ def write_person(
             try:
                 if isinstance(picture, Unusable):
                     raise picture
-                sample = prepare_frame(picture, label, params)
+                sample = prepare_frame(picture, label, params, eyes if is_video else None)
                 row = len(angles)
                 pixels[row], parsing[row] = sample.pixels, sample.face_parsing
                 angles.append([*sample.gaze, *sample.head])
-                fates.append(Fate(label, row))
+                fates.append(Fate(label, row, others=sample.others))
+                eyes = sample.eyes
             except Unusable as reason:
                 fates.append(Fate(label, None, reason))
             bar.update()
@@ -178,12 +184,16 @@ def write_person(
     return fates
 
 
-def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams) -> Sample:
-    """A picture (H, W, 3) uint8 aligned to the canvas by its eyes, with its angles. Raises Unusable."""
+def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams, near: np.ndarray | None) -> Sample:
+    """A picture (H, W, 3) uint8 aligned to the canvas by its eyes, with its angles. Raises Unusable.
+
+    Of several faces it is the one whose eyes are `near` (2, 2), where those of the frame before were.
+    """
     try:
-        face = find_face(picture, label.frame, params.face).face
+        found = find_face(picture, label.frame, params.face, near=near)
     except EyesNotFound as error:
         raise Unusable(error.kind, error.seen) from error
+    face = found.face
     eyes, head = face.eyes, face.head if label.head is None else label.head
     head = np.zeros(2) if head is None else head
     if abs(head).max() > MAX_HEAD_RAD:
@@ -206,7 +216,7 @@ def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams)
     least = closed_below(face) if params.min_openness is None else params.min_openness
     if openness < least:
         raise Unusable("eyes closed", f"openness {openness:.2f}; expected --min_openness {least:g} or more")
-    return Sample(aligned.image, parsing, rolled(label.gaze, aligned.roll_rad), aligned.head)
+    return Sample(aligned.image, parsing, rolled(label.gaze, aligned.roll_rad), aligned.head, eyes, found.others)
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -220,6 +230,8 @@ def summary(fates: Sequence[Fate]) -> list[str]:
             by_kind.setdefault(fate.why_not.kind, []).append(fate.label.frame)
     kept = len(fates) - sum(map(len, by_kind.values()))
     lines = [f"kept {kept} of {len(fates)} frames"]
+    if several := sum(fate.others > 0 for fate in fates):
+        lines.append(f"{several} of them show several faces: taken is the one that is where it was in the frame before")
     for kind, frames in sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0])):
         named = ", ".join(frames[:NAMED]) + (", …" if len(frames) > NAMED else "")
         lines.append(f"{len(frames):>5}  {kind}: {named}")
@@ -230,7 +242,7 @@ def report_text(fates: Sequence[Fate]) -> str:
     """Each frame's fate as CSV, in the order of the lines of the labels."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["line", "file_or_time", "row", "left_out", "detail"])
+    writer.writerow(COLUMNS)
     for fate in sorted(fates, key=lambda fate: fate.label.line):
         reason = ("", "") if fate.why_not is None else (fate.why_not.kind, inert(fate.why_not.detail))
         writer.writerow([fate.label.line, inert(fate.label.frame), "" if fate.row is None else fate.row, *reason])

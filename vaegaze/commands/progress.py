@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
-from vaegaze.errors import Interrupted
+from vaegaze.errors import Interrupted, on_stop_signals
 
 LINE_INTERVAL_SEC = 5.0
 STOPPING = "stopping after the current step; press Ctrl-C again to stop at once without saving\n"
@@ -60,12 +60,11 @@ class _Lines:
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM only set a flag, which every long loop checks. A second Ctrl-C ends the program."""
+    """Ctrl-C, SIGTERM and SIGHUP only set a flag, which every long loop checks. A second Ctrl-C ends the program."""
 
     def __init__(self):
         self.received: int | None = None
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._receive)
+        on_stop_signals(self._receive)
 
     def _receive(self, signum: int, frame) -> None:
         if self.received is None:

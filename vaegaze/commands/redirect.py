@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from vaegaze.commands.compare import comparison_lines
-from vaegaze.commands.frame_report import REPORT_SUFFIX, reason_lines, report_text
+from vaegaze.commands.frame_report import COLUMNS, REPORT_SUFFIX, reason_lines, report_text
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
 from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, RedirectParams, with_camera_in_angles
@@ -49,7 +49,7 @@ from vaegaze.redirecting.sweeps import (
     frame_ms,
     sweep_gazes,
 )
-from vaegaze.redirecting.video import Look, redirect_video
+from vaegaze.redirecting.video import Look, NothingDrawn, redirect_video
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import references_of
 
@@ -66,6 +66,7 @@ ADVICE = shared.advice(
     reference="give --reference own or none",
     sample="fix it in the file, or give another --index",
     video="give it with --video",
+    picture="or give the picture with --image",
 )
 
 FARTHEST_RAD = math.radians(55)  # that eyes turn in the head
@@ -92,7 +93,8 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     read["--mask"] = params.mask_path
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
-        refuse_output(output.with_suffix(REPORT_SUFFIX), "--output", overwrite=True, inputs=read)
+        report, begins = output.with_suffix(REPORT_SUFFIX), ",".join(COLUMNS)
+        refuse_output(report, "--output", overwrite=overwrite, earlier=begins, inputs=read)
         opencv()
     checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
@@ -115,28 +117,31 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
     comparison = Comparison(backend())
     look_away = params.seed if params.look_away else None
     look = Look(params.gaze, params.head, params.strength, params.fades, look_away)
-    with open_video(params.video, "--video") as reader:
-        print(plain(f"{params.video}: {described(reader)}"))
-        width_px = reader.width_px * (2 if params.compare else 1)
-        with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
-            early_notes = [*reader.notes, *writer.notes]
-            for note in early_notes:
-                print(plain(note))
-            with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar:
-                tally = redirect_video(
-                    reader,
-                    writer,
-                    model,
-                    () if params.reference == "none" else checkpoint.references,
-                    look,
-                    face=params.face,
-                    everyone=params.faces == EVERYONE,
-                    compare=params.compare,
-                    from_itself=from_itself,
-                    comparison=comparison,
-                    on_frames=bar.update,
-                    should_stop=lambda: stop.received is not None,
-                )
+    try:
+        with open_video(params.video, "--video") as reader:
+            print(plain(f"{params.video}: {described(reader)}"))
+            width_px = reader.width_px * (2 if params.compare else 1)
+            with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
+                early_notes = [*reader.notes, *writer.notes]
+                for note in early_notes:
+                    print(plain(note))
+                with progress_bar("redrawing", reader.frame_count, unit=" frames") as bar:
+                    tally = redirect_video(
+                        reader,
+                        writer,
+                        model,
+                        () if params.reference == "none" else checkpoint.references,
+                        look,
+                        face=params.face,
+                        everyone=params.faces == EVERYONE,
+                        compare=params.compare,
+                        from_itself=from_itself,
+                        comparison=comparison,
+                        on_frames=bar.update,
+                        should_stop=lambda: stop.received is not None,
+                    )
+    except NothingDrawn:
+        raise Interrupted(stop.received, "nothing was written") from None
     for note in (*reader.notes, *writer.notes):
         if note not in early_notes:
             print(plain(note))

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         run,
         argv,
         prog="vaegaze render",
-        description=__doc__.splitlines()[0],
+        description=(__doc__ or "").partition("\n")[0],
         switches=[shared.OVERWRITE],
         hint="nothing was written",
         less_memory="give a smaller --size",

@@ -8,9 +8,9 @@ from typing import Any
 
 from vaegaze.commands.output_streams import unbreakable_output
 from vaegaze.config.flags import FlagParser, read_command
-from vaegaze.errors import Interrupted, UserError
+from vaegaze.errors import Interrupted, UserError, on_stop_signals
 
-SIGTERM_CODE = 128 + signal.SIGTERM
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "failed to map segment")  # as PyTorch says it, and as a library is not loaded
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +20,23 @@ def run_command(
 ) -> int:
     """Do the work and return its exit code, or 0 if it returns none.
 
-    2 after a user's mistake, 130 or 143 after a signal. Work whose printed lines are lost goes on to its end; then the
-    code is 141 if nothing read them, 2 if they could not be written. `hint` says what a signal left behind or how
+    2 after a user's mistake, 130, 143 or 129 after a signal. Work whose printed lines are lost goes on to its end; then
+    the code is 141 if nothing read them, 2 if they could not be written. `hint` says what a signal left behind or how
     to go on, unless Interrupted says so itself; `less_memory` what to do when memory has run out; `advice`, by
     `UserError.about`, what to do about an error of a lower room, in this command's flags.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE))  # until the work has its own way to stop
+    on_stop_signals(_stop, but=signal.SIGINT)  # until the work has its own way to stop
     with unbreakable_output() as output:
         code = _run(work, hint, less_memory, advice or {})
         return code or output.exit_code
+
+
+class _Stopped(SystemExit):
+    """A signal came before the work had its own way to stop."""
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise _Stopped(128 + signum)
 
 
 def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Mapping[str, str]) -> int:
@@ -40,12 +48,10 @@ def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Ma
     except KeyboardInterrupt:
         print(joined("stopped", hint), file=sys.stderr)
         return 130
-    except SystemExit as ending:
-        if ending.code != SIGTERM_CODE:
-            raise
-        print(joined("stopped by SIGTERM", hint), file=sys.stderr)
-        return SIGTERM_CODE
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
+    except _Stopped as stop:
+        print(joined(f"stopped by {signal.Signals(stop.code - 128).name}", hint), file=sys.stderr)
+        return stop.code
+    except (UserError, OSError, MemoryError, RuntimeError, ImportError) as error:
         message = in_words(error, less_memory, advice)
         if message is None:
             raise
@@ -96,7 +102,7 @@ def in_words(error: Exception, less_memory: str, advice: Mapping[str, str]) -> s
     """What went wrong, for a user who can fix it; None for a bug."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised by name: --help must not wait for torch
         return joined(f"out of GPU memory ({str(error).splitlines()[0]})", less_memory)
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return joined("out of memory", less_memory)
     if isinstance(error, UserError):
         return advised(error, advice)

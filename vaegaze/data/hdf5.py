@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vaegaze.images.pictures import read_grey
 log = logging.getLogger(__name__)
 
 LABELS_AT_ONCE_BYTES = 2**20  # read whole where they lie in one piece
+MOST_LEFT_OUT = 10_000  # rows of a person without angles: more than anybody's; to look at a million takes a minute
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,6 @@ class PersonData:
     mask_by_pose: np.ndarray  # (N,) bool: whether the head pose had to place one eye's mask or both
     frame_px: int  # height of the frames in the file
     attributes: dict[str, int | str]  # of the person's group, those that name a rendered person
-
-
-@dataclass(frozen=True)
-class PersonFacts:
-    """How a person's samples are stored, and the labels of K of them."""
-
-    layout: Layout
-    frame_hw: tuple[int, int]
-    pixel_type: np.dtype
-    mask_keys: tuple[str, ...]
-    chunks: dict[str, tuple[int, ...] | None]  # of each dataset that is read; None where it lies in one piece
-    rows: np.ndarray  # (K,)
-    gaze: np.ndarray  # (K, 2) pitch, yaw in radians, as `Samples` has them
-    head: np.ndarray  # (K, 2) the same
 
 
 def person_counts(path: str | Path) -> dict[str, int]:
@@ -86,37 +74,25 @@ def _why_nobody(path: str | Path, ids: list[str]) -> str:
     )
 
 
-def sample_count(path: str | Path, person_id: str) -> int:
-    """How many samples a person has; at least one.
+@contextmanager
+def opened_samples(path: str | Path, person_id: str) -> Iterator["OpenPerson"]:
+    """One person's datasets, open for reading.
 
     UserError, besides those of the file itself, when the person is not found or the group is of no known layout.
     """
     with opened_person(path, person_id) as (group, where):
-        layout, datasets = _person(group, where)
-        return _written(group, datasets[layout.images_key], where)
+        yield OpenPerson(group, where)
+
+
+def sample_count(path: str | Path, person_id: str) -> int:
+    """How many samples a person has; at least one. UserError as for `opened_samples`."""
+    with opened_samples(path, person_id) as person:
+        return person.count
 
 
 def evenly_spread(total: int, at_most: int) -> np.ndarray:
     """At most so many of 0 … total − 1, evenly spread, the first and the last among them; total is at least 1."""
     return np.unique(np.linspace(0, total - 1, at_most).round().astype(int))
-
-
-def describe_person(path: str | Path, person_id: str, at_most: int) -> PersonFacts:
-    """Looks at how a person is stored, and at the labels of at most so many samples, evenly spread.
-
-    UserError as for `read_person`, but no pixel is read.
-    """
-    with opened_person(path, person_id) as (group, where):
-        layout, datasets = _person(group, where)
-        images = datasets[layout.images_key]
-        total = _written(group, images, where)
-        rows = evenly_spread(total, at_most)
-        labels = [_labels(datasets, layout, int(row), f"{where}, row {row}") for row in rows]
-        gaze, head = map(np.stack, zip(*labels))
-        mask_keys = layout.mask_keys(datasets)
-        read = (layout.images_key, layout.gaze.key, layout.head.key, *mask_keys)
-        chunks = {key: datasets[key].chunks for key in dict.fromkeys(read)}
-        return PersonFacts(layout, images.shape[1:3], images.dtype, mask_keys, chunks, rows, gaze, head)
 
 
 def read_person(
@@ -125,7 +101,7 @@ def read_person(
     """Reads rows of one person (at least one; their order stays) onto the canvas; closes the file.
 
     Eye masks come from the file; else from the picture at `mask_path`, of the frames' or the canvas's size and the same
-    for every sample; else from the head pose. UserError, besides those of `sample_count`, names the person and row
+    for every sample; else from the head pose. UserError, besides those of `opened_samples`, names the person and row
     whose labels are not finite or not radians, or whose pixels are not colours.
     """
     with opened_person(path, person_id) as (group, where):
@@ -174,16 +150,49 @@ class OpenPerson:
 
     def __init__(self, group: h5py.Group, where: str):
         self.where = where
-        self.layout, self._datasets = _person(group, where)
-        self.mask_keys = self.layout.mask_keys(self._datasets)
-        self.frame_hw: tuple[int, int] = self._datasets[self.layout.images_key].shape[1:3]
+        self.layout, self.datasets = _person(group, where)
+        self.mask_keys = self.layout.mask_keys(self.datasets)
+        self.frame_hw: tuple[int, int] = self.datasets[self.layout.images_key].shape[1:3]
         self._camera = self.layout.camera(*self.frame_hw)
         self._labels = {
             key: dataset[:] if dataset.chunks is None and dataset.nbytes <= LABELS_AT_ONCE_BYTES else dataset
             for key in (self.layout.gaze.key, self.layout.head.key)
-            for dataset in (self._datasets[key],)
+            for dataset in (self.datasets[key],)
         }
-        self.count = _written(group, self._datasets[self.layout.images_key], where)
+        self.count = _written(group, self.datasets[self.layout.images_key], where)
+        self.left_out: list[int] = []  # rows that `has_angles` refused
+
+    def has_angles(self, row: int) -> bool:
+        """Whether a sample's labels are finite; if not, its row is noted. UserError if that are far too many."""
+        if all(np.isfinite(self._values(angles, row)).all() for angles in (self.layout.gaze, self.layout.head)):
+            return True
+        self.left_out.append(row)
+        if len(self.left_out) > MOST_LEFT_OUT:
+            raise UserError(f"{self.where} has labels with NaN or infinity in more than {MOST_LEFT_OUT} rows")
+        return False
+
+    def labels(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Gaze and head of one sample, each (2,) float32 pitch, yaw in radians, in the convention of `geometry`.
+
+        UserError unless both are finite and radians.
+        """
+        head = self.layout.head.in_camera(self._angles(self.layout.head, row))
+        gaze = self.layout.gaze.in_camera(self._angles(self.layout.gaze, row), head)
+        return gaze.astype(np.float32), head.astype(np.float32)
+
+    def _angles(self, angles: Angles, row: int) -> np.ndarray:
+        """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
+        values = self._values(angles, row)
+        pitch, yaw = values.tolist()
+        if math.isfinite(pitch) and math.isfinite(yaw) and max(abs(pitch), abs(yaw)) <= np.float32(np.pi):
+            return values
+        where = f"{self.where}, row {row}: {angles.key!r} holds {values}"
+        if not np.isfinite(values).all():
+            raise UserError(f"{where}, which are no angles", about="sample")
+        raise UserError(f"{where}, beyond ±π; are they degrees? Radians are expected")
+
+    def _values(self, angles: Angles, row: int) -> np.ndarray:
+        return self._labels[angles.key][row][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
 
     def frame(
         self,
@@ -201,10 +210,9 @@ class OpenPerson:
 
     def raw(self, row: int) -> RawFrame:
         """UserError as for `frame`. One row at a time: h5py's fancy indexing takes fifteen times as long."""
-        where = f"{self.where}, row {row}"
-        gaze, head = _labels(self._labels, self.layout, row, where)
-        pixels = _rgb_frame(self._datasets[self.layout.images_key][row], self.layout, where)
-        eyes = _stored_mask([self._datasets[key][row] for key in self.mask_keys]) if self.mask_keys else None
+        gaze, head = self.labels(row)
+        pixels = _rgb_frame(self.datasets[self.layout.images_key][row], self.layout, f"{self.where}, row {row}")
+        eyes = _stored_mask([self.datasets[key][row] for key in self.mask_keys]) if self.mask_keys else None
         return RawFrame(pixels, eyes, gaze, head)
 
     def on_canvas(
@@ -273,33 +281,12 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 
 
-def _labels(
-    datasets: Mapping[str, h5py.Dataset | np.ndarray], layout: Layout, row: int, where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gaze and head of one sample, each (2,) float32 pitch, yaw in radians, in the convention of `geometry`."""
-    stored = {key: datasets[key][row] for key in {layout.head.key, layout.gaze.key}}
-    head = layout.head.in_camera(_angles(stored, layout.head, where))
-    gaze = layout.gaze.in_camera(_angles(stored, layout.gaze, where), head)
-    return gaze.astype(np.float32), head.astype(np.float32)
-
-
 def _stored_mask(stored: list[np.ndarray]) -> np.ndarray:
     """What the file has of one sample's eyes (H, W): two masks of an eye each become labels 1 and 2 of a parsing."""
     if len(stored) == 1:
         return stored[0]
     first, second = map(threshold, stored)
     return np.where(first, 1, np.where(second, 2, 0))
-
-
-def _angles(stored: Mapping[str, np.ndarray], angles: Angles, where: str) -> np.ndarray:
-    """(2,) float32 pitch, yaw in radians of one sample, as they are stored."""
-    values = stored[angles.key][angles.pitch_column : angles.pitch_column + 2].astype(np.float32)
-    pitch, yaw = values.tolist()
-    if not (math.isfinite(pitch) and math.isfinite(yaw)):
-        raise UserError(f"{where}: {angles.key!r} holds {values}, which are no angles", about="sample")
-    if max(abs(pitch), abs(yaw)) > np.float32(np.pi):
-        raise UserError(f"{where}: {angles.key!r} holds {values}, beyond ±π; are they degrees? Radians are expected")
-    return values
 
 
 def _mask_picture(mask_path: str | Path, frame_hw: tuple[int, int], canvas: Camera) -> np.ndarray:

@@ -40,7 +40,7 @@ class Photo:
     gaze: np.ndarray  # (2,) float32 pitch, yaw in radians as seen in the upright picture
     head: np.ndarray  # (2,) float32 the same
     ignored_specks: int = 0  # stray parts dropped from the mask
-    face_notes: tuple[str, ...] = ()  # on the face, if it was found
+    found_notes: tuple[str, ...] = ()  # on the picture, and on the face if it was found
     colour_profile: bytes | None = None  # ICC
     read_gaze: np.ndarray | None = None  # (2,) where landmarks see the eyes look, as seen in the upright picture
 
@@ -49,7 +49,7 @@ class Photo:
         """One line for each thing that the user should know."""
         specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
         border = "⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"
-        return [*specks, *self.face_notes, *([border] if self.eye_cut else [])]
+        return [*specks, *self.found_notes, *([border] if self.eye_cut else [])]
 
     @property
     def eye_cut(self) -> bool:
@@ -101,12 +101,14 @@ def load_photo(
         picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
     mask, corners, read_gaze, specks, notes = None, None, None, 0, ()
+    if picture.frame_count > 1:
+        notes += (f"⚠️ It has {picture.frame_count} frames or pages: the first is used",)
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
         head = head_at(rgb, eyes) if head is None else head
     else:
         found = find_face(rgb, f"image: {image_path}", face)
-        eyes, corners, notes = found.face.eyes, found.face.corners, tuple(found.notes)
+        eyes, corners, notes = found.face.eyes, found.face.corners, (*notes, *found.notes)
         if found.face.irises is not None:
             read_gaze = gaze_of(eyes, found.face.irises, found.face.head)
         head = found.face.head if head is None else head

@@ -7,6 +7,8 @@ import numpy as np
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import MIRROR, Camera
 
+ALIKE_RAD = 1e-4  # labels closer together than this do not differ
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -28,6 +30,11 @@ class Samples:
         empty = self.indices[~(self.eye_masks & self.valid).any(axis=(1, 2))]
         if len(empty):
             raise UserError(f"{name}: the eye mask of sample {empty[0]} is empty", about="sample")
+
+    @property
+    def looks_one_way(self) -> bool:
+        """Whether all of several samples have the same gaze."""
+        return len(self) > 1 and bool(np.ptp(self.gaze, axis=0).max() < ALIKE_RAD)
 
     def take(self, rows) -> "Samples":
         """The samples at these positions, in this order."""

@@ -57,7 +57,6 @@ class FollowedFrame:
     gaze: np.ndarray | None = None  # where the eyes truly look
     confidence: float = 1.0  # 0..1 that it is a face
     left: str | None = None  # why an eye is left as it is: NO_FACE, CLOSED or COVERED
-    bridged: bool = False  # neither found nor followed here: interpolated
     person: int = 0  # of several who are followed
 
 
@@ -95,7 +94,7 @@ class _Settled:
     confidence: float = 0.0
     closed: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))
     covered: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))
-    bridged: bool = False
+    bridged: bool = False  # neither found nor followed here: interpolated
 
     @property
     def kept(self) -> np.ndarray:
@@ -166,9 +165,7 @@ class Follower:
             self._settled.popleft()
             self._next -= 1
         closed = bool(due.closed.all())
-        return FollowedFrame(
-            due.frame, due.eyes, closed, blend, due.head, due.gaze, due.confidence, due.left, due.bridged
-        )
+        return FollowedFrame(due.frame, due.eyes, closed, blend, due.head, due.gaze, due.confidence, due.left)
 
     # --- Each frame as it comes ---------------------------------------------------------------------------------------
 

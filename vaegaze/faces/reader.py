@@ -11,6 +11,7 @@ from vaegaze.faces.face import Face
 from vaegaze.faces.openness import CLOSED_BELOW
 
 BACKENDS = ("landmarks", "cascades")
+SAME_PERSON = 1.0  # distances of the eyes, by which those of a person who speaks move from frame to frame
 SAME_FACE = 0.3  # distances of the eyes, by which a face's eyes may be seen elsewhere
 NO_LANDMARKS = (
     f"⚠️ The head is taken as facing the camera: reading its pose needs the face landmarks ({INSTALL_LANDMARKS})"
@@ -31,6 +32,7 @@ class FoundFace:
 
     face: Face
     partly_read: list[np.ndarray]
+    others: int = 0  # faces that were read too
 
     @property
     def notes(self) -> list[str]:
@@ -54,11 +56,14 @@ def read_picture(picture: np.ndarray, by: str | None = None) -> list[Face]:
     return _read(picture, by)[0]
 
 
-def find_face(picture: np.ndarray, name: str, number: int | None = None, by: str | None = None) -> FoundFace:
-    """A picture's only face, or that of this number, from left to right, from 1.
+def find_face(
+    picture: np.ndarray, name: str, number: int | None = None, by: str | None = None, near: np.ndarray | None = None
+) -> FoundFace:
+    """A picture's only face, or that of this number, from left to right, from 1; or the one whose eyes are `near`.
 
-    EyesNotFound, about the picture of this `name`, when there is no such face or no number to choose by; UserError
-    when no backend is installed.
+    `near` (2, 2) is where they were in a frame before; it decides only if no more than one face fits. EyesNotFound,
+    about the picture of this `name`, when there is no such face or nothing to choose by; UserError when no backend is
+    installed.
     """
     faces, partly = _read(picture, by)
     if not faces and partly:
@@ -69,6 +74,9 @@ def find_face(picture: np.ndarray, name: str, number: int | None = None, by: str
         frontal_only = (by or backend()) == "cascades"
         seen = "shows no face" + (" that is upright and seen from the front" if frontal_only else "")
         raise EyesNotFound(name, "no face", seen, "eyes")
+    fitting = [face for face in faces if near is not None and _is_near(face, near)]
+    if len(faces) > 1 and number is None and len(fitting) == 1:
+        return FoundFace(fitting[0], partly, len(faces) - 1)
     return FoundFace(choose(faces, name, number), partly)
 
 
@@ -90,6 +98,11 @@ def choose(faces: list[Face], name: str, number: int | None) -> Face:
         shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
         raise EyesNotFound(name, f"no face {number}", f"shows {shown} with eyes, no face {number}", "face")
     return faces[(number or 1) - 1]
+
+
+def _is_near(face: Face, eyes: np.ndarray) -> bool:
+    apart = np.linalg.norm(face.eyes - eyes, axis=1).max()
+    return bool(apart < SAME_PERSON * np.linalg.norm(eyes[1] - eyes[0]))
 
 
 def closed_below(face: Face) -> float:

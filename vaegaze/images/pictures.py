@@ -25,6 +25,7 @@ class Picture:
 
     pixels: np.ndarray  # (H, W, C) uint8: grey; grey and alpha; RGB; or RGB and alpha
     colour_profile: bytes | None  # ICC; without it a phone's colours look dull
+    frame_count: int = 1  # of an animation, whose first frame this is
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8, transparent parts over white."""
@@ -37,17 +38,28 @@ def read_picture(path: str | Path, key: str) -> Picture:
     `key` names the setting in errors. UserError if there is no file, if it is damaged or of no known format, or if it
     has more than 100 million pixels or a side of more than 20,000.
     """
-    picture = _open_upright(path, key)
+    picture, frame_count = _open_upright(path, key)
     is_grey = picture.mode in ("1", "L", "LA", "La", "F")
     has_alpha = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
     converted = picture.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "L", "LA") else None
-    return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile)
+    return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile, frame_count)
 
 
 def read_grey(path: str | Path, key: str) -> np.ndarray:
     """A picture, such as a mask, as (H, W) uint8 grey, upright, transparent parts black. Errors as `read_picture`."""
-    return np.array(_over(_open_upright(path, key), "black").convert("L"))
+    return np.array(_over(_open_upright(path, key)[0], "black").convert("L"))
+
+
+def picture_format(path: str | Path) -> str | None:
+    """Which of FORMATS a file seems to be; None if it is none. Its pixels are not read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                return picture.format
+    except Exception:  # as below
+        return None
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
@@ -75,7 +87,8 @@ def _over(picture: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
 
 
-def _open_upright(path: str | Path, key: str) -> Image.Image:
+def _open_upright(path: str | Path, key: str) -> tuple[Image.Image, int]:
+    """The picture, and of how many frames it is the first."""
     path = shipped_path(path)
     if not Path(path).is_file():
         if words := address_words(path):
@@ -92,7 +105,9 @@ def _open_upright(path: str | Path, key: str) -> Image.Image:
                 if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
                     raise UserError(f"{key}: {path} has {width}×{height} pixels; {LIMIT}")
                 log.debug("%s: %s, %d×%d, %s", path, picture.format, width, height, picture.mode)
-                return ImageOps.exif_transpose(_eight_bit(picture))
+                # A phone's JPEG may hold the picture a second time, in another size or light (MPO).
+                frame_count = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+                return ImageOps.exif_transpose(_eight_bit(picture)), frame_count
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, from about 180 million pixels on

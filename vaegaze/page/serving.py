@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from vaegaze.errors import UserError
 from vaegaze.page.controls import Explain
@@ -17,6 +18,7 @@ from vaegaze.page.studio import Studio
 
 ADDRESS = "127.0.0.1"
 MAX_UPLOAD = "500mb"
+HTTP_PORT = 80  # which a browser leaves out of the address
 LAST_WORK_SEC = 30  # that work may take to end
 # Nothing is loaded from anywhere else, whatever Gradio's own files ask for, and no other page may hold this one.
 POLICY = (
@@ -97,16 +99,18 @@ class Gatekeeper:
 
     def __init__(self, app: ASGIApp, port: int):
         self._app = app
-        self._hosts = {f"{name}:{port}" for name in (ADDRESS, "localhost")}
+        names = (ADDRESS, "localhost")
+        self._hosts = {f"{name}:{port}" for name in names} | (set(names) if port == HTTP_PORT else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):  # the server's own start and end
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         if headers.get("host") not in self._hosts or (origin and origin.partition("://")[2] not in self._hosts):
-            await PlainTextResponse("not from this page", 403)(scope, receive, send)
+            refusal = WebSocketClose() if scope["type"] == "websocket" else PlainTextResponse("not from this page", 403)
+            await refusal(scope, receive, send)
             return
 
         async def send_with_policy(message: Message) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vaegaze.errors import UserError
+from vaegaze.errors import STOP_SIGNALS, UserError
 from vaegaze.pretraining.batches import Batches, Crops, NumberedCrops, Skipped, StoredBatch
 
 AHEAD = 2  # batches that each worker makes before the first of them is taken
@@ -84,5 +84,5 @@ def _taken(slots: dict[tuple[int, int], StoredBatch], pinned: bool, item):
 
 def ignore_signals(worker: int) -> None:
     """Lets the main process end its workers: Ctrl-C and `timeout` signal the workers as well."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)

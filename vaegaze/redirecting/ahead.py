@@ -2,19 +2,21 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 _END = object()
 _GLANCE_SEC = 0.05  # between looks at whether the caller still wants more
+_LAST_ITEM_SEC = 5.0  # that the item in the making may take once nobody waits for it: a disk may never answer
 
 
-def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
+def ahead(items: Iterable[Item], most: int, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Item]:
     """The items, each made in another thread while the caller works on those before; at most so many wait.
 
-    What their making raises is raised here, in its turn. Once the caller stops, nothing more is made.
+    What their making raises is raised here, in its turn. Once the caller stops, nothing more is made. The items end
+    where the next is not ready when `should_stop()`.
     """
     ready: queue.Queue = queue.Queue(maxsize=most)
     stopped, failure = threading.Event(), []
@@ -42,13 +44,21 @@ def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
             failure.append(error)
         put(_END)
 
+    def take():
+        while True:
+            try:
+                return ready.get(timeout=_GLANCE_SEC)
+            except queue.Empty:
+                if should_stop():
+                    return _END
+
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not _END:
+        while (item := take()) is not _END:
             yield item
         if failure:
             raise failure[0]
     finally:
         stopped.set()
-        thread.join()
+        thread.join(_LAST_ITEM_SEC)

@@ -68,6 +68,10 @@ class Tally:
         return f"{self.redrawn} redrawn, {sum(counts.values())} left alone ({reasons})"
 
 
+class NothingDrawn(UserError):
+    """It was stopped before the first frame."""
+
+
 @dataclass(frozen=True)
 class Look:
     """Where eyes are to look, and how far they move there. Angles are as seen in the upright frames."""
@@ -99,11 +103,12 @@ def redirect_video(
     With `from_itself` each frame is its own reference, in place of the nearest of `references`. `face` is the number of
     the person, from left to right, in the first frame; `everyone` redraws all faces. `comparison` gets every frame,
     with its first face. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so
-    far become the video. UserError from reading the video, and if no frame shows a face.
+    far become the video. UserError from reading the video, and if no frame shows a face; NothingDrawn if it was stopped
+    before the first.
     """
     name, tally = f"video: {reader.path}", Tally()
     followed = follow_all(reader) if everyone else ([each] for each in follow_eyes(reader, name, face))
-    with low_precision(model), closing(ahead(followed, BATCH_SIZE)) as followed:
+    with low_precision(model), closing(ahead(followed, BATCH_SIZE, should_stop)) as followed:
         series = Series(model, None if from_itself else FollowedReferences(model, references), look)
         for frames in _batches(followed):
             for faces, (pixels, fate) in zip(frames, series.redraw(frames)):
@@ -114,13 +119,15 @@ def redirect_video(
                 tally.fates.append(fate)
             on_frames(len(frames))
             if should_stop():
-                tally.stopped = True
                 break
+    tally.stopped = should_stop()
     if tally.left_alone[NO_FACE] == tally.frames and not tally.stopped:
         raise UserError(
             f"{name} shows no face that is upright and seen from the front in any of its {tally.frames} frames; "
             "give another video"
         )
+    if not tally.frames:
+        raise NothingDrawn(f"{name}: stopped before the first frame")
     writer.finish(whole=not tally.stopped)
     return tally
 

@@ -27,7 +27,13 @@ from vaegaze.report.benchmark_tables import (
 )
 
 FORMATS = {"first": "jpg", "worst": "jpg", "worst_person": "png"}  # of the sheets
+HEADING = "# What k images of one person buy"
 PEERS = "benchmark_peers.md"  # what `benchmarks.peers` writes
+
+
+def written(path: Path) -> list[tuple[Path, str]]:
+    """The texts that `write_report` writes, and how each begins."""
+    return [(path, HEADING), (path.with_suffix(".json"), '{\n "settings": ')]
 
 
 def write_report(path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, pictures: Path) -> None:
@@ -54,7 +60,7 @@ def introduction(cells: Sequence[Cell], settings: dict, path: Path) -> str:
     mirrored = "every image in a mirror, too" if settings["mirror"] else "no image in a mirror"
     numbers_file = path.with_suffix(".json").name
     face_px = settings["face_px"]
-    return f"""# What k images of one person buy
+    return f"""{HEADING}
 
 `vaegaze benchmark --grid {settings["grid"]}` wrote this page: the base model fine-tuned on k images of each
 of {len(persons)} rendered test persons ({sum(persons.values())} with glasses), on whom nothing was trained or chosen.

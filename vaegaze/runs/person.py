@@ -11,8 +11,9 @@ from vaegaze.config.finetune import DEMO_HDF_PATH, OneshotParams
 from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
+from vaegaze.data.rows import choose_rows, left_out_line
 from vaegaze.data.samples import Samples
-from vaegaze.data.selection import choose_person, choose_samples
+from vaegaze.data.selection import choose_person
 from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.renderer.redrawing import RenderedPerson, matching_renderer
@@ -68,19 +69,23 @@ def _load_from_gazecapture(
     if person_id is None:
         person_id = choose_person(hdf5.person_counts(given.hdf_path), given.num_samples, seed)
         say(f"🎲 Randomly selected person: {person_id}")
-    total = hdf5.sample_count(given.hdf_path, person_id)
-    say(f"📊 Found {total} total samples for person {person_id}")
-    train_rows, held_out_rows = choose_samples(total, given.num_samples, given.num_eval_samples, seed)
-    if len(train_rows) < total:
-        say(f"🎯 Randomly selected {len(train_rows)} samples from {total} available")
-    elif total < given.num_samples:
-        say(f"🎯 Using all {total} samples, fewer than the {given.num_samples} asked for")
+    rows = choose_rows(given.hdf_path, person_id, given.num_samples, given.num_eval_samples, seed)
+    say(f"📊 Found {rows.total} total samples for person {person_id}")
+    if rows.left_out:
+        say(left_out_line(rows.left_out, person_id))
+    usable, count = rows.total - len(rows.left_out), len(rows.train)
+    if count < usable:
+        say(f"🎯 Randomly selected {count} samples from {rows.total} available")
+    elif count < given.num_samples:
+        say(f"🎯 Using all {count} samples, fewer than the {given.num_samples} asked for")
 
-    rows = [*train_rows, *held_out_rows]
-    data = hdf5.read_person(given.hdf_path, person_id, rows, canvas, given.mask_path)
-    train, held_out = data.samples.take(slice(len(train_rows))), data.samples.take(slice(len(train_rows), None))
+    both = [*rows.train, *rows.held_out]
+    data = hdf5.read_person(given.hdf_path, person_id, both, canvas, given.mask_path)
+    train, held_out = data.samples.take(slice(count)), data.samples.take(slice(count, None))
     say(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
     say(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
+    if train.looks_one_way:
+        say("⚠️ All its gaze labels are the same: no gaze can be learnt from them")
     rendered, notes = matching_renderer(data)
     for note in notes:
         say(note)
@@ -89,9 +94,10 @@ def _load_from_gazecapture(
         "hdf_path": str(given.hdf_path),
         "layout": data.layout,
         "mask_source": data.mask_source,
-        "total_samples": total,
+        "total_samples": rows.total,
         "train_indices": train.indices.tolist(),
         "held_out_indices": held_out.indices.tolist(),
+        "left_out_indices": rows.left_out,
         "seed": seed,
         "gaze_range_rad": _gaze_range(train),
     }

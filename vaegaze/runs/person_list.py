@@ -10,6 +10,8 @@ from vaegaze.errors import UserError
 from vaegaze.files import as_spelt, ignores_case
 from vaegaze.runs.folder import folder_name
 
+MAX_LIST_BYTES = 64 * 2**20
+
 
 def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
     """Ids in the order of the data set, or of the list that was given. UserError if there is nobody.
@@ -21,12 +23,7 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
         chosen = [name.strip() for name in cohort.persons.split(",") if name.strip()]
         chosen = _known(chosen, known, hdf_path, "persons")
     elif cohort.persons_file is not None:
-        try:
-            lines = Path(cohort.persons_file).read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"persons_file: {cohort.persons_file} is not a text file; expected an id on each line"
-            ) from error
+        lines = _lines(Path(cohort.persons_file))
         chosen = [line.strip() for line in lines if line.strip()]
         chosen = _known(chosen, known, hdf_path, "persons_file")
     elif cohort.split is not None:
@@ -38,6 +35,17 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
     if not chosen:
         raise UserError("persons: the list is empty; expected at least one id", about="persons")
     return list(dict.fromkeys(chosen))[: cohort.max_persons]
+
+
+def _lines(path: Path) -> list[str]:
+    if path.exists() and not path.is_file():
+        raise UserError(f"persons_file: {path} is no plain file; expected a text file with an id on each line")
+    if path.stat().st_size > MAX_LIST_BYTES:
+        raise UserError(f"persons_file: {path} is larger than {MAX_LIST_BYTES >> 20} MB; expected an id on each line")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"persons_file: {path} is not a text file; expected an id on each line") from error
 
 
 def _known(chosen: list[str], known: list[str], hdf_path: str, setting: str) -> list[str]:

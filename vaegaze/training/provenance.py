@@ -88,10 +88,11 @@ def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> t
 
 
 def _has_trained_frame(checkpoint: Checkpoint, stored: dict[int, str], path: str | Path, person_id: str) -> bool:
-    references, total = checkpoint.references, hdf5.sample_count(path, person_id)
+    references = checkpoint.references
     index = checkpoint.info.get(REFERENCE_INDEX) if references else next(iter(stored))
-    if type(index) is not int or not 0 <= index < total:
-        return False
+    with hdf5.opened_samples(path, person_id) as person:
+        if type(index) is not int or not 0 <= index < person.count or not person.has_angles(index):
+            return False
     samples = hdf5.read_person(path, person_id, [index], checkpoint.model.canvas).samples
     if frame_checksums(samples)[index] != stored.get(index):
         return False

@@ -85,5 +85,8 @@ def spare_reference(references: Sequence[Reference], samples: Samples) -> Refere
 
 def references_of(path: str | Path, person_id: str, canvas: Camera) -> list[Reference]:
     """References for a person the model was not fine-tuned on, out of frames spread over all of theirs."""
-    rows = hdf5.evenly_spread(hdf5.sample_count(path, person_id), REFERENCE_POOL)
+    with hdf5.opened_samples(path, person_id) as stored:
+        rows = list(filter(stored.has_angles, hdf5.evenly_spread(stored.count, REFERENCE_POOL).tolist()))
+    if not rows:
+        return []
     return choose_references(hdf5.read_person(path, person_id, rows, canvas).samples)

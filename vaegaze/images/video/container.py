@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vaegaze.config.finetune import INSTALL_VISION
 from vaegaze.errors import UserError
+from vaegaze.images.pictures import picture_format
 
 FORMATS = "MP4, MOV, MKV, WebM, AVI or MPEG-TS"
 DEMUXERS = "mov,mp4,matroska,webm,avi,mpegts"  # none of these opens further files or addresses, as playlists do
@@ -31,6 +32,10 @@ def open_container(path: str | Path, key: str) -> Iterator:
     try:
         container = av.open(str(Path(path).resolve()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
+        if kind := picture_format(path):
+            raise UserError(
+                f"{key}: {path} is a picture ({kind}); give a video ({FORMATS})", about="picture"
+            ) from error
         raise UserError(
             f"{key}: {path} cannot be read as a video ({error.strerror}); give an undamaged one ({FORMATS})"
         ) from error
