@@ -11,6 +11,7 @@ from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.faces import networks
 from vaegaze.faces.gaze import gaze_of
+from vaegaze.faces.irises import matched_irises
 from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
@@ -154,12 +155,16 @@ def paste(photo: Photo, drawn: np.ndarray, *, detail: bool = True) -> np.ndarray
     """A drawing on the canvas (H, W, 3) uint8 put back into the full photo, whose size and channels the result has.
 
     Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. With `detail`,
-    what the drawing lacks comes from the photo, where that shows the same.
+    what the drawing lacks comes from the photo, where that shows the same; and its irises, where landmarks are
+    installed.
     """
     samples, canvas = photo.samples, photo.samples.canvas
     drawn = match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, canvas)[0]
-    moves = find_moves(samples.images[0], drawn, samples.eye_masks[0], canvas) if detail else ()
-    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas, moves)
+    if not detail:
+        return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas)
+    moves = find_moves(samples.images[0], drawn, samples.eye_masks[0], canvas)
+    irises = matched_irises(samples.images[0], drawn, samples.head[0], canvas)
+    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas, moves, irises)
 
 
 def _read_mask(mask_path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, int, np.ndarray]:

@@ -63,13 +63,13 @@ def read_region(picture: np.ndarray, region: Region, rounds: int = 3) -> tuple[R
     return region, Face(_centred(corners.mean(axis=1)), openness, confidence, head, corners, lids, irises)
 
 
-def read_eyes(picture: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The irises (2, 3) and the openness (2,) of eyes whose centres (2, 2) are known."""
+def read_eyes(picture: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The irises (2, 3), the lids (2, 16, 2) and the openness (2,) of eyes whose centres (2, 2) are known."""
     across = eyes[1] - eyes[0]
     roll_rad, px_per_mm = float(np.arctan2(across[1], across[0])), float(np.linalg.norm(across)) / EYE_DISTANCE_MM
     half = across * EYE_WIDTH_MM / EYE_DISTANCE_MM / 2
     lids, irises = zip(*(_eye(picture, centre - half, centre + half, eye, roll_rad) for eye, centre in enumerate(eyes)))
-    return np.stack(irises), _openness(np.stack(lids), px_per_mm)
+    return np.stack(irises), np.stack(lids), _openness(np.stack(lids), px_per_mm)
 
 
 def _openness(lids: np.ndarray, px_per_mm: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from PIL import Image
 from vaegaze.geometry.camera import LIDS, Camera
 from vaegaze.geometry.detail import Moves, with_detail
 from vaegaze.geometry.eye_regions import regions_in_photo
+from vaegaze.geometry.irises import Iris, with_irises
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
 FEATHER_OF_FACE = 1 / 64  # width of the soft edge / `Camera.face_px`: 2.4 mm of the face
@@ -86,11 +87,12 @@ def paste_in_mask(
     to_canvas: np.ndarray,
     canvas: Camera,
     moves: Sequence[Moves] = (),
+    irises: Sequence[tuple[Iris, Iris]] = (),
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, C) uint8, inside its mask (H, W) bool; an alpha channel stays.
 
     `to_canvas` (2, 3) aligns the picture. The drawing becomes grey where the picture is. `moves` say where each part of
-    the drawing has its detail from: see `detail.find_moves`.
+    the drawing has its detail from (see `detail.find_moves`), `irises` where the picture's own go (`irises.matched`).
     """
     pasted = picture.copy()
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -100,9 +102,8 @@ def paste_in_mask(
 
     to_window = to_crop(inverse(to_canvas), left, top)
     above, covered = warp(drawn, to_window, *mask.shape)
-    if len(moves):
-        photo = np.ascontiguousarray(np.broadcast_to(picture[window][..., :colours], above.shape))
-        above = with_detail(above, photo, to_window, moves)
+    photo = np.ascontiguousarray(np.broadcast_to(picture[window][..., :colours], above.shape))
+    above = with_irises(with_detail(above, photo, to_window, moves), photo, to_window, irises)
     if colours == 1:
         above = np.asarray(Image.fromarray(above).convert("L"))[..., None]
     alpha = inward_alpha(mask, feather_px(canvas) * scale_of(to_window)) * covered

@@ -70,7 +70,7 @@ class Comparison:
         apart_px = float(np.linalg.norm(eyes[1] - eyes[0]))
         irises = None
         if self._by == "landmarks":
-            found, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
+            found, _, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
             irises = (np.stack(found)[..., :2] - eyes) / apart_px
         else:
             openness = [eye_openness(picture, eyes) for picture in pictures]

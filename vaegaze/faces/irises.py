@@ -1,0 +1,30 @@
+"""Irises and lids on a model's canvas, in the form in which `geometry.irises` puts them into a drawing."""
+
+import numpy as np
+
+from vaegaze.faces import networks
+from vaegaze.faces.landmarks import LID_POINTS, read_eyes
+from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera
+from vaegaze.geometry.irises import Iris, matched
+
+BEHIND_MM = (0.0, 0.0, 9.0)  # from between an eye's corners to its ball's middle
+
+
+def matched_irises(picture: np.ndarray, drawn: np.ndarray, head: np.ndarray, canvas: Camera) -> list[tuple[Iris, Iris]]:
+    """Both eyes' irises in a picture on the canvas (H, W, 3) uint8 and in a drawing of it, for a head (2,).
+
+    Nothing where landmarks are not installed, or the irises not clear to see: see `geometry.irises.matched`.
+    """
+    if not networks.installed():
+        return []
+    return matched(picture, drawn, *(_irises(each, head, canvas) for each in (picture, drawn)))
+
+
+def _irises(picture: np.ndarray, head: np.ndarray, canvas: Camera) -> list[Iris]:
+    eyes, balls = (canvas.project(EYE_CENTRES_MM + np.array(off), head) for off in ((0, 0, 0), BEHIND_MM))
+    irises, lids, _ = read_eyes(picture, eyes)
+    around = [*range(LID_POINTS // 2 + 1), *range(LID_POINTS - 1, LID_POINTS // 2, -1)]  # below, then back above
+    return [
+        Iris(iris[:2], float(iris[2]), each[around], ball, canvas.focal_px / canvas.distance_mm)
+        for iris, each, ball in zip(irises, lids, balls)
+    ]

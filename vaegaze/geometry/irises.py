@@ -1,0 +1,273 @@
+"""The irises of a photo, put where a drawing has them: the drawing's own are softer, and often of another colour.
+
+Both are placed by Daugman's integro-differential operator (IEEE TPAMI 15, 1993). The photo's iris is taken off in polar
+coordinates, Daugman's rubber sheet, and laid over the drawing's. What the lids cover of it in the photo is filled from
+the same ring; what they cover in the drawing stays the drawing's. The lights that an iris mirrors follow it half-way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vaegaze.geometry.transforms import move, scale_of, to_crop
+
+IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the smallest and largest, of that
+BALL_MM, LEAST_NARROW = 10.5, 0.6  # from the eyeball's middle to the iris; the narrowest that an iris is taken for
+REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
+SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
+RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
+DULLER = 0.7  # weight of the side of an outline that is less clear
+# Where less is seen, the drawing keeps its own irises:
+LEAST_AHEAD = 0.85  # width / height of the photo's
+LEAST_CONTRAST = 8.0  # levels between inside and outside, on the duller side
+LEAST_BETWEEN = 0.3  # of the photo's, between its lids
+OUT_TO = 1.25  # radii that a polar picture reaches
+SURE, FADE = 0.98, 1.18  # radii between which the photo's iris fades into the drawing
+FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so many times finer
+LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
+LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
+MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
+MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
+AROUND = 2.0  # radii around an iris that are looked at
+
+
+@dataclass(frozen=True)
+class Iris:
+    """An iris and the lids around it, in a picture."""
+
+    centre: np.ndarray  # (2,) x, y
+    radius: float
+    lids: np.ndarray  # (K, 2): the outline of the eye's opening
+    ball: np.ndarray  # (2,): the eyeball's middle, around which the iris turns
+    px_per_mm: float
+    contrast: float = 0.0  # levels: how much brighter it is beside the iris than in it, on the duller side
+
+    def on(self, transform: np.ndarray) -> "Iris":
+        """In the target of a similarity."""
+        scale = scale_of(transform)
+        centre, lids, ball = (move(transform, points) for points in (self.centre, self.lids, self.ball))
+        return Iris(centre, self.radius * scale, lids, ball, self.px_per_mm * scale, self.contrast)
+
+    @property
+    def narrow(self) -> float:
+        """Its width / its height: the cosine of how far it is turned away."""
+        return float(self._narrow(self.centre)[0])
+
+    def seen_from_ahead(self, off: np.ndarray) -> np.ndarray:
+        """Places (..., 2) off the centre as if the iris looked this way: it is narrower, the farther it is turned."""
+        narrow, way = self._narrow(self.centre), self._way(self.centre)
+        return off + (1 / narrow - 1) * (off * way).sum(axis=-1, keepdims=True) * way
+
+    def as_it_is(self, off: np.ndarray, centre: np.ndarray | None = None) -> np.ndarray:
+        """The way back; were the iris at `centre` (..., 2)."""
+        centre = self.centre if centre is None else centre
+        narrow, way = self._narrow(centre), self._way(centre)
+        return off + (narrow - 1) * (off * way).sum(axis=-1, keepdims=True) * way
+
+    def _narrow(self, centre: np.ndarray) -> np.ndarray:
+        turned = (centre - self.ball) / (BALL_MM * self.px_per_mm)
+        return np.sqrt(np.clip(1 - (turned**2).sum(axis=-1, keepdims=True), LEAST_NARROW**2, 1))
+
+    def _way(self, centre: np.ndarray) -> np.ndarray:
+        way = centre - self.ball
+        return way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-6)
+
+
+def matched(
+    picture: np.ndarray, drawn: np.ndarray, in_picture: Sequence[Iris], in_drawing: Sequence[Iris]
+) -> list[tuple[Iris, Iris]]:
+    """Both eyes' irises in a picture (H, W, 3) uint8 and in a drawing of the same place, from where they were read.
+
+    Nothing where they are not clear to see, or where the photo's look far to the side.
+    """
+    true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
+    sources = [_refined(true, iris) for iris in in_picture]
+    targets = _moved(drawing, sources, [there.centre - here.centre for here, there in zip(in_picture, in_drawing)])
+    shape = picture.shape[:2]
+    ahead = min(iris.narrow for iris in sources) >= LEAST_AHEAD
+    clear = min(iris.contrast for iris in (*sources, *targets)) >= LEAST_CONTRAST
+    between = min(opening(iris, shape)[disc(iris, shape)].mean() for iris in sources) >= LEAST_BETWEEN
+    return list(zip(sources, targets)) if ahead and clear and between else []
+
+
+def _refined(grey: np.ndarray, read: Iris) -> Iris:
+    """An iris that was read in a picture (H, W), placed where its outline is clearest."""
+    radii = IRIS_MM * read.px_per_mm * np.arange(LEAST, MOST + 0.01, 0.05)
+    for grid in (_grid(np.array(REACH_MM) * read.px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
+        found = [_contrast(grey, read, read.centre + grid, radius) for radius in radii]
+        best = max(range(len(radii)), key=lambda i: found[i][0].max())
+        clearest, duller = found[best]
+        at = clearest.argmax()
+        read = replace(read, centre=read.centre + grid[at], radius=float(radii[best]), contrast=float(duller[at]))
+        radii = read.radius * np.array([0.97, 1.0, 1.03])
+    return read
+
+
+def _moved(grey: np.ndarray, sources: Sequence[Iris], ways: Sequence[np.ndarray]) -> list[Iris]:
+    """Both irises in a drawing (H, W): moved alike, as eyes turn, near where they were read, so that both are clear."""
+    way = np.mean(ways, axis=0)
+    for grid in (_grid(np.array(REACH_MM) * sources[0].px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
+        found = [_contrast(grey, iris, iris.centre + way + grid, iris.radius) for iris in sources]
+        at = sum(clearest for clearest, _ in found).argmax()
+        way = way + grid[at]
+    contrasts = [float(duller[at]) for _, duller in found]
+    return [replace(iris, centre=iris.centre + way, contrast=each) for iris, each in zip(sources, contrasts)]
+
+
+def _grid(reach: np.ndarray, step: float) -> np.ndarray:
+    """(P, 2): x, y from −reach to reach."""
+    x, y = (np.arange(-round(far / step), round(far / step) + 1) * step for far in reach)
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def _contrast(grey: np.ndarray, iris: Iris, centres: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) of each of the centres (P, 2): how clear the outline's sides are, the duller one first of all; and that one.
+
+    Clear is what is brighter outside than inside, in levels.
+    """
+    sides = np.stack([np.cos(SIDES_RAD), np.sin(SIDES_RAD)], axis=-1)
+    ways = radius * iris.as_it_is(sides, centres[:, None])  # (P, A, 2)
+    inside, outside = (sampled(grey, centres[:, None] + share * ways) for share in (1 - RING, 1 + RING))
+    halves = (outside - inside).reshape(len(centres), 2, -1).mean(axis=-1)
+    duller = halves.min(axis=-1)
+    return DULLER * duller + (1 - DULLER) * halves.max(axis=-1), duller
+
+
+def disc(iris: Iris, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the pixels of an iris."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    return np.hypot(x - iris.centre[0], y - iris.centre[1]) <= iris.radius
+
+
+def opening(iris: Iris, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 0..1: how far each pixel lies between the lids, with a soft edge."""
+    finer = FINE if iris.radius <= FINE_UP_TO_PX else 1
+    fine = Image.new("L", (shape[1] * finer, shape[0] * finer))
+    ImageDraw.Draw(fine).polygon([tuple(point) for point in iris.lids * finer], fill=255)
+    share = np.asarray(fine.reduce(finer), np.float32) / 255
+    return _averaged(share, max(1, round(LID_EDGE * iris.radius)))
+
+
+def with_irises(
+    drawn: np.ndarray, photo: np.ndarray, to_photo: np.ndarray, pairs: Sequence[tuple[Iris, Iris]]
+) -> np.ndarray:
+    """A drawing (H, W, 3) uint8 that lies on a photo of the same size, with the photo's irises in its own's places."""
+    result = drawn.copy()
+    for pair in pairs:
+        source, target = (iris.on(to_photo) for iris in pair)
+        window = _window(source, target, drawn.shape[:2])
+        if window is not None:
+            top, left = (part.start for part in window)
+            to_window = to_crop(np.eye(2, 3), left, top)
+            result[window] = _laid(drawn[window], photo[window], source.on(to_window), target.on(to_window))
+    return result
+
+
+def _window(source: Iris, target: Iris, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Rows and columns around both; None if they lie outside of the picture."""
+    centres, reach = np.stack([source.centre, target.centre]), AROUND * source.radius
+    left, top = np.clip(np.floor(centres.min(axis=0) - reach).astype(int), 0, shape[::-1])
+    right, bottom = np.clip(np.ceil(centres.max(axis=0) + reach).astype(int), 0, shape[::-1])
+    return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
+
+
+def _laid(drawn: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> np.ndarray:
+    """A drawing (H, W, 3) uint8 with the photo's iris."""
+    result, shape = drawn.astype(np.float32), drawn.shape[:2]
+    places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
+    plain, mirrored = _taken_off(photo.astype(np.float32), source)
+    rho, theta = _around(target, places)
+    between = opening(target, shape) * _unlike_lids(result, target, rho, theta)
+    result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
+    follows = replace(target, centre=source.centre + MIRRORED_FOLLOWS * (target.centre - source.centre))
+    rho, theta = _around(follows, places)
+    result += (between * _fading(rho))[..., None] * unrolled(mirrored, rho, theta)
+    return np.rint(result.clip(0, 255)).astype(np.uint8)
+
+
+def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Radii, 1 on the outline, and angles of places (..., 2)."""
+    across, down = np.moveaxis(iris.seen_from_ahead(places - iris.centre), -1, 0)
+    return np.hypot(across, down) / iris.radius, np.arctan2(down, across)
+
+
+def _unlike_lids(drawn: np.ndarray, iris: Iris, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """(H, W) 0..1: how unlike the skin above and below it a drawing is, measured by how unlike that the iris is.
+
+    Drawn lids may lie elsewhere than they were read.
+    """
+    between = opening(iris, drawn.shape[:2])
+    inner = (rho < 0.7) & (between > 0.9)
+    share = np.ones(rho.shape, np.float32)
+    if not inner.any():
+        return share
+    own = np.median(drawn[inner], axis=0)
+    for up in (-1, 1):
+        skin = (rho > 1.3) & (rho < 1.9) & (up * np.sin(theta) > 0.7) & (between < 0.02)
+        if skin.any():
+            lid = np.median(drawn[skin], axis=0)
+            like = np.linalg.norm(drawn - lid, axis=-1) / max(float(np.linalg.norm(own - lid)), 1.0)
+            share = np.minimum(share, np.clip((like - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1))
+    return share
+
+
+def _fading(rho: np.ndarray) -> np.ndarray:
+    share = np.clip((FADE - rho) / (FADE - SURE), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
+    """An iris (R, A, C), whole behind the lids, without the lights that it mirrors; and these."""
+    rings, seen = polar(photo, iris), polar(opening(iris, photo.shape[:2])[..., None], iris)
+    whole = seen * rings + (1 - seen) * _ring_means(rings, seen)
+    grey = whole.mean(axis=-1, keepdims=True)
+    inside = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO < 0.95
+    bright = (grey - np.median(grey, axis=1, keepdims=True) - MIRRORED) / MIRRORED
+    bright = np.clip(bright, 0, 1) * inside[:, None, None] * seen
+    plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
+    return plain, whole - plain
+
+
+def _ring_means(rings: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return (rings * weight).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-3)
+
+
+def polar(picture: np.ndarray, iris: Iris) -> np.ndarray:
+    """(R, A, C): from the middle of an iris out to OUT_TO radii, around from the right by way of below."""
+    rings, angles = max(20, round(OUT_TO * iris.radius)), max(48, round(2 * np.pi * iris.radius))
+    rho = (np.arange(rings) + 0.5) / rings * OUT_TO * iris.radius
+    theta = np.arange(angles) / angles * 2 * np.pi
+    off = rho[:, None, None] * np.stack([np.cos(theta), np.sin(theta)], axis=-1)
+    return sampled(picture, iris.centre + iris.as_it_is(off))
+
+
+def unrolled(rings: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """A polar picture (R, A, C) at radii (…), 1 on the outline, and angles (…) in radians."""
+    around = np.concatenate([rings[:, -1:], rings, rings[:, :1]], axis=1)
+    turn = theta / (2 * np.pi) % 1 * rings.shape[1]
+    return sampled(around, np.stack([turn + 1.5, rho / OUT_TO * len(rings)], axis=-1))
+
+
+def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A picture (H, W) or (H, W, C) at places (..., 2) x, y, between its pixels' centres; its edges repeat."""
+    height, width = picture.shape[:2]
+    x, y = (np.clip(places[..., k] - 0.5, 0, side - 1.001) for k, side in enumerate((width, height)))
+    left, top = x.astype(int), y.astype(int)
+    across, down = (part.reshape(*part.shape, *[1] * (picture.ndim - 2)) for part in (x - left, y - top))
+    right, below = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    upper = picture[top, left] * (1 - across) + picture[top, right] * across
+    lower = picture[below, left] * (1 - across) + picture[below, right] * across
+    return upper * (1 - down) + lower * down
+
+
+def _averaged(picture: np.ndarray, reach: int) -> np.ndarray:
+    """(H, W): each pixel's mean over those at most `reach` away, across and down."""
+    for axis in (0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (reach + 1, reach)
+        sums = np.cumsum(np.pad(picture, padding, mode="edge"), axis=axis, dtype=np.float64)
+        ends = np.arange(2 * reach + 1, sums.shape[axis])
+        picture = (sums.take(ends, axis) - sums.take(ends - 2 * reach - 1, axis)) / (2 * reach + 1)
+    return picture.astype(np.float32)
