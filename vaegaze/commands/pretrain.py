@@ -55,7 +55,13 @@ def main(argv: list[str] | None = None) -> int:
         switches=[shared.RESUME, shared.OVERWRITE, DRY_RUN],
         recipe=RECIPE,
         less_memory="give smaller batch sizes, or --gradient_checkpointing",
-        advice=shared.advice("device", "estimator", resume="start over with --overwrite", split="give another --split"),
+        advice=shared.advice(
+            "device",
+            "estimator",
+            resume="start over with --overwrite",
+            split="give another --split",
+            strangers="give another --save_dir, or --overwrite to replace it",
+        ),
     )
 
 

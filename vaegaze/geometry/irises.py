@@ -29,6 +29,7 @@ FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so m
 LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
 MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
+MOST_MIRRORED = 0.12  # of an iris; more is light that falls on it from the side
 MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
 
@@ -226,6 +227,8 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     inside = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO < 0.95
     bright = (grey - np.median(grey, axis=1, keepdims=True) - MIRRORED) / MIRRORED
     bright = np.clip(bright, 0, 1) * inside[:, None, None] * seen
+    if bright[inside].mean() > MOST_MIRRORED:
+        bright = np.zeros_like(bright)
     plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
     return plain, whole - plain
 

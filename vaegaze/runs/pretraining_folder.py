@@ -46,8 +46,8 @@ class PretrainFolder:
         strangers = [] if re.search("(?m)^pretrain_params:", self.stored_settings()) else self._written()
         if strangers:
             raise UserError(
-                f"{self.path} holds {strangers[0].relative_to(self.path)}, which no pre-training wrote; give another "
-                "--save_dir, or --overwrite to replace it"
+                f"{self.path} holds {strangers[0].relative_to(self.path)}, which no pre-training wrote",
+                about="strangers",
             )
 
     def _written(self) -> list[Path]:

@@ -1,0 +1,111 @@
+"""A photo's irises in a drawing whose own are soft and of another colour, on eyes whose geometry is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from vaegaze.geometry.irises import Iris, matched, with_irises
+
+HEIGHT, WIDTH, PX_PER_MM = 96, 192, 5 / 3
+BALLS = np.array([[45.0, 50.0], [147.0, 50.0]])
+SKIN, WHITE, BROWN, BLUE = (190, 150, 130), (230, 228, 225), (95, 70, 50), (70, 110, 150)
+TO_FINE = np.array([[3.0, 0, 0], [0, 3.0, 0]])
+RADIUS = 5.9 * PX_PER_MM
+
+
+def lids_of(ball: np.ndarray, height: float = 9.0) -> np.ndarray:
+    turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    return ball + np.stack([22 * np.cos(turn), height * np.sin(turn)], axis=-1)
+
+
+def picture(way=(0.0, 0.0), colour=BROWN, *, size: int = 1, height: float = 9.0, pupil: bool = True) -> np.ndarray:
+    """Two eyes whose irises are `way` off the middle, drawn fine and reduced; with pupils, and a light beside each."""
+    fine = 4 * size
+    y, x = (np.mgrid[: HEIGHT * fine, : WIDTH * fine] + 0.5) / fine
+    pixels = np.empty((*x.shape, 3), np.float32)
+    pixels[:] = SKIN
+    for ball in BALLS:
+        open_ = ((x - ball[0]) / 22) ** 2 + ((y - ball[1]) / height) ** 2 < 1
+        off = np.hypot(x - ball[0] - way[0], y - ball[1] - way[1])
+        pixels[open_] = WHITE
+        pixels[open_ & (off < RADIUS)] = colour
+        if pupil:
+            pixels[open_ & (off < 0.4 * RADIUS)] = 15
+            pixels[open_ & (np.hypot(x - ball[0] - 5 - 0.53 * way[0], y - ball[1] + 3) < 1.2)] = 250
+    return np.asarray(Image.fromarray(pixels.astype(np.uint8)).reduce(4))
+
+
+def soft(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1.5)))
+
+
+def read(way=(0.0, 0.0), height: float = 9.0) -> list[Iris]:
+    """As a reader gives them, a millimetre off."""
+    return [
+        Iris(ball + np.array(way) + np.array([1.5, -1.5]), 8.5, lids_of(ball, height), ball, PX_PER_MM)
+        for ball in BALLS
+    ]
+
+
+@pytest.mark.parametrize("way", [(0.0, 0.0), (7.0, 0.0), (-6.0, 1.0)])
+def test_irises_are_found_where_they_are(way):
+    pairs = matched(picture(), soft(picture(way, BLUE, pupil=False)), read(), read(way))
+    for (source, target), ball in zip(pairs, BALLS, strict=True):
+        np.testing.assert_allclose(source.centre, ball, atol=0.6)
+        np.testing.assert_allclose(target.centre, ball + way, atol=1.0)
+        assert source.radius == pytest.approx(RADIUS, rel=0.06)
+
+
+@pytest.mark.parametrize("way", [(0.0, 0.0), (7.0, 0.0)])
+def test_the_photos_irises_go_where_the_drawing_has_them(way):
+    """Its colour, pupils and lights, the lights half as far; in a photo three times as large."""
+    photo, true = picture(size=3), picture(way, size=3)
+    drawn = soft(picture(way, BLUE, pupil=False))
+    large = np.asarray(Image.fromarray(drawn).resize(photo.shape[1::-1], Image.Resampling.BICUBIC))
+    result = with_irises(large, photo, TO_FINE, matched(picture(), drawn, read(), read(way)))
+    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]] / 3
+    for ball in BALLS:
+        iris = np.hypot(x - ball[0] - way[0], y - ball[1] - way[1]) < 0.9 * RADIUS
+        iris &= ((x - ball[0]) / 22) ** 2 + ((y - ball[1]) / 7) ** 2 < 1
+        errors = [abs(each.astype(float) - true)[iris].mean() for each in (large, result)]
+        assert errors[1] < 0.35 * errors[0]
+    far = np.abs(x - BALLS[:, None, None, 0]).min(axis=0) > 25
+    np.testing.assert_array_equal(result[far], large[far])
+
+
+def test_drawn_lids_stay_over_the_irises():
+    """Also where they were read too wide open."""
+    photo, drawn = picture(), soft(picture((0.0, 3.0), BLUE, height=5.0, pupil=False))
+    pairs = matched(photo, drawn, read(), read((0.0, 3.0), height=9.0))
+    pairs = pairs or [(source, replace(source, centre=source.centre + np.array([0.0, 3.0]))) for source in read()]
+    result = with_irises(drawn, photo, np.eye(2, 3), pairs)
+    for x, y in BALLS.astype(int):
+        lid = (slice(y - 9, y - 7), slice(x - 4, x + 5))
+        assert abs(result[lid].astype(int) - SKIN).mean() < 12
+
+
+@pytest.mark.parametrize(
+    "photo, drawn",
+    [
+        (picture(), np.full((HEIGHT, WIDTH, 3), SKIN, np.uint8)),  # nothing drawn there
+        (np.full((HEIGHT, WIDTH, 3), SKIN, np.uint8), picture()),
+        (picture((16.0, 0.0)), picture()),  # the photo's look far to the side
+    ],
+)
+def test_what_is_not_clear_to_see_stays_as_drawn(photo, drawn):
+    where = (16.0, 0.0) if photo[50, 61].mean() < 120 else (0.0, 0.0)
+    assert matched(photo, drawn, read(where), read()) == []
+
+
+def test_nothing_to_lay():
+    drawn = picture()
+    np.testing.assert_array_equal(with_irises(drawn, picture(), np.eye(2, 3), []), drawn)
+
+
+def test_an_eye_at_the_pictures_border():
+    pairs = [(iris, iris) for iris in read()]
+    moved = [(iris.on(np.array([[1.0, 0, -60], [0, 1.0, 0]])),) * 2 for iris, _ in pairs]
+    result = with_irises(picture(), picture(), np.eye(2, 3), moved)
+    assert result.shape == (HEIGHT, WIDTH, 3) and result.dtype == np.uint8
