@@ -17,6 +17,7 @@ from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
 from vaegaze.geometry.detail import find_moves
 from vaegaze.geometry.eye_regions import mask_in_photo, threshold, warp_mask
+from vaegaze.geometry.irises import Iris
 from vaegaze.geometry.pasting import match_surroundings, paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
 from vaegaze.images.blobs import find_blobs, without_specks
@@ -151,20 +152,32 @@ def eyes_text(photo: Photo) -> str:
     return " and ".join(f"at ({x:.0f}, {y:.0f})" for x, y in photo.eyes)
 
 
-def paste(photo: Photo, drawn: np.ndarray, *, detail: bool = True) -> np.ndarray:
+def paste(photo: Photo, drawn: np.ndarray, *, detail: bool = True, own_irises: bool = True) -> np.ndarray:
     """A drawing on the canvas (H, W, 3) uint8 put back into the full photo, whose size and channels the result has.
 
     Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. With `detail`,
-    what the drawing lacks comes from the photo, where that shows the same; and its irises, where landmarks are
-    installed.
+    what the drawing lacks comes from the photo, where that shows the same; and with `own_irises` its irises, where
+    landmarks are installed and see them in both.
     """
     samples, canvas = photo.samples, photo.samples.canvas
-    drawn = match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, canvas)[0]
-    if not detail:
-        return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas)
-    moves = find_moves(samples.images[0], drawn, samples.eye_masks[0], canvas)
-    irises = matched_irises(samples.images[0], drawn, samples.head[0], canvas)
-    return paste_in_mask(photo.original, photo.mask, drawn, photo.to_canvas, canvas, moves, irises)
+    matching = _matching(photo, drawn)
+    moves = find_moves(samples.images[0], matching, samples.eye_masks[0], canvas) if detail else ()
+    irises = _irises(photo, matching) if detail and own_irises else ()
+    return paste_in_mask(photo.original, photo.mask, matching, photo.to_canvas, canvas, moves, irises)
+
+
+def keeps_irises(photo: Photo, drawn: np.ndarray) -> bool:
+    """Whether `paste` puts the photo's own irises into this drawing."""
+    return bool(_irises(photo, _matching(photo, drawn)))
+
+
+def _matching(photo: Photo, drawn: np.ndarray) -> np.ndarray:
+    samples = photo.samples
+    return match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, samples.canvas)[0]
+
+
+def _irises(photo: Photo, drawn: np.ndarray) -> list[tuple[Iris, Iris]]:
+    return matched_irises(photo.samples.images[0], drawn, photo.samples.head[0], photo.samples.canvas)
 
 
 def _read_mask(mask_path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, int, np.ndarray]:

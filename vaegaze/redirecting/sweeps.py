@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from vaegaze.data.photo import Photo, paste
+from vaegaze.data.photo import Photo, keeps_irises, paste
 from vaegaze.images.pictures import rgb_over_white
 
 SWEEPS = ("circle", "horizontal", "vertical", "grid")
@@ -47,10 +47,12 @@ def frame_ms(sweep: str) -> int:
 def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> list[np.ndarray]:
     """The photo's face with each drawing (K, H, W, 3) pasted in: pictures (H, W, 3) uint8.
 
-    Their longer side is scaled into the range from `least_px` to `most_px`.
+    Their longer side is scaled into the range from `least_px` to `most_px`. All have the photo's own irises, or none:
+    an animation must not change between the two.
     """
     face = photo.around_face()
-    return [scaled(paste(face, each), least_px, most_px) for each in drawn]
+    own_irises = all(keeps_irises(face, each) for each in drawn)
+    return [scaled(paste(face, each, own_irises=own_irises), least_px, most_px) for each in drawn]
 
 
 def scaled(pixels: np.ndarray, least_px: int, most_px: int) -> np.ndarray:
