@@ -60,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(given.flags)}")
     persons, steps = DEFAULTS[given.what]
     given.persons, given.steps = given.persons or persons, given.steps or steps
+    least = 1 if given.what == "speed" else 4
+    if given.persons < least or given.steps < 1:
+        parser.error(f"{given.what}: --persons must be at least {least}, --steps at least 1")
     return run_command(lambda: speed(given) if given.what == "speed" else on_ray(given))
 
 

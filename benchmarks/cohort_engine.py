@@ -134,14 +134,16 @@ def kills(given: argparse.Namespace) -> int:
     def look() -> None:
         while not over.wait(LOOK_SEC):
             for path in (folder / "runs").glob("*/finetuned_model.pth"):
-                written[path.parent.name].add(path.stat().st_mtime_ns)
+                with suppress(FileNotFoundError):
+                    written[path.parent.name].add(path.stat().st_mtime_ns)
 
     def kill() -> None:
         while not over.wait(given.every) and len(killed) != given.at_most:
             workers = [each["pid"] for each in processes() if each["cmdline"][0].startswith(f"{WORKER}.run")]
             for pid in workers[:1]:  # the oldest: each gets its turn
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
 
     def counted(work: Work, person_id: str, reason: str) -> None:
         hit.append(person_id)

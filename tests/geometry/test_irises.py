@@ -75,6 +75,19 @@ def test_the_photos_irises_go_where_the_drawing_has_them(way):
     np.testing.assert_array_equal(result[far], large[far])
 
 
+def test_an_iris_that_the_photo_shows_less_of_is_whole():
+    """A squint becomes an open eye."""
+    drawn, true = soft(picture(colour=BLUE, pupil=False)), picture()
+    result = with_irises(
+        drawn, *(picture(height=6.0), np.eye(2, 3)), matched(picture(height=6.0), drawn, read(height=6.0), read())
+    )
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    for ball in BALLS:
+        above = (np.hypot(x - ball[0], y - ball[1]) < 0.85 * RADIUS) & (abs(y - ball[1]) > 6.5)
+        errors = [abs(each.astype(float) - true)[above].mean() for each in (drawn, result)]
+        assert above.any() and errors[1] < 0.5 * errors[0]
+
+
 def test_drawn_lids_stay_over_the_irises():
     """Also where they were read too wide open."""
     photo, drawn = picture(), soft(picture((0.0, 3.0), BLUE, height=5.0, pupil=False))

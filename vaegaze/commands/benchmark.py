@@ -22,6 +22,7 @@ from vaegaze.config import shared
 from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import Task, grid
+from vaegaze.faces import networks
 from vaegaze.files import occupied, write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import find_device, find_precision
@@ -110,6 +111,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         for name, value in asdict(params).items()
         if name not in ("work_dir", "output", "grid", "persons", "k", "engine", "workers", "address")
     }
+    settings["own_irises"] = networks.installed()  # which pasting puts back where landmarks are
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"

@@ -147,7 +147,9 @@ def choose_rows(params: EvaluateParams, trained: Sequence[int]) -> list[int]:
     if stored.left_out:
         print(left_out_line(stored.left_out, params.person_id))
     if not len(rows) and stored.left_out:
-        raise UserError(f"{stored.where}: no frame that could be drawn has usable labels; give another --person_id")
+        raise UserError(
+            f"{stored.where}: no frame that could be drawn has usable labels; give another --person_id, or --frames all"
+        )
     if not len(rows):
         raise UserError(f"{params.checkpoint} was trained on every frame of {params.person_id}; give --frames all")
     return rows.tolist()

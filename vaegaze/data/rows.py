@@ -33,7 +33,7 @@ def choose_rows(path: str | Path, person_id: str, num_samples: int, num_eval_sam
         if not len(train):
             raise UserError(
                 f"{stored.where}: none of its {stored.count} samples has usable labels; row {min(stored.left_out)} "
-                "holds NaN or infinity, which are no angles"
+                "holds NaN or infinity, which are no angles; give another person"
             )
         return Rows(stored.count, train, held_out, sorted(stored.left_out))
 

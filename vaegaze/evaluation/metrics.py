@@ -34,7 +34,7 @@ class Evaluation:
     """What a model's drawings of N frames are worth."""
 
     numbers: dict[str, float | None]
-    per_frame: dict[str, Tensor]  # (N,): the values behind those numbers that are means, of a frame's K gazes each
+    per_frame: dict[str, Tensor]  # (N,) on the CPU: the values behind the means, of a frame's K gazes each
 
 
 def evaluate(
@@ -51,7 +51,8 @@ def evaluate(
     redirections the same against the true pictures, as redirected_…. `drawn` and `redirected` are its drawings, if they
     exist already; `check` is called before every few pictures and may raise.
     """
-    found = Evaluation({}, {})
+    numbers: dict[str, float | None] = {}
+    per_frame: dict[str, Tensor] = {}
     for prefix, each, drawings in (("", eval_set, drawn), ("redirected_", eval_set.redirections, redirected)):
         if each is None:
             continue
@@ -59,10 +60,10 @@ def evaluate(
             drawings = draw(model, each.frames, check, batch_size=DRAWN_AT_ONCE)
         values, others = _judge(drawings, each, estimator)
         means = {name: value.mean().item() for name, value in values.items()}
-        found.numbers.update({prefix + name: value for name, value in (means | others).items()})
-        per_frame = {prefix + name: value.reshape(len(eval_set), -1).mean(dim=1) for name, value in values.items()}
-        found.per_frame.update(per_frame)
-    return found
+        numbers |= {prefix + name: value for name, value in (means | others).items()}
+        for name, value in values.items():
+            per_frame[prefix + name] = value.reshape(len(eval_set), -1).mean(dim=1).cpu()
+    return Evaluation(numbers, per_frame)
 
 
 def _judge(
@@ -85,8 +86,8 @@ def _judge(
 def two_standard_errors(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
     """How far the mean change from before to after is uncertain, for each metric of the same N frames (N,).
 
-    Other frames of this person would give a mean change within so much of it in about 95 of 100 cases. Nothing for
-    fewer than four frames.
+    Other frames of this person would give a mean change within so much of it in about 95 of 100 cases, with few frames
+    in fewer: with four, in 86. Nothing for fewer than four.
     """
     changes = {name: after[name].double() - before[name].double() for name in after if name in before}
     return {

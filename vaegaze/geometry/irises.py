@@ -86,6 +86,7 @@ def matched(
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
     sources = [_refined(true, iris) for iris in in_picture]
     targets = _moved(drawing, sources, [there.centre - here.centre for here, there in zip(in_picture, in_drawing)])
+    targets = [replace(iris, lids=read.lids) for iris, read in zip(targets, in_drawing)]
     shape = picture.shape[:2]
     ahead = min(iris.narrow for iris in sources) >= LEAST_AHEAD
     clear = min(iris.contrast for iris in (*sources, *targets)) >= LEAST_CONTRAST
@@ -180,7 +181,8 @@ def _laid(drawn: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> n
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
     plain, mirrored = _taken_off(photo.astype(np.float32), source)
     rho, theta = _around(target, places)
-    between = opening(target, shape) * _unlike_lids(result, target, rho, theta)
+    between = opening(target, shape)
+    between = between * _unlike_lids(result, between, rho, theta)
     result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
     follows = replace(target, centre=source.centre + MIRRORED_FOLLOWS * (target.centre - source.centre))
     rho, theta = _around(follows, places)
@@ -194,12 +196,11 @@ def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(across, down) / iris.radius, np.arctan2(down, across)
 
 
-def _unlike_lids(drawn: np.ndarray, iris: Iris, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
+def _unlike_lids(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """(H, W) 0..1: how unlike the skin above and below it a drawing is, measured by how unlike that the iris is.
 
-    Drawn lids may lie elsewhere than they were read.
+    Drawn lids may lie elsewhere than they were read: than `between` them (H, W) 0..1 says.
     """
-    between = opening(iris, drawn.shape[:2])
     inner = (rho < 0.7) & (between > 0.9)
     share = np.ones(rho.shape, np.float32)
     if not inner.any():
@@ -234,7 +235,10 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ring_means(rings: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return (rings * weight).sum(axis=1, keepdims=True) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-3)
+    """(R, 1, C): of each ring the mean of what is seen of it; of one that is hidden whole, the mean of all."""
+    total, seen = (rings * weight).sum(axis=1, keepdims=True), weight.sum(axis=1, keepdims=True)
+    of_all = total.sum(axis=0, keepdims=True) / np.maximum(seen.sum(axis=0, keepdims=True), 1e-3)
+    return np.where(seen > 1e-3, total / np.maximum(seen, 1e-3), of_all)
 
 
 def polar(picture: np.ndarray, iris: Iris) -> np.ndarray:

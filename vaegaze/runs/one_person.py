@@ -132,7 +132,7 @@ def _measure_base(recorder: Recorder, say: Callable[[str], None], check: Callabl
     if recorder.seen_by_base:
         seen = recorder.seen_by_base
         say(f"⚠️ The base model was trained on {seen} of the held-out frames: their numbers are too good")
-    if recorder.progress.before:
+    if recorder.progress.before_per_frame:
         return
     say(f"📏 Measuring the base model on {recorder.measured_words}")
     try:

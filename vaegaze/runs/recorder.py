@@ -149,11 +149,13 @@ class Recorder:
         """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""
         started = time.perf_counter()
         found, drawn = self.measure(check)
-        self.progress.before, self.progress.before_per_frame = found.numbers, found.per_frame
+        resumed, self.progress.before = bool(self.progress.before), found.numbers
+        self.progress.before_per_frame = found.per_frame
         # Kept for the report: after the last step the base's weights are gone, and so may be its file.
         self.progress.drawn_before = torch.from_numpy(to_pixels(drawn))
-        self.look()
-        self.draw_samples()
+        if not resumed:  # by an earlier version, which kept no values of single frames
+            self.look()
+            self.draw_samples()
         self.progress.spend("measuring_before", time.perf_counter() - started)
 
     def measure(self, check: Callable[[], None]) -> tuple[Evaluation, Tensor]:
