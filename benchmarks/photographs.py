@@ -2,13 +2,14 @@
 
     python -m benchmarks.photographs FOLDER
 
-Every face whose eyes are at least 15 px apart is made to look into the camera, 20° left and right, 12° up and down. A
-face's numbers are, in the eyes' mask, result / photo:
+Every face whose eyes are far enough apart is made to look into the camera, 20° left and right, 12° up and down. The
+numbers of a face are, in the eyes' mask, result / photo:
 
 sharpness   variance of the Laplacian, median over results and eyes
 edge        gradient across the mask's border, mean over results; 1: as much as before
 
-The last line is one JSON object.
+Both also for results with irises as drawn. The last line is one JSON object, with medians over the faces, and the
+share of results that have the photo's own irises.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegaze.data.photo import Photo, load_photo, paste
+from vaegaze.data.photo import Photo, load_photo, own_irises, paste
 from vaegaze.errors import UserError
 from vaegaze.evaluation.full_size import EDGE_OF_EYE, border_slope, gradient_across
 from vaegaze.faces.reader import BACKENDS, closed_below, read_picture
@@ -30,7 +31,6 @@ from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 
 GAZES = np.radians([(0, 0), (0, 20), (0, -20), (12, 0), (-12, 0)])
-LEAST_PX = 15  # between the eyes, of a face that is redrawn
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,10 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checkpoint", default="checkpoints/pretrained_model.pth", help="(default: %(default)s)")
     parser.add_argument("--by", choices=BACKENDS, help="read faces with this (default: landmarks where installed)")
+    parser.add_argument("--least_px", type=float, default=15, help="between the eyes of a face (default: %(default)s)")
     parser.add_argument("--only_find", action="store_true", help="redraw nothing")
     given = parser.parse_args(argv)
     checkpoint = load_checkpoint(given.checkpoint)
-    found, closed, numbers = 0, 0, []
+    found, closed, kept, numbers, as_drawn = 0, 0, [], [], []
     for path in sorted(given.folder.iterdir()):
         try:
             faces = read_picture(read_file(path, "image").rgb(), given.by)
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         found, closed = found + len(faces), closed + sum(shut)
         print(f"{path.name}: {len(faces)} faces, {sum(shut)} with closed eyes")
         for number, face in enumerate(faces, 1):
-            if given.only_find or face.eye_distance_px < LEAST_PX:
+            if given.only_find or face.eye_distance_px < given.least_px:
                 continue
             try:
                 photo = load_photo(path, None, (0, 0), None, checkpoint.model.canvas, number)
@@ -60,23 +61,30 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"  {number}: {error}")
                 continue
             drawn = redraw_gazes(checkpoint.model, photo, reference_of("auto", checkpoint, photo), GAZES)
-            numbers.append(judge(photo.around_face(), drawn))
+            photo = photo.around_face()
+            irises = [own_irises(photo, each) for each in drawn]
+            kept += map(bool, irises)
+            as_drawn.append(judge(photo, drawn, [()] * len(drawn)))
+            numbers.append(judge(photo, drawn, irises))
             sharpness, edge = numbers[-1]
             print(f"  {number}: eyes {face.eye_distance_px:.0f} px apart, sharpness {sharpness:.2f}, edge {edge:.2f}")
     summary = {"faces": found, "closed": closed, "redrawn": len(numbers)}
     if numbers:
-        summary |= dict(zip(("sharpness", "edge"), np.median(numbers, axis=0).round(3).tolist()))
+        summary["own_irises"] = round(float(np.mean(kept)), 3)
+        for name, each in (("", numbers), ("_irises_as_drawn", as_drawn)):
+            medians = np.median(each, axis=0).round(3).tolist()
+            summary |= dict(zip((f"sharpness{name}", f"edge{name}"), medians))
     print(json.dumps(summary))
     return 0
 
 
-def judge(photo: Photo, drawn: np.ndarray) -> tuple[float, float]:
-    """Sharpness and edge of drawings on the canvas (K, H, W, 3), pasted; see the top of this file."""
+def judge(photo: Photo, drawn: np.ndarray, irises: list) -> tuple[float, float]:
+    """Sharpness and edge of drawings on the canvas (K, H, W, 3), pasted with `irises`; see the top of this file."""
     canvas, mask = photo.samples.canvas, photo.mask
     slope = border_slope(mask, EDGE_OF_EYE * canvas.eye_radius_px / scale_of(photo.to_canvas))
     left = np.arange(mask.shape[1]) < photo.eyes[:, 0].mean()
     eyes = [mask & side for side in (left, ~left) if (mask & side).any()]
-    results = [rgb_over_white(paste(photo, each)) for each in drawn]
+    results = [rgb_over_white(paste(photo, each, irises=own)) for each, own in zip(drawn, irises)]
     sharpness = [
         laplacian_variance(result, eye) / laplacian_variance(photo.picture, eye) for result in results for eye in eyes
     ]

@@ -1,4 +1,4 @@
-"""The benchmark of one's own photographs, on the committed one."""
+"""What pasting brings: on the committed photograph, and on rendered faces."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import pytest
 from command_runs import ROOT
 
-from benchmarks import photographs
+from benchmarks import pasting, photographs
 
 
 @pytest.mark.usefixtures("landmarks_installed")
@@ -20,3 +20,14 @@ def test_photographs(tmp_path, capsys):
     numbers = json.loads(lines[-1])
     assert (numbers["faces"], numbers["closed"], numbers["redrawn"]) == (1, 0, 1)
     assert numbers["sharpness"] > 0.4 and 0.8 < numbers["edge"] < 1.2
+    assert numbers["own_irises"] == 1 and numbers["sharpness"] > numbers["sharpness_irises_as_drawn"] > 0.4
+
+
+@pytest.mark.usefixtures("landmarks_installed")
+def test_rendered_faces_with_known_true_pictures(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert pasting.main(["--persons", "1", "--gazes", "2", "--face_px", "384"]) == 0
+    numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+    alone, detail, irises = (numbers[name] for name in ("alone", "detail", "irises"))
+    assert numbers["own_irises"] > 0 and irises["sharpness"] > detail["sharpness"] > alone["sharpness"]
+    assert irises["eye_l1"] < alone["eye_l1"] and irises["eye_psnr"] > alone["eye_psnr"] - 0.5

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,32 +153,37 @@ def eyes_text(photo: Photo) -> str:
     return " and ".join(f"at ({x:.0f}, {y:.0f})" for x, y in photo.eyes)
 
 
-def paste(photo: Photo, drawn: np.ndarray, *, detail: bool = True, own_irises: bool = True) -> np.ndarray:
+def paste(
+    photo: Photo,
+    drawn: np.ndarray,
+    *,
+    detail: bool = True,
+    irises: Sequence[tuple[Iris, Iris]] | None = None,
+) -> np.ndarray:
     """A drawing on the canvas (H, W, 3) uint8 put back into the full photo, whose size and channels the result has.
 
     Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. With `detail`,
-    what the drawing lacks comes from the photo, where that shows the same; and with `own_irises` its irises, where
-    landmarks are installed and see them in both.
+    what the drawing lacks comes from the photo, where that shows the same; and so do its irises: by default those of
+    `own_irises`, none if `irises` is empty.
     """
     samples, canvas = photo.samples, photo.samples.canvas
     matching = _matching(photo, drawn)
-    moves = find_moves(samples.images[0], matching, samples.eye_masks[0], canvas) if detail else ()
-    irises = _irises(photo, matching) if detail and own_irises else ()
+    if not detail:
+        return paste_in_mask(photo.original, photo.mask, matching, photo.to_canvas, canvas)
+    moves = find_moves(samples.images[0], matching, samples.eye_masks[0], canvas)
+    irises = own_irises(photo, drawn) if irises is None else irises
     return paste_in_mask(photo.original, photo.mask, matching, photo.to_canvas, canvas, moves, irises)
 
 
-def keeps_irises(photo: Photo, drawn: np.ndarray) -> bool:
-    """Whether `paste` puts the photo's own irises into this drawing."""
-    return bool(_irises(photo, _matching(photo, drawn)))
+def own_irises(photo: Photo, drawn: np.ndarray) -> list[tuple[Iris, Iris]]:
+    """Both of the photo's irises and where they are in a drawing; empty where they cannot be put there."""
+    samples = photo.samples
+    return matched_irises(samples.images[0], _matching(photo, drawn), samples.head[0], samples.canvas)
 
 
 def _matching(photo: Photo, drawn: np.ndarray) -> np.ndarray:
     samples = photo.samples
     return match_surroundings(drawn[None], samples.images, samples.eye_masks, samples.valid, samples.canvas)[0]
-
-
-def _irises(photo: Photo, drawn: np.ndarray) -> list[tuple[Iris, Iris]]:
-    return matched_irises(photo.samples.images[0], drawn, photo.samples.head[0], photo.samples.canvas)
 
 
 def _read_mask(mask_path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, int, np.ndarray]:

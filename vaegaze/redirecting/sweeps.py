@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from vaegaze.data.photo import Photo, keeps_irises, paste
+from vaegaze.data.photo import Photo, own_irises, paste
 from vaegaze.images.pictures import rgb_over_white
 
 SWEEPS = ("circle", "horizontal", "vertical", "grid")
@@ -51,8 +51,9 @@ def close_ups(photo: Photo, drawn: np.ndarray, least_px: int, most_px: int) -> l
     an animation must not change between the two.
     """
     face = photo.around_face()
-    own_irises = all(keeps_irises(face, each) for each in drawn)
-    return [scaled(paste(face, each, own_irises=own_irises), least_px, most_px) for each in drawn]
+    irises = [own_irises(face, each) for each in drawn]
+    irises = irises if all(irises) else [()] * len(drawn)
+    return [scaled(paste(face, each, irises=own), least_px, most_px) for each, own in zip(drawn, irises)]
 
 
 def scaled(pixels: np.ndarray, least_px: int, most_px: int) -> np.ndarray:
