@@ -104,8 +104,8 @@ def load_photo(
         picture = Picture(frame_at(image_path, at_sec, "image"), None)
     rgb = picture.rgb()
     mask, corners, read_gaze, specks, notes = None, None, None, 0, ()
-    if picture.frame_count > 1:
-        notes += (f"⚠️ It has {picture.frame_count} frames or pages: the first is used",)
+    if picture.first_of_several:
+        notes += ("⚠️ It has several frames or pages: the first is used",)
     if mask_path:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
         head = head_at(rgb, eyes) if head is None else head

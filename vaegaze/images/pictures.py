@@ -25,7 +25,7 @@ class Picture:
 
     pixels: np.ndarray  # (H, W, C) uint8: grey; grey and alpha; RGB; or RGB and alpha
     colour_profile: bytes | None  # ICC; without it a phone's colours look dull
-    frame_count: int = 1  # of an animation, whose first frame this is
+    first_of_several: bool = False  # frames or pages
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8, transparent parts over white."""
@@ -38,12 +38,12 @@ def read_picture(path: str | Path, key: str) -> Picture:
     `key` names the setting in errors. UserError if there is no file, if it is damaged or of no known format, or if it
     has more than 100 million pixels or a side of more than 20,000.
     """
-    picture, frame_count = _open_upright(path, key)
+    picture, first_of_several = _open_upright(path, key)
     is_grey = picture.mode in ("1", "L", "LA", "La", "F")
     has_alpha = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
     converted = picture.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P", "L", "LA") else None
-    return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile, frame_count)
+    return Picture(np.array(converted).reshape(*converted.size[::-1], -1), profile, first_of_several)
 
 
 def read_grey(path: str | Path, key: str) -> np.ndarray:
@@ -88,7 +88,7 @@ def _over(picture: Image.Image, background: str) -> Image.Image:
 
 
 def _open_upright(path: str | Path, key: str) -> tuple[Image.Image, int]:
-    """The picture, and of how many frames it is the first."""
+    """The picture, and whether it is the first of several frames or pages."""
     path = shipped_path(path)
     if not Path(path).is_file():
         if words := address_words(path):
@@ -106,8 +106,9 @@ def _open_upright(path: str | Path, key: str) -> tuple[Image.Image, int]:
                     raise UserError(f"{key}: {path} has {width}×{height} pixels; {LIMIT}")
                 log.debug("%s: %s, %d×%d, %s", path, picture.format, width, height, picture.mode)
                 # A phone's JPEG may hold the picture a second time, in another size or light (MPO).
-                frame_count = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-                return ImageOps.exif_transpose(_eight_bit(picture)), frame_count
+                # To count them would read a file of a million.
+                several = picture.format != "MPO" and _is_animated(picture)
+                return ImageOps.exif_transpose(_eight_bit(picture)), several
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, from about 180 million pixels on
@@ -119,6 +120,13 @@ def _open_upright(path: str | Path, key: str) -> tuple[Image.Image, int]:
         raise UserError(
             f"{key}: {path} cannot be read as a picture ({reason}); give an undamaged {', '.join(FORMATS)} file"
         ) from error
+
+
+def _is_animated(picture: Image.Image) -> bool:
+    try:
+        return getattr(picture, "is_animated", False)
+    except Exception:  # a damaged second frame: the first may be whole
+        return False
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

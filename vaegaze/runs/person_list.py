@@ -38,12 +38,14 @@ def persons_to_run(hdf_path: str, cohort: CohortParams) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    if path.exists() and not path.is_file():
-        raise UserError(f"persons_file: {path} is no plain file; expected a text file with an id on each line")
-    if path.stat().st_size > MAX_LIST_BYTES:
+    if path.is_dir():
+        raise UserError(f"persons_file: {path} is a folder; expected a text file with an id on each line")
+    with open(path, "rb") as file:  # a pipe may be endless
+        content = file.read(MAX_LIST_BYTES + 1)
+    if len(content) > MAX_LIST_BYTES:
         raise UserError(f"persons_file: {path} is larger than {MAX_LIST_BYTES >> 20} MB; expected an id on each line")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"persons_file: {path} is not a text file; expected an id on each line") from error
 
