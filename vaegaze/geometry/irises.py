@@ -17,6 +17,7 @@ IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the sma
 BALL_MM, LEAST_NARROW = 10.5, 0.6  # from the eyeball's middle to the iris; the narrowest that an iris is taken for
 REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
 SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
+LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
 RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
 DULLER = 0.7  # weight of the side of an outline that is less clear
 # Where less is seen, the drawing keeps its own irises:
@@ -29,6 +30,7 @@ FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so m
 LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
 MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
+MIRRORED_WITHIN = (0.8, 0.95)  # radii: farther out it may be the white of the eye
 MOST_MIRRORED = 0.12  # of an iris; more is light that falls on it from the side
 MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
@@ -115,7 +117,13 @@ def _moved(grey: np.ndarray, sources: Sequence[Iris], ways: Sequence[np.ndarray]
         at = sum(clearest for clearest, _ in found).argmax()
         way = way + grid[at]
     contrasts = [float(duller[at]) for _, duller in found]
-    return [replace(iris, centre=iris.centre + way, contrast=each) for iris, each in zip(sources, contrasts)]
+    moved = [replace(iris, centre=iris.centre + way, contrast=each) for iris, each in zip(sources, contrasts)]
+
+    def clear(larger: float) -> float:
+        return sum(_contrast(grey, iris, iris.centre[None], larger * iris.radius)[0].item() for iris in moved)
+
+    larger = max(LARGER, key=clear)  # so that no rim of the drawing's own shows around it
+    return [replace(iris, radius=larger * iris.radius) for iris in moved]
 
 
 def _grid(reach: np.ndarray, step: float) -> np.ndarray:
@@ -153,17 +161,26 @@ def opening(iris: Iris, shape: tuple[int, int]) -> np.ndarray:
 
 
 def with_irises(
-    drawn: np.ndarray, photo: np.ndarray, to_photo: np.ndarray, pairs: Sequence[tuple[Iris, Iris]]
+    drawn: np.ndarray,
+    photo: np.ndarray,
+    to_photo: np.ndarray,
+    pairs: Sequence[tuple[Iris, Iris]],
+    detailed: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A drawing (H, W, 3) uint8 that lies on a photo of the same size, with the photo's irises in its own's places."""
-    result = drawn.copy()
+    """A drawing (H, W, 3) uint8 that lies on a photo of the same size, with the photo's irises in its own's places.
+
+    `detailed` is the drawing with other detail of the photo, which stays where no iris is laid.
+    """
+    detailed = drawn if detailed is None else detailed
+    result = detailed.copy()
     for pair in pairs:
         source, target = (iris.on(to_photo) for iris in pair)
         window = _window(source, target, drawn.shape[:2])
         if window is not None:
             top, left = (part.start for part in window)
             to_window = to_crop(np.eye(2, 3), left, top)
-            result[window] = _laid(drawn[window], photo[window], source.on(to_window), target.on(to_window))
+            source, target = source.on(to_window), target.on(to_window)
+            result[window] = _laid(drawn[window], detailed[window], photo[window], source, target)
     return result
 
 
@@ -175,14 +192,16 @@ def _window(source: Iris, target: Iris, shape: tuple[int, int]) -> tuple[slice, 
     return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
-def _laid(drawn: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> np.ndarray:
+def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> np.ndarray:
     """A drawing (H, W, 3) uint8 with the photo's iris."""
-    result, shape = drawn.astype(np.float32), drawn.shape[:2]
+    soft, shape = drawn.astype(np.float32), drawn.shape[:2]
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
     plain, mirrored = _taken_off(photo.astype(np.float32), source)
     rho, theta = _around(target, places)
     between = opening(target, shape)
-    between = between * _unlike_lids(result, between, rho, theta)
+    between = between * _unlike_lids(soft, between, rho, theta)
+    # Detail of the drawing's own outline would show beside that of the photo's.
+    result = detailed + (between * _fading(rho, FADE, FADE + FADE - SURE))[..., None] * (soft - detailed)
     result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
     follows = replace(target, centre=source.centre + MIRRORED_FOLLOWS * (target.centre - source.centre))
     rho, theta = _around(follows, places)
@@ -215,8 +234,8 @@ def _unlike_lids(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, theta:
     return share
 
 
-def _fading(rho: np.ndarray) -> np.ndarray:
-    share = np.clip((FADE - rho) / (FADE - SURE), 0, 1)
+def _fading(rho: np.ndarray, sure: float = SURE, fade: float = FADE) -> np.ndarray:
+    share = np.clip((fade - rho) / (fade - sure), 0, 1)
     return share * share * (3 - 2 * share)
 
 
@@ -225,10 +244,10 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     rings, seen = polar(photo, iris), polar(opening(iris, photo.shape[:2])[..., None], iris)
     whole = seen * rings + (1 - seen) * _ring_means(rings, seen)
     grey = whole.mean(axis=-1, keepdims=True)
-    inside = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO < 0.95
+    rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
     bright = (grey - np.median(grey, axis=1, keepdims=True) - MIRRORED) / MIRRORED
-    bright = np.clip(bright, 0, 1) * inside[:, None, None] * seen
-    if bright[inside].mean() > MOST_MIRRORED:
+    bright = np.clip(bright, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
+    if bright[rho < MIRRORED_WITHIN[1]].mean() > MOST_MIRRORED:
         bright = np.zeros_like(bright)
     plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
     return plain, whole - plain

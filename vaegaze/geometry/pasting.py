@@ -103,7 +103,7 @@ def paste_in_mask(
     to_window = to_crop(inverse(to_canvas), left, top)
     above, covered = warp(drawn, to_window, *mask.shape)
     photo = np.ascontiguousarray(np.broadcast_to(picture[window][..., :colours], above.shape))
-    above = with_irises(with_detail(above, photo, to_window, moves), photo, to_window, irises)
+    above = with_irises(above, photo, to_window, irises, with_detail(above, photo, to_window, moves))
     if colours == 1:
         above = np.asarray(Image.fromarray(above).convert("L"))[..., None]
     alpha = inward_alpha(mask, feather_px(canvas) * scale_of(to_window)) * covered
