@@ -29,7 +29,8 @@ def test_demo_beats_both_baselines_on_frames_it_never_saw(tmp_path):
     assert before["redirected_eye_psnr"] >= 27
     assert after["eye_l1"] <= 0.96 * before["eye_l1"]
     assert after["redirected_eye_l1"] <= 0.95 * before["redirected_eye_l1"]
-    assert after["redirected_gaze_error_to_target_deg"] <= 1.7
+    gaze = "redirected_gaze_error_to_target_deg"
+    assert after[gaze] <= min(1.7, before[gaze] + 0.2)
     for baseline in summary["baselines"].values():
         assert after["eye_l1"] < baseline["eye_l1"]
         assert after["eye_psnr"] > baseline["eye_psnr"]
