@@ -26,6 +26,11 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device here"))
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Bytes go by their parameter's name: what a compressor writes holds the time, and all workers must see one id."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_cached_weights(tmp_path_factory):
     """Whatever weights this machine has cached: a test that wants some brings them."""
