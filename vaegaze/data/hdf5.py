@@ -21,6 +21,7 @@ from vaegaze.geometry.camera import SQUARES, Camera
 from vaegaze.geometry.eye_regions import eye_mask, squares_of_parsings, threshold
 from vaegaze.geometry.transforms import is_identity, warp
 from vaegaze.images.pictures import read_grey
+from vaegaze.images.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,8 @@ def read_person(
         layout, mask_keys = person.layout, person.mask_keys
         picture = _mask_picture(mask_path, person.frame_hw, canvas) if mask_path and not mask_keys else None
         attributes = plain_attributes(group, ("split", "seed", "number"))
-        read = {row: person.frame(row, canvas, picture) for row in sorted(set(map(int, rows)))}
+        once = sorted(set(map(int, rows)))
+        read = dict(zip(once, side_by_side(lambda row: person.frame(row, canvas, picture), once)))
 
     frames = [read[int(row)] for row in rows]
     samples = Samples(

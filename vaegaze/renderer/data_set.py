@@ -14,6 +14,7 @@ from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import canvas_camera
+from vaegaze.images.side_by_side import side_by_side
 from vaegaze.renderer import Rendering, render
 from vaegaze.renderer.persons import (  # fmt: skip
     Person,
@@ -24,7 +25,6 @@ from vaegaze.renderer.persons import (  # fmt: skip
     random_recording,
     random_scene,
 )
-from vaegaze.renderer.side_by_side import side_by_side
 
 __all__ = [
     "Person", "Recording", "Rendering", "Scene", "demo_file", "eye_gazes", "labels", "person_from_seed",

@@ -14,9 +14,9 @@ from vaegaze.data.samples import Samples
 from vaegaze.geometry.alignment import place
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.geometry.transforms import warp
+from vaegaze.images.side_by_side import side_by_side
 from vaegaze.renderer import render_gazes
 from vaegaze.renderer.data_set import SPLITS, person_from_seed, scene_from_seed
-from vaegaze.renderer.side_by_side import side_by_side
 
 GAZES_PER_FRAME = 8
 REDIRECTED = 64  # pictures, about: what a person is judged by costs the same however many frames are held out

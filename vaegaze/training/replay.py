@@ -12,10 +12,13 @@ import torch
 from vaegaze.config.finetune import OneshotParams
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
+from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.eye_regions import pose_mask
+from vaegaze.images.side_by_side import side_by_side
 from vaegaze.models import VAEGaze
 from vaegaze.renderer import render
 from vaegaze.renderer.data_set import person_from_seed, scene_from_seed
+from vaegaze.renderer.persons import Person, Scene
 from vaegaze.training.references import references_at
 from vaegaze.training.tensors import Frames, joined, prepare_frames
 
@@ -43,23 +46,28 @@ def settle_replay(params: OneshotParams, name: str, info: dict) -> OneshotParams
 
 def rendered_frames(model: VAEGaze, persons: int, seed: int, device: torch.device) -> Frames:
     """A frame of each of so many rendered persons, as the model is given it, and the true picture."""
-    canvas, parts = model.canvas, []
-    rng = np.random.default_rng([seed, persons])
+    canvas, rng = model.canvas, np.random.default_rng([seed, persons])
+    looks = []
     for number in (1 + rng.permutation(TRAINING_PERSONS)[:persons]).tolist():
         person = person_from_seed(0, number, "train")
         scene, other = (scene_from_seed(0, number, sample, "train") for sample in (0, 1))
         if rng.random() < SAME_FRAME_SHARE:
             other = replace(scene, gaze=other.gaze)
-        looks = (scene, other)
-        heads = np.array([look.head for look in looks], np.float32)
-        samples = Samples(
-            images=np.stack([render(person, look, canvas).image for look in looks]),
-            eye_masks=np.stack([pose_mask(head, canvas) for head in heads]),
-            valid=np.ones((2, *canvas.shape), bool),
-            gaze=np.array([look.gaze for look in looks], np.float32),
-            head=heads,
-            indices=np.array([0, 1]),
-            canvas=canvas,
-        )
-        parts.append(prepare_frames(model, samples.take([0]), references_at(samples, [1]), device))
+        looks.append((person, scene, other))
+    parts = []
+    for drawn in side_by_side(lambda look: _frame_and_reference(*look, canvas), looks):
+        parts.append(prepare_frames(model, drawn.take([0]), references_at(drawn, [1]), device))
     return joined(parts)
+
+
+def _frame_and_reference(person: Person, scene: Scene, other: Scene, canvas: Camera) -> Samples:
+    heads = np.array([scene.head, other.head], np.float32)
+    return Samples(
+        images=np.stack([render(person, look, canvas).image for look in (scene, other)]),
+        eye_masks=np.stack([pose_mask(head, canvas) for head in heads]),
+        valid=np.ones((2, *canvas.shape), bool),
+        gaze=np.array([scene.gaze, other.gaze], np.float32),
+        head=heads,
+        indices=np.array([0, 1]),
+        canvas=canvas,
+    )
