@@ -41,10 +41,12 @@ def no_cached_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_arrive():
-    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands in them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell has tests in the background ignore Ctrl-C, and `nohup` SIGHUP; the commands in them would do alike."""
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in STOP_SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture
