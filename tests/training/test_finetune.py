@@ -1,6 +1,8 @@
 """The one function that fine-tunes: silent, stoppable, resumable bit for bit, for one person after another."""
 
 import copy
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from vaegaze.models import to_unit_range
 from vaegaze.training import StateMismatch, TrainingDiverged, TrainingState, finetune
 from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
+from vaegaze.training.precompute import precompute
 from vaegaze.training.references import choose_references
 from vaegaze.training.replay import rendered_frames, settle_replay
 from vaegaze.training.tensors import prepare_training_frames
@@ -140,6 +143,23 @@ def test_with_an_anchor_a_resumed_training_is_the_same(rendered_samples, loss):
     resumed = make_tiny_model()
     finetune(resumed, rendered_samples, settings, loss, state=kept(stopped.state))
     assert_equal_states(whole, resumed)
+
+
+def test_frames_that_no_step_draws_are_not_precomputed(rendered_samples, loss, monkeypatch):
+    counts = []
+
+    def counted(model, frames, *args, **kwargs):
+        counts.append(len(frames))
+        return precompute(model, frames, *args, **kwargs)
+
+    monkeypatch.setattr(sys.modules[finetune.__module__], "precompute", counted)
+    settings = replace(SETTINGS, batch_size=1, mirror=False)
+    losses = [
+        finetune(make_tiny_model(), rendered_samples, replace(settings, num_steps=steps), loss).losses
+        for steps in (2, len(rendered_samples))
+    ]
+    assert counts == [2, len(rendered_samples)]
+    assert torch.equal(losses[0], losses[1][:2])
 
 
 @pytest.mark.parametrize("changes", [{"replay": "0.5"}, {"finetune_decoder": 3}], ids=["replay", "decoder"])

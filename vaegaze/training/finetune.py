@@ -17,7 +17,7 @@ from vaegaze.models.cpu import fast_forms
 from vaegaze.models.device import find_precision, to_device
 from vaegaze.training.blending import trainable_weights
 from vaegaze.training.decoder import tune_decoder
-from vaegaze.training.loop import Step, TrainingState, make_optimizer, training_steps
+from vaegaze.training.loop import Step, TrainingState, make_optimizer, rows_of_steps, training_steps
 from vaegaze.training.losses import Loss
 from vaegaze.training.precompute import Stopped, precompute
 from vaegaze.training.references import choose_references
@@ -106,6 +106,10 @@ def finetune(
         replayed = min(MOST_PERSONS, math.ceil(replay * settings.num_steps * settings.batch_size))
         if replayed:
             frames = joined([frames, rendered_frames(model, replayed, settings.seed, device)])
+        rows = rows_of_steps(settings, len(frames), first_step=first_step, replayed=replayed)
+        drawn = sorted({row for batch in rows for row in batch})  # few steps may not come to every frame
+        place_of = {row: place for place, row in enumerate(drawn)}
+        frames, rows = frames.take(drawn), [[place_of[row] for row in batch] for batch in rows]
         with fast_forms((model, loss.vgg), precision, scratch_dir):
             try:
                 frames, precomputed = precompute(
@@ -132,8 +136,8 @@ def finetune(
                     settings,
                     precision=precision,
                     first_step=first_step,
+                    rows=rows,
                     anchors=anchors,
-                    replayed=replayed,
                 ):
                     losses.append(step.total)
                     on_step(step)

@@ -88,6 +88,15 @@ def batch_rows(
     return rows
 
 
+def rows_of_steps(settings: OneshotParams, frames: int, *, first_step: int = 0, replayed: int = 0) -> list[list[int]]:
+    """`batch_rows` of each step that is left; of so many frames the last `replayed` are not the person's."""
+    share = float(settings.replay) if replayed else 0.0
+    return [
+        batch_rows(step, frames - replayed, settings.batch_size, settings.seed, replay=share, replayed=replayed)
+        for step in range(first_step, settings.num_steps)
+    ]
+
+
 def _row_at(position: int, frames: int, *entropy: int) -> int:
     epoch, place = divmod(position, frames)
     seed, *stream = entropy
@@ -103,21 +112,22 @@ def training_steps(
     *,
     precision: str,
     first_step: int = 0,
+    rows: Sequence[Sequence[int]] | None = None,
     anchors: Sequence[Tensor] = (),
-    replayed: int = 0,
 ) -> Iterator[Step]:
     """Train until `settings.num_steps`, yielding after each step. No bad update is made; see `Step.refuse_bad`.
 
+    `rows` are those of each step's batch, as `rows_of_steps` gives them; None: epochs of all frames.
+
     `anchors` are the weights to stay near, one for each trainable parameter: after every update a parameter moves
     towards its own by learning_rate · anchor, which is AdamW's decoupled decay around them instead of around 0
-    (L2-SP, Li et al. 2018, arXiv:1802.01483). The last `replayed` of the frames are not the person's, see `replay`.
+    (L2-SP, Li et al. 2018, arXiv:1802.01483).
     """
     trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
     numbers = range(first_step, settings.num_steps)
-    own, size, share = len(frames) - replayed, settings.batch_size, float(settings.replay) if replayed else 0.0
-    rows = [batch_rows(step, own, size, settings.seed, replay=share, replayed=replayed) for step in numbers]
+    rows = rows_of_steps(settings, len(frames), first_step=first_step) if rows is None else rows
     rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
 
     for step, batch_of in zip(numbers, rows):
