@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -80,3 +81,87 @@ def test_the_list_of_commands_is_quick():
     script = "import sys; from vaegaze.__main__ import main; main([]); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "fine-tune" in done.stdout
+
+
+# --- What a caller may get wrong --------------------------------------------------------------------------------------
+
+ASTRONAUT = {"image_path": ROOT / "docs/images/astronaut.png", "mask_path": ROOT / "docs/images/astronaut_mask.png"}
+SETTINGS = {"num_steps": 2, "vgg_loss": 0, "precision": "fp32", "learning_rate": 1e-2, "replay": 0}
+
+
+def test_a_person_read_for_another_model(rendered_samples, tiny_model):
+    elsewhere = replace(rendered_samples, canvas=api.SHIPPED_CANVAS)
+    person, base = Person("me", elsewhere, elsewhere.take([]), {}), Checkpoint(tiny_model, {}, ())
+    with pytest.raises(UserError, match=r"canvas=model\.model\.canvas"):
+        vaegaze.finetune(base, person, **SETTINGS)
+    with pytest.raises(UserError, match=r"canvas=model\.model\.canvas"):
+        vaegaze.evaluate(base, person, None)
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "whose"),
+    [
+        (vaegaze.finetune, {"num_samples": 3}, "read_person"),
+        (vaegaze.finetune, {"mask_path": "a.png"}, "read_person"),
+        (vaegaze.finetune, {"hdf_path": "a.h5"}, "vaegaze train"),
+        (vaegaze.finetune, {"eval_every": 5}, "vaegaze train"),
+        (vaegaze.read_person, {"use_gazecapture": False}, "vaegaze train"),
+        (vaegaze.read_person, {"image": "a.png"}, "vaegaze train"),
+        (vaegaze.read_person, {"num_steps": 3}, "finetune"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(function, settings, whose):
+    with pytest.raises(UserError, match=f"{next(iter(settings))}: no setting .* `{whose}`"):
+        function("a", "b", **settings)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"gaze": (0, 20)}, r"gaze: got \[0, 20\]; .*20° is 0\.35$"),
+        ({"gaze": (0, float("nan"))}, "gaze: got"),
+        ({"gaze": (0, 0.1, 0.2)}, "gaze: got"),
+        ({"gaze": 0.2}, "gaze: got"),
+        ({"gaze": "camera"}, "gaze: got 'camera'"),
+        ({"gaze": (0, 0), "head": (0, 20)}, "head: got"),
+        ({"gaze": (0, 0), "face": 0}, "face: got 0"),
+        ({"gaze": (0, 0), "strength": 100}, "strength: got 100"),
+    ],
+)
+def test_a_look_is_held_to_the_commands_limits(asked, words, tiny_model):
+    base = Checkpoint(tiny_model, {"drops_reference": True}, ())
+    with pytest.raises(UserError, match=words):
+        vaegaze.redirect(base, **ASTRONAUT, **asked)
+    with pytest.raises(UserError, match=words):
+        vaegaze.Redirector(base, **asked)
+
+
+def test_angles_may_be_arrays(tiny_model):
+    base = Checkpoint(tiny_model, {"drops_reference": True}, ())
+    gaze, head = (0.0, 0.25), (0.125, 0.0)
+    drawn = vaegaze.redirect(base, **ASTRONAUT, gaze=gaze, head=head)
+    arrays = {"gaze": np.array(gaze, dtype=np.float32), "head": np.array(head)}
+    assert (vaegaze.redirect(base, **ASTRONAUT, **arrays) == drawn).all()
+
+
+@pytest.fixture
+def tuned(rendered_samples, tiny_model):
+    """A person of six frames, three of them to train on, and a model that was."""
+    person = Person("me", rendered_samples.take([0, 1, 2]), rendered_samples.take([3, 4, 5]), {})
+    return person, vaegaze.finetune(Checkpoint(tiny_model, {}, ()), person, **SETTINGS)
+
+
+def test_frames_that_the_model_was_trained_on_are_not_held_out(tuned, rendered_samples):
+    person, model = tuned
+    other_seed = replace(person, held_out=rendered_samples.take([0, 1, 4]))
+    assert vaegaze.evaluate(model, other_seed, "none") == vaegaze.evaluate(
+        model, replace(person, held_out=rendered_samples.take([4])), None
+    )
+
+
+def test_another_person_of_the_same_id(tuned):
+    person, model = tuned
+    turned = {name: replace(part, gaze=part.gaze + np.float32(0.01)) for name, part in vars(person).items()
+              if name in ("train", "held_out")}  # fmt: skip
+    stranger = replace(person, **turned)
+    assert vaegaze.evaluate(model, stranger, None) == vaegaze.evaluate(model, replace(stranger, name="you"), None)

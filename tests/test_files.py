@@ -211,3 +211,13 @@ def test_a_folder_in_the_way_is_an_error(tmp_path):
     with pytest.raises(OSError):
         write_text(tmp_path / "result.txt", "new")
     assert os.listdir(tmp_path) == ["result.txt"] and (tmp_path / "result.txt").is_dir()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_where_there_was_no_room_is_said(number, tmp_path):
+    with pytest.raises(OSError) as error, atomic_path(tmp_path / "result.txt"):
+        raise OSError(number, os.strerror(number))  # as a file that is written to does, which knows no name
+    assert error.value.filename == str(tmp_path / "result.txt")
+    with pytest.raises(OSError) as error, atomic_path(tmp_path / "result.txt"):
+        raise OSError(errno.EIO, "as when another file is read")
+    assert error.value.filename is None

@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vaegaze.config.finetune import Config
-from vaegaze.config.tree import resolve
+from vaegaze.config.finetune import Config, GazeCaptureParams, PhotoParams
+from vaegaze.config.tree import resolve, settings_of
 from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
 from vaegaze.evaluation.eval_set import EvalSet
@@ -18,29 +18,29 @@ from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
+from vaegaze.redirecting.asked import asked
 from vaegaze.redirecting.live import Redirector
 from vaegaze.redirecting.photo import redirect_photo
 from vaegaze.runs.person import Person, load_person
 from vaegaze.training import Step
 from vaegaze.training import finetune as adapt
 from vaegaze.training.losses import Loss
-from vaegaze.training.provenance import fine_tuning_info
+from vaegaze.training.provenance import fine_tuning_info, frame_checksums, stored_checksums, were_trained
 from vaegaze.training.references import choose_references, spare_reference
 from vaegaze.training.replay import settle_replay
 
 __all__ = ["Redirector", "evaluate", "finetune", "load_model", "read_person", "redirect", "save_model"]
 
-SETTINGS_OF_A_RUN = {
-    "blend",
-    "keep_best",
-    "device",
-    "save",
-    "save_dir",
-    "checkpoint_path",
-    "base",
-    "estimator",
-    "tracker",
-}
+OF_SAMPLES = {"num_samples", "num_eval_samples", "mask_path", "random_person"}
+OF_TRAINING = (
+    {setting.name for setting in settings_of(Config).values()}
+    - OF_SAMPLES
+    - {
+        *("blend", "keep_best", "device", "save", "save_dir", "checkpoint_path", "base", "estimator", "tracker"),
+        *("log_every", "eval_every", "sample_every", "checkpoint_every", "use_gazecapture"),
+        *(field.name for params in (GazeCaptureParams, PhotoParams) for field in fields(params)),
+    }
+)
 SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
@@ -60,6 +60,7 @@ def read_person(
     seed, mask_path. Without `person_id` the seed chooses one. UserError for whatever is wrong with file, person or
     settings.
     """
+    _refuse_others(settings, OF_SAMPLES | {"seed"}, "read_person")
     given = {**settings, "hdf_path": str(hdf_path)} | ({} if person_id is None else {"person_id": person_id})
     return load_person(resolve(Config, named=given).config.oneshot_params, canvas)
 
@@ -72,15 +73,14 @@ def finetune(
     `settings` are keys of the YAML file that concern the training: num_steps, learning_rate, finetune_strategy,
     vgg_loss and so on. UserError for any other.
     """
-    of_a_run = sorted(settings.keys() & SETTINGS_OF_A_RUN)
-    if of_a_run:
-        raise UserError(f"{', '.join(of_a_run)}: a setting of a whole run; use `vaegaze train` for it")
+    _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
     params = settle_replay(config.oneshot_params, "the model", model.info)
+    _refuse_another_canvas(model, person)
     tuned = copy.deepcopy(model.model)
     loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
     result = adapt(tuned, person.train, params, loss, on_step=on_step)
-    before = model.info if model.info.get("fine_tuned_on") == person.name else None
+    before = model.info if _is_tuned_on(model, person) else None
     info = {**model.info, **fine_tuning_info(person.name, person.train, result.references, result.state.step, before)}
     return replace(model, model=tuned, info=info, references=tuple(result.references))
 
@@ -88,9 +88,15 @@ def finetune(
 def evaluate(
     model: Checkpoint, person: Person, estimator: str | Path | None = "checkpoints/gaze_estimator/gaze_estimator.pth"
 ) -> dict[str, float | None]:
-    """The numbers of docs/runs.md on the person's held-out samples, or on the training ones if none are held out."""
-    samples = person.held_out if len(person.held_out) else person.train
-    tuned = model.info.get("fine_tuned_on") == person.name
+    """The numbers of docs/runs.md on the person's held-out samples that the model was not trained on either.
+
+    If there are none, those on the training samples. An `estimator` of None skips the gaze.
+    """
+    _refuse_another_canvas(model, person)
+    tuned = _is_tuned_on(model, person)
+    info = model.info if tuned else {}
+    seen = were_trained(info, person.held_out) | np.isin(person.held_out.indices, list(info.get("blend_indices", ())))
+    samples = person.train if seen.all() else person.held_out.take(~seen)
     references = model.references if tuned else choose_references(person.train)
     eval_set = EvalSet.prepare(
         model.model,
@@ -100,6 +106,7 @@ def evaluate(
         spare=spare_reference(references, samples),
         from_itself=model.draws_from_itself,
     )
+    estimator = None if estimator == "none" else estimator
     reader = load_estimator(estimator).model.to(next(model.model.parameters()).device) if estimator else None
     return measure(model.model, eval_set, reader).numbers
 
@@ -120,13 +127,39 @@ def redirect(
     Without `mask_path` the eyes are found, which needs the extra `vision`; without `head` it is read from the picture
     where the face landmarks are installed, see docs/faces.md. The eyes are drawn from the model's reference frames;
     with a base model from the photo itself. `reference` chooses: own, model or none. With a `strength` below 1 the eyes
-    move only part of the way from where they look.
+    move only part of the way from where they look. UserError for angles beyond ±π/2, and other values out of range.
     """
-    photo = load_photo(image_path, mask_path, (0.0, 0.0), head, model.model.canvas, face)
-    return redirect_photo(model, photo, gaze, strength, reference)
+    look = asked(gaze, head, face, strength)
+    mask_path = None if mask_path == "auto" else mask_path
+    photo = load_photo(image_path, mask_path, (0.0, 0.0), look.head, model.model.canvas, look.face)
+    return redirect_photo(model, photo, look.gaze, look.strength, reference)
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:
     """Write the whole model with its reference frames, atomically."""
     with torch.no_grad():
         save_checkpoint(path, model.model, model.info, model.references)
+
+
+def _refuse_others(settings: dict, allowed: set[str], function: str) -> None:
+    """UserError for settings of the YAML file that this function would ignore."""
+    others = {setting.name for setting in settings_of(Config).values()} - allowed
+    for name in sorted(settings.keys() & others):
+        whose = "`read_person`" if name in OF_SAMPLES else "`finetune`" if name in OF_TRAINING else "`vaegaze train`"
+        raise UserError(f"{name}: no setting of `{function}`; it is one of {whose}")
+
+
+def _refuse_another_canvas(model: Checkpoint, person: Person) -> None:
+    if person.train.canvas != model.model.canvas:
+        raise UserError(
+            f"person: {person.name} was read for a model of {person.train.canvas.size_text}, this one has "
+            f"{model.model.canvas.size_text}; give `read_person(..., canvas=model.model.canvas)`"
+        )
+
+
+def _is_tuned_on(model: Checkpoint, person: Person) -> bool:
+    """Whether it was fine-tuned on this person: by the id, unless it knows other frames of that id."""
+    frames = {**frame_checksums(person.train), **frame_checksums(person.held_out)}
+    known = stored_checksums(model.info)
+    same_frames = all(known.get(index, checksum) == checksum for index, checksum in frames.items())
+    return model.info.get("fine_tuned_on") == person.name and same_frames

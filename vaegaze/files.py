@@ -15,6 +15,7 @@ from pathlib import Path
 from vaegaze.errors import UserError
 
 MARK = "writes-here"
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # writing alone raises these
 PACKAGE = Path(__file__).parent
 SHIPPED = PACKAGE / "shipped" if (PACKAGE / "shipped").is_dir() else PACKAGE.parent  # in a clone: its top level
 
@@ -94,7 +95,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
+        if isinstance(error, OSError) and (
+            error.filename == str(temporary) or (error.filename is None and error.errno in NO_ROOM)
+        ):
             error.filename = str(path)  # which the user knows
         raise
     _fsync_folder(path.parent)

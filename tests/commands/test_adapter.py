@@ -1,7 +1,9 @@
 """Adapters: what fine-tuning changed, for use on the same base and on no other."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from command_runs import (
     command,
     contents_of,
     files_in,
+    invoke,
     weights_in,
 )
 from conftest import make_tiny_model, process_restored
@@ -386,3 +389,27 @@ def test_a_minimal_adapter_of_the_full_size_model_is_small(full_size, tmp_path):
 def test_a_cross_attention_adapter_of_the_full_size_model_is_under_140_mb(full_size):
     trainable = freeze_all_but(full_size, "cross_attention_only").trainable
     assert 100e6 < 4 * trainable < 140e6 - 100_000  # which is for all that is no tensor
+
+
+def test_converting_it_never_replaces_its_base(both, world, tmp_path):
+    """Which the command reads without being told."""
+    base = tmp_path / "base.pth"
+    os.link(world.base, base)
+    flags = ("--checkpoint", both[1] / "adapter.pth", "--overwrite", "--output")
+    assert_one_line(invoke(convert.main, *flags, base), "base.pth is also the input", "the adapter's base")
+    assert base.samefile(world.base)
+    assert invoke(convert.main, *flags, tmp_path / "whole.pth").code == 0
+
+
+def test_another_model_of_the_bases_name_is_passed_over(both, world, tmp_path, monkeypatch):
+    """Where one works; the base lies beside the adapter."""
+    content = stored(both[1] / "adapter.pth")
+    content["base"]["path"] = "base.pth"
+    (tmp_path / "copied").mkdir()
+    torch.save(content, tmp_path / "copied/adapter.pth")
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("base.pth", make_tiny_model(seed=1), {})
+    with pytest.raises(UserError, match=r"an adapter of another base than base\.pth"):
+        load_checkpoint("copied/adapter.pth")
+    shutil.copy(world.base, tmp_path / "copied/base.pth")
+    assert load_checkpoint("copied/adapter.pth").base.path == str(Path("copied/base.pth"))

@@ -502,3 +502,37 @@ def test_without_opencv_it_is_said_how_to_get_it(run, face, no_opencv):
     outcome = run({"a.png": face}, ["a.png,0,0"], ok=False)
     refused(outcome, "OpenCV", "opencv-python")
     assert "--mask" not in outcome.err
+
+
+def test_a_table_of_ones_own_is_kept_even_with_overwrite(run, face, tmp_path):
+    run({"a.png": face}, ["a.png,0,0"])
+    own = tmp_path / "me.frames.csv"
+    own.write_text("time,gaze_x,gaze_y\n")
+    outcome = run(None, None, "--overwrite", ok=False)
+    refused(outcome, "me.frames.csv exists and is not an earlier result", "another name")
+    assert own.read_text() == "time,gaze_x,gaze_y\n"
+
+
+def test_angles_that_cannot_be_meant(run, face):
+    columns, radians, too_far = f"{ANGLES},head_pitch_deg,head_yaw_deg", "No head pose in it is above 1.6°", "eyes turn"
+    out = run({"a.png": face}, ["a.png,10,12,0.1,0.2"], columns=columns).out
+    assert radians in out and too_far not in out
+    out = run(None, ["a.png,10,12,5,0"], "--overwrite", columns=columns).out
+    assert radians not in out and too_far not in out
+    assert too_far in run(None, ["a.png,10,72,5,10"], "--overwrite", columns=columns).out
+
+
+@pytest.mark.parametrize(("written", "meant"), [("A.PNG", "a.png"), ("sub\\b.png", "sub/b.png"), ("x/a.png", "a.png")])
+def test_a_name_from_another_system(run, tmp_path, written, meant):
+    picture = Image.new("RGB", (8, 8))
+    outcome = run({"a.png": picture, "sub/b.png": picture}, [f"{written},0,0"], ok=False)
+    if (tmp_path / "frames" / written).exists():
+        pytest.skip("this disk takes both names for one")
+    refused(outcome, f"did you mean {meant}?")
+
+
+@pytest.mark.parametrize("name", ["c.png", "../a.png", "sub/../../b"])
+def test_a_name_that_means_nothing_there(run, tmp_path, name):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    outcome = run({"a.png": Image.new("RGB", (8, 8))}, [f"{name},0,0"], ok=False)
+    refused(outcome, name, "expected the name of a picture in it")

@@ -16,9 +16,9 @@ from PIL import Image
 from videos import read, sound_of, with_sound
 
 from vaegaze.commands import redirect
+from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.frame_report import read_report
 from vaegaze.commands.progress import STOPPING
-from vaegaze.commands.redirect_settings import with_camera_in_angles
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.geometry.alignment import align, align_face
 from vaegaze.geometry.camera import canvas_camera, eye_circles

@@ -506,3 +506,36 @@ sys.exit(oneshot_training.main())
     assert outcome.code == 0 and "after step 12" in outcome.out
     assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", folder / "finetuned_model.pth")
     assert records_in(tmp_path / PERSON) == records_in(folder)
+
+
+def test_data_and_base_model_may_have_moved(interrupted, finished, world, tmp_path):
+    """They are told by their contents; what else is given anew is refused, and how to go on is said."""
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    flags = [*interrupted, "--resume"]
+    for flag, path in (("--hdf_path", world.hdf_path), ("--checkpoint_path", world.base)):
+        shutil.copy(path, moved)
+        flags += [flag, moved / path.name]
+    assert_one_line(command(*flags, "--l1_loss", 3), "loss_params.l1_loss was 1.0, now 3.0", "--overwrite")
+    save_checkpoint(moved / world.base.name, make_tiny_model(seed=1), BASE_INFO)
+    assert_one_line(command(*flags), "another base model", "--overwrite")
+    shutil.copy(world.base, moved)
+    outcome = command(*flags)
+    assert outcome.code == 0, outcome
+    assert_same_weights(tmp_path / PERSON / "finetuned_model.pth", finished[2] / "finetuned_model.pth")
+
+
+def test_an_adapter_that_was_trained_anew_is_another_base_model(world, tmp_path, monkeypatch):
+    """Its own base is the same."""
+
+    def train_adapter(seed):
+        flags = (*RUN, "--num_steps", 2, "--save", "adapter", "--save_dir", tmp_path / "first", "--seed", seed)
+        assert command(*world.flags, *flags, "--finetune_strategy", "encoder_only", "--overwrite").code == 0
+
+    train_adapter(0)
+    flags = (*world.flags, *RUN, "--checkpoint_path", tmp_path / "first" / PERSON, "--save_dir", tmp_path / "second")
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 2, signal.SIGTERM)
+        assert command(*flags).code == 143
+    train_adapter(1)
+    assert_one_line(command(*flags, "--resume"), "another base model", "--overwrite")

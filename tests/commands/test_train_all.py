@@ -198,3 +198,15 @@ def test_a_person_is_retried_then_given_up():
         assert work.take() == "b"
     work.lose("b", "killed")
     assert [record.id for record in ended] == ["a", "b"] and not work.waiting and not work.running
+
+
+def test_lines_of_an_earlier_cohort_are_not_lost(run_all, flags, tmp_path):
+    flags = [*flags, "--num_steps", 1, "--engine", "none", "--persons"]
+    run_all(*flags, "person_004", ok=True)
+    before = (tmp_path / "runs/cohort.csv").read_bytes()
+    assert_one_line(run_all(*flags, "person_003"), "cohort.csv", "person_004")
+    assert (tmp_path / "runs/cohort.csv").read_bytes() == before and not (tmp_path / "runs/person_003").exists()
+    run_all(*flags, "person_003,person_004", ok=True)
+    assert list(records_in(tmp_path / "runs")) == ["person_003", "person_004"]
+    run_all(*flags, "person_003", "--overwrite", ok=True)
+    assert list(records_in(tmp_path / "runs")) == ["person_003"]

@@ -253,3 +253,65 @@ def test_an_endless_list_of_persons(world, tmp_path, monkeypatch, name, words):
     (tmp_path / "large.txt").write_text("person_001\n" * 100)
     flags = (*world.flags, "--save_dir", tmp_path / "runs", "--persons_file", tmp_path / name)
     assert_one_line(invoke(train_all.main, *flags), "persons_file", words)
+
+
+# --- Files of one's own making that are read, but not as they were meant ---------------------------------------------
+
+
+def changed_person(world, path, **changes):
+    """A file with one person whose datasets are changed by functions."""
+    with h5py.File(world.hdf_path) as file, h5py.File(path, "w") as copy:
+        for key in ("pixels", "labels"):
+            copy[f"{PERSON}/{key}"] = changes.get(key, lambda stored: stored)(file[PERSON][key][:])
+        if "mask" in changes:
+            copy[f"{PERSON}/mask"] = changes["mask"](file[PERSON]["face_parsing"][:])
+        if "face_parsing" in changes:
+            copy[f"{PERSON}/face_parsing"] = changes["face_parsing"](file[PERSON]["face_parsing"][:])
+    return path
+
+
+def small_degrees(labels):
+    """Gazes of up to ±3°, which radians might be as well."""
+    labels[:, :2] = np.clip(np.degrees(labels[:, :2]) / 10, -3, 3)
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"labels": small_degrees}, "farther than eyes turn"),
+        ({"pixels": np.zeros_like}, "of one colour throughout"),
+        ({"mask": lambda parsing: (parsing > 0).astype(np.uint8)}, None),
+        ({"mask": lambda parsing: (parsing == 0).astype(np.uint8)}, "are they inverted"),
+        ({"face_parsing": lambda parsing: np.where(parsing > 0, 4, 1).astype(np.uint8)}, "are they inverted"),
+    ],
+    ids=["as it should be", "degrees", "never written", "mask", "inverted mask", "other labels"],
+)
+def test_what_looks_like_a_mistake_in_a_file_is_said(changes, words, world, tmp_path):
+    path = changed_person(world, tmp_path / "a.h5", **changes)
+    inspected = invoke(inspect.main, path, "--output", tmp_path / "a.png", ok=True).out
+    trained = command(*world.flags, "--hdf_path", path, "--person_id", PERSON, "--save_dir", tmp_path, "--dry_run")
+    assert trained.code == 0
+    for out in (inspected, trained.out):
+        assert words in out if words else "⚠️" not in out, out
+
+
+def test_two_angles_that_no_head_came_with(world, tmp_path):
+    path = changed_person(world, tmp_path / "a.h5", labels=lambda labels: labels[:, :2])
+    assert_one_line(invoke(inspect.main, path), "(12, 2)", "pitch and yaw of the gaze, then of the head")
+
+
+def test_the_word_camera_means_the_same_in_training(world, tmp_path):
+    flags = (*world.photo_flags, *PHOTO[:-3], "--save_dir", tmp_path, "--dry_run", "--gaze")
+    assert command(*flags, "camera").code == 0
+    assert_one_line(command(*flags, "left"), "'left'", "camera")
+
+
+def test_two_videos_of_one_name_do_not_share_a_table(world, tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "a.frames.csv").write_text("time_sec,strength,why\n0.000,1.000,\n")
+    write_video(tmp_path / "talk.mp4", [20, 60], per_sec=25)
+    flags = ("--checkpoint", world.base, "--video", tmp_path / "talk.mp4", "--gaze", 0, 0)
+    outcome = invoke(redirect.main, *flags, "--output", tmp_path / "a.mov")
+    assert_one_line(outcome, "a.frames.csv exists", "--overwrite")

@@ -146,6 +146,25 @@ def test_float_pixels_mean_the_same(tmp_path):
         assert (hdf5.read_person(path, name, [0, 1], canvas_camera(128)).samples.images == expected).all()
 
 
+def test_floats_that_resizing_left_a_little_too_large(tmp_path):
+    """Rounding is no matter; beyond it a picture in 0..1 must not pass for a black one in 0..255."""
+    stored = person("upstream")
+    unit = (stored["pixels"] / 255).astype(np.float32)
+    unit[:, :8] = 0, 1, 1
+    persons = {
+        "unit": unit,
+        "rounded": np.where(unit == 1, 1 + 1e-6, np.where(unit == 0, -1e-6, unit)),
+        "overshot": np.where(unit == 1, 1.04, unit),
+    }
+    stored = {name: {**stored, "pixels": pixels.astype("f4")} for name, pixels in persons.items()}
+    path = write(tmp_path / "a.h5", stored)
+    read = (hdf5.read_person(path, name, [0], canvas_camera(128)) for name in ("unit", "rounded"))
+    unit, rounded = (data.samples.images for data in read)
+    assert (unit == rounded).all() and unit.mean() > 100
+    with pytest.raises(UserError, match=r"row 0: pixels from 0 to 1.04; expected 0..1 or 0..255"):
+        hdf5.read_person(path, "overshot", [0], canvas_camera(128))
+
+
 def test_the_order_of_rows_is_kept_and_the_file_closed(tmp_path):
     stored = person("ST-ED", count=6)
     path = write(tmp_path / "a.h5", {"1": stored})

@@ -169,6 +169,16 @@ def test_folders_without_anybody(tmp_path):
         hdf5.person_counts(tmp_path)
 
 
+def test_other_spellings_of_the_ending(tmp_path):
+    for name in ("a.h5", "b.hdf5", "c.H5"):
+        write(tmp_path / name, "ETH-XGaze 224", TWO)
+    assert hdf5.person_counts(tmp_path) == {"a": 2, "b": 2, "c": 2}
+    assert len(hdf5.read_person(tmp_path, "b", [1, 0], canvas_camera(SIZE_PX)).samples) == 2
+    write(tmp_path / "a.hdf5", "ETH-XGaze 224", TWO)
+    with pytest.raises(UserError, match=r"a.h5 and a.hdf5 are both of person 'a'"):
+        hdf5.person_counts(tmp_path)
+
+
 def test_a_grouped_file_in_a_folder_is_to_be_given_itself(tmp_path):
     for number in range(3):
         write(tmp_path / "GazeCapture.h5", "ST-ED", TWO[:1], person_id=f"{number:05d}")

@@ -238,6 +238,7 @@ def test_files_that_are_no_pictures(tmp_path):
     (tmp_path / "text.jpg").write_text("a photo")
     (tmp_path / "short.png").write_bytes(image_path.read_bytes()[:3000])
     (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     Image.new("1", (21_000, 10)).save(tmp_path / "wide.png")
     Image.new("1", (14_000, 14_000)).save(tmp_path / "bomb.png")
     expected = {
@@ -246,6 +247,7 @@ def test_files_that_are_no_pictures(tmp_path):
         "text.jpg": "cannot be read as a picture",
         "short.png": "cannot be read as a picture",
         "script.eps": "cannot be read as a picture",
+        "phone.heic": "is a HEIC file, .* save it as JPEG or PNG",
         "wide.png": r"21000×10 pixels; at most 100 million pixels and 20000 a side",
         "bomb.png": "far too large; at most 100 million pixels",
     }

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,26 @@ def test_a_video_that_is_cut_off(tmp_path, suffix):
     for share in (0.01, 0.5):
         (tmp_path / f"cut{suffix}").write_bytes(whole[: int(share * len(whole))])
         assert_refused(tmp_path / f"cut{suffix}", "give an undamaged")
+
+
+def test_a_recording_whose_clock_does_not_begin_at_0(tmp_path):
+    """As a trimmed one's: Matroska states the time at which it ends, not how long it is."""
+    frames = np.random.default_rng(0).integers(0, 256, (60, HEIGHT, WIDTH, 3), np.uint8)
+    with av.open(str(tmp_path / "late.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number + 100 * RATE, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    shown, times = read(tmp_path / "late.mkv")
+    assert len(shown) == 60 and times[0] == 0
+    with open_video(tmp_path / "late.mkv", "--video") as reader:
+        assert 55 <= reader.frame_count <= 65
+    whole = (tmp_path / "late.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    assert_refused(tmp_path / "cut.mkv", "damaged or cut off")
 
 
 def test_a_video_that_is_damaged(tmp_path):

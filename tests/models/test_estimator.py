@@ -209,3 +209,12 @@ def test_it_learns_from_train_persons_and_is_measured_on_test_persons(tmp_path, 
     )
     assert train(f"--output={tmp_path / 'estimator.pth'}", *TINY) == 0
     assert splits == ["train", "test"]
+
+
+def test_a_page_of_ones_own_beside_the_output_is_kept(tmp_path, capsys):
+    page = tmp_path / "notes.md"
+    page.write_text("# My notes\n")
+    for output, words in ((tmp_path / "notes.pth", "notes.md exists and is not an earlier"), (page, "ends in .pth")):
+        assert train(f"--output={output}", *TINY, "--overwrite") == 2
+        assert words in capsys.readouterr().err
+    assert page.read_text() == "# My notes\n" and list(tmp_path.iterdir()) == [page]

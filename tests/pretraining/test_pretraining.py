@@ -548,3 +548,15 @@ def test_model_params_that_describe_no_model(tmp_path, capsys):
     with process_restored():
         assert pretrain.main(["--config", str(path)]) == 2
     assert "block_out_chanels" in error_line(capsys)
+
+
+def test_neither_a_page_of_ones_own_nor_the_data_is_replaced(command, tmp_path, capsys):
+    page, data = tmp_path / "run" / "model.md", tmp_path / "data.h5"
+    page.parent.mkdir()
+    page.write_text("# My notes\n")
+    data.write_bytes(b"dear")
+    assert command("--overwrite") == 2
+    assert "model.md exists and is not an earlier result" in error_line(capsys)
+    assert command("--overwrite", f"--output={data}", sources=[str(data)]) == 2
+    assert "data.h5 is also the input" in error_line(capsys)
+    assert page.read_text() == "# My notes\n" and data.read_bytes() == b"dear"

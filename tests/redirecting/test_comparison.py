@@ -1,9 +1,12 @@
 """The numbers of a redirected video, on results whose faults are made."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+import videos
+from command_runs import invoke
 from conftest import process_restored
 from videos import encoded
 
@@ -120,3 +123,42 @@ def test_what_cannot_be_compared_is_one_line(words, said, tmp_path, monkeypatch,
     with process_restored():
         assert compare.main(words) == 2
     assert said in capfd.readouterr().err
+
+
+# --- Other videos than one thinks -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return partial(invoke, compare.main)
+
+
+def test_a_result_that_is_longer(talking, run):
+    encoded("a.mp4", talking.frames[:4])
+    encoded("b.mp4", talking.frames[:6])
+    assert "⚠️ a.mp4 ends first: the rest of b.mp4 is not compared" in run("a.mp4", "b.mp4", ok=True).out
+    assert "⚠️ a.mp4 ends first: the rest of b.mp4 is not compared" in run("b.mp4", "a.mp4", ok=True).out, "as before"
+    assert "⚠️" not in run("a.mp4", "a.mp4", ok=True).out
+
+
+def test_a_result_of_another_frame_rate(talking, run, monkeypatch):
+    encoded("a.mp4", talking.frames[:6])
+    monkeypatch.setattr(videos, "RATE", 30)
+    encoded("b.mp4", talking.frames[:6])
+    assert "b.mp4 has other frames than a.mp4: their times part at 0.1" in run("a.mp4", "b.mp4", ok=True).out
+
+
+def test_the_table_of_another_video(talking, run, tmp_path):
+    """It may have come from b.mov, which has the same table's name; or be no table of ours at all."""
+    for name in ("a.mp4", "b.mp4"):
+        encoded(name, talking.frames[:4])
+    table = tmp_path / "b.frames.csv"
+    table.write_text(report_text([Fate(0.04 * number, 0.0, CLOSED) for number in range(6)]))
+    assert_one_line_at_the_end(run("a.mp4", "b.mp4", ok=False), "b.frames.csv tells of 6 frames, but b.mp4 has 4")
+    table.write_text("time,gaze_x,gaze_y\n0.0,1,2\n")
+    assert "eyes closed" not in run("a.mp4", "b.mp4", ok=True).out and table.read_text().startswith("time,gaze_x")
+
+
+def assert_one_line_at_the_end(outcome, words):
+    assert outcome.code == 2 and words in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err

@@ -364,3 +364,11 @@ def test_irises_have_all_colours():
 def test_many_faces_are_sharp_at_512_px():
     sigma_px = [4 * scene_from_seed(0, number, 0, "train").blur_px for number in range(300)]
     assert np.mean(np.array(sigma_px) < 1) > 0.2 and np.mean(np.array(sigma_px) > 2) > 0.05
+
+
+def test_pictures_too_small_for_eyes(tmp_path, capsys):
+    flags = ["--output", str(tmp_path / "faces.h5"), "--persons", "1", "--samples", "1"]
+    assert render_command.main([*flags, "--size", "8"]) == 2
+    assert "--size" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert render_command.main([*flags, "--size", "16"]) == 0
+    assert "faces.h5: 1 persons, 16 × 16 px" in capsys.readouterr().out

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vaegaze.commands.frame_report import REPORT_SUFFIX, read_report, reason_lines
-from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.frame_report import BEGINS, REPORT_SUFFIX, read_report, reason_lines
+from vaegaze.commands.outputs import begins_with, refuse_output
 from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
@@ -25,8 +25,10 @@ from vaegaze.faces.tracking import follow_eyes
 from vaegaze.files import write_text
 from vaegaze.images.video import VideoReader, open_video
 from vaegaze.redirecting.comparison import Compared, Comparison
+from vaegaze.redirecting.fading import Fate
 
 WITH_VALUE = ("--source", "--result", "--face", "--output", "--config")
+LATE_FRAMES = 0.5  # by how much of a frame's length the times of the same frame may differ
 
 
 @dataclass(frozen=True)
@@ -85,21 +87,11 @@ def run(params: CompareParams, *, overwrite: bool) -> None:
     opencv()
     by = backend()
     report = Path(params.result).with_suffix(REPORT_SUFFIX)
-    fates = read_report(report) if report.is_file() else []
-    drawn, comparison = (not fate.left_alone for fate in fates), Comparison(by)
+    fates = read_report(report) if report.is_file() and begins_with(report, BEGINS) else []
     with open_video(params.source, "--source") as source, open_video(params.result, "--result") as result:
-        skipped = beside(source, result)
-        results = iter(result)
-        with progress_bar("comparing", source.frame_count, unit=" frames") as bar:
-            for followed in follow_eyes(source, f"source: {source.path}", params.face, by):
-                other = next(results, None)
-                if other is None:
-                    print(plain(f"⚠️ {params.result} ends first: the rest of {params.source} is not compared"))
-                    break
-                pixels = other.pixels[: source.height_px, skipped : skipped + source.width_px]
-                comparison.add(followed, pixels, next(drawn, None))
-                bar.update()
-    numbers = comparison.numbers()
+        numbers, notes = compared(source, result, params.face, fates, by)
+    for note in notes:
+        print(plain(note))
     if numbers.no_face == numbers.frames:
         raise UserError(f"--source: {params.source} shows no face in any of its {numbers.frames} frames")
     print(plain(f"{params.result} against {params.source}, {numbers.frames} frames:"))
@@ -108,6 +100,41 @@ def run(params: CompareParams, *, overwrite: bool) -> None:
         why = dict(Counter(fate.why for fate in fates if fate.left_alone))
         content = {"source": params.source, "result": params.result, **asdict(numbers), "left_alone": why}
         write_text(params.output, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def compared(
+    source: VideoReader, result: VideoReader, face: int | None, fates: Sequence[Fate], by: str
+) -> tuple[Compared, list[str]]:
+    """The numbers, and a line about each thing that may make them say something else than one thinks.
+
+    `fates` of all the result's frames, or none. UserError if they are of another video.
+    """
+    skipped, results, notes = beside(source, result), iter(result), []
+    comparison, apart_sec, rest = Comparison(by), [], 0
+    with progress_bar("comparing", source.frame_count, unit=" frames") as bar:
+        for number, followed in enumerate(follow_eyes(source, f"source: {source.path}", face, by)):
+            other = next(results, None)
+            if other is None:
+                notes.append(f"⚠️ {result.path} ends first: the rest of {source.path} is not compared")
+                break
+            pixels = other.pixels[: source.height_px, skipped : skipped + source.width_px]
+            comparison.add(followed, pixels, not fates[number].left_alone if number < len(fates) else None)
+            apart_sec.append(other.time_sec - followed.frame.time_sec)
+            if abs(apart_sec[-1] - apart_sec[0]) > LATE_FRAMES / source.frames_per_sec and not notes:
+                where = f"their times part at {other.time_sec:.2f} s"
+                notes.append(f"â ï¸ {result.path} has other frames than {source.path}: {where}")
+            bar.update()
+        else:
+            rest = sum(1 for _ in results)
+    if rest:
+        notes.append(f"⚠️ {source.path} ends first: the rest of {result.path} is not compared")
+    numbers = comparison.numbers()
+    if fates and len(fates) != numbers.frames + rest:
+        raise UserError(
+            f"{result.path.with_suffix(REPORT_SUFFIX)} tells of {len(fates)} frames, but {result.path} has "
+            f"{numbers.frames + rest}: it is another video's; move it away"
+        )
+    return numbers, notes
 
 
 def beside(source: VideoReader, result: VideoReader) -> int:

@@ -118,10 +118,10 @@ def main(argv: list[str] | None = None) -> int:
 def run(params: ConvertParams, *, overwrite: bool) -> None:
     folder = Path(params.to_diffusers) if params.to_diffusers is not None else None
     read = {f"--{name}": getattr(params, name) for name in ("vae", "unet", "gaze_mlp", "checkpoint", "base")}
-    if params.output is not None:
-        refuse_output(Path(params.output), "--output", overwrite=overwrite, inputs=read)
-    for path in diffusers_files(folder) if folder is not None else []:
-        refuse_output(path, "--to_diffusers", overwrite=overwrite, inputs=read)
+    outputs = [] if params.output is None else [(Path(params.output), "--output")]
+    outputs += [] if folder is None else [(path, "--to_diffusers") for path in diffusers_files(folder)]
+    for path, flag in outputs:
+        refuse_output(path, flag, overwrite=overwrite, inputs=read)
     if folder is not None:
         require_safetensors(f"writing {folder}")
 
@@ -130,6 +130,8 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         references = ()
     else:
         checkpoint = load_checkpoint(params.checkpoint, params.base)
+        for path, flag in outputs if checkpoint.base else ():
+            refuse_output(path, flag, overwrite=overwrite, inputs={"(the adapter's base)": checkpoint.base.path})
         for note in checkpoint.notes:
             print(note)
         model, info, references = checkpoint.model, checkpoint.info, checkpoint.references

@@ -24,7 +24,7 @@ def already_finished(
     if command.resume:
         if not (finished or interrupted):
             raise UserError(f"--resume: {folder.path} holds no interrupted run; start without --resume")
-        changed = differing_keys(config, folder)
+        changed = differing_keys(config, folder, may_have_moved=True)  # fingerprints are compared below, or on loading
         if finished and not interrupted and [key for key, _, _ in changed] == ["oneshot_params.num_steps"]:
             _, steps, _ = changed[0]
             raise UserError(
@@ -34,7 +34,10 @@ def already_finished(
                 "steps to add as --num_steps"
             )
         if changed:
-            raise UserError(f"--resume: the run in {folder.path} had other settings: {difference_words(changed)}")
+            raise UserError(
+                f"--resume: the run in {folder.path} had other settings: {difference_words(changed)}; give those, or "
+                "start over with --overwrite"
+            )
         finished = is_finished(folder, config.oneshot_params.save)
         if finished:
             refuse_other_data(folder.path, folder.stored_fingerprint(), fingerprint)

@@ -10,6 +10,7 @@ from vaegaze.redirecting.fading import Fate
 
 REPORT_SUFFIX = ".frames.csv"
 COLUMNS = ["time_sec", "strength", "why"]
+BEGINS = ",".join(COLUMNS)
 NAMED = 5  # stretches of time named for each reason; the table has all
 TOGETHER_SEC = 0.5  # frames of one reason closer than this are one stretch
 
@@ -50,10 +51,10 @@ def report_text(fates: Sequence[Fate]) -> str:
 
 
 def read_report(path: Path) -> list[Fate]:
-    """The fates in a table. UserError if it is another file."""
+    """The fates in a table. UserError if it is damaged."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return [Fate(float(row["time_sec"]), float(row["strength"]), plain(row["why"]) or None) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of a redirected video's frames ({error}); remove it") from error
+        raise UserError(f"{path} is a damaged table of a redirected video's frames ({error}); move it away") from error

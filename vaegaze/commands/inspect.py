@@ -21,8 +21,8 @@ from vaegaze.config.flags import FlagParser
 from vaegaze.data import hdf5
 from vaegaze.data.facts import PersonFacts, describe_person
 from vaegaze.data.hdf5 import PersonData
-from vaegaze.data.samples import ALIKE_RAD, Samples
-from vaegaze.errors import UserError
+from vaegaze.data.samples import Samples, gaze_doubt, picture_doubts
+from vaegaze.errors import UserError, plain
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera, gaze_vector
 from vaegaze.images.sheets import picture_sheet
@@ -122,6 +122,7 @@ def report(findings: Findings) -> list[str]:
     facts = list(findings.facts.values())
     empty = len(findings.counts) - len(counts)
     labels = sum(len(fact.rows) for fact in facts)
+    gaze, head = (np.concatenate([getattr(fact, name) for fact in facts]) for name in ("gaze", "head"))
     lines = {
         "layout": _each(fact.layout.name for fact in facts),
         "persons": f"{len(counts)}" + (f", and {empty} without samples or unreadable" if empty else ""),
@@ -130,8 +131,8 @@ def report(findings: Findings) -> list[str]:
         "frames": _each(_frame_text(fact) for fact in facts),
         "eye masks": _each(", ".join(fact.mask_keys) or "none in the file: from the head pose" for fact in facts)
         + _pose_text([data for person_id, data in findings.shown.items() if findings.facts[person_id].mask_keys]),
-        "gaze": _range_text(np.concatenate([fact.gaze for fact in facts])),
-        "head": _range_text(np.concatenate([fact.head for fact in facts])),
+        "gaze": _range_text(gaze),
+        "head": _range_text(head),
         "": f"({labels} labels read, persons inspected: {len(facts)}; up and to the picture's left are positive)",
         "chunks": _each(_chunk_text(fact) for fact in facts),
     }
@@ -141,12 +142,11 @@ def report(findings: Findings) -> list[str]:
             f"{len(left_out)} of {labels + len(left_out)} labels read hold NaN or infinity, such as {left_out[0]}; "
             "training leaves such samples out"
         )
-    gaze = np.concatenate([fact.gaze for fact in facts])
-    if len(gaze) > 1 and np.ptp(gaze, axis=0).max() < ALIKE_RAD:
-        lines["⚠️ gaze"] = (
-            f"all {len(gaze)} gaze labels are the same: the sheet's columns show no different directions, and no gaze "
-            "can be learnt"
-        )
+    if doubt := gaze_doubt(gaze, head):
+        lines["⚠️ gaze"] = doubt
+    doubtful = [(name, doubt) for name, data in findings.shown.items() for doubt in picture_doubts(data.samples)]
+    if doubtful:
+        lines["⚠️ frames"] = f"{plain(doubtful[0][0])}: {doubtful[0][1]}"
     problems = findings.problems[:PROBLEMS_SHOWN]
     if len(findings.problems) > len(problems):
         problems.append(f"{len(findings.problems) - len(problems)} more persons cannot be read")

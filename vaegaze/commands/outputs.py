@@ -17,15 +17,15 @@ def refuse_output(
 ) -> None:
     """UserError if `output` exists and may not be replaced, or cannot be written.
 
-    `earlier` is how a result of the same command begins, which is replaced unasked. `inputs` are the files the command
-    reads, by flag. They are never replaced.
+    `earlier` is how a result of the same command begins, which is replaced unasked; any other file never is. `inputs`
+    are the files the command reads, by flag. They are never replaced.
     """
     for name, path in (inputs or {}).items():
         if path is not None and output.exists() and Path(path).exists() and output.samefile(path):
             raise UserError(f"{flag}: {output} is also the input {name}, which is never replaced; give another name")
     if output.is_dir():
         raise UserError(f"{flag}: {output} is a folder; give the path of a file")
-    if output.exists() and not overwrite and earlier is not None:
+    if output.exists() and earlier is not None:
         if not (output.is_file() and begins_with(output, earlier)):
             raise UserError(
                 f"{flag}: {output} exists and is not an earlier result, so it is not replaced; give another name"
@@ -41,3 +41,14 @@ def refuse_output(
 def begins_with(path: Path, text: str) -> bool:
     with open(path, "rb") as file:
         return file.read(len(text.encode())) == text.encode()
+
+
+def refuse_model_output(
+    output: Path, flag: str, *, overwrite: bool, inputs: Mapping[str, str | Path | None] | None = None
+) -> None:
+    """`refuse_output` for a model and the page about it, which is written beside it."""
+    page = output.with_suffix(".md")
+    if page == output:
+        raise UserError(f"{flag}: {output} would be the page beside the model; give a name that ends in .pth")
+    refuse_output(output, flag, overwrite=overwrite, inputs=inputs)
+    refuse_output(page, flag, earlier=f"# {output.name}\n", inputs=inputs)

@@ -25,6 +25,7 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data.frame_labels import HEAD, FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
+from vaegaze.data.samples import gaze_doubt
 from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError, plain
 from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, closed_below, find_face
@@ -128,19 +129,22 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     read = {"--frames": params.frames, "--labels": params.labels}
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     # It accompanies the data file, or says why there is none.
-    refuse_output(report, "--output", overwrite=overwrite, earlier=",".join(COLUMNS), inputs=read)
+    refuse_output(report, "--output", earlier=",".join(COLUMNS), inputs=read)
     reads_heads = backend() == "landmarks"
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
         print(plain(f"{params.labels}: {len(labels)} frames"))
-        if not in_degrees(labels):
-            print("⚠️ No gaze in it is above 1.6°: are these radians? Degrees are expected, 57.3 times as much")
+        given = {"gaze": "gaze", "head": "head pose"} if labels[0].head is not None else {"gaze": "gaze"}
+        for which in (words for name, words in given.items() if not in_degrees(labels, name)):
+            print(f"⚠️ No {which} in it is above 1.6°: are these radians? Degrees are expected, 57.3 times as much")
         if Path(params.frames).is_dir() and (others := unlabelled_pictures(params.frames, labels, params.labels)):
             print(plain(f"⚠️ {others} more pictures in {params.frames} have no line in it"))
         if labels[0].head is None:
             print(f"head poses are read from the frames: no {' and '.join(HEAD)}" if reads_heads else NO_LANDMARKS)
-        fates = write_person(temporary, params, frames, len(labels))
+        fates, angles = write_person(temporary, params, frames, len(labels))
         print("\n".join(map(plain, summary(fates))))
+        if len(angles) and (doubt := gaze_doubt(angles[:, :2], angles[:, 2:])):
+            print(f"⚠️ {doubt}")
         kept, replaces = sum(fate.row is not None for fate in fates), output.exists()
         if kept or not replaces:  # otherwise keep the report of the data file that stays
             write_text(report, report_text(fates))
@@ -158,8 +162,11 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
 
 def write_person(
     path: Path, params: PrepareParams, frames: Iterable[tuple[FrameLabel, np.ndarray | Unusable]], count: int
-) -> list[Fate]:
-    """Writes the usable ones of `count` frames to an HDF5 file in the upstream layout; returns each frame's fate."""
+) -> tuple[list[Fate], np.ndarray]:
+    """Writes the usable ones of `count` frames to an HDF5 file in the upstream layout.
+
+    Returns each frame's fate, and the kept ones' angles (N, 4) in radians: gaze and head.
+    """
     fates, angles, eyes = [], [], None
     is_video = not Path(params.frames).is_dir()
     with new_file(path) as file, progress_bar("preparing", count) as bar:
@@ -180,8 +187,9 @@ def write_person(
             bar.update()
         for dataset in (pixels, parsing):
             dataset.resize(len(angles), axis=0)
-        group.create_dataset("labels", data=np.array(angles, dtype="f4").reshape(-1, 4))
-    return fates
+        labels = np.array(angles, dtype="f4").reshape(-1, 4)
+        group.create_dataset("labels", data=labels)
+    return fates, labels
 
 
 def prepare_frame(picture: np.ndarray, label: FrameLabel, params: PrepareParams, near: np.ndarray | None) -> Sample:

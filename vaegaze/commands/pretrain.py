@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from vaegaze.commands.autoencoder_card import autoencoder_card
-from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.outputs import refuse_model_output
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
@@ -25,6 +25,7 @@ from vaegaze.files import occupied, write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device, to_device
+from vaegaze.models.diffusers.parts import PARTS
 from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
@@ -72,7 +73,9 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
         print(plan(config, open_sources(params), processes=int(os.environ.get("WORLD_SIZE", 1))))
         return
     agreed = resume and folder.stored_settings() == to_yaml(config)  # when the run began
-    refuse_output(Path(params.output), "--output", overwrite=overwrite or agreed)
+    read = {"estimator": params.estimator, **{part: config.model_params.checkpoint_of(part) for part in PARTS}}
+    read |= {f"source {name}": name for name in params.sources}
+    refuse_model_output(Path(params.output), "--output", overwrite=overwrite or agreed, inputs=read)
     processes = Processes(torch.device(find_device(params.device)))
     alone = occupied(folder.path) if processes.is_first else nullcontext()
     with processes.lost_ones_reported(), alone:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.compare import comparison_lines
-from vaegaze.commands.frame_report import COLUMNS, REPORT_SUFFIX, reason_lines, report_text
+from vaegaze.commands.frame_report import BEGINS, REPORT_SUFFIX, reason_lines, report_text
 from vaegaze.commands.outputs import refuse_output
 from vaegaze.commands.progress import StopSignals, progress_bar, progress_callback
-from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, RedirectParams, with_camera_in_angles
+from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, RedirectParams
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.data import hdf5
@@ -31,7 +32,7 @@ from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
 from vaegaze.faces.reader import NO_LANDMARKS, backend
 from vaegaze.files import write_text
-from vaegaze.geometry.camera import Camera
+from vaegaze.geometry.camera import FARTHEST_GAZE_RAD, Camera
 from vaegaze.images.animations import captioned, write_animation
 from vaegaze.images.pictures import as_image, write_picture
 from vaegaze.images.sheets import picture_sheet
@@ -69,8 +70,6 @@ ADVICE = shared.advice(
     picture="or give the picture with --image",
 )
 
-FARTHEST_RAD = math.radians(55)  # that eyes turn in the head
-
 
 def main(argv: list[str] | None = None) -> int:
     return run_with_settings(
@@ -93,8 +92,9 @@ def run(params: RedirectParams, *, overwrite: bool) -> None:
     read["--mask"] = params.mask_path
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     if params.video is not None:
-        report, begins = output.with_suffix(REPORT_SUFFIX), ",".join(COLUMNS)
-        refuse_output(report, "--output", overwrite=overwrite, earlier=begins, inputs=read)
+        report = output.with_suffix(REPORT_SUFFIX)
+        refuse_output(report, "--output", earlier=BEGINS, inputs=read)  # whoever wants it replaced
+        refuse_output(report, "--output", overwrite=overwrite)  # of a video of the same name with another ending
         opencv()
     checkpoint = load_checkpoint(params.checkpoint, params.base)
     for note in checkpoint.notes:
@@ -171,7 +171,7 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
     model = to_device(checkpoint.model, torch.device(find_device(params.device)))
 
     gazes = np.array([params.gaze]) if params.sweep is None else sweep_gazes(params.sweep)
-    if (turned_rad := abs(gazes - photo.head).max()) > FARTHEST_RAD:
+    if (turned_rad := abs(gazes - photo.head).max()) > FARTHEST_GAZE_RAD:
         print(
             f"⚠️ Eyes do not turn {math.degrees(turned_rad):.0f}° away from where the head points: expect a bad drawing"
         )

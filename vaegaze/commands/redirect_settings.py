@@ -1,21 +1,18 @@
 """The settings of `vaegaze redirect`, and which of them go together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaegaze.config import shared
 from vaegaze.config.tree import option
-from vaegaze.errors import UserError
 from vaegaze.images import animations, video
 from vaegaze.redirecting.drawing import REFERENCES
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades
 from vaegaze.redirecting.sweeps import SWEEPS, sweep_gazes
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-INTO_CAMERA = "camera"  # instead of two angles
-AUTO_HEAD = "auto"  # the default
 EVERYONE = "all"  # of the faces
 
 FADED = ("fade_head_pitch", "fade_head_yaw", "fade_gaze")
@@ -176,23 +173,3 @@ class RedirectConfig:
                 yield about("output", "sweep"), f"{params.output} does not fit {what}; give a name that ends in {fit}"
             if given("label") and not animated and not given("video"):
                 yield about("label", "sweep"), f"does not apply to {what}; it is for animations"
-
-
-def with_camera_in_angles(argv: Sequence[str]) -> list[str]:
-    """The command line with `--gaze 0 0` for `--gaze camera`, and no `--head auto`. UserError for another gaze word."""
-    words: list[str] = []
-    for word in argv:
-        if word == f"--gaze={INTO_CAMERA}":
-            words += ["--gaze", "0", "0"]
-        elif word == INTO_CAMERA and words[-1:] == ["--gaze"]:
-            words += ["0", "0"]
-        elif word == f"--head={AUTO_HEAD}":
-            continue
-        elif word == AUTO_HEAD and words[-1:] == ["--head"]:
-            words.pop()
-        elif word.startswith("--gaze=") or (word.isalpha() and words[-1:] == ["--gaze"]):
-            got = word.removeprefix("--gaze=")
-            raise UserError(f"--gaze: got {got!r}; expected PITCH YAW in radians, or the word {INTO_CAMERA}")
-        else:
-            words.append(word)
-    return words

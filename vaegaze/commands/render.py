@@ -12,6 +12,7 @@ from vaegaze.commands.progress import progress_callback
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import Resolved, option
+from vaegaze.errors import plain
 from vaegaze.renderer.data_set import FIRST_PERSON_SAMPLES, SPLITS, write_hdf5
 
 
@@ -28,7 +29,7 @@ class RenderParams:
         help=f"pictures of each person, or a range to sample from; person_001 has at least {FIRST_PERSON_SAMPLES}",
         metavar="N",
     )
-    size: int = option(128, low=1, help="side of the pictures, px")
+    size: int = option(128, low=16, help="side of the pictures, px")
     seed: int = shared.seed("chooses people and scenes")
     split: str = option(
         "all", choices=("all", *SPLITS), help="the persons' split; no two splits share a person", metavar="NAME"
@@ -75,6 +76,7 @@ def run(resolved: Resolved, *, overwrite: bool) -> None:
     numbers = params.persons, params.size, params.seed, params.sample_range
     with progress_callback(f"rendering {Path(params.output).name}") as on_sample:
         write_hdf5(params.output, *numbers, params.split, overwrite=overwrite, on_sample=on_sample)
+    print(plain(f"✅ {params.output}: {params.persons} persons, {params.size} × {params.size} px"))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 import logging
 import sys
 
+from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.running import run_command
 from vaegaze.config.finetune import ADVICE, describe, parse_command
 
 
 def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
     def work() -> None:
-        command = parse_command(argv, prog)
+        command = parse_command(with_camera_in_angles(sys.argv[1:] if argv is None else argv), prog)
         if command.debug:
             logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
             logging.getLogger("matplotlib").setLevel(logging.INFO)  # it reports every font

@@ -64,13 +64,14 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
     params = resolved.config.oneshot_params
     person_ids = persons_to_run(params.gazecapture_params.hdf_path, cohort)
     refuse_shared_folders(person_ids, Path(params.save_dir))
-    base = None
+    files, base = CohortFiles(params.save_dir, person_ids), None
     if overwrite:
         base = load_base(params)
         clear_folders(
             [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
         )
-    files = CohortFiles(params.save_dir, person_ids)
+    else:
+        files.refuse_to_drop_others()
     job = make_job(resolved, cohort)
     files.add(*filter(None, (finished_record(job.settings_of(person_id), person_id) for person_id in person_ids)))
     left = [person_id for person_id in person_ids if person_id not in files.records]

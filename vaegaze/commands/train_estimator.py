@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.outputs import refuse_model_output
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import progress_bar
 from vaegaze.commands.running import run_with_settings
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     params = config.estimator_params
-    refuse_output(Path(params.output), "--output", overwrite=overwrite)  # better now than after the training
+    refuse_model_output(Path(params.output), "--output", overwrite=overwrite)  # better now than after the training
     device = torch.device(find_device(params.device))
     torch.set_num_threads(params.threads)
     warn_if_emulated(params.precision, str(device))

@@ -166,7 +166,8 @@ def _refusal(setting: Setting, given: Given) -> str:
     hint = f"; did you mean {close[0]}?" if close else ""
     if setting.in_degrees and (degrees := next(filter(_looks_like_degrees, words), None)) is not None:
         other = f"{'--' * given.origin.startswith('--')}{setting.in_degrees.name}"
-        hint = f"; looks like degrees: {degrees}° is {math.radians(float(degrees)):.2g}, or use {other}"
+        hint = f"; looks like degrees: {degrees}° is {math.radians(float(degrees)):.2g}"
+        hint += f", or use {other}" if given.origin != setting.name else ""  # which a Python caller has not
     return f"got {got if len(got) <= 60 else got[:57] + '...'}; expected {expected}{hint}"
 
 

@@ -65,9 +65,9 @@ def read_labels(path: str | Path) -> list[FrameLabel]:
     return labels
 
 
-def in_degrees(labels: Sequence[FrameLabel]) -> bool:
-    """False if all gazes are so small that they must be radians, given where degrees are expected."""
-    largest = max(abs(label.gaze).max() for label in labels)
+def in_degrees(labels: Sequence[FrameLabel], which: str = "gaze") -> bool:
+    """False if all gazes, or heads, are so small that they must be radians, given where degrees are expected."""
+    largest = max(abs(getattr(label, which)).max() for label in labels)
     return largest == 0 or largest > math.radians(math.pi / 2)
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LABELS_AT_ONCE_BYTES = 2**20  # read whole where they lie in one piece
 MOST_LEFT_OUT = 10_000  # rows of a person without angles: more than anybody's; to look at a million takes a minute
+ROUNDING = 1e-3  # of pixels that are floats
 
 
 @dataclass(frozen=True)
@@ -275,11 +276,15 @@ def _written(group: h5py.Group, images: h5py.Dataset, where: str) -> int:
 
 
 def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
-    """Stored pixels (H, W, 3) → uint8 RGB. Floats of at most 1 are taken ×255."""
+    """Stored pixels (H, W, 3) → uint8 RGB. Floats of at most 1, but for rounding, are taken ×255.
+
+    Up to 2 they are of neither range: resizing made them larger than they were, or the frame is black.
+    """
     if pixels.dtype != np.uint8:
-        if not (pixels.min() >= 0 and pixels.max() <= 255):  # so that NaN fails as well
-            raise UserError(f"{where}: pixels from {pixels.min():g} to {pixels.max():g}; expected 0..1 or 0..255")
-        pixels = np.rint(pixels * (255.0 if pixels.max() <= 1 else 1.0)).astype(np.uint8)
+        least, most = pixels.min(), pixels.max()
+        if not (least >= -ROUNDING and most <= 255 + ROUNDING) or 1 + ROUNDING < most < 2:  # so that NaN fails as well
+            raise UserError(f"{where}: pixels from {least:.4g} to {most:.4g}; expected 0..1 or 0..255")
+        pixels = np.rint(pixels * (255.0 if most <= 1 + ROUNDING else 1.0)).clip(0, 255).astype(np.uint8)
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 
 

@@ -3,8 +3,8 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -87,8 +87,23 @@ def _inside(folder: Path, name: str, where: str) -> Path:
     if not is_inside:
         raise UserError(f"{where}: {name} lies outside {folder}; expected the name of a picture in it")
     if not is_file:
-        raise UserError(f"{where}: {name} is not in {folder}; expected the name of a picture in it")
+        meant = _meant(folder, name)
+        hint = f"did you mean {meant}?" if meant else "expected the name of a picture in it"
+        raise UserError(f"{where}: {name} is not in {folder}; {hint}")
     return path
+
+
+def _meant(folder: Path, name: str) -> str:
+    """The picture in the folder that this names on another system, in other letter case, or behind a folder's name."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        return ""
+    for there in (parts.parent, PurePosixPath()):
+        with suppress(OSError, ValueError):  # no folder, or a NUL
+            names = {each.casefold(): each for each in os.listdir(folder / there)}
+            if (meant := names.get(parts.name.casefold())) is not None:
+                return str(there / meant)
+    return ""
 
 
 def _of_video(

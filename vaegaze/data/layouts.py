@@ -184,7 +184,7 @@ def detect(shapes: Mapping[str, tuple[int, ...]], where: str, found: Callable[[]
         raise UserError(f"{where} has frames of no known layout: found {found()}; expected {expected}")
     narrower = [row for row in fitting if _has_labels_of(row, shapes)]
     if not narrower:
-        expected = " or ".join(f"{_width_text(row)} ({row.name})" for row in fitting)
+        expected = " or ".join(_width_text(row) for row in fitting)
         raise UserError(
             f"{where} has labels of the wrong width: found {found()}; expected (N, width), width {expected}"
         )
@@ -238,4 +238,6 @@ def _frame_text(row: Layout) -> str:
 
 
 def _width_text(row: Layout) -> str:
-    return str(row.label_widths[0]) if len(row.label_widths) == 1 else f"{row.label_widths[0]} or more"
+    width = str(row.label_widths[0]) if len(row.label_widths) == 1 else f"{row.label_widths[0]} or more"
+    columns = ": pitch and yaw of the gaze, then of the head" if row.gaze.key == row.head.key else ""
+    return f"{width} ({row.name}{columns})"

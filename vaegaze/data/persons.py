@@ -26,6 +26,7 @@ from vaegaze.files import as_spelt
 log = logging.getLogger(__name__)
 
 SUFFIX = ".h5"  # of the files in a folder, as every published writer names them
+SUFFIXES = (SUFFIX, ".hdf5")  # and as others do
 
 
 def person_counts(path: str | Path) -> dict[str, int]:
@@ -54,6 +55,11 @@ def named(path: str | Path) -> str:
         return f"HDF5 file: {path}"
     files = len(_files_in(path))
     return f"Data set: {path} ({files} file{'s' if files > 1 else ''})"
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files of a data set, sorted by name. UserError as for `person_counts`."""
+    return list(_files_in(path).values()) if Path(path).is_dir() else [Path(path)]
 
 
 @contextmanager
@@ -93,12 +99,17 @@ def contents(path: str | Path) -> str:
 
 def _files_in(folder: str | Path) -> dict[str, Path]:
     """Person id → file, sorted by name. Hidden files, such as temporary ones, are ignored."""
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    files = (path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in files if not path.name.startswith("."))
     if not paths:
         raise NoDataSet(
             f"{folder} is a folder without {SUFFIX} files; expected one file per person, named after the id"
         )
-    return {path.stem: path for path in paths}
+    persons: dict[str, Path] = {}
+    for path in paths:
+        if (other := persons.setdefault(path.stem, path)) != path:
+            raise UserError(f"{folder}: {other.name} and {path.name} are both of person {path.stem!r}; remove one")
+    return persons
 
 
 def _is_one_person(file: h5py.File) -> bool:

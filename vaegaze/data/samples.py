@@ -1,13 +1,16 @@
 """One person's samples in memory, all on the same canvas: the form that every source is read into."""
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from vaegaze.errors import UserError
-from vaegaze.geometry.camera import MIRROR, Camera
+from vaegaze.geometry.camera import FARTHEST_GAZE_RAD, MIRROR, Camera
+from vaegaze.geometry.eye_regions import pose_mask
 
 ALIKE_RAD = 1e-4  # labels closer together than this do not differ
+TOO_FAR_SHARE = 0.1  # of the labels: fewer may be mistakes of single frames
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,6 @@ class Samples:
         if len(empty):
             raise UserError(f"{name}: the eye mask of sample {empty[0]} is empty", about="sample")
 
-    @property
-    def looks_one_way(self) -> bool:
-        """Whether all of several samples have the same gaze."""
-        return len(self) > 1 and bool(np.ptp(self.gaze, axis=0).max() < ALIKE_RAD)
-
     def take(self, rows) -> "Samples":
         """The samples at these positions, in this order."""
         return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
@@ -53,3 +51,30 @@ class Samples:
 
 
 ARRAYS = tuple(field.name for field in fields(Samples) if field.name != "canvas")
+
+
+def gaze_doubt(gaze: np.ndarray, head: np.ndarray) -> str:
+    """What about labels (N, 2), (N, 2) looks like a mistake in their source; or nothing."""
+    if len(gaze) > 1 and np.ptp(gaze, axis=0).max() < ALIKE_RAD:
+        return f"all {len(gaze)} gaze labels are the same: no gaze can be learnt from them"
+    too_far = int((abs(gaze - head).max(axis=1) > FARTHEST_GAZE_RAD).sum())
+    if too_far <= TOO_FAR_SHARE * len(gaze):
+        return ""
+    return (
+        f"{too_far} of {len(gaze)} gaze labels are more than {math.degrees(FARTHEST_GAZE_RAD):.0f}° away from where "
+        "the head points, farther than eyes turn: are they degrees, or is it another order of angles?"
+    )
+
+
+def picture_doubts(samples: Samples) -> list[str]:
+    """What about a person's frames and eye masks looks like a mistake in their source."""
+    doubts = []
+    shown = (image[valid] for image, valid in zip(samples.images, samples.valid))
+    blank = sum(bool((pixels == pixels[:1]).all()) for pixels in shown)
+    if blank:
+        doubts.append(f"{blank} of {len(samples)} frames are of one colour throughout, as if never written")
+    around = samples.valid & ~np.stack([pose_mask(head, samples.canvas) for head in samples.head])
+    covered = (samples.eye_masks & around).sum(axis=(1, 2)) > around.sum(axis=(1, 2)) / 2
+    if covered.sum() > len(samples) / 2:
+        doubts.append("the eye masks cover most of what is not eyes: are they inverted, or numbered in another way?")
+    return doubts

@@ -23,6 +23,7 @@ EYE_CORNERS_MM = np.array(
 EYE_CENTRES_MM = EYE_CORNERS_MM.mean(axis=1)  # (2, 3)
 
 MIRROR = np.array([1, -1], dtype=np.float32)  # times (pitch, yaw): what a mirror image has
+FARTHEST_GAZE_RAD = np.radians(55.0)  # that eyes turn in the head
 
 FACE_ORIGIN_MM = (0.0, 30.0, 0.0)  # ST-ED's and upstream's cameras look here
 BETWEEN_EYES_MM = (0.0, 1.5, -3.0)  # FAZE's eye strip looks here

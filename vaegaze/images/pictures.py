@@ -14,6 +14,11 @@ from vaegaze.files import address_words, atomic_path, shipped_path, stand_in_wor
 log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # none whose decoder starts another program
+OTHER_FORMATS = {  # by where a mark stands in the file, and the mark
+    (4, b"ftyphei"): "HEIC", (4, b"ftyphev"): "HEIC", (4, b"ftypmif1"): "HEIC", (4, b"ftypavi"): "AVIF",
+    (4, b"JXL "): "JPEG XL", (0, b"\xff\x0a"): "JPEG XL", (4, b"jP  "): "JPEG 2000", (0, b"8BPS"): "Photoshop",
+    (0, b"gimp xcf"): "GIMP", (0, b"%PDF"): "PDF", (0, b"<svg"): "SVG",
+}  # fmt: skip
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".3gp")
 MAX_PIXELS, MAX_SIDE_PX = 100_000_000, 20_000
 LIMIT = f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE_PX} a side are read: make it smaller"
@@ -114,12 +119,23 @@ def _open_upright(path: str | Path, key: str) -> tuple[Image.Image, int]:
     except Image.DecompressionBombError as error:  # Pillow's own limit, from about 180 million pixels on
         raise UserError(f"{key}: {path} is far too large; {LIMIT}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        if words := stand_in_words(path):
+        if words := stand_in_words(path) or _other_format_words(path):
             raise UserError(f"{key}: {path} {words}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{key}: {path} cannot be read as a picture ({reason}); give an undamaged {', '.join(FORMATS)} file"
         ) from error
+
+
+def _other_format_words(path: str | Path) -> str:
+    """What to do about a sound picture of a format that is not read; empty for anything else."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(32)
+    except OSError:
+        return ""
+    kind = next((kind for (at, mark), kind in OTHER_FORMATS.items() if begin[at:].startswith(mark)), None)
+    return f"is a {kind} file, which is not read here; save it as JPEG or PNG" if kind else ""
 
 
 def _is_animated(picture: Image.Image) -> bool:

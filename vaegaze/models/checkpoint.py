@@ -21,6 +21,7 @@ An adapter holds only what fine-tuning changed, and needs its base:
 import hashlib
 import json
 import logging
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class Checkpoint:
     base: Base | None = None  # only of an adapter
     adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
     notes: tuple[str, ...] = ()  # for an upstream file: inferred, assumed and omitted values
+    fingerprint: str = ""  # of all its weights, an adapter's too, where a run starts from it
 
     @property
     def drops_reference(self) -> bool:
@@ -181,6 +183,10 @@ def _file_meant(path: str | Path) -> str | Path:
 def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
     format_ = content.get("format") if isinstance(content, dict) else None
     if format_ != FORMAT:
+        if isinstance(format_, str) and re.fullmatch(r"vaegaze-(adapter-)?\d+", format_):
+            raise UserError(
+                f"{path} is of another version of this program (format {format_!r}, here {FORMAT!r}); update it"
+            )
         contents = find_parts(str(path), {} if isinstance(format_, str) else content)
         if not contents.parts:
             raise UserError(f"{path} is not a VAE-GAZE checkpoint (expected format {FORMAT!r})", about=about)
@@ -258,18 +264,18 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
     named, beside = plain(base.path), Path(path).parent  # a relative path is stored as typed, perhaps in another folder
     places = [base_path] if base_path else [base.path, beside / base.path, beside / Path(base.path).name]
-    place = next((Path(file) for file in map(_file_meant, places) if is_file(file)), None)
-    if place is None:
+    found = [Path(file) for file in map(_file_meant, places) if is_file(file)]
+    if not found:
         where = f"it was trained on {named}, which is not there, nor beside the adapter"
         where = f"there is no file {base_path}" if base_path else where
         raise UserError(f"{path} is an adapter, and {where}", about="base")
-    base_content = load_tensors(place, about="base")
-    if isinstance(base_content, dict) and base_content.get("format") == ADAPTER_FORMAT:
-        raise UserError(f"{place} is itself an adapter, not the base of {path}", about="base")
-    whole = _load_whole(place, base_content, "base")
-    if weights_fingerprint(whole.model) != base.fingerprint:
+    for place in dict.fromkeys(found):  # another model may have the name where one works
+        whole = _load_base(path, place)
+        if weights_fingerprint(whole.model) == base.fingerprint:
+            break
+    else:
         raise UserError(
-            f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}",
+            f"{path} is an adapter of another base than {found[0]} (checksums differ); it was trained on {named}",
             about="base",
         )
 
@@ -282,6 +288,13 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
     whole.model.load_state_dict(with_own_memory(state), strict=False, assign=True)
     base = Base(str(place), base.fingerprint)
     return Checkpoint(whole.model, {**whole.info, **info}, references, base, frozenset(state), whole.notes)
+
+
+def _load_base(adapter: str | Path, place: Path) -> Checkpoint:
+    content = load_tensors(place, about="base")
+    if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
+        raise UserError(f"{place} is itself an adapter, not the base of {adapter}", about="base")
+    return _load_whole(place, content, "base")
 
 
 def _refuse_wrong_indices(info: dict) -> None:

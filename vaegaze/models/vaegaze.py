@@ -14,6 +14,8 @@ from vaegaze.models.gaze_mlp import GazeMLP
 from vaegaze.models.masking import fill_eyes, paint_eyes
 from vaegaze.models.unet import UNet2DConditionModel
 
+KEYS = {"vae", "unet", "gaze_mlp", "canvas", "image_size", "residual", "fill_eyes", "eye_masks"}  # of a config
+
 
 class VAEGaze(ModelMixin):
     """Redraws the eyes of a masked face with a given gaze.
@@ -32,6 +34,9 @@ class VAEGaze(ModelMixin):
     def __init__(self, config: dict):
         super().__init__()
         self.config = config
+        unknown = sorted(map(str, set(config) - KEYS))
+        if unknown:
+            raise ValueError(f"unknown {', '.join(unknown)}: it may be of a newer version of this program")
         self.canvas: Camera = canvas_of(config)
         self.residual: bool = config.get("residual", False)
         self.fill_eyes: bool = config.get("fill_eyes", False)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaegaze.data.persons import files_of
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
@@ -93,8 +94,7 @@ def _key(model: VAEGaze, data_key: str) -> str:
 
 def _stamps(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a data set's files: after a change they are other data."""
-    files = sorted(Path(path).glob("*.h5")) if Path(path).is_dir() else [Path(path)]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(path)]
 
 
 def open_latent_cache(path: str, model: VAEGaze, sources: Sequence[DataSet]) -> LatentCache:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaegaze.config.pretrain import PretrainConfig
+from vaegaze.data.persons import files_of
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
@@ -139,6 +139,4 @@ def _epochs(
 
 def bytes_per_frame(source: DataSet) -> float:
     """Mean size of a data set's frame on disk, with its labels and masks."""
-    path = Path(source.name)
-    files = [path] if path.is_file() else [each for each in path.iterdir() if each.suffix == ".h5"]
-    return sum(os.path.getsize(file) for file in files) / max(1, sum(source.split.counts.values()))
+    return sum(os.path.getsize(file) for file in files_of(source.name)) / max(1, sum(source.split.counts.values()))

@@ -14,6 +14,7 @@ from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.faces.reader import backend, read_picture
 from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import Checkpoint
+from vaegaze.redirecting.asked import asked
 from vaegaze.redirecting.drawing import FollowedReferences, is_own_reference
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
 from vaegaze.redirecting.video import Look, Series, low_precision
@@ -24,7 +25,8 @@ class Redirector:
 
     Frames of one person in a row; for another person or camera make another one. `gaze` and `head` (pitch, yaw) in
     radians, `strength`, `fades`, `look_away` and `reference` are as in a video: see `video.Look`. `face` chooses among
-    several faces in the first frame that shows one, from left to right; by default the largest.
+    several faces in the first frame that shows one, from left to right; by default the largest. UserError for angles
+    beyond ±π/2, and other values out of range.
     """
 
     def __init__(
@@ -39,12 +41,11 @@ class Redirector:
         look_away: int | None = None,
         reference: str = "auto",
     ):
-        if face is not None and face < 1:
-            raise UserError(f"face: got {face}; expected a number from 1, counted from the left")
+        look = asked(gaze, head, face, strength)
         from_itself = is_own_reference(reference, model)
         self._model = copy.deepcopy(model.model).eval()  # low precision changes its weights
         self._precision = low_precision(self._model)
-        self._look, self._face = Look(gaze, head, strength, fades, look_away), face
+        self._look, self._face = Look(look.gaze, look.head, look.strength, fades, look_away), look.face
         with self._precision:
             known = () if reference == "none" else model.references
             self._references = None if from_itself else FollowedReferences(self._model, known)

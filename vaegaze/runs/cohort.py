@@ -123,6 +123,19 @@ class CohortFiles:
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
 
+    def refuse_to_drop_others(self) -> None:
+        """UserError if the files are of an earlier cohort with persons who are not in this one."""
+        try:
+            earlier = [json.loads(line)["id"] for line in self.jsonl.read_text(encoding="utf-8").splitlines()]
+            others = [person_id for person_id in earlier if person_id not in self.order]
+        except (OSError, ValueError, KeyError, TypeError):  # none, or no longer one
+            return
+        if others:
+            raise UserError(
+                f"persons: {self.csv} has the lines of {len(others)} others, such as {others[0]!r}, which would be "
+                "lost; name them too (finished ones take no time), or give another save_dir"
+            )
+
     def add(self, *records: Record) -> None:
         self.records |= {record.id: record for record in records}
         self.write()

@@ -7,6 +7,12 @@ from vaegaze.config.finetune import Config
 from vaegaze.config.tree import resolve, settings_of, value_at
 from vaegaze.runs.folder import RunFolder
 
+FREE = ("save_dir", "base", "gradient_checkpointing", "tracker")
+MOVABLE = (  # files that the fingerprint covers
+    "checkpoint_path", "gazecapture_params.hdf_path", "gazecapture_params.mask_path", "photo_params.image",
+    "photo_params.mask",
+)  # fmt: skip
+
 
 def is_finished(folder: RunFolder, save: str) -> bool:
     """Whether all results of a run are there."""
@@ -23,13 +29,14 @@ def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
     return replace(config, oneshot_params=replace(params, **auto))
 
 
-def differing_keys(config: Config, folder: RunFolder) -> list[tuple[str, Any, Any]]:
+def differing_keys(config: Config, folder: RunFolder, *, may_have_moved: bool = False) -> list[tuple[str, Any, Any]]:
     """Each setting in which the stored run differs, with the stored value and the present one.
 
     Four may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers;
     gradient checkpointing changes no result, but may be what a run that ran out of memory needs; nor does a tracker.
+    Where the caller compares fingerprints, data and base model `may_have_moved` as well.
     """
-    free = {f"oneshot_params.{name}" for name in ("save_dir", "base", "gradient_checkpointing", "tracker")}
+    free = {f"oneshot_params.{name}" for name in (*FREE, *(MOVABLE if may_have_moved else ()))}
     stored = resolve(Config, str(folder.config)).config
     return [
         (key, value_at(stored, key), value_at(config, key))

@@ -42,16 +42,17 @@ class Stopped(Exception):
 
 
 def load_base(params: OneshotParams) -> Checkpoint:
-    """The model to start from. Its `base` is set: an adapter's own base, else the checkpoint itself."""
+    """The model to start from, with its `base` (an adapter's own, else the checkpoint itself) and its `fingerprint`."""
     path = params.checkpoint_path
     checkpoint = load_checkpoint(path, params.base)
     settle_replay(params, path, checkpoint.info)  # or it is refused
-    return replace(checkpoint, base=checkpoint.base or Base(path, weights_fingerprint(checkpoint.model)))
+    fingerprint = weights_fingerprint(checkpoint.model)
+    return replace(checkpoint, base=checkpoint.base or Base(path, fingerprint), fingerprint=fingerprint)
 
 
 def with_fingerprint(person: Person, base: Checkpoint) -> Person:
     """The person, with a checksum of the samples and the base model in its `info`."""
-    fingerprint = data_fingerprint(person.train, person.held_out, base=base.base.fingerprint, photo=person.photo)
+    fingerprint = data_fingerprint(person.train, person.held_out, base=base.fingerprint, photo=person.photo)
     return replace(person, info={**person.info, "fingerprint": fingerprint})
 
 

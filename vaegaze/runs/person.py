@@ -12,7 +12,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
 from vaegaze.data.rows import choose_rows, left_out_line
-from vaegaze.data.samples import Samples
+from vaegaze.data.samples import Samples, gaze_doubt, picture_doubts
 from vaegaze.data.selection import choose_person
 from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
@@ -84,8 +84,8 @@ def _load_from_gazecapture(
     train, held_out = data.samples.take(slice(count)), data.samples.take(slice(count, None))
     say(f"✅ Successfully loaded {len(train)} samples for person {person_id}")
     say(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
-    if train.looks_one_way:
-        say("⚠️ All its gaze labels are the same: no gaze can be learnt from them")
+    for doubt in filter(None, (gaze_doubt(train.gaze, train.head), *picture_doubts(train))):
+        say(f"⚠️ {doubt[0].upper()}{doubt[1:]}")
     rendered, notes = matching_renderer(data)
     for note in notes:
         say(note)

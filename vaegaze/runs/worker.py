@@ -107,7 +107,7 @@ class Worker:
         resumed = None
         if folder.resume.exists():
             config = adopt_stored_choices(config, folder)
-            changed = differing_keys(config, folder)
+            changed = differing_keys(config, folder, may_have_moved=True)
             if changed:
                 raise UserError(f"the interrupted run in {folder.path} had other settings: {difference_words(changed)}")
             resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), person.info["fingerprint"])

@@ -57,15 +57,21 @@ def stored_checksums(info: dict) -> dict[int, str]:
     return stored if isinstance(stored, dict) else {}  # a foreign file may hold anything
 
 
-def count_trained(info: dict, samples: Samples) -> int:
-    """How many samples of a person a model fine-tuned on that person was trained on; `info` is its checkpoint's.
+def were_trained(info: dict, samples: Samples) -> np.ndarray:
+    """(N,) bool: which samples of a person a model fine-tuned on that person was trained on, by its `info`.
 
     By checksums, or, in a checkpoint of an older version, by sample indices.
     """
     stored = stored_checksums(info)
     if not stored:
-        return len(set(info.get("trained_indices", ())) & set(samples.indices.tolist()))
-    return sum(stored.get(index) == checksum for index, checksum in frame_checksums(samples).items())
+        return np.isin(samples.indices, list(info.get("trained_indices", ())))
+    sums = frame_checksums(samples)
+    return np.array([stored.get(index) == sums[index] for index in samples.indices.tolist()], dtype=bool)
+
+
+def count_trained(info: dict, samples: Samples) -> int:
+    """How many of these samples `were_trained` on."""
+    return int(were_trained(info, samples).sum())
 
 
 def fine_tuned_on(checkpoint: Checkpoint, path: str | Path, person_id: str) -> tuple[bool, list[str]]:

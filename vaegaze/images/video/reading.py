@@ -209,8 +209,10 @@ class VideoReader:
             return None
         if self._stream.duration:
             return self._stream.duration * self._stream.time_base
-        only_pictures = len(self._container.streams) == 1
-        return self._container.duration * MICROSECOND if only_pictures and self._container.duration else None
+        if len(self._container.streams) > 1 or not self._container.duration:
+            return None
+        counts_from_0 = "matroska" in self._container.format.name  # whose length is the time at which it ends
+        return self._container.duration * MICROSECOND - (max(self.start_sec, 0) if counts_from_0 else 0)
 
     def _refuse_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
