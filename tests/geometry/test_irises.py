@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from vaegaze.geometry.irises import Iris, matched, with_irises
+from vaegaze.geometry.iris_search import matched
+from vaegaze.geometry.irises import Iris, with_irises
 
 HEIGHT, WIDTH, PX_PER_MM = 96, 192, 5 / 3
 BALLS = np.array([[45.0, 50.0], [147.0, 50.0]])

@@ -5,7 +5,8 @@ import numpy as np
 from vaegaze.faces import networks
 from vaegaze.faces.landmarks import LID_POINTS, read_eyes
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera
-from vaegaze.geometry.irises import Iris, matched
+from vaegaze.geometry.iris_search import matched
+from vaegaze.geometry.irises import Iris
 
 BEHIND_MM = (0.0, 0.0, 9.0)  # from between an eye's corners to its ball's middle
 
@@ -13,14 +14,15 @@ BEHIND_MM = (0.0, 0.0, 9.0)  # from between an eye's corners to its ball's middl
 def matched_irises(picture: np.ndarray, drawn: np.ndarray, head: np.ndarray, canvas: Camera) -> list[tuple[Iris, Iris]]:
     """Both eyes' irises in a picture on the canvas (H, W, 3) uint8 and in a drawing of it, for a head (2,).
 
-    Nothing where landmarks are not installed, or the irises not clear to see: see `geometry.irises.matched`.
+    Nothing where landmarks are not installed, or the irises not clear to see: see `iris_search.matched`.
     """
     if not networks.installed():
         return []
-    return matched(picture, drawn, *(_irises(each, head, canvas) for each in (picture, drawn)))
+    return matched(picture, drawn, *(irises_in(each, head, canvas) for each in (picture, drawn)))
 
 
-def _irises(picture: np.ndarray, head: np.ndarray, canvas: Camera) -> list[Iris]:
+def irises_in(picture: np.ndarray, head: np.ndarray, canvas: Camera) -> list[Iris]:
+    """Both eyes' irises as landmarks, which must be installed, read them in a picture on the canvas; of a head (2,)."""
     eyes, balls = (canvas.project(EYE_CENTRES_MM + np.array(off), head) for off in ((0, 0, 0), BEHIND_MM))
     irises, lids, _ = read_eyes(picture, eyes)
     around = [*range(LID_POINTS // 2 + 1), *range(LID_POINTS - 1, LID_POINTS // 2, -1)]  # below, then back above
