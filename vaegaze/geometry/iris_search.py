@@ -89,7 +89,7 @@ def expected(read: Iris, gaze: np.ndarray) -> Iris:
 def found_near(grey: np.ndarray, irises: Sequence[Iris]) -> list[Iris]:
     """Irises of known radius in a picture (H, W), moved alike from where they were read, as exactly as may be."""
     way = np.zeros(2)
-    grid = _grid(np.array(REACH_MM) * irises[0].px_per_mm, 1.0)
+    grid = _grid(np.array(REACH_MM) * irises[0].px_per_mm, NEAR_PX)
     for each in (grid, _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
         found = [_contrast(grey, iris, iris.centre + way + each, iris.radius) for iris in irises]
         clearest = np.mean([clear for clear, _ in found], axis=0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vaegaze.faces import networks
 from vaegaze.faces.follower import FollowedFrame
-from vaegaze.faces.irises import irises_in
+from vaegaze.faces.irises import irises_in, irises_of
 from vaegaze.geometry.alignment import AlignedFace
 from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.iris_search import are_clear, expected, found_near, larger_in, refined
@@ -19,7 +19,7 @@ from vaegaze.geometry.irises import Iris
 from vaegaze.redirecting.fading import SLOWEST_SEC
 
 PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
-SIZE_EVERY_SEC, SIZES = 0.2, 15  # between measurements of how large irises are, and how many of these count
+SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
 CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
 SHOWN_FROM, HIDDEN_BELOW = 0.9, 0.5  # of these weights: irises are put in, and no longer put in
 
@@ -60,7 +60,10 @@ class SteadyIrises:
         counts = np.broadcast_to(followed.blend, 2) > 0
         true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (face.image, drawn))
 
-        read = irises_in(face.image, face.head, canvas)
+        if followed.face is None or followed.face.irises is None:
+            read = irises_in(face.image, face.head, canvas)
+        else:
+            read = irises_of(followed.face, face.to_canvas, face.head, canvas)
         sizes = list(known.sizes)
         if size_due := time_sec - known.sized_sec >= SIZE_EVERY_SEC:
             sizes.append(float(np.mean([refined(true, iris).radius for iris in _some(read, counts)])))
