@@ -23,10 +23,15 @@ def matched_irises(picture: np.ndarray, drawn: np.ndarray, head: np.ndarray, can
     return matched(picture, drawn, *(irises_in(each, head, canvas) for each in (picture, drawn)))
 
 
-def irises_in(picture: np.ndarray, head: np.ndarray, canvas: Camera) -> list[Iris]:
-    """Both eyes' irises as landmarks, which must be installed, read them in a picture on the canvas; of a head (2,)."""
-    irises, lids, _ = read_eyes(picture, canvas.project(EYE_CENTRES_MM, head))
-    return _irises(irises, lids, head, canvas)
+def irises_in(picture: np.ndarray, head: np.ndarray, canvas: Camera, margin_px: int = 0) -> list[Iris]:
+    """Both eyes' irises as landmarks, which must be installed, read them in a picture on the canvas; of a head (2,).
+
+    With `margin_px` the picture's edge is repeated so far around it: what the network sees then lies within, which
+    takes half the time.
+    """
+    margins = [(margin_px, margin_px)] * 2 + [(0, 0)]
+    irises, lids, _ = read_eyes(np.pad(picture, margins, "edge"), canvas.project(EYE_CENTRES_MM, head) + margin_px)
+    return _irises(irises - [margin_px, margin_px, 0], lids - margin_px, head, canvas)
 
 
 def irises_of(face: Face, to_canvas: np.ndarray, head: np.ndarray, canvas: Camera) -> list[Iris]:

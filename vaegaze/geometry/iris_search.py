@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from vaegaze.geometry.camera import gaze_vector
-from vaegaze.geometry.irises import BALL_MM, Iris, disc, opening, sampled
+from vaegaze.geometry.irises import AROUND, BALL_MM, Iris, disc, opening, sampled, window_around
+from vaegaze.geometry.transforms import to_crop
 
 IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the smallest and largest, of that
 REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
@@ -41,8 +42,18 @@ def are_clear(sources: Sequence[Iris], targets: Sequence[Iris], shape: tuple[int
     return (
         min(iris.narrow for iris in sources) >= LEAST_AHEAD
         and min(iris.contrast for iris in (*sources, *targets)) >= LEAST_CONTRAST
-        and min(opening(iris, shape)[disc(iris, shape)].mean() for iris in sources) >= LEAST_BETWEEN
+        and min(_between_lids(iris, shape) for iris in sources) >= LEAST_BETWEEN
     )
+
+
+def _between_lids(iris: Iris, shape: tuple[int, int]) -> float:
+    """How much of an iris in a picture (H, W) lies between its lids, 0..1."""
+    window = window_around(iris.centre[None], AROUND * iris.radius, shape)
+    if window is None:
+        return 0.0
+    near = iris.on(to_crop(np.eye(2, 3), window[1].start, window[0].start))
+    shape = tuple(part.stop - part.start for part in window)
+    return float(opening(near, shape)[disc(near, shape)].mean())
 
 
 def refined(grey: np.ndarray, read: Iris) -> Iris:

@@ -98,7 +98,8 @@ def with_irises(
     result = detailed.copy()
     for pair in pairs:
         source, target = (iris.on(to_photo) for iris in pair)
-        window = _window(source, target, drawn.shape[:2])
+        centres = np.stack([source.centre, target.centre])
+        window = window_around(centres, AROUND * source.radius, drawn.shape[:2])
         if window is not None:
             top, left = (part.start for part in window)
             to_window = to_crop(np.eye(2, 3), left, top)
@@ -107,11 +108,10 @@ def with_irises(
     return result
 
 
-def _window(source: Iris, target: Iris, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-    """Rows and columns around both; None if they lie outside of the picture."""
-    centres, reach = np.stack([source.centre, target.centre]), AROUND * source.radius
-    left, top = np.clip(np.floor(centres.min(axis=0) - reach).astype(int), 0, shape[::-1])
-    right, bottom = np.clip(np.ceil(centres.max(axis=0) + reach).astype(int), 0, shape[::-1])
+def window_around(centres: np.ndarray, reach_px: float, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Rows and columns around irises' centres (K, 2); None if they lie outside of the picture (H, W)."""
+    left, top = np.clip(np.floor(centres.min(axis=0) - reach_px).astype(int), 0, shape[::-1])
+    right, bottom = np.clip(np.ceil(centres.max(axis=0) + reach_px).astype(int), 0, shape[::-1])
     return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 

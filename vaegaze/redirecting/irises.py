@@ -14,10 +14,11 @@ from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.irises import irises_in, irises_of
 from vaegaze.geometry.alignment import AlignedFace
 from vaegaze.geometry.camera import Camera
-from vaegaze.geometry.iris_search import are_clear, expected, found_near, larger_in, refined
+from vaegaze.geometry.iris_search import IRIS_MM, are_clear, expected, found_near, larger_in, refined
 from vaegaze.geometry.irises import Iris
 from vaegaze.redirecting.fading import SLOWEST_SEC
 
+MARGIN_PX = 24  # around a drawing whose irises are read
 PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
 SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
 CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
@@ -29,10 +30,10 @@ class _Known:
     """What is known of a person."""
 
     time_sec: float  # of the last frame
-    sizes: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii, px of the canvas
-    sized_sec: float = -np.inf
+    radii: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # of irises, px of the canvas
+    larger: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii of the drawings' / of these
+    sized_sec: float = -np.inf  # when they were measured last
     off: np.ndarray | None = None  # (2,) from where irises are expected to where drawings have them, px of the canvas
-    larger: float = 1.0  # radius of the drawings' / of the person's
     clear: float | None = None  # share of the last frames
     shown: bool = False
     own: float = 0.0  # how opaque the person's irises are
@@ -64,30 +65,28 @@ class SteadyIrises:
             read = irises_in(face.image, face.head, canvas)
         else:
             read = irises_of(followed.face, face.to_canvas, face.head, canvas)
-        sizes = list(known.sizes)
+        radii = list(known.radii)
         if size_due := time_sec - known.sized_sec >= SIZE_EVERY_SEC:
-            sizes.append(float(np.mean([refined(true, iris).radius for iris in _some(read, counts)])))
-        radius = float(np.mean(sizes))
+            radii.append(float(np.mean([refined(true, iris).radius for iris in _some(read, counts)])))
+            known.sized_sec = time_sec
+        radius = float(np.mean(radii or [IRIS_MM * read[0].px_per_mm]))
         sources = [found_near(true, [replace(iris, radius=radius)])[0] for iris in read]
 
-        wanted = [replace(expected(iris, gaze), radius=radius) for iris in irises_in(drawn, face.head, canvas)]
+        read = irises_in(drawn, face.head, canvas, MARGIN_PX)
+        wanted = [replace(expected(iris, gaze), radius=radius) for iris in read]
         found = found_near(drawing, wanted)
         clear = are_clear(_some(sources, counts), _some(found, counts), canvas.shape)
         if clear:
-            if size_due:
-                known.sizes.append(sizes[-1])
-                known.sized_sec = time_sec
-            share = 1 - np.exp(-step_sec / PLACE_SEC) if known.off is not None else 1.0
-            off = found[0].centre - wanted[0].centre
+            off, share = found[0].centre - wanted[0].centre, 1 - np.exp(-step_sec / PLACE_SEC)
             known.off = off if known.off is None else known.off + share * (off - known.off)
-            known.larger += share * (larger_in(drawing, found) - known.larger)
+        if clear and size_due:
+            known.radii.append(radii[-1])
+            known.larger.append(larger_in(drawing, found))
         own = self._opacity(known, clear, step_sec)
         if own == 0:
             return [], 0.0
-        targets = [
-            replace(iris, centre=iris.centre + known.off, radius=known.larger * radius, contrast=each.contrast)
-            for iris, each in zip(wanted, found)
-        ]
+        larger = float(np.mean(known.larger))
+        targets = [replace(iris, centre=iris.centre + known.off, radius=larger * radius) for iris in wanted]
         return list(zip(sources, targets)), own
 
     def _opacity(self, known: _Known, clear: bool, step_sec: float) -> float:
