@@ -4,7 +4,9 @@ Each frame's irises are its own, so their place there must be exact. Where a dra
 where an eyeball that looks as told has them, so only the rest is followed, smoothly.
 """
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,9 +36,32 @@ class _Known:
     larger: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii of the drawings' / of these
     sized_sec: float = -np.inf  # when they were measured last
     off: np.ndarray | None = None  # (2,) from where irises are expected to where drawings have them, px of the canvas
-    clear: float | None = None  # share of the last frames
+    clear: float | None = None  # share of the last frames whose irises were clear to see; None before the first
     shown: bool = False
-    own: float = 0.0  # how opaque the person's irises are
+    own: float | None = None  # how opaque the person's irises are
+
+    def radius(self, read: Sequence[Iris]) -> float:
+        return float(np.mean(self.radii or [IRIS_MM * read[0].px_per_mm]))
+
+    def follow(self, off: np.ndarray, step_sec: float) -> None:
+        """Where the drawing has its irises."""
+        self.off = off if self.off is None else self.off + _share(step_sec, PLACE_SEC) * (off - self.off)
+
+    def judge(self, clear: bool, step_sec: float) -> None:
+        """Whether this frame's irises are clear to see."""
+        before = float(clear) if self.clear is None else self.clear
+        self.clear = before + _share(step_sec, CLEAR_SEC) * (clear - before)
+        self.shown = self.clear >= (HIDDEN_BELOW if self.shown else SHOWN_FROM)
+
+    def fade(self, step_sec: float) -> None:
+        """Towards whether irises are shown; the first frame has them at once."""
+        before, most = float(self.shown) if self.own is None else self.own, step_sec / SLOWEST_SEC
+        self.own = before + float(np.clip(self.shown - before, -most, most))
+
+
+def _share(step_sec: float, fade_sec: float) -> float:
+    """How much of a smooth value a new one takes over."""
+    return 1 - math.exp(-step_sec / fade_sec)
 
 
 class SteadyIrises:
@@ -58,48 +83,37 @@ class SteadyIrises:
         time_sec = followed.frame.time_sec
         known = self._known.setdefault(followed.person, _Known(time_sec))
         step_sec, known.time_sec = max(time_sec - known.time_sec, 0.0), time_sec
-        counts = np.broadcast_to(followed.blend, 2) > 0
         true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (face.image, drawn))
+        blend = np.broadcast_to(followed.blend, 2)
+        open_ones = np.flatnonzero(blend == (1 if known.clear is not None else blend.max()))
 
-        if followed.face is None or followed.face.irises is None:
-            read = irises_in(face.image, face.head, canvas)
-        else:
-            read = irises_of(followed.face, face.to_canvas, face.head, canvas)
-        radii = list(known.radii)
-        if size_due := time_sec - known.sized_sec >= SIZE_EVERY_SEC:
-            radii.append(float(np.mean([refined(true, iris).radius for iris in _some(read, counts)])))
-            known.sized_sec = time_sec
-        radius = float(np.mean(radii or [IRIS_MM * read[0].px_per_mm]))
+        read = _read(followed, face, canvas)
+        radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
+        if due:
+            measured = float(np.mean([refined(true, read[eye]).radius for eye in open_ones]))
+            radius, known.sized_sec = float(np.mean([*known.radii, measured])), time_sec
         sources = [found_near(true, [replace(iris, radius=radius)])[0] for iris in read]
-
         read = irises_in(drawn, face.head, canvas, MARGIN_PX)
-        wanted = [replace(expected(iris, gaze), radius=radius) for iris in read]
-        found = found_near(drawing, wanted)
-        clear = are_clear(_some(sources, counts), _some(found, counts), canvas.shape)
-        if clear:
-            off, share = found[0].centre - wanted[0].centre, 1 - np.exp(-step_sec / PLACE_SEC)
-            known.off = off if known.off is None else known.off + share * (off - known.off)
-        if clear and size_due:
-            known.radii.append(radii[-1])
-            known.larger.append(larger_in(drawing, found))
-        own = self._opacity(known, clear, step_sec)
-        if own == 0:
+        targets = [replace(expected(iris, gaze), radius=radius) for iris in read]
+        if len(open_ones):  # while eyes close, what is seen of them says nothing
+            found = found_near(drawing, targets)
+            clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
+            known.judge(clear, step_sec)
+            if clear:
+                known.follow(found[0].centre - targets[0].centre, step_sec)
+            if clear and due:
+                known.radii.append(measured)
+                known.larger.append(larger_in(drawing, found))
+        known.fade(step_sec)
+        if known.own == 0:
             return [], 0.0
-        larger = float(np.mean(known.larger))
-        targets = [replace(iris, centre=iris.centre + known.off, radius=larger * radius) for iris in wanted]
-        return list(zip(sources, targets)), own
-
-    def _opacity(self, known: _Known, clear: bool, step_sec: float) -> float:
-        """As the irises were clear in this frame and in those before it."""
-        first = known.clear is None
-        known.clear = (
-            float(clear) if first else known.clear + (1 - np.exp(-step_sec / CLEAR_SEC)) * (clear - known.clear)
-        )
-        known.shown = known.clear >= (HIDDEN_BELOW if known.shown else SHOWN_FROM)
-        most = 1.0 if first else step_sec / SLOWEST_SEC
-        known.own += float(np.clip(known.shown - known.own, -most, most))
-        return known.own
+        larger = float(np.mean(known.larger or [1.0]))
+        targets = [replace(iris, centre=iris.centre + known.off, radius=larger * radius) for iris in targets]
+        return list(zip(sources, targets)), known.own
 
 
-def _some(irises: list[Iris], counts: np.ndarray) -> list[Iris]:
-    return [iris for iris, count in zip(irises, counts) if count]
+def _read(followed: FollowedFrame, face: AlignedFace, canvas: Camera) -> list[Iris]:
+    """Both irises in a frame, on the canvas: as the follower read them, if it did."""
+    if followed.face is None or followed.face.irises is None:
+        return irises_in(face.image, face.head, canvas)
+    return irises_of(followed.face, face.to_canvas, face.head, canvas)
