@@ -21,6 +21,7 @@ from vaegaze.geometry.irises import Iris
 from vaegaze.redirecting.fading import SLOWEST_SEC
 
 MARGIN_PX = 24  # around a drawing whose irises are read
+STILL_SEC, MOVED_MM = 0.2, 0.24  # the same of an iris that rests; and from how far on it has moved, not been misread
 PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
 SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
 CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
@@ -35,6 +36,7 @@ class _Known:
     radii: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # of irises, px of the canvas
     larger: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii of the drawings' / of these
     sized_sec: float = -np.inf  # when they were measured last
+    centres: np.ndarray | None = None  # (2, 2) of both irises, on the canvas
     off: np.ndarray | None = None  # (2,) from where irises are expected to where drawings have them, px of the canvas
     clear: float | None = None  # share of the last frames whose irises were clear to see; None before the first
     shown: bool = False
@@ -42,6 +44,14 @@ class _Known:
 
     def radius(self, read: Sequence[Iris]) -> float:
         return float(np.mean(self.radii or [IRIS_MM * read[0].px_per_mm]))
+
+    def steadied(self, irises: Sequence[Iris], step_sec: float) -> list[Iris]:
+        """The frame's irises without what trembles: they rest, or move at once."""
+        found = np.stack([iris.centre for iris in irises])
+        before = found if self.centres is None else self.centres
+        moved = np.linalg.norm(found - before, axis=-1, keepdims=True) / (MOVED_MM * irises[0].px_per_mm)
+        self.centres = before + np.clip(moved, _share(step_sec, STILL_SEC), 1) * (found - before)
+        return [replace(iris, centre=centre) for iris, centre in zip(irises, self.centres)]
 
     def follow(self, off: np.ndarray, step_sec: float) -> None:
         """Where the drawing has its irises."""
@@ -93,6 +103,7 @@ class SteadyIrises:
             measured = float(np.mean([refined(true, read[eye]).radius for eye in open_ones]))
             radius, known.sized_sec = float(np.mean([*known.radii, measured])), time_sec
         sources = [found_near(true, [replace(iris, radius=radius)])[0] for iris in read]
+        sources = known.steadied(sources, step_sec)
         read = irises_in(drawn, face.head, canvas, MARGIN_PX)
         targets = [replace(expected(iris, gaze), radius=radius) for iris in read]
         if len(open_ones):  # while eyes close, what is seen of them says nothing
