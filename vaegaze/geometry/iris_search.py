@@ -97,19 +97,16 @@ def expected(read: Iris, gaze: np.ndarray) -> Iris:
     return replace(read, centre=read.ball + BALL_MM * read.px_per_mm * gaze_vector(gaze)[:2])
 
 
-def found_near(grey: np.ndarray, irises: Sequence[Iris]) -> list[Iris]:
-    """Irises of known radius in a picture (H, W), moved alike from where they were read, as exactly as may be."""
-    way = np.zeros(2)
-    grid = _grid(np.array(REACH_MM) * irises[0].px_per_mm, NEAR_PX)
-    for each in (grid, _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
-        found = [_contrast(grey, iris, iris.centre + way + each, iris.radius) for iris in irises]
-        clearest = np.mean([clear for clear, _ in found], axis=0)
+def found_near(grey: np.ndarray, read: Iris) -> Iris:
+    """An iris of known radius in a picture (H, W), near where it was read, placed between the grid's points."""
+    centre = read.centre
+    for grid in (_grid(np.array(REACH_MM) * read.px_per_mm, NEAR_PX), _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
+        clearest, duller = _contrast(grey, read, centre + grid, read.radius)
         at = clearest.argmax()
         weights = np.exp((clearest - clearest[at]) / NEAR_CLEAR)
-        way = way + (each[at] if each is grid else weights @ each / weights.sum())
-    return [
-        replace(iris, centre=iris.centre + way, contrast=float(duller[at])) for iris, (_, duller) in zip(irises, found)
-    ]
+        around, centre = centre, centre + grid[at]
+    mean = around + weights @ grid / weights.sum()
+    return replace(read, centre=mean, contrast=float(duller[at]))
 
 
 def _grid(reach: np.ndarray, step: float) -> np.ndarray:

@@ -37,7 +37,7 @@ class _Known:
     larger: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii of the drawings' / of these
     sized_sec: float = -np.inf  # when they were measured last
     centres: np.ndarray | None = None  # (2, 2) of both irises, on the canvas
-    off: np.ndarray | None = None  # (2,) from where irises are expected to where drawings have them, px of the canvas
+    off: np.ndarray | None = None  # (2, 2) from where both are expected to where drawings have them, px of the canvas
     clear: float | None = None  # share of the last frames whose irises were clear to see; None before the first
     shown: bool = False
     own: float | None = None  # how opaque the person's irises are
@@ -102,16 +102,16 @@ class SteadyIrises:
         if due:
             measured = float(np.mean([refined(true, read[eye]).radius for eye in open_ones]))
             radius, known.sized_sec = float(np.mean([*known.radii, measured])), time_sec
-        sources = [found_near(true, [replace(iris, radius=radius)])[0] for iris in read]
+        sources = [found_near(true, replace(iris, radius=radius)) for iris in read]
         sources = known.steadied(sources, step_sec)
         read = irises_in(drawn, face.head, canvas, MARGIN_PX)
         targets = [replace(expected(iris, gaze), radius=radius) for iris in read]
         if len(open_ones):  # while eyes close, what is seen of them says nothing
-            found = found_near(drawing, targets)
+            found = [found_near(drawing, iris) for iris in targets]
             clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
             known.judge(clear, step_sec)
             if clear:
-                known.follow(found[0].centre - targets[0].centre, step_sec)
+                known.follow(np.stack([there.centre - each.centre for there, each in zip(found, targets)]), step_sec)
             if clear and due:
                 known.radii.append(measured)
                 known.larger.append(larger_in(drawing, found))
@@ -119,7 +119,9 @@ class SteadyIrises:
         if known.own == 0:
             return [], 0.0
         larger = float(np.mean(known.larger or [1.0]))
-        targets = [replace(iris, centre=iris.centre + known.off, radius=larger * radius) for iris in targets]
+        targets = [
+            replace(iris, centre=iris.centre + off, radius=larger * radius) for iris, off in zip(targets, known.off)
+        ]
         return list(zip(sources, targets)), known.own
 
 
