@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--face_px", type=int, default=256, help="size of the faces (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, help="PNG of some eyes: the video, without, with, and the true ones")
     given = parser.parse_args(argv)
-    numbers: dict[str, list[dict]] = {"without": [], "with": []}
+    numbers: dict[str, list[dict]] = {"without": [], "with": [], "true": []}
     rows = []
     for number in given.persons:
         size = round(1.875 * given.face_px), round(1.41 * given.face_px)
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         results = redirected(given.checkpoint, shown, true)
         for name, (_, found) in results.items():
             numbers[name].append(found)
-        videos = shown.frames, *(frames for frames, _ in results.values()), true.frames
+        videos = shown.frames, *(frames for frames, _ in results.values())
         rows.append(eyes_of(videos, shown, given.face_px))
         print(f"person {number}: eye PSNR " + ", ".join(f"{n} {v[-1]['eye_psnr']:.2f}" for n, v in numbers.items()))
     means = {
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def redirected(checkpoint: Path, shown: RenderedVideo, true: RenderedVideo) -> dict[str, tuple[np.ndarray, dict]]:
-    """The frames that look into the camera, without and with own irises, and their numbers."""
+    """The frames that look into the camera, without and with own irises and as they truly are; and their numbers."""
     loaded = load_checkpoint(checkpoint)
     frames = (Frame(frame, number / shown.frames_per_sec) for number, frame in enumerate(shown.frames))
     followed, results = list(follow_eyes(frames, "the rendered video")), {}
@@ -81,21 +81,25 @@ def redirected(checkpoint: Path, shown: RenderedVideo, true: RenderedVideo) -> d
         for name in ("without", "with"):
             with mock.patch.object(irises.networks, "installed", return_value=name == "with"):
                 results[name] = drawn(Series(loaded.model, None, Look((0.0, 0.0))), followed)
+    results["true"] = true.frames
     return {
-        name: (pictures, found | against_truth(pictures, shown, true, loaded.model.canvas))
-        for name, (pictures, found) in results.items()
+        name: (pictures, compared(pictures, followed) | against_truth(pictures, shown, true, loaded.model.canvas))
+        for name, pictures in results.items()
     }
 
 
-def drawn(series: Series, followed: list[FollowedFrame]) -> tuple[np.ndarray, dict]:
-    comparison, pictures = Comparison("landmarks"), []
-    for start in range(0, len(followed), BATCH_SIZE):
-        batch = followed[start : start + BATCH_SIZE]
-        for each, (pixels, fate) in zip(batch, series.redraw([[each] for each in batch])):
-            comparison.add(each, pixels, not fate.left_alone)
-            pictures.append(pixels)
+def drawn(series: Series, followed: list[FollowedFrame]) -> np.ndarray:
+    batches = (followed[start : start + BATCH_SIZE] for start in range(0, len(followed), BATCH_SIZE))
+    return np.stack([pixels for batch in batches for pixels, _ in series.redraw([[each] for each in batch])])
+
+
+def compared(pictures: np.ndarray, followed: list[FollowedFrame]) -> dict:
+    """By the pixels alone, as `vaegaze compare` does."""
+    comparison = Comparison("landmarks")
+    for each, pixels in zip(followed, pictures):
+        comparison.add(each, pixels)
     found = asdict(comparison.numbers())
-    return np.stack(pictures), found | {"colour": float(np.abs(found["colour"]).mean())}
+    return found | {"colour": float(np.abs(found["colour"]).mean())}
 
 
 def against_truth(pictures: np.ndarray, shown: RenderedVideo, true: RenderedVideo, canvas: Camera) -> dict:
@@ -107,7 +111,7 @@ def against_truth(pictures: np.ndarray, shown: RenderedVideo, true: RenderedVide
         to_canvas = align(eyes, head, canvas)
         mask = mask_in_photo(picture.shape[:2], to_canvas, rolled(head, roll_of(to_canvas)), canvas)
         difference = (picture[mask].astype(np.float64) - wanted[mask]) / 127.5
-        psnr.append(10 * np.log10(4 / (difference**2).mean()))
+        psnr.append(10 * np.log10(4 / max((difference**2).mean(), 1e-10)))
         l1.append(np.abs(difference).mean())
         sharpness.append(laplacian_variance(picture, mask) / laplacian_variance(wanted, mask))
     gaze_deg, _ = judge(list(pictures), shown)
