@@ -21,7 +21,7 @@ from vaegaze.geometry.irises import Iris
 from vaegaze.redirecting.fading import SLOWEST_SEC
 
 MARGIN_PX = 24  # around a drawing whose irises are read
-STILL_SEC, MOVED_MM = 0.2, 0.24  # the same of an iris that rests; and from how far on it has moved, not been misread
+STILL_SEC, MOVED_MM = 0.2, 0.5  # the same of an iris that rests; and from how far on it has moved, not been misread
 PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
 SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
 CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
