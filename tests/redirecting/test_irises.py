@@ -93,7 +93,7 @@ def test_irises_fade_where_they_are_unclear_for_long_and_come_back_late(drawn):
     assert abs(np.diff(own)).max() <= STEP_SEC / SLOWEST_SEC + 1e-6
 
 
-def test_a_clip_whose_irises_are_seldom_clear_stays_as_drawn(drawn):
+def test_irises_that_come_and_go_stay_as_drawn(drawn):
     irises = SteadyIrises()
     clear, unclear = picture(ASIDE), blurred(picture(ASIDE), 14)
     assert {pairs(irises, n, clear if n % 3 else unclear, drawn)[1] for n in range(40)} == {0.0}
@@ -147,4 +147,4 @@ def test_a_video_comes_nearer_to_the_true_one(monkeypatch):
     frames, again = redirected(), redirected()
     assert all((one == other).all() for one, other in zip(frames, again)), "the same each time"
     monkeypatch.setattr(SteadyIrises, "pairs", lambda *given: ([], 0.0))
-    assert error(frames) < 0.8 * error(redirected())
+    assert error(frames) < 0.9 * error(redirected())

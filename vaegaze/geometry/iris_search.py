@@ -53,7 +53,8 @@ def _between_lids(iris: Iris, shape: tuple[int, int]) -> float:
         return 0.0
     near = iris.on(to_crop(np.eye(2, 3), window[1].start, window[0].start))
     shape = tuple(part.stop - part.start for part in window)
-    return float(opening(near, shape)[disc(near, shape)].mean())
+    inside = disc(near, shape)
+    return float(opening(near, shape)[inside].mean()) if inside.any() else 0.0
 
 
 def refined(grey: np.ndarray, read: Iris) -> Iris:

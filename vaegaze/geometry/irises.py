@@ -21,7 +21,7 @@ LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
 MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
 MIRRORED_WITHIN = (0.8, 0.95)  # radii: farther out it may be the white of the eye
-MOST_MIRRORED = 0.12  # of an iris; more is light that falls on it from the side
+MOST_MIRRORED = (0.12, 0.16)  # of an iris; more is light that falls on it from the side
 MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
 
@@ -170,8 +170,7 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
     bright = (grey - np.median(grey, axis=1, keepdims=True) - MIRRORED) / MIRRORED
     bright = np.clip(bright, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
-    if bright[rho < MIRRORED_WITHIN[1]].mean() > MOST_MIRRORED:
-        bright = np.zeros_like(bright)
+    bright *= np.interp(bright[rho < MIRRORED_WITHIN[1]].mean(), MOST_MIRRORED, (1, 0))
     plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
     return plain, whole - plain
 
