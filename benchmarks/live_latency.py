@@ -20,7 +20,8 @@ import torch
 from benchmarks.rendered_video import FRAMES_PER_SEC, rendered_video
 from vaegaze.api import load_model
 from vaegaze.faces import follower, landmarks
-from vaegaze.redirecting import live, steadying, video
+from vaegaze.geometry import pasting
+from vaegaze.redirecting import irises, live, steadying, video
 
 ROOT = Path(__file__).parents[1]
 STAGES = {  # what is timed, and where it is called from
@@ -31,6 +32,8 @@ STAGES = {  # what is timed, and where it is called from
     "encoding the reference": (video, "encode_pictures"),
     "drawing": (video, "redraw_eyes"),
     "colours": (steadying, "surroundings_correction"),
+    "own irises: where": (irises.SteadyIrises, "pairs"),
+    "own irises: each eye laid": (pasting, "with_irises"),
     "pasting and grain": (video, "paste_in_regions"),
 }
 WARM_UP = 5  # frames

@@ -33,14 +33,23 @@ class RenderedVideo:
 
 
 def rendered_video(
-    width_px: int = 480, height_px: int = 360, face_px: int = 256, seconds: float = 3.0, number: int = 2
+    width_px: int = 480,
+    height_px: int = 360,
+    face_px: int = 256,
+    seconds: float = 3.0,
+    number: int = 2,
+    into_camera: bool = False,
 ) -> RenderedVideo:
-    """Demo person `number`, `face_px` wide, moves by about a tenth of the picture, nods and tilts a little."""
+    """Demo person `number`, `face_px` wide, moves by about a tenth of the picture, nods and tilts a little.
+
+    `into_camera`: and looks into the camera, in place of around; all else is the same.
+    """
     count = round(seconds * FRAMES_PER_SEC)
     time_sec = np.arange(count) / FRAMES_PER_SEC
     phase = 2 * np.pi * time_sec / 3
 
     gaze = np.stack([0.14 * np.sin(2 * phase + 1), 0.3 * np.sin(phase)], axis=1)
+    gaze = np.zeros_like(gaze) if into_camera else gaze
     head = np.stack([0.07 * np.sin(phase + 2), 0.16 * np.sin(phase - 0.5)], axis=1)
     roll_rad, scale = 0.06 * np.sin(phase + 0.7), 1 + 0.05 * np.sin(phase)
     middle = np.array([width_px, height_px]) * (0.5 + 0.05 * np.stack([np.cos(phase), np.sin(2 * phase)], axis=1))

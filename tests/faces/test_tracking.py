@@ -163,6 +163,8 @@ def test_landmarks_read_the_head_too_and_end_where_the_face_does(talking, landma
     found = np.stack([each.eyes for each in followed[:38]])
     assert shifts(found, talking.eyes[:38]).mean() < TREMBLE_PX
     assert np.linalg.norm(found - talking.eyes[:38], axis=-1).mean() < NEAR_PX
+    assert abs(np.stack([each.face.eyes for each in followed[:38]]) - found).max() < NEAR_PX, "read in this frame"
+    assert followed[-1].face is None
 
 
 # --- Moments in which the face is not found ---------------------------------------------------------------------------

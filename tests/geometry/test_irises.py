@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from vaegaze.geometry.irises import Iris, matched, with_irises
+from vaegaze.geometry.iris_search import are_clear, found_near, matched
+from vaegaze.geometry.irises import Iris, with_irises
 
 HEIGHT, WIDTH, PX_PER_MM = 96, 192, 5 / 3
 BALLS = np.array([[45.0, 50.0], [147.0, 50.0]])
@@ -56,6 +57,21 @@ def test_irises_are_found_where_they_are(way):
         np.testing.assert_allclose(source.centre, ball, atol=0.6)
         np.testing.assert_allclose(target.centre, ball + way, atol=1.0)
         assert source.radius == pytest.approx(RADIUS, rel=0.06)
+
+
+def test_an_iris_of_known_size_is_placed_between_pixels():
+    ways = np.arange(0, 2, 0.25)
+    pictures = [picture((way, 0.0)).astype(np.float32).mean(axis=-1) for way in ways]
+    for side, ball in enumerate(BALLS):
+        here = [replace(read((way, 0.0))[side], radius=RADIUS) for way in ways]
+        found = np.stack([found_near(*each).centre for each in zip(pictures, here)])
+        assert abs(found - ball - np.stack([ways, 0 * ways], axis=-1)).max() < 0.25
+        assert abs(np.diff(found[:, 0]) - 0.25).max() < 0.12 and abs(np.diff(found[:, 1])).max() < 0.06
+
+
+def test_an_iris_outside_of_the_picture_is_not_clear():
+    away = [replace(iris, centre=iris.centre - (0, 70), ball=iris.ball - (0, 70), contrast=50.0) for iris in read()]
+    assert not are_clear(away, away, (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize("way", [(0.0, 0.0), (7.0, 0.0)])

@@ -58,6 +58,7 @@ class FollowedFrame:
     confidence: float = 1.0  # 0..1 that it is a face
     left: str | None = None  # why an eye is left as it is: NO_FACE, CLOSED or COVERED
     person: int = 0  # of several who are followed
+    face: Face | None = None  # as it was read in this very frame, if it was
 
 
 @dataclass
@@ -67,6 +68,7 @@ class _Sight:
     frame: Frame
     run: int = 0  # the number, from 1, of the unbroken stretch of frames that follow the face; 0 without a face
     to_frame: np.ndarray | None = None  # (2, 3) similarity, from the run's first frame
+    face: Face | None = None  # as it was read here
     closed: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))  # each eye
     covered: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))  # each eye
 
@@ -95,6 +97,7 @@ class _Settled:
     closed: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))
     covered: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))
     bridged: bool = False  # neither found nor followed here: interpolated
+    face: Face | None = None  # as it was read here
 
     @property
     def kept(self) -> np.ndarray:
@@ -165,7 +168,8 @@ class Follower:
             self._settled.popleft()
             self._next -= 1
         closed = bool(due.closed.all())
-        return FollowedFrame(due.frame, due.eyes, closed, blend, due.head, due.gaze, due.confidence, due.left)
+        read = due.head, due.gaze, due.confidence, due.left
+        return FollowedFrame(due.frame, due.eyes, closed, blend, *read, face=due.face)
 
     # --- Each frame as it comes ---------------------------------------------------------------------------------------
 
@@ -187,6 +191,7 @@ class Follower:
             self._searched_sec = frame.time_sec
         if face is not None:
             self._searched_sec = frame.time_sec
+            sight.face = face
             self._remember(face, sight)
         if sight.run:
             self.last_eyes = self._eyes(sight)
@@ -270,7 +275,7 @@ class Follower:
             return None
         nearest = min(finds, key=lambda find: abs(find.time_sec - time_sec))
         place = self._eyes(sight), self._head(sight), self._gaze(sight)
-        return _Settled(sight.frame, *place, nearest.confidence, sight.closed, sight.covered)
+        return _Settled(sight.frame, *place, nearest.confidence, sight.closed, sight.covered, face=sight.face)
 
     def _between(self) -> _Settled:
         """A frame that neither shows nor follows the face: between those that do, if they are near."""

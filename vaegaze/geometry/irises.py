@@ -1,8 +1,8 @@
 """The irises of a photo, put where a drawing has them: the drawing's own are softer, and often of another colour.
 
-Both are placed by Daugman's integro-differential operator (IEEE TPAMI 15, 1993). The photo's iris is taken off in polar
-coordinates, Daugman's rubber sheet, and laid over the drawing's. What the lids cover of it in the photo is filled from
-the same ring; what they cover in the drawing stays the drawing's. The lights that an iris mirrors follow it half-way.
+The photo's iris is taken off in polar coordinates, Daugman's rubber sheet, and laid over the drawing's
+(`iris_search` finds both). What the lids cover of it in the photo is filled from the same ring; what they cover in the
+drawing stays the drawing's. The lights that an iris mirrors follow it half-way.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,7 @@ from PIL import Image, ImageDraw
 
 from vaegaze.geometry.transforms import move, scale_of, to_crop
 
-IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the smallest and largest, of that
 BALL_MM, LEAST_NARROW = 10.5, 0.6  # from the eyeball's middle to the iris; the narrowest that an iris is taken for
-REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
-SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
-LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
-RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
-DULLER = 0.7  # weight of the side of an outline that is less clear
-# Where less is seen, the drawing keeps its own irises:
-LEAST_AHEAD = 0.85  # width / height of the photo's
-LEAST_CONTRAST = 8.0  # levels between inside and outside, on the duller side
-LEAST_BETWEEN = 0.3  # of the photo's, between its lids
 OUT_TO = 1.25  # radii that a polar picture reaches
 SURE, FADE = 0.98, 1.18  # radii between which the photo's iris fades into the drawing
 FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so many times finer
@@ -31,7 +21,7 @@ LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
 MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
 MIRRORED_WITHIN = (0.8, 0.95)  # radii: farther out it may be the white of the eye
-MOST_MIRRORED = 0.12  # of an iris; more is light that falls on it from the side
+MOST_MIRRORED = (0.12, 0.16)  # of an iris; more is light that falls on it from the side
 MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
 
@@ -78,73 +68,6 @@ class Iris:
         return way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-6)
 
 
-def matched(
-    picture: np.ndarray, drawn: np.ndarray, in_picture: Sequence[Iris], in_drawing: Sequence[Iris]
-) -> list[tuple[Iris, Iris]]:
-    """Both eyes' irises in a picture (H, W, 3) uint8 and in a drawing of the same place, from where they were read.
-
-    Nothing where they are not clear to see, or where the photo's look far to the side.
-    """
-    true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
-    sources = [_refined(true, iris) for iris in in_picture]
-    targets = _moved(drawing, sources, [there.centre - here.centre for here, there in zip(in_picture, in_drawing)])
-    targets = [replace(iris, lids=read.lids) for iris, read in zip(targets, in_drawing)]
-    shape = picture.shape[:2]
-    ahead = min(iris.narrow for iris in sources) >= LEAST_AHEAD
-    clear = min(iris.contrast for iris in (*sources, *targets)) >= LEAST_CONTRAST
-    between = min(opening(iris, shape)[disc(iris, shape)].mean() for iris in sources) >= LEAST_BETWEEN
-    return list(zip(sources, targets)) if ahead and clear and between else []
-
-
-def _refined(grey: np.ndarray, read: Iris) -> Iris:
-    """An iris that was read in a picture (H, W), placed where its outline is clearest."""
-    radii = IRIS_MM * read.px_per_mm * np.arange(LEAST, MOST + 0.01, 0.05)
-    for grid in (_grid(np.array(REACH_MM) * read.px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
-        found = [_contrast(grey, read, read.centre + grid, radius) for radius in radii]
-        best = max(range(len(radii)), key=lambda i: found[i][0].max())
-        clearest, duller = found[best]
-        at = clearest.argmax()
-        read = replace(read, centre=read.centre + grid[at], radius=float(radii[best]), contrast=float(duller[at]))
-        radii = read.radius * np.array([0.97, 1.0, 1.03])
-    return read
-
-
-def _moved(grey: np.ndarray, sources: Sequence[Iris], ways: Sequence[np.ndarray]) -> list[Iris]:
-    """Both irises in a drawing (H, W): moved alike, as eyes turn, near where they were read, so that both are clear."""
-    way = np.mean(ways, axis=0)
-    for grid in (_grid(np.array(REACH_MM) * sources[0].px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
-        found = [_contrast(grey, iris, iris.centre + way + grid, iris.radius) for iris in sources]
-        at = sum(clearest for clearest, _ in found).argmax()
-        way = way + grid[at]
-    contrasts = [float(duller[at]) for _, duller in found]
-    moved = [replace(iris, centre=iris.centre + way, contrast=each) for iris, each in zip(sources, contrasts)]
-
-    def clear(larger: float) -> float:
-        return sum(_contrast(grey, iris, iris.centre[None], larger * iris.radius)[0].item() for iris in moved)
-
-    larger = max(LARGER, key=clear)  # so that no rim of the drawing's own shows around it
-    return [replace(iris, radius=larger * iris.radius) for iris in moved]
-
-
-def _grid(reach: np.ndarray, step: float) -> np.ndarray:
-    """(P, 2): x, y from −reach to reach."""
-    x, y = (np.arange(-round(far / step), round(far / step) + 1) * step for far in reach)
-    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-
-
-def _contrast(grey: np.ndarray, iris: Iris, centres: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) of each of the centres (P, 2): how clear the outline's sides are, the duller one first of all; and that one.
-
-    Clear is what is brighter outside than inside, in levels.
-    """
-    sides = np.stack([np.cos(SIDES_RAD), np.sin(SIDES_RAD)], axis=-1)
-    ways = radius * iris.as_it_is(sides, centres[:, None])  # (P, A, 2)
-    inside, outside = (sampled(grey, centres[:, None] + share * ways) for share in (1 - RING, 1 + RING))
-    halves = (outside - inside).reshape(len(centres), 2, -1).mean(axis=-1)
-    duller = halves.min(axis=-1)
-    return DULLER * duller + (1 - DULLER) * halves.max(axis=-1), duller
-
-
 def disc(iris: Iris, shape: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: the pixels of an iris."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
@@ -175,7 +98,8 @@ def with_irises(
     result = detailed.copy()
     for pair in pairs:
         source, target = (iris.on(to_photo) for iris in pair)
-        window = _window(source, target, drawn.shape[:2])
+        centres = np.stack([source.centre, target.centre])
+        window = window_around(centres, AROUND * source.radius, drawn.shape[:2])
         if window is not None:
             top, left = (part.start for part in window)
             to_window = to_crop(np.eye(2, 3), left, top)
@@ -184,11 +108,10 @@ def with_irises(
     return result
 
 
-def _window(source: Iris, target: Iris, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-    """Rows and columns around both; None if they lie outside of the picture."""
-    centres, reach = np.stack([source.centre, target.centre]), AROUND * source.radius
-    left, top = np.clip(np.floor(centres.min(axis=0) - reach).astype(int), 0, shape[::-1])
-    right, bottom = np.clip(np.ceil(centres.max(axis=0) + reach).astype(int), 0, shape[::-1])
+def window_around(centres: np.ndarray, reach_px: float, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Rows and columns around irises' centres (K, 2); None if they lie outside of the picture (H, W)."""
+    left, top = np.clip(np.floor(centres.min(axis=0) - reach_px).astype(int), 0, shape[::-1])
+    right, bottom = np.clip(np.ceil(centres.max(axis=0) + reach_px).astype(int), 0, shape[::-1])
     return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
@@ -247,8 +170,7 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
     bright = (grey - np.median(grey, axis=1, keepdims=True) - MIRRORED) / MIRRORED
     bright = np.clip(bright, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
-    if bright[rho < MIRRORED_WITHIN[1]].mean() > MOST_MIRRORED:
-        bright = np.zeros_like(bright)
+    bright *= np.interp(bright[rho < MIRRORED_WITHIN[1]].mean(), MOST_MIRRORED, (1, 0))
     plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
     return plain, whole - plain
 

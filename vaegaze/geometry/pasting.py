@@ -92,7 +92,7 @@ def paste_in_mask(
     """A drawing on the canvas over a picture (H, W, C) uint8, inside its mask (H, W) bool; an alpha channel stays.
 
     `to_canvas` (2, 3) aligns the picture. The drawing becomes grey where the picture is. `moves` say where each part of
-    the drawing has its detail from (see `detail.find_moves`), `irises` where the picture's own go (`irises.matched`).
+    the drawing has its detail from (see `detail.find_moves`), `irises` where the picture's own go (see `iris_search`).
     """
     pasted = picture.copy()
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -119,19 +119,26 @@ def paste_in_regions(
     canvas: Camera,
     strength: float | np.ndarray = 1.0,
     grain: np.random.Generator | None = None,
+    irises: Sequence[tuple[Iris, Iris]] = (),
+    own: float = 1.0,
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' regions as the head pose has them.
 
     The regions' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
     (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
-    `grain` draws the noise that the picture has and the drawing lacks.
+    `grain` draws the noise that the picture has and the drawing lacks. `irises` say where the picture's own go (see
+    `iris_search`), both or none, as opaque as `own`.
     """
     pasted, strengths = picture.copy(), np.broadcast_to(strength, 2)
     for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
         alpha = strengths[eye] * np.clip(depth / feather_px(canvas), 0, 1)
-        above, _ = warp(drawn, to_crop(inverse(to_canvas), window[1].start, window[0].start), *depth.shape)
+        to_window = to_crop(inverse(to_canvas), window[1].start, window[0].start)
+        above, _ = warp(drawn, to_window, *depth.shape)
         if grain is not None:
             above = with_grain(above, picture[window], grain)
+        if irises:
+            laid = with_irises(above, picture[window], to_window, irises[eye : eye + 1])
+            above = laid if own == 1 else _blend(above, laid, np.float32(own))
         pasted[window] = _blend(picture[window], above, alpha[..., None])
     return pasted
 

@@ -35,6 +35,7 @@ from vaegaze.redirecting.drawing import (
 )
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
 from vaegaze.redirecting.glances import Glances
+from vaegaze.redirecting.irises import SteadyIrises
 from vaegaze.redirecting.steadying import SteadyColours
 
 NO_STRENGTH = "strength 0"
@@ -142,14 +143,15 @@ class Series:
         self._model, self._references, self._look = model, references, look
         self._faders: dict[int, Fader] = defaultdict(lambda: Fader(look.fades, look.strength))  # of each person
         self._glances: dict[int, Glances] = {}
-        self._colours = SteadyColours()
+        self._colours, self._irises = SteadyColours(), SteadyIrises()
 
     def redraw(self, frames: list[list[FollowedFrame]]) -> list[tuple[np.ndarray, Fate]]:
         """The next frames, each with its faces: the pixels, and the fate of the face that is redrawn most."""
         batch = [each for faces in frames for each in faces]
         fates = [self._faders[each.person].fate(each, head_of(each, self._look.head)) for each in batch]
         gazes, strengths = np.stack([self._gaze(each) for each in batch]), [fate.strength for fate in fates]
-        pictures = redraw(self._model, batch, self._references, gazes, self._look.head, strengths, self._colours)
+        steadied = self._colours, self._irises
+        pictures = redraw(self._model, batch, self._references, gazes, self._look.head, strengths, *steadied)
         of_frames, start = [], 0
         for faces in frames:
             here = slice(start, start + len(faces))
@@ -190,15 +192,17 @@ def redraw(
     head: tuple[float, float] | None,
     strengths: Sequence[float] | None = None,
     colours: SteadyColours | None = None,
+    irises: SteadyIrises | None = None,
 ) -> list[np.ndarray]:
     """The frames with eyes that look at `gaze`, (2,) or (N, 2); those without a face or with closed eyes as they are.
 
     Several entries may be faces of one frame: each returns that frame with all of them. Without `references` each
     picture is its own. `strengths`, by default 1 each: see `fading.drawn_gaze`.
-    `colours` keeps what is drawn from pulsing over several calls.
+    `colours` and `irises` keep what is drawn from pulsing over several calls.
     """
     pictures = {id(each.frame): each.frame.pixels for each in batch}
     strengths = [1.0] * len(batch) if strengths is None else strengths
+    irises = SteadyIrises() if irises is None else irises
     drawn_ones = [
         (each, *drawn_gaze(told, each.gaze, strength))
         for each, told, strength in zip(batch, np.broadcast_to(gaze, (len(batch), 2)), strengths)
@@ -211,11 +215,12 @@ def redraw(
         ]
         persons = [(each.person, each.frame.time_sec) for each in followed]
         drawings = _draw(model, faces, references, gazes, persons, colours or SteadyColours())
-        for each, face, drawing, opacity in zip(followed, faces, drawings, opacities):
+        for each, face, told, drawing, opacity in zip(followed, faces, gazes, drawings, opacities):
             frame, shown = id(each.frame), opacity * np.asarray(each.blend)
+            own = irises.pairs(each, face, drawing, rolled(told, face.roll_rad), model.canvas)
             grain = np.random.default_rng([each.person, round(1000 * each.frame.time_sec)])
             pictures[frame] = paste_in_regions(
-                pictures[frame], face.head, drawing, face.to_canvas, model.canvas, shown, grain
+                pictures[frame], face.head, drawing, face.to_canvas, model.canvas, shown, grain, *own
             )
     return [pictures[id(each.frame)] for each in batch]
 

@@ -1,0 +1,132 @@
+"""The person's own irises in drawn eyes, frame by frame: in steady places, never flashing between own and drawn ones.
+
+Each frame's irises are its own, so their place there must be exact. Where a drawing has its irises is steadier: nearly
+where an eyeball that looks as told has them, so only the rest is followed, smoothly.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from vaegaze.faces import networks
+from vaegaze.faces.follower import FollowedFrame
+from vaegaze.faces.irises import irises_in, irises_of
+from vaegaze.geometry.alignment import AlignedFace
+from vaegaze.geometry.camera import Camera
+from vaegaze.geometry.iris_search import IRIS_MM, are_clear, expected, found_near, larger_in, refined
+from vaegaze.geometry.irises import Iris
+from vaegaze.redirecting.fading import SLOWEST_SEC
+
+MARGIN_PX = 24  # around a drawing whose irises are read
+STILL_SEC, MOVED_MM = 0.2, 0.5  # the same of an iris that rests; and from how far on it has moved, not been misread
+PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
+SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
+CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
+SHOWN_FROM, HIDDEN_BELOW = 0.9, 0.5  # of these weights: irises are put in, and no longer put in
+
+
+@dataclass
+class _Known:
+    """What is known of a person."""
+
+    time_sec: float  # of the last frame
+    radii: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # of irises, px of the canvas
+    larger: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii of the drawings' / of these
+    sized_sec: float = -np.inf  # when they were measured last
+    centres: np.ndarray | None = None  # (2, 2) of both irises, on the canvas
+    off: np.ndarray | None = None  # (2, 2) from where both are expected to where drawings have them, px of the canvas
+    clear: float | None = None  # share of the last frames whose irises were clear to see; None before the first
+    shown: bool = False
+    own: float | None = None  # how opaque the person's irises are
+
+    def radius(self, read: Sequence[Iris]) -> float:
+        return float(np.mean(self.radii or [IRIS_MM * read[0].px_per_mm]))
+
+    def steadied(self, irises: Sequence[Iris], step_sec: float) -> list[Iris]:
+        """The frame's irises without what trembles: they rest, or move at once."""
+        found = np.stack([iris.centre for iris in irises])
+        before = found if self.centres is None else self.centres
+        moved = np.linalg.norm(found - before, axis=-1, keepdims=True) / (MOVED_MM * irises[0].px_per_mm)
+        self.centres = before + np.clip(moved, _share(step_sec, STILL_SEC), 1) * (found - before)
+        return [replace(iris, centre=centre) for iris, centre in zip(irises, self.centres)]
+
+    def follow(self, off: np.ndarray, step_sec: float) -> None:
+        """Where the drawing has its irises."""
+        self.off = off if self.off is None else self.off + _share(step_sec, PLACE_SEC) * (off - self.off)
+
+    def judge(self, clear: bool, step_sec: float) -> None:
+        """Whether this frame's irises are clear to see."""
+        before = float(clear) if self.clear is None else self.clear
+        self.clear = before + _share(step_sec, CLEAR_SEC) * (clear - before)
+        self.shown = self.clear >= (HIDDEN_BELOW if self.shown else SHOWN_FROM)
+
+    def fade(self, step_sec: float) -> None:
+        """Towards whether irises are shown; the first frame has them at once."""
+        before, most = float(self.shown) if self.own is None else self.own, step_sec / SLOWEST_SEC
+        self.own = before + float(np.clip(self.shown - before, -most, most))
+
+
+def _share(step_sec: float, fade_sec: float) -> float:
+    """How much of a smooth value a new one takes over."""
+    return 1 - math.exp(-step_sec / fade_sec)
+
+
+class SteadyIrises:
+    """Of each person, in the order of time."""
+
+    def __init__(self):
+        self._known: dict[int, _Known] = {}
+
+    def pairs(
+        self, followed: FollowedFrame, face: AlignedFace, drawn: np.ndarray, gaze: np.ndarray, canvas: Camera
+    ) -> tuple[list[tuple[Iris, Iris]], float]:
+        """Both eyes' irises in the next frame, whose face is on the canvas, and in its drawing there (H, W, 3) uint8.
+
+        And how opaque they go in, 0..1; no irises at 0, as where landmarks are not installed. `gaze` (2,) is the
+        drawn one, on the canvas.
+        """
+        if not networks.installed():
+            return [], 0.0
+        time_sec = followed.frame.time_sec
+        known = self._known.setdefault(followed.person, _Known(time_sec))
+        step_sec, known.time_sec = max(time_sec - known.time_sec, 0.0), time_sec
+        true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (face.image, drawn))
+        blend = np.broadcast_to(followed.blend, 2)
+        open_ones = np.flatnonzero(blend == (1 if known.clear is not None else blend.max()))
+
+        read = _read(followed, face, canvas)
+        radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
+        if due:
+            measured = float(np.mean([refined(true, read[eye]).radius for eye in open_ones]))
+            radius, known.sized_sec = float(np.mean([*known.radii, measured])), time_sec
+        sources = [found_near(true, replace(iris, radius=radius)) for iris in read]
+        sources = known.steadied(sources, step_sec)
+        read = irises_in(drawn, face.head, canvas, MARGIN_PX)
+        targets = [replace(expected(iris, gaze), radius=radius) for iris in read]
+        if len(open_ones):  # while eyes close, what is seen of them says nothing
+            found = [found_near(drawing, iris) for iris in targets]
+            clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
+            known.judge(clear, step_sec)
+            if clear:
+                known.follow(np.stack([there.centre - each.centre for there, each in zip(found, targets)]), step_sec)
+            if clear and due:
+                known.radii.append(measured)
+                known.larger.append(larger_in(drawing, found))
+        known.fade(step_sec)
+        if known.own == 0:
+            return [], 0.0
+        larger = float(np.mean(known.larger or [1.0]))
+        targets = [
+            replace(iris, centre=iris.centre + off, radius=larger * radius) for iris, off in zip(targets, known.off)
+        ]
+        return list(zip(sources, targets)), known.own
+
+
+def _read(followed: FollowedFrame, face: AlignedFace, canvas: Camera) -> list[Iris]:
+    """Both irises in a frame, on the canvas: as the follower read them, if it did."""
+    if followed.face is None or followed.face.irises is None:
+        return irises_in(face.image, face.head, canvas)
+    return irises_of(followed.face, face.to_canvas, face.head, canvas)
