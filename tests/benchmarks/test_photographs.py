@@ -6,7 +6,7 @@ import shutil
 import pytest
 from command_runs import ROOT
 
-from benchmarks import pasting, photographs
+from benchmarks import pasting, photographs, video_irises
 
 
 @pytest.mark.usefixtures("landmarks_installed")
@@ -31,3 +31,12 @@ def test_rendered_faces_with_known_true_pictures(capsys, monkeypatch):
     alone, detail, irises = (numbers[name] for name in ("alone", "detail", "irises"))
     assert numbers["own_irises"] > 0 and irises["sharpness"] > detail["sharpness"] > alone["sharpness"]
     assert irises["eye_l1"] < alone["eye_l1"] and irises["eye_psnr"] > alone["eye_psnr"] - 0.5
+
+
+def test_irises_in_a_rendered_video(landmarks_installed, capsys):
+    pytest.importorskip("cv2")
+    assert video_irises.main(["--persons", "5", "--seconds", "0.32"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["means"]
+    assert found["with"]["eye_psnr"] > found["without"]["eye_psnr"] + 0.5 and found["true"]["eye_l1"] == 0
+    assert found["without"]["sharpness"] < found["with"]["sharpness"] < 1.1
+    assert found["with"]["jitter_ratio"] < 1.5 and found["with"]["switches"] == 0

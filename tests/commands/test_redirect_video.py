@@ -323,7 +323,8 @@ def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch)
             referred = FollowedReferences(model, ())
             drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
     off = [differences(*pair) for pair in zip(*drawn.values())]
-    assert 0 < np.max(off) <= 4 and np.max([each[each > 0].mean() for each in off]) < 2
+    assert 0 < np.max(off) <= 6, "4 levels of the drawing; where irises go differs a little, too"
+    assert np.max([each[each > 0].mean() for each in off]) < 2
 
 
 def test_a_subpixel_shift_changes_little(talking):

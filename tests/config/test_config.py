@@ -315,6 +315,7 @@ def test_a_section_that_is_none(problems):
         (b"- 1\n", ", line 1: got [1]; expected a section with keys out of oneshot_params, loss_params"),
         (b"a: 1\nb: c: d\n", ", line 2: not valid YAML: mapping values are not allowed here"),
         (b"a: 1\n\tb: 2\n", ", line 2: not valid YAML: found character '\\t' that cannot start any token"),
+        (b'a: "C:\\data"\n', ", line 1: not valid YAML: found unknown escape character 'd'; in double quotes"),
         (b"a: 1\n---\nb: 2\n", ", line 2: not valid YAML: but found another document"),
         (b"a: 1\nb: \x07\n", ", line 2: not valid YAML: character #x0007 is not allowed"),
         (b"a: 1\nb: \xff\n", ", line 2: not UTF-8 text; save the file as UTF-8"),

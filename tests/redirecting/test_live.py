@@ -44,7 +44,9 @@ def test_the_model_given_keeps_its_weights():
     )
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), [[0, 0, 0]]])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((0, 9, 3), np.uint8), [[0, 0, 0]]]
+)
 def test_what_is_no_frame_is_said(redirector, wrong):
     with pytest.raises(UserError, match="expected an array"):
         redirector.frame(wrong)
@@ -61,3 +63,17 @@ def test_the_filter_is_steady_at_rest_and_quick_in_motion():
 def test_faces_are_counted_from_one():
     with pytest.raises(UserError, match="got 0"):
         Redirector(Checkpoint(make_tiny_model(), {"drops_reference": True}, ()), face=0)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "2"])
+def test_what_is_no_time_is_said(redirector, wrong):
+    with pytest.raises(UserError, match="time_sec: got"):
+        redirector.frame(np.zeros((9, 9, 3), np.uint8), wrong)
+
+
+def test_a_clock_that_goes_back_begins_anew(talking, redirector):
+    """As a camera's that was taken off: nothing is carried over."""
+    first = redirector.frame(talking.frames[30], 0.0)
+    for number in range(31, 34):
+        redirector.frame(talking.frames[number], (number - 30) / 25)
+    assert (redirector.frame(talking.frames[30], 0.0) == first).all()

@@ -72,7 +72,8 @@ def read_yaml(path: str) -> tuple[Entry | None, list[str]]:
         line = content.count(b"\n", 0, error.start) + 1
         return None, [f"{path}, line {line}: not UTF-8 text; save the file as UTF-8"]
     except yaml.MarkedYAMLError as error:
-        return None, [f"{path}, line {error.problem_mark.line + 1}: not valid YAML: {error.problem}"]
+        hint = "; in double quotes \\ has a meaning: leave them out" if "escape" in str(error.problem) else ""
+        return None, [f"{path}, line {error.problem_mark.line + 1}: not valid YAML: {error.problem}{hint}"]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return None, [f"{path}, line {line}: not valid YAML: character #x{error.character:04x} is not allowed"]

@@ -1,6 +1,7 @@
 """Eyes redrawn frame by frame as the frames come, without looking ahead: for a camera or a call."""
 
 import copy
+import math
 import time
 from dataclasses import replace
 
@@ -50,20 +51,30 @@ class Redirector:
             known = () if reference == "none" else model.references
             self._references = None if from_itself else FollowedReferences(self._model, known)
         self._shape: tuple[int, ...] | None = None
+        self._time_sec = -math.inf  # of the last frame
         self.last_fate: Fate | None = None  # what became of the last frame, and why
 
     def frame(self, rgb: np.ndarray, time_sec: float | None = None) -> np.ndarray:
         """The next frame (H, W, 3) uint8, redrawn; the frame itself where its eyes are left alone.
 
-        `time_sec` grows from frame to frame; by default it is the clock's. Frames of another size begin anew. UserError
-        for anything but such a picture.
+        `time_sec` grows from frame to frame; by default it is the clock's. A frame of another size, or an earlier one,
+        begins anew. UserError for anything but such a picture and a time.
         """
-        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        if (
+            not isinstance(rgb, np.ndarray)
+            or rgb.dtype != np.uint8
+            or rgb.ndim != 3
+            or rgb.shape[2] != 3
+            or not rgb.size
+        ):
             got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
             raise UserError(f"frame: got {got}; expected an array (height, width, 3) of uint8, in RGB")
-        if rgb.shape != self._shape:
-            self._begin(rgb.shape)
         time_sec = time.monotonic() if time_sec is None else time_sec
+        if not isinstance(time_sec, int | float | np.number) or not math.isfinite(time_sec):
+            raise UserError(f"time_sec: got {time_sec!r}; expected a number of seconds")
+        if rgb.shape != self._shape or time_sec < self._time_sec:
+            self._begin(rgb.shape)
+        self._time_sec = time_sec
         (followed,) = self._follower.follow(Frame(np.ascontiguousarray(rgb), time_sec))
         followed = self._steadied(followed, time_sec)
         with self._precision, torch.no_grad():
