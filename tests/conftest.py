@@ -41,12 +41,18 @@ def no_cached_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_arrive():
-    """A shell has tests in the background ignore Ctrl-C, and `nohup` SIGHUP; the commands in them would do alike."""
-    before = {each: signal.signal(each, signal.SIG_DFL) for each in STOP_SIGNALS}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands in them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def hangups_arrive():
+    """Under `nohup`, too, whose tests otherwise outlive their terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

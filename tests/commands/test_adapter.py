@@ -413,3 +413,5 @@ def test_another_model_of_the_bases_name_is_passed_over(both, world, tmp_path, m
         load_checkpoint("copied/adapter.pth")
     shutil.copy(world.base, tmp_path / "copied/base.pth")
     assert load_checkpoint("copied/adapter.pth").base.path == str(Path("copied/base.pth"))
+    Path("base.pth").write_text("no model at all")
+    assert load_checkpoint("copied/adapter.pth").base.path == str(Path("copied/base.pth"))

@@ -209,7 +209,7 @@ def test_large_chunks_are_called_slow(tmp_path, capsys):
     [
         (["none.h5"], ["none.h5", "does not exist"]),
         (["text.h5"], ["text.h5", "not an HDF5 file"]),
-        (["nobody"], ["nobody", "without .h5 files"]),
+        (["nobody"], ["nobody", "without .h5 or .hdf5 files"]),
         (["degrees.h5"], ["are they degrees"]),
         ([], ["FILE_OR_FOLDER"]),
         (["good.h5", "other.h5"], ["unexpected argument 'other.h5'"]),

@@ -28,6 +28,7 @@ from vaegaze.geometry.transforms import move
 from vaegaze.images.video import Frame, VideoWriter, writing
 from vaegaze.images.video.recoverable import RecoverableFile
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
+from vaegaze.redirecting import irises
 from vaegaze.redirecting import video as redirect_video
 from vaegaze.redirecting.drawing import FollowedReferences
 
@@ -314,8 +315,10 @@ def test_a_blend_of_half_beside_a_blink(talking):
     assert abs(half - (whole + talking.frames[8]) / 2).max() <= 1
 
 
-def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch):
+@pytest.mark.parametrize(("own_irises", "levels"), [(False, 4), (True, 6)], ids=["drawing", "own irises"])
+def test_the_shipped_model_draws_the_same_in_low_precision(own_irises, levels, talking, monkeypatch):
     model = load_checkpoint(ROOT / "checkpoints" / "pretrained_model.pth").model
+    monkeypatch.setattr(irises.networks, "installed", lambda: own_irises)
     few, drawn = followed(talking, [0, 40]), {}
     for precision in ("fp32", "bf16"):
         monkeypatch.setattr(redirect_video, "find_precision", lambda *_, chosen=precision: chosen)
@@ -323,7 +326,7 @@ def test_the_shipped_model_draws_the_same_in_low_precision(talking, monkeypatch)
             referred = FollowedReferences(model, ())
             drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
     off = [differences(*pair) for pair in zip(*drawn.values())]
-    assert 0 < np.max(off) <= 6, "4 levels of the drawing; where irises go differs a little, too"
+    assert 0 < np.max(off) <= levels, "where irises go differs a little, too"
     assert np.max([each[each > 0].mean() for each in off]) < 2
 
 

@@ -445,6 +445,7 @@ def test_overwrite_starts_an_interrupted_run_anew(interrupted, tmp_path):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)], ids=["SIGINT", "SIGHUP"])
+@pytest.mark.usefixtures("hangups_arrive")
 def test_a_process_is_interrupted_and_resumed(signum, code, world, tmp_path):
     steps = 150
     flags = (*world.flags, "--person_id", "person_003", "--num_samples", 4, "--num_steps", steps, "--log_every", 7)

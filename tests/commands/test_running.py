@@ -48,6 +48,7 @@ def test_one_line_and_a_code(capsys, error, code, line):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("hangups_arrive")
 def test_a_signal_ends_it_with_a_line(capsys, signum):
     def work():
         os.kill(os.getpid(), signum)

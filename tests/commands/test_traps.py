@@ -41,6 +41,16 @@ def test_an_image_of_ones_own_never_takes_another_pictures_mask():
     assert resolved.origins["oneshot_params.photo_params.mask"] == "by default for another --image"
 
 
+@pytest.mark.parametrize("words", [["--head", "auto"], ["--head=auto"]])
+def test_a_head_to_be_read_wins_over_the_files(words, tmp_path):
+    (tmp_path / "me.yaml").write_text(Path(SHIPPED).read_text().replace("    mask:", "    head: [0.1, 0.2]\n    mask:"))
+    given = ["--config", str(tmp_path / "me.yaml"), "--image", "me.jpg"]
+    assert parse_command(given).config.oneshot_params.photo_params.head == (0.1, 0.2)
+    assert parse_command([*given, *words]).config.oneshot_params.photo_params.head is None
+    with pytest.raises(UserError, match="--head .*expected list of 2"):
+        parse_command([*given, "--head", "0.1"])
+
+
 def test_mask_auto_means_the_same_in_redirect():
     flags = {"checkpoint": "c.pth", "image": "a.png", "gaze": ["0", "0"], "output": "o.png", "mask": "auto"}
     assert resolve(RedirectConfig, flags=flags).config.redirect_params.mask_path is None

@@ -45,7 +45,7 @@ def test_no_estimator(refused, world, tmp_path):
 def test_a_missing_file(refused, tmp_path):
     path = tmp_path / "none.h5"
     refused("--hdf_path", path, words=[str(path), "does not exist", "gazecapture_params.hdf_path", "--hdf_path"])
-    refused("--hdf_path", tmp_path, words=[str(tmp_path), "is a folder without .h5 files", "--hdf_path"])
+    refused("--hdf_path", tmp_path, words=[str(tmp_path), "is a folder without .h5 or .hdf5 files", "--hdf_path"])
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 file", b"\x89PNG\r\n\x1a\n" + bytes(1000)])

@@ -161,7 +161,7 @@ def test_floats_that_resizing_left_a_little_too_large(tmp_path):
     read = (hdf5.read_person(path, name, [0], canvas_camera(128)) for name in ("unit", "rounded"))
     unit, rounded = (data.samples.images for data in read)
     assert (unit == rounded).all() and unit.mean() > 100
-    with pytest.raises(UserError, match=r"row 0: pixels from 0 to 1.04; expected 0..1 or 0..255"):
+    with pytest.raises(UserError, match=r"row 0: pixels from 0 to 1.04, which fit neither 0..1 nor 0..255"):
         hdf5.read_person(path, "overshot", [0], canvas_camera(128))
 
 

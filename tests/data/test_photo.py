@@ -247,7 +247,7 @@ def test_files_that_are_no_pictures(tmp_path):
         "text.jpg": "cannot be read as a picture",
         "short.png": "cannot be read as a picture",
         "script.eps": "cannot be read as a picture",
-        "phone.heic": "is a HEIC file, .* save it as JPEG or PNG",
+        "phone.heic": "is HEIC, .* save it as JPEG or PNG",
         "wide.png": r"21000×10 pixels; at most 100 million pixels and 20000 a side",
         "bomb.png": "far too large; at most 100 million pixels",
     }

@@ -146,7 +146,7 @@ def test_a_result_of_another_frame_rate(talking, run, monkeypatch):
     encoded("a.mp4", talking.frames[:6])
     monkeypatch.setattr(videos, "RATE", 30)
     encoded("b.mp4", talking.frames[:6])
-    assert "b.mp4 has other frames than a.mp4: their times part at 0.1" in run("a.mp4", "b.mp4", ok=True).out
+    assert "⚠️ b.mp4 has other frames than a.mp4: their times part at 0.1" in run("a.mp4", "b.mp4", ok=True).out
 
 
 def test_the_table_of_another_video(talking, run, tmp_path):

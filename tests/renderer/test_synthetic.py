@@ -371,4 +371,4 @@ def test_pictures_too_small_for_eyes(tmp_path, capsys):
     assert render_command.main([*flags, "--size", "8"]) == 2
     assert "--size" in capsys.readouterr().err and not list(tmp_path.iterdir())
     assert render_command.main([*flags, "--size", "16"]) == 0
-    assert "faces.h5: 1 persons, 16 × 16 px" in capsys.readouterr().out
+    assert "faces.h5: 1 person, 16 × 16 px" in capsys.readouterr().out

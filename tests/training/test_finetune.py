@@ -162,6 +162,19 @@ def test_frames_that_no_step_draws_are_not_precomputed(rendered_samples, loss, m
     assert torch.equal(losses[0], losses[1][:2])
 
 
+def test_what_is_precomputed_does_not_depend_on_the_step_that_a_run_goes_on_from(rendered_samples, loss):
+    """In batches what is computed once is rounded otherwise, so the choice must stay."""
+    settings = replace(SETTINGS, num_steps=4, batch_size=2, mirror=False, cache_memory_mb=4)
+    whole, states, notes = make_tiny_model(), {}, []
+    on_start = lambda precomputed, seconds: notes.append(precomputed)  # noqa: E731
+    on_step = lambda step: states.update({step.number: kept(step.state())})  # noqa: E731
+    finetune(whole, rendered_samples, settings, loss, on_start=on_start, on_step=on_step)
+    resumed = make_tiny_model()
+    finetune(resumed, rendered_samples, settings, loss, state=states[3], on_start=on_start)
+    assert notes[0] == notes[1]
+    assert_equal_states(resumed, whole)
+
+
 @pytest.mark.parametrize("changes", [{"replay": "0.5"}, {"finetune_decoder": 3}], ids=["replay", "decoder"])
 def test_what_precedes_the_steps_is_the_same_again_when_resumed(changes, rendered_samples, loss):
     settings = OneshotParams(**{**vars(SETTINGS), **changes})

@@ -110,7 +110,7 @@ def compared(
     `fates` of all the result's frames, or none. UserError if they are of another video.
     """
     skipped, results, notes = beside(source, result), iter(result), []
-    comparison, apart_sec, rest = Comparison(by), [], 0
+    comparison, apart_sec, rest = Comparison(by), None, 0
     with progress_bar("comparing", source.frame_count, unit=" frames") as bar:
         for number, followed in enumerate(follow_eyes(source, f"source: {source.path}", face, by)):
             other = next(results, None)
@@ -119,10 +119,11 @@ def compared(
                 break
             pixels = other.pixels[: source.height_px, skipped : skipped + source.width_px]
             comparison.add(followed, pixels, not fates[number].left_alone if number < len(fates) else None)
-            apart_sec.append(other.time_sec - followed.frame.time_sec)
-            if abs(apart_sec[-1] - apart_sec[0]) > LATE_FRAMES / source.frames_per_sec and not notes:
+            later_sec = other.time_sec - followed.frame.time_sec
+            apart_sec = later_sec if apart_sec is None else apart_sec
+            if abs(later_sec - apart_sec) > LATE_FRAMES / source.frames_per_sec and not notes:
                 where = f"their times part at {other.time_sec:.2f} s"
-                notes.append(f"â ï¸ {result.path} has other frames than {source.path}: {where}")
+                notes.append(f"⚠️ {result.path} has other frames than {source.path}: {where}")
             bar.update()
         else:
             rest = sum(1 for _ in results)

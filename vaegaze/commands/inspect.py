@@ -7,7 +7,7 @@ farthest in one direction, so a wrong sign, wrong colours or a misplaced mask sh
 """
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +144,12 @@ def report(findings: Findings) -> list[str]:
         )
     if doubt := gaze_doubt(gaze, head):
         lines["⚠️ gaze"] = doubt
-    doubtful = [(name, doubt) for name, data in findings.shown.items() for doubt in picture_doubts(data.samples)]
+    doubtful = defaultdict(list)  # the persons by what is doubtful
+    for name, data in findings.shown.items():
+        for doubt in picture_doubts(data.samples):
+            doubtful[doubt].append(plain(name))
     if doubtful:
-        lines["⚠️ frames"] = f"{plain(doubtful[0][0])}: {doubtful[0][1]}"
+        lines["⚠️ pictures"] = "; ".join(f"{', '.join(names)}: {doubt}" for doubt, names in doubtful.items())
     problems = findings.problems[:PROBLEMS_SHOWN]
     if len(findings.problems) > len(problems):
         problems.append(f"{len(findings.problems) - len(problems)} more persons cannot be read")

@@ -76,7 +76,8 @@ def run(resolved: Resolved, *, overwrite: bool) -> None:
     numbers = params.persons, params.size, params.seed, params.sample_range
     with progress_callback(f"rendering {Path(params.output).name}") as on_sample:
         write_hdf5(params.output, *numbers, params.split, overwrite=overwrite, on_sample=on_sample)
-    print(plain(f"✅ {params.output}: {params.persons} persons, {params.size} × {params.size} px"))
+    people = "1 person" if params.persons == 1 else f"{params.persons} persons"
+    print(plain(f"✅ {params.output}: {people}, {params.size} × {params.size} px"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 
 from vaegaze.config.strict_yaml import Word
 
+AUTO = "auto"  # on a command line, for a pair that the file may set to null
+
 
 def option(
     default: Any,
@@ -96,7 +98,7 @@ def convert(setting: Setting, given: Given) -> Any:
     if given.in_degrees:
         values = convert(setting.in_degrees, replace(given, in_degrees=False))
         return values if values is None else tuple(map(math.radians, values))
-    if setting.nullable and is_null(given.value):
+    if setting.nullable and (is_null(given.value) or (setting.count and given.value == [AUTO])):
         return None
     try:
         elements = _elements(setting, given.value)

@@ -283,7 +283,9 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     if pixels.dtype != np.uint8:
         least, most = pixels.min(), pixels.max()
         if not (least >= -ROUNDING and most <= 255 + ROUNDING) or 1 + ROUNDING < most < 2:  # so that NaN fails as well
-            raise UserError(f"{where}: pixels from {least:.4g} to {most:.4g}; expected 0..1 or 0..255")
+            raise UserError(
+                f"{where}: pixels from {least:.4g} to {most:.4g}, which fit neither 0..1 nor 0..255; clip them to one"
+            )
         pixels = np.rint(pixels * (255.0 if most <= 1 + ROUNDING else 1.0)).clip(0, 255).astype(np.uint8)
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 

@@ -101,7 +101,8 @@ def _meant(folder: Path, name: str) -> str:
     for there in (parts.parent, PurePosixPath()):
         with suppress(OSError, ValueError):  # no folder, or a NUL
             names = {each.casefold(): each for each in os.listdir(folder / there)}
-            if (meant := names.get(parts.name.casefold())) is not None:
+            meant = names.get(parts.name.casefold())
+            if meant is not None and (folder / there / meant).is_file():
                 return str(there / meant)
     return ""
 

@@ -103,7 +103,8 @@ def _files_in(folder: str | Path) -> dict[str, Path]:
     paths = sorted(path for path in files if not path.name.startswith("."))
     if not paths:
         raise NoDataSet(
-            f"{folder} is a folder without {SUFFIX} files; expected one file per person, named after the id"
+            f"{folder} is a folder without {' or '.join(SUFFIXES)} files; expected one file per person, named after "
+            "the id"
         )
     persons: dict[str, Path] = {}
     for path in paths:

@@ -135,7 +135,7 @@ def _other_format_words(path: str | Path) -> str:
     except OSError:
         return ""
     kind = next((kind for (at, mark), kind in OTHER_FORMATS.items() if begin[at:].startswith(mark)), None)
-    return f"is a {kind} file, which is not read here; save it as JPEG or PNG" if kind else ""
+    return f"is {kind}, which is not read here; save it as JPEG or PNG" if kind else ""
 
 
 def _is_animated(picture: Image.Image) -> bool:

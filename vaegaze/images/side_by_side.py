@@ -1,4 +1,4 @@
-"""Pictures drawn side by side, in threads: NumPy and Pillow compute outside of Python's lock."""
+"""Pictures drawn or read side by side, in threads: NumPy and Pillow compute outside of Python's lock."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

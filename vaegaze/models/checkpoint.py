@@ -185,7 +185,7 @@ def _load_whole(path: str | Path, content, about: str) -> Checkpoint:
     if format_ != FORMAT:
         if isinstance(format_, str) and re.fullmatch(r"vaegaze-(adapter-)?\d+", format_):
             raise UserError(
-                f"{path} is of another version of this program (format {format_!r}, here {FORMAT!r}); update it"
+                f"{path} is of another version of this program (format {format_!r}, here {FORMAT!r}); update vaegaze"
             )
         contents = find_parts(str(path), {} if isinstance(format_, str) else content)
         if not contents.parts:
@@ -269,15 +269,19 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         where = f"it was trained on {named}, which is not there, nor beside the adapter"
         where = f"there is no file {base_path}" if base_path else where
         raise UserError(f"{path} is an adapter, and {where}", about="base")
-    for place in dict.fromkeys(found):  # another model may have the name where one works
-        whole = _load_base(path, place)
+    problems = []
+    for place in dict.fromkeys(found):  # something else may have the name where one works
+        try:
+            whole = _load_base(path, place)
+        except UserError as error:
+            problems.append(error)
+            continue
         if weights_fingerprint(whole.model) == base.fingerprint:
             break
+        other = f"{path} is an adapter of another base than {place} (checksums differ); it was trained on {named}"
+        problems.append(UserError(other, about="base"))
     else:
-        raise UserError(
-            f"{path} is an adapter of another base than {found[0]} (checksums differ); it was trained on {named}",
-            about="base",
-        )
+        raise problems[0]
 
     shapes = shapes_of(whole.model)
     refuse_mismatch(path, {name: shapes[name] for name in state if name in shapes}, state)

@@ -22,4 +22,11 @@ class Asked:
 def asked(gaze: Any, head: Any, face: Any, strength: Any) -> Asked:
     """UserError for what is of another form, or beyond the limits. Arrays are taken as well."""
     given = {"gaze": gaze, "head": head, "face": face, "strength": strength}
-    return resolve(Asked, named={name: np.asarray(value).tolist() for name, value in given.items()}).config
+    return resolve(Asked, named={name: _plain(value) for name, value in given.items()}).config
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return np.asarray(value).tolist()
+    except ValueError:  # rows of unequal length, which are refused later on
+        return value

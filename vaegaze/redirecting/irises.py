@@ -53,9 +53,10 @@ class _Known:
         self.centres = before + np.clip(moved, _share(step_sec, STILL_SEC), 1) * (found - before)
         return [replace(iris, centre=centre) for iris, centre in zip(irises, self.centres)]
 
-    def follow(self, off: np.ndarray, step_sec: float) -> None:
-        """Where the drawing has its irises."""
-        self.off = off if self.off is None else self.off + _share(step_sec, PLACE_SEC) * (off - self.off)
+    def follow(self, off: np.ndarray, eyes: np.ndarray, step_sec: float) -> None:
+        """Where the drawing has the irises of these eyes; at first, of both."""
+        self.off = off.copy() if self.off is None else self.off
+        self.off[eyes] += _share(step_sec, PLACE_SEC) * (off - self.off)[eyes]
 
     def judge(self, clear: bool, step_sec: float) -> None:
         """Whether this frame's irises are clear to see."""
@@ -101,7 +102,7 @@ class SteadyIrises:
         radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
         if due:
             measured = float(np.mean([refined(true, read[eye]).radius for eye in open_ones]))
-            radius, known.sized_sec = float(np.mean([*known.radii, measured])), time_sec
+            radius, known.sized_sec = radius if known.radii else measured, time_sec
         sources = [found_near(true, replace(iris, radius=radius)) for iris in read]
         sources = known.steadied(sources, step_sec)
         read = irises_in(drawn, face.head, canvas, MARGIN_PX)
@@ -111,7 +112,8 @@ class SteadyIrises:
             clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
             known.judge(clear, step_sec)
             if clear:
-                known.follow(np.stack([there.centre - each.centre for there, each in zip(found, targets)]), step_sec)
+                off = np.stack([there.centre - each.centre for there, each in zip(found, targets)])
+                known.follow(off, open_ones, step_sec)
             if clear and due:
                 known.radii.append(measured)
                 known.larger.append(larger_in(drawing, found))

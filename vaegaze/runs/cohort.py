@@ -124,16 +124,18 @@ class CohortFiles:
         self.records: dict[str, Record] = {}
 
     def refuse_to_drop_others(self) -> None:
-        """UserError if the files are of an earlier cohort with persons who are not in this one."""
+        """UserError if the files are of an earlier cohort in which persons finished who are not in this one."""
         try:
-            earlier = [json.loads(line)["id"] for line in self.jsonl.read_text(encoding="utf-8").splitlines()]
-            others = [person_id for person_id in earlier if person_id not in self.order]
+            earlier = map(json.loads, self.jsonl.read_text(encoding="utf-8").splitlines())
+            finished = [line["id"] for line in earlier if line["status"] == FINISHED]
+            others = [person_id for person_id in finished if person_id not in self.order]
         except (OSError, ValueError, KeyError, TypeError):  # none, or no longer one
             return
         if others:
             raise UserError(
                 f"persons: {self.csv} has the lines of {len(others)} others, such as {others[0]!r}, which would be "
-                "lost; name them too (finished ones take no time), or give another save_dir"
+                "lost; name them too (finished ones take no time), move cohort.csv and cohort.jsonl elsewhere, or give "
+                "another save_dir"
             )
 
     def add(self, *records: Record) -> None:

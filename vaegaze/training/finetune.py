@@ -106,10 +106,11 @@ def finetune(
         replayed = min(MOST_PERSONS, math.ceil(replay * settings.num_steps * settings.batch_size))
         if replayed:
             frames = joined([frames, rendered_frames(model, replayed, settings.seed, device)])
-        rows = rows_of_steps(settings, len(frames), first_step=first_step, replayed=replayed)
-        drawn = sorted({row for batch in rows for row in batch})  # few steps may not come to every frame
-        place_of = {row: place for place, row in enumerate(drawn)}
-        frames, rows = frames.take(drawn), [[place_of[row] for row in batch] for batch in rows]
+        rows = rows_of_steps(settings, len(frames), replayed=replayed)
+        drawn = sorted({row for batch in rows for row in batch})
+        if len(drawn) < len(frames):  # few steps do not come to every frame
+            place_of = {row: place for place, row in enumerate(drawn)}
+            frames, rows = frames.take(drawn), [[place_of[row] for row in batch] for batch in rows]
         with fast_forms((model, loss.vgg), precision, scratch_dir):
             try:
                 frames, precomputed = precompute(

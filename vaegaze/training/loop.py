@@ -88,12 +88,12 @@ def batch_rows(
     return rows
 
 
-def rows_of_steps(settings: OneshotParams, frames: int, *, first_step: int = 0, replayed: int = 0) -> list[list[int]]:
-    """`batch_rows` of each step that is left; of so many frames the last `replayed` are not the person's."""
+def rows_of_steps(settings: OneshotParams, frames: int, *, replayed: int = 0) -> list[list[int]]:
+    """`batch_rows` of every step; of so many frames the last `replayed` are not the person's."""
     share = float(settings.replay) if replayed else 0.0
     return [
         batch_rows(step, frames - replayed, settings.batch_size, settings.seed, replay=share, replayed=replayed)
-        for step in range(first_step, settings.num_steps)
+        for step in range(settings.num_steps)
     ]
 
 
@@ -117,7 +117,7 @@ def training_steps(
 ) -> Iterator[Step]:
     """Train until `settings.num_steps`, yielding after each step. No bad update is made; see `Step.refuse_bad`.
 
-    `rows` are those of each step's batch, as `rows_of_steps` gives them; None: epochs of all frames.
+    `rows` are those of every step's batch, as `rows_of_steps` gives them; None: epochs of all frames.
 
     `anchors` are the weights to stay near, one for each trainable parameter: after every update a parameter moves
     towards its own by learning_rate · anchor, which is AdamW's decoupled decay around them instead of around 0
@@ -127,8 +127,8 @@ def training_steps(
     device = frames.target.device
     last_good = torch.tensor(first_step, device=device)
     numbers = range(first_step, settings.num_steps)
-    rows = rows_of_steps(settings, len(frames), first_step=first_step) if rows is None else rows
-    rows = torch.tensor(rows, dtype=torch.int64, device=device)  # (steps, B): copied once, not at every step
+    rows = rows_of_steps(settings, len(frames)) if rows is None else rows
+    rows = torch.tensor(rows[first_step:], dtype=torch.int64, device=device)  # copied once, not at every step
 
     for step, batch_of in zip(numbers, rows):
         # the batch

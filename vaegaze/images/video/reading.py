@@ -102,8 +102,8 @@ class VideoReader:
             length_sec = max(1 / self.frames_per_sec, float(frame.duration * frame.time_base))
             yield Frame(pixels, time_sec)
             frame = next(self._decoded, None)
-        end_sec, stated_sec = time_sec + length_sec, self._stated_sec()
-        if stated_sec and end_sec < 0.95 * stated_sec - 0.5:
+        end_sec, stated_sec = time_sec + length_sec, self._least_sec()
+        if stated_sec is not None and end_sec < 0.95 * stated_sec - 0.5:
             raise self._damaged(f"it ends after {end_sec:.1f} s of {float(stated_sec):.1f}")
 
     @property
@@ -204,15 +204,21 @@ class VideoReader:
         return DamagedVideo(f"{self.key}: {self.path} is damaged or cut off ({how}); give an undamaged video")
 
     def _stated_sec(self) -> Fraction | None:
-        """How long the picture track is, as far as the file states it."""
+        """How long the picture track is, as far as the file states it; of Matroska's it may be the time of its end."""
         if clock_may_jump(self._container):
             return None
         if self._stream.duration:
             return self._stream.duration * self._stream.time_base
         if len(self._container.streams) > 1 or not self._container.duration:
             return None
-        counts_from_0 = "matroska" in self._container.format.name  # whose length is the time at which it ends
-        return self._container.duration * MICROSECOND - (max(self.start_sec, 0) if counts_from_0 else 0)
+        return self._container.duration * MICROSECOND
+
+    def _least_sec(self) -> Fraction | None:
+        """How long it is at least, unless it is cut off: FFmpeg counts a Matroska file's length from 0, others from
+        the first frame."""
+        stated_sec = self._stated_sec()
+        counts_from_0 = not self._stream.duration and "matroska" in self._container.format.name
+        return stated_sec - max(self.start_sec, 0) if stated_sec and counts_from_0 else stated_sec
 
     def _refuse_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
