@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_head_to_be_read_wins_over_the_files(words, tmp_path):
     given = ["--config", str(tmp_path / "me.yaml"), "--image", "me.jpg"]
     assert parse_command(given).config.oneshot_params.photo_params.head == (0.1, 0.2)
     assert parse_command([*given, *words]).config.oneshot_params.photo_params.head is None
-    with pytest.raises(UserError, match="--head .*expected list of 2"):
+    with pytest.raises(UserError, match=r"--head .*expected list of 2"):
         parse_command([*given, "--head", "0.1"])
 
 
