@@ -44,7 +44,7 @@ def test_an_image_of_ones_own_never_takes_another_pictures_mask():
 
 @pytest.mark.parametrize("words", [["--head", "auto"], ["--head=auto"]])
 def test_a_head_to_be_read_wins_over_the_files(words, tmp_path):
-    (tmp_path / "me.yaml").write_text(Path(SHIPPED).read_text().replace("    mask:", "    head: [0.1, 0.2]\n    mask:"))
+    (tmp_path / "me.yaml").write_text(Path(SHIPPED).read_text().replace("    head: null", "    head: [0.1, 0.2]"))
     given = ["--config", str(tmp_path / "me.yaml"), "--image", "me.jpg"]
     assert parse_command(given).config.oneshot_params.photo_params.head == (0.1, 0.2)
     assert parse_command([*given, *words]).config.oneshot_params.photo_params.head is None

@@ -162,7 +162,7 @@ def test_whoever_is_no_person_of_the_folder(folder, person_id, words):
 
 
 def test_folders_without_anybody(tmp_path):
-    with pytest.raises(UserError, match=r"is a folder without \.h5 files"):
+    with pytest.raises(UserError, match=r"is a folder without \.h5 or \.hdf5 files"):
         hdf5.person_counts(tmp_path)
     h5py.File(tmp_path / "empty.h5", "w").close()
     with pytest.raises(UserError, match=r"holds no samples; .* a folder of one \.h5 file per person"):

@@ -198,7 +198,8 @@ def test_a_recording_whose_clock_does_not_begin_at_0(tmp_path):
     shown, times = read(tmp_path / "late.mkv")
     assert len(shown) == 60 and times[0] == 0
     with open_video(tmp_path / "late.mkv", "--video") as reader:
-        assert 55 <= reader.frame_count <= 165, "for labels are refused beyond it"
+        assert 55 <= reader.frame_count <= 65
+        assert reader.most_sec > 100, "other programs' files may be so long"
     whole = (tmp_path / "late.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     assert_refused(tmp_path / "cut.mkv", "damaged or cut off")

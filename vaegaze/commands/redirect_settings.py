@@ -59,7 +59,8 @@ class RedirectParams:
     face: int | None = shared.face()
     faces: str | None = option(None, choices=(EVERYONE,), help="of a video: redraw every face", metavar="all")
     head: tuple[float, float] | None = shared.angles(
-        "how the head is turned, in the photo or all through the video; by default, or with auto, it is read"
+        "how the head is turned, in the photo or all through the video; by default, or with auto, it is read",
+        null="auto",
     )
     hdf_path: str | None = shared.hdf_path("instead of a photo: an HDF5 file, or a folder of them")
     person_id: str | None = shared.person_id("the person in the data set")

@@ -91,7 +91,7 @@ class PhotoParams:
         "where the person looks: 0 0 into the camera; up and to the picture's left are positive"
     )
     head: tuple[float, float] | None = shared.angles(
-        "how the head is turned, with the same signs; without it, face landmarks read it"
+        "how the head is turned, with the same signs; by default, or with auto, face landmarks read it", null="auto"
     )
 
     @property

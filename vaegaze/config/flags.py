@@ -78,7 +78,7 @@ def _argparse_words(setting: Setting, default: Any) -> dict[str, Any]:
         return words | {"action": argparse.BooleanOptionalAction}
     words["metavar"] = setting.rules["metavar"] or {int: "N", float: "X", str: "TEXT"}[setting.kind]
     if setting.count is not None:
-        words["nargs"] = setting.count if setting.count and not setting.nullable else "+"  # or one word: auto
+        words["nargs"] = "+" if setting.rules["null"] else setting.count or "+"
     return words
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from vaegaze.config.strict_yaml import Word
 
-AUTO = "auto"  # on a command line, for a pair that the file may set to null
-
 
 def option(
     default: Any,
@@ -27,14 +25,16 @@ def option(
     unit: str = "",
     metavar: str | tuple[str, ...] | None = None,
     flag: bool = True,
+    null: str | None = None,
 ) -> Any:
     """One setting: what it is for, and its legal values, which apply to each element of a pair or list.
 
     `low` and `high` are inclusive, `above` is exclusive. `pattern` is a regular expression for the whole text; `legal`
-    describes the legal values if the other rules cannot. `flag=False`: the setting is read from the file only.
+    describes the legal values if the other rules cannot. `flag=False`: the setting is read from the file only. `null`
+    is the word for null after a flag that takes several values.
     """
     legal_values = {"choices": choices, "pattern": pattern, "legal": legal, "low": low, "above": above, "high": high}
-    metadata = {**legal_values, "unit": unit, "help": help, "metavar": metavar, "flag": flag}
+    metadata = {**legal_values, "unit": unit, "help": help, "metavar": metavar, "flag": flag, "null": null}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -98,7 +98,7 @@ def convert(setting: Setting, given: Given) -> Any:
     if given.in_degrees:
         values = convert(setting.in_degrees, replace(given, in_degrees=False))
         return values if values is None else tuple(map(math.radians, values))
-    if setting.nullable and (is_null(given.value) or (setting.count and given.value == [AUTO])):
+    if setting.nullable and (is_null(given.value) or given.value == [setting.rules["null"]]):
         return None
     try:
         elements = _elements(setting, given.value)

@@ -72,9 +72,10 @@ def face() -> Any:
     return option(None, low=1, help="of several faces, the one whose eyes to use, counted from left to right")
 
 
-def angles(help: str, default: tuple[float, float] | None = None) -> Any:
+def angles(help: str, default: tuple[float, float] | None = None, null: str | None = None) -> Any:
     """A direction (pitch, yaw) as seen in the upright picture; up and to the picture's left are positive."""
-    return option(default, low=-math.pi / 2, high=math.pi / 2, unit="rad", help=help, metavar=("PITCH", "YAW"))
+    limits = {"low": -math.pi / 2, "high": math.pi / 2}
+    return option(default, **limits, unit="rad", help=help, metavar=("PITCH", "YAW"), null=null)
 
 
 def output(help: str) -> Any:

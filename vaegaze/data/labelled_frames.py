@@ -142,10 +142,9 @@ def _timed(labels: Sequence[FrameLabel], csv_path: str | Path, video: VideoReade
     """The labels with their times in seconds, sorted by time. UserError for one far beyond the video's stated end."""
     timed = [(_seconds(label, f"{csv_path}, line {label.line}"), label) for label in labels]
     timed.sort(key=lambda each: (each[0], each[1].line))
-    if video.frame_count is not None:
-        stated_sec = video.frame_count / video.frames_per_sec
-        if timed[-1][0] > stated_sec + SECONDS_OFF:  # fail before the work, not after it
-            raise _beyond(timed[-1][1], csv_path, video, stated_sec)
+    most_sec = video.most_sec
+    if most_sec is not None and timed[-1][0] > most_sec + SECONDS_OFF:  # fail before the work, not after it
+        raise _beyond(timed[-1][1], csv_path, video, most_sec)
     return timed
 
 

@@ -107,6 +107,13 @@ class VideoReader:
             raise self._damaged(f"it ends after {end_sec:.1f} s of {float(stated_sec):.1f}")
 
     @property
+    def most_sec(self) -> float | None:
+        """When it ends at the latest, as far as the file states it."""
+        if self.frame_count is None:
+            return None
+        return max(self.frame_count / self.frames_per_sec, float(self._stated_sec() or 0))
+
+    @property
     def other_streams(self) -> list:
         """All that the file holds but the pictures that are read."""
         return [each for each in self._container.streams if each.index != self._stream.index]
@@ -165,7 +172,8 @@ class VideoReader:
             with open_container(self.path, self.key) as container, suppress(self._av.error.FFmpegError):
                 return sum(packet.size > 0 for packet in packets_of(container, container.streams[self._stream.index]))
             return None
-        seconds = self._stated_sec() or (self._container.duration or 0) * MICROSECOND
+        least_sec, stated_sec = self._least_sec() or 0, self._stated_sec()
+        seconds = (least_sec if least_sec > 0 else stated_sec) or (self._container.duration or 0) * MICROSECOND
         return self._stream.frames or round(seconds * self._rate) or None
 
     def _decode(self) -> Iterator:
