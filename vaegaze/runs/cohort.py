@@ -31,6 +31,19 @@ class Record:
     before: dict[str, float | None] | None = None
     after: dict[str, float | None] | None = None
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether all is of these types, as in a file that nobody changed."""
+        words, tables = (self.id, self.status, self.reason), (self.before or {}, self.after or {})
+        if not all(isinstance(table, dict) for table in tables):
+            return False
+        numbers = [self.samples, self.held_out, self.seconds, *(n for table in tables for n in table.values())]
+        return all(isinstance(word, str) for word in words) and all(isinstance(n, int | float | None) for n in numbers)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON's")
+
 
 def finished_record(config: Config, person_id: str) -> Record | None:
     """The record of a finished run, from its folder; None if the run is not finished.
@@ -115,35 +128,32 @@ class Work:
 
 
 class CohortFiles:
-    """cohort.csv and cohort.jsonl, rewritten atomically after each record; persons in the data set's order."""
+    """cohort.csv and cohort.jsonl, rewritten atomically after each record; persons in the data set's order.
+
+    The lines of others, of an earlier cohort in the same folder, follow as they are.
+    """
 
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
         self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"
         self.page = Path(save_dir) / "cohort.html"
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
+        self.others = [record for record in self._earlier() if record.id not in self.order]
 
-    def refuse_to_drop_others(self) -> None:
-        """UserError if the files are of an earlier cohort in which persons finished who are not in this one."""
+    def _earlier(self) -> list[Record]:
         try:
-            earlier = map(json.loads, self.jsonl.read_text(encoding="utf-8").splitlines())
-            finished = [line["id"] for line in earlier if line["status"] == FINISHED]
-            others = [person_id for person_id in finished if person_id not in self.order]
-        except (OSError, ValueError, KeyError, TypeError):  # none, or no longer one
-            return
-        if others:
-            raise UserError(
-                f"persons: {self.csv} has the lines of {len(others)} others, such as {others[0]!r}, which would be "
-                "lost; name them too (finished ones take no time), move cohort.csv and cohort.jsonl elsewhere, or give "
-                "another save_dir"
-            )
+            lines = self.jsonl.read_text(encoding="utf-8").splitlines()
+            records = [Record(**json.loads(line, parse_constant=_refuse_constant)) for line in lines]
+        except (OSError, ValueError, TypeError, RecursionError):  # none, or no longer one
+            return []
+        return [record for record in records if record.is_sound]
 
     def add(self, *records: Record) -> None:
         self.records |= {record.id: record for record in records}
         self.write()
 
     def write(self) -> None:
-        records = self.in_order()
+        records = self.in_order() + self.others
         write_text(self.jsonl, "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in records))
         write_text(self.csv, as_csv(records))
 
