@@ -3,6 +3,7 @@
     python -m benchmarks.cohort speed [--persons 12] [--steps 50]
     python -m benchmarks.cohort overhead
     python -m benchmarks.cohort kills
+    python -m benchmarks.cohort page
 
 make the rows of the table in docs/scale.md. Each prints first about how long it takes, and last one JSON object.
 
@@ -19,6 +20,9 @@ is not in it; the wait of the worker that ends first, after its last, is told by
 
 `kills` runs short persons on Ray, two of them with unusable labels, and every 20 seconds kills a worker (SIGKILL).
 Ten times a second it looks at the persons' models: one that has been written twice was done twice.
+
+`page` trains a few persons, copies their runs to as many persons as GazeCapture has, runs `train_all` over them all,
+which finds them finished, and opens cohort.html in Chromium.
 """
 
 import argparse
@@ -40,9 +44,10 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "configs" / "finetune" / "finetune_gazecapture.yaml"
 WAYS = ("ray", "one_process", "loop")
 FRAMES = 62  # of a person: 30 to train on and 32 held out
-DEFAULTS = {"speed": (12, 50), "overhead": (40, 20), "kills": (60, 300)}  # persons, steps
+DEFAULTS = {"speed": (12, 50), "overhead": (40, 20), "kills": (60, 300), "page": (1474, 4)}  # persons, steps
 # For the forecast, on two AVX2 cores: of a way a person and a step, then of a tiny model on Ray.
 PERSON_SEC, STEP_SEC, START_SEC, TINY_PERSON_SEC, TINY_STEP_SEC = 100, 0.6, 30, 5.0, 0.02
+COPIED_SEC = 0.06  # of a person whose run is copied
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     least = 1 if given.what == "speed" else 4
     if given.persons < least or given.steps < 1:
         parser.error(f"{given.what}: --persons must be at least {least}, --steps at least 1")
-    return run_command(lambda: speed(given) if given.what == "speed" else on_ray(given))
+    ways = {"speed": speed, "overhead": on_ray, "kills": on_ray, "page": of_copies}
+    return run_command(lambda: ways[given.what](given))
 
 
 def words_of(column: int) -> str:
@@ -79,6 +85,13 @@ def on_ray(given: argparse.Namespace) -> int:
 
     forecast(START_SEC + given.persons / 2 * (TINY_PERSON_SEC + TINY_STEP_SEC * given.steps))
     return getattr(cohort_engine, given.what)(given)
+
+
+def of_copies(given: argparse.Namespace) -> int:
+    from benchmarks import cohort_page  # needs Ray's package
+
+    forecast(START_SEC + COPIED_SEC * given.persons)
+    return cohort_page.page(given)
 
 
 def speed(given: argparse.Namespace) -> None:

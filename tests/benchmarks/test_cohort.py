@@ -1,6 +1,7 @@
 """The benchmark of `vaegaze train_all`, at a small size: that it measures and counts what it says."""
 
 import json
+import shutil
 
 import pytest
 from conftest import process_restored
@@ -62,3 +63,16 @@ def test_killed_workers(numbers):
     measured = numbers("kills", "--persons", 4, "--steps", 20, "--every", 0.5, "--at_most", 1)
     assert (measured["finished"], measured["failed"], measured["lost"], measured["done twice"]) == (2, 2, 0, 0)
     assert measured["workers killed"] == 1 and measured["exit code of train_all"] == 3
+
+
+@pytest.mark.slow
+def test_page_in_a_browser(numbers, tmp_path):
+    for package in ("ray", "selenium"):
+        pytest.importorskip(package)
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    measured = numbers("page", "--persons", 6, "--steps", 1)
+    text = (tmp_path / "page/runs/cohort.html").read_text(encoding="utf-8")
+    assert "6 of 6 persons finished" in text and "person_006/report.html" in text
+    assert measured["MB"] == pytest.approx(len(text.encode()) / 1e6)
+    assert 0 < measured["sec to sort"] < measured["sec until open"] < 60
