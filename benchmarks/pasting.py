@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 def _pasted(checkpoint: Checkpoint, face: RenderedFace):
     """Of each way of pasting its name, the pictures (K, H, W, 3), and which of them have the photo's irises."""
     drawn = redraw_gazes(checkpoint.model, face.photo, reference_of("auto", checkpoint, face.photo), face.gazes)
-    irises = [own_irises(face.photo, each) for each in drawn]
+    irises = [own_irises(face.photo, *each) for each in zip(drawn, face.gazes)]
     for name, detail, own in (
         ("alone", False, [()] * len(drawn)),
         ("detail", True, [()] * len(drawn)),

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             drawn = redraw_gazes(checkpoint.model, photo, reference_of("auto", checkpoint, photo), GAZES)
             photo = photo.around_face()
-            irises = [own_irises(photo, each) for each in drawn]
+            irises = [own_irises(photo, *each) for each in zip(drawn, GAZES)]
             kept += map(bool, irises)
             as_drawn.append(judge(photo, drawn, [()] * len(drawn)))
             numbers.append(judge(photo, drawn, irises))

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from benchmarks.rendered_video import RenderedVideo, rendered_video
-from vaegaze.data.photo import load_photo, paste
+from vaegaze.data.photo import load_photo, own_irises, paste
 from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.geometry.alignment import align_face
 from vaegaze.geometry.camera import rolled
@@ -143,7 +143,8 @@ def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list
         Image.fromarray(frame).save(path)
         photo = load_photo(path, None, (0, 0), head, loaded.model.canvas)
         reference = reference_of("auto", loaded, photo)
-        redirected.append(paste(photo, redraw_gazes(loaded.model, photo, reference, np.zeros((1, 2)))[0]))
+        (drawn,) = redraw_gazes(loaded.model, photo, reference, np.zeros((1, 2)))
+        redirected.append(paste(photo, drawn, irises=own_irises(photo, drawn, np.zeros(2))))
     return redirected
 
 

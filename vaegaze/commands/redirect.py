@@ -27,7 +27,7 @@ from vaegaze.commands.redirect_settings import EVERYONE, RedirectConfig, Redirec
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.data import hdf5
-from vaegaze.data.photo import Photo, eyes_text, load_photo, paste, photo_of_frame
+from vaegaze.data.photo import Photo, eyes_text, load_photo, own_irises, paste, photo_of_frame
 from vaegaze.errors import Interrupted, UserError, plain
 from vaegaze.faces.cascades import opencv
 from vaegaze.faces.reader import NO_LANDMARKS, backend
@@ -178,12 +178,13 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
     with progress_callback("drawing") as show:
         redrawn = redraw_gazes(model, photo, reference, gazes, on_batch=show)
     if params.sweep is None:
-        write_picture(output, as_image(paste(photo, redrawn[0])), photo.colour_profile)
+        irises = own_irises(photo, redrawn[0], gazes[0])
+        write_picture(output, as_image(paste(photo, redrawn[0], irises=irises)), photo.colour_profile)
         print(f"✅ {output}")
         return
     say_what_is_shown(photo)
     sides = CELL_PX if params.sweep == "grid" else FRAME_PX
-    write_sweep(output, params, gazes, close_ups(photo, redrawn, *sides), photo)
+    write_sweep(output, params, gazes, close_ups(photo, redrawn, gazes, *sides), photo)
 
 
 def load_subject(params: RedirectParams, canvas: Camera) -> Photo:

@@ -158,27 +158,28 @@ def paste(
     drawn: np.ndarray,
     *,
     detail: bool = True,
-    irises: Sequence[tuple[Iris, Iris]] | None = None,
+    irises: Sequence[tuple[Iris, Iris]] = (),
 ) -> np.ndarray:
     """A drawing on the canvas (H, W, 3) uint8 put back into the full photo, whose size and channels the result has.
 
     Only pixels inside the photo's mask change, with a soft edge inside it; transparency stays. With `detail`,
-    what the drawing lacks comes from the photo, where that shows the same; and so do its irises: by default those of
-    `own_irises`, none if `irises` is empty.
+    what the drawing lacks comes from the photo, where that shows the same; and so do `irises`, see `own_irises`.
     """
     samples, canvas = photo.samples, photo.samples.canvas
     matching = _matching(photo, drawn)
     if not detail:
         return paste_in_mask(photo.original, photo.mask, matching, photo.to_canvas, canvas)
     moves = find_moves(samples.images[0], matching, samples.eye_masks[0], canvas)
-    irises = own_irises(photo, drawn) if irises is None else irises
     return paste_in_mask(photo.original, photo.mask, matching, photo.to_canvas, canvas, moves, irises)
 
 
-def own_irises(photo: Photo, drawn: np.ndarray) -> list[tuple[Iris, Iris]]:
-    """Both of the photo's irises and where they are in a drawing; empty where they cannot be put there."""
-    samples = photo.samples
-    return matched_irises(samples.images[0], _matching(photo, drawn), samples.head[0], samples.canvas)
+def own_irises(photo: Photo, drawn: np.ndarray, gaze: np.ndarray) -> list[tuple[Iris, Iris]]:
+    """Both of the photo's irises and where they are in a drawing; empty where they cannot be put there.
+
+    `gaze` (2,) is the drawn one, as seen in the upright picture.
+    """
+    samples, on_canvas = photo.samples, rolled(gaze, photo.roll_rad)
+    return matched_irises(samples.images[0], _matching(photo, drawn), samples.head[0], on_canvas, samples.canvas)
 
 
 def _matching(photo: Photo, drawn: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaegaze.config.benchmark import POOL, BenchmarkParams
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.data.photo import Photo, paste
+from vaegaze.data.photo import Photo, own_irises, paste
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import AUTOENCODER, TRUE, UNTRAINED, Task
@@ -111,12 +111,20 @@ def measure(
     if not all_finite(numbers):
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures", about="diverged")
     drawn = to_pixels(redirected).reshape(len(faces), params.gazes, *samples.images.shape[1:])
-    detail = task.strategy != AUTOENCODER  # which is to be judged alone
-    pasted = [np.stack([paste(face.photo, each, detail=detail) for each in few]) for few, face in zip(drawn, faces)]
+    alone = task.strategy == AUTOENCODER
+    pasted = [np.stack(pasted_gazes(face, few, alone=alone)) for face, few in zip(faces, drawn)]
     numbers |= at_full_size(judge(pasted, faces, estimator, check))
     return Measured(
         numbers, seconds, worst_frame(redirected, eval_set.redirections, len(faces)), eyes_strip(pasted, faces)
     )
+
+
+def pasted_gazes(face: RenderedFace, drawn: np.ndarray, *, alone: bool) -> list[np.ndarray]:
+    """A frame (H, W, 3) with each of K drawings; without the frame's own detail and irises, if judged `alone`."""
+    if alone:
+        return [paste(face.photo, each, detail=False) for each in drawn]
+    told = zip(drawn, face.gazes)
+    return [paste(face.photo, each, irises=own_irises(face.photo, each, gaze)) for each, gaze in told]
 
 
 def at_full_size(numbers: dict[str, float | None]) -> dict[str, float | None]:

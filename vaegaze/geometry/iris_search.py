@@ -13,35 +13,42 @@ IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the sma
 REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
 SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
 LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
+# Levels by which an iris must be clearer a millimetre off where it was read, or told to look; by the square:
+OFF_READ, OFF_TOLD = 1.0, 5.0
 RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
 DULLER = 0.7  # weight of the side of an outline that is less clear
 # Where less is seen, the drawing keeps its own irises:
 LEAST_AHEAD = 0.85  # width / height of the photo's
 LEAST_CONTRAST = 8.0  # levels between inside and outside, on the duller side
+LEAST_DRAWN = 3.0  # the same of a drawing's irises, of which it is known where they should be
 LEAST_BETWEEN = 0.3  # of the photo's, between its lids
 # The place between a grid's points, where pictures follow each other: the mean of those near the clearest one
 NEAR_PX, NEAR_STEP_PX, NEAR_CLEAR = 1.5, 0.5, 2.0  # how far around it, and levels by which e times less counts
 
 
 def matched(
-    picture: np.ndarray, drawn: np.ndarray, in_picture: Sequence[Iris], in_drawing: Sequence[Iris]
+    picture: np.ndarray, drawn: np.ndarray, in_picture: Sequence[Iris], in_drawing: Sequence[Iris], gaze: np.ndarray
 ) -> list[tuple[Iris, Iris]]:
-    """Both eyes' irises in a picture (H, W, 3) uint8 and in a drawing of the same place, from where they were read.
+    """Both eyes' irises in a picture (H, W, 3) uint8 and in a drawing of the same place that looks at `gaze` (2,).
 
-    Nothing where they are not clear to see, or where the photo's look far to the side.
+    They lie near where they were read in the picture, and near where the gaze puts them in the drawing. Nothing where
+    they are not clear to see, or where the photo's look far to the side.
     """
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
-    sources = [refined(true, iris) for iris in in_picture]
-    targets = _moved(drawing, sources, [there.centre - here.centre for here, there in zip(in_picture, in_drawing)])
+    sources = refined(true, in_picture)
+    targets = _moved(drawing, looking_at(sources, gaze))
     targets = [replace(iris, lids=read.lids) for iris, read in zip(targets, in_drawing)]
-    return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2]) else []
+    return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2], LEAST_DRAWN) else []
 
 
-def are_clear(sources: Sequence[Iris], targets: Sequence[Iris], shape: tuple[int, int]) -> bool:
-    """Whether a photo's irises (H, W) can go into a drawing of the same place."""
+def are_clear(
+    sources: Sequence[Iris], targets: Sequence[Iris], shape: tuple[int, int], least_drawn: float = LEAST_CONTRAST
+) -> bool:
+    """Whether a photo's irises (H, W) can go into a drawing of the same place, whose own have a least contrast."""
     return (
         min(iris.narrow for iris in sources) >= LEAST_AHEAD
-        and min(iris.contrast for iris in (*sources, *targets)) >= LEAST_CONTRAST
+        and min(iris.contrast for iris in sources) >= LEAST_CONTRAST
+        and min(iris.contrast for iris in targets) >= least_drawn
         and min(_between_lids(iris, shape) for iris in sources) >= LEAST_BETWEEN
     )
 
@@ -57,28 +64,44 @@ def _between_lids(iris: Iris, shape: tuple[int, int]) -> float:
     return float(opening(near, shape)[inside].mean()) if inside.any() else 0.0
 
 
-def refined(grey: np.ndarray, read: Iris) -> Iris:
-    """An iris that was read in a picture (H, W), placed where its outline is clearest."""
-    radii = IRIS_MM * read.px_per_mm * np.arange(LEAST, MOST + 0.01, 0.05)
-    for grid in (_grid(np.array(REACH_MM) * read.px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
-        found = [_contrast(grey, read, read.centre + grid, radius) for radius in radii]
-        best = max(range(len(radii)), key=lambda i: found[i][0].max())
-        clearest, duller = found[best]
-        at = clearest.argmax()
-        read = replace(read, centre=read.centre + grid[at], radius=float(radii[best]), contrast=float(duller[at]))
-        radii = read.radius * np.array([0.97, 1.0, 1.03])
-    return read
+def refined(grey: np.ndarray, read: Sequence[Iris]) -> list[Iris]:
+    """Irises of one size that were read in a picture (H, W), each placed where its outline is clearest."""
+    px_per_mm, steps = read[0].px_per_mm, np.zeros((len(read), 2))
+    radii = IRIS_MM * px_per_mm * np.arange(LEAST, MOST + 0.01, 0.05)
+    for grid in (_grid(np.array(REACH_MM) * px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
+        found = []
+        for radius in radii:
+            scores = [_scores(grey, iris, step + grid, radius, OFF_READ) for iris, step in zip(read, steps)]
+            best = [clearness.argmax() for clearness, _ in scores]
+            clear = sum(clearness[at] for (clearness, _), at in zip(scores, best))
+            found.append((clear, float(radius), steps + grid[best], [each[at] for (_, each), at in zip(scores, best)]))
+        _, radius, steps, contrasts = max(found, key=lambda each: each[0])
+        radii = radius * np.array([0.97, 1.0, 1.03])
+    return [
+        replace(iris, centre=iris.centre + step, radius=radius, contrast=float(contrast))
+        for iris, step, contrast in zip(read, steps, contrasts)
+    ]
 
 
-def _moved(grey: np.ndarray, sources: Sequence[Iris], ways: Sequence[np.ndarray]) -> list[Iris]:
-    """Both irises in a drawing (H, W): moved alike, as eyes turn, near where they were read, so that both are clear."""
-    way = np.mean(ways, axis=0)
-    for grid in (_grid(np.array(REACH_MM) * sources[0].px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
-        found = [_contrast(grey, iris, iris.centre + way + grid, iris.radius) for iris in sources]
-        at = sum(clearest for clearest, _ in found).argmax()
-        way = way + grid[at]
-    contrasts = [float(duller[at]) for _, duller in found]
-    moved = [replace(iris, centre=iris.centre + way, contrast=each) for iris, each in zip(sources, contrasts)]
+def looking_at(irises: Sequence[Iris], gaze: np.ndarray) -> list[Iris]:
+    """Both irises where eyes that look at `gaze` (2,) have them.
+
+    Nobody's eyes are quite parallel, nor in the middle of their lids: how these differ from one another is kept.
+    """
+    there = [expected(iris, gaze) for iris in irises]
+    off = np.stack([iris.centre - each.centre for iris, each in zip(irises, there)])
+    return [replace(iris, centre=iris.centre + each) for iris, each in zip(there, off - off.mean(axis=0))]
+
+
+def _moved(grey: np.ndarray, irises: Sequence[Iris]) -> list[Iris]:
+    """Both irises in a drawing (H, W): moved alike, and little, so that both are clear."""
+    step = np.zeros(2)
+    for grid in (_grid(np.array(REACH_MM) * irises[0].px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
+        found = [_scores(grey, iris, step + grid, iris.radius, OFF_TOLD) for iris in irises]
+        at = sum(clearness for clearness, _ in found).argmax()
+        step = step + grid[at]
+    contrasts = [float(each[at]) for _, each in found]
+    moved = [replace(iris, centre=iris.centre + step, contrast=each) for iris, each in zip(irises, contrasts)]
 
     larger = larger_in(grey, moved)
     return [replace(iris, radius=larger * iris.radius) for iris in moved]
@@ -114,6 +137,14 @@ def _grid(reach: np.ndarray, step: float) -> np.ndarray:
     """(P, 2): x, y from −reach to reach."""
     x, y = (np.arange(-round(far / step), round(far / step) + 1) * step for far in reach)
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def _scores(
+    grey: np.ndarray, iris: Iris, steps: np.ndarray, radius: float, off: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) of places so far from an iris's (P, 2): how clear it is there, less `off` levels a mm²; and its contrast."""
+    clearest, duller = _contrast(grey, iris, iris.centre + steps, radius)
+    return clearest - off * ((steps / iris.px_per_mm) ** 2).sum(axis=-1), duller
 
 
 def _contrast(grey: np.ndarray, iris: Iris, centres: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:

@@ -122,9 +122,10 @@ class Studio:
         photo, checkpoint = chosen_photo(visit), self.model_of(visit, tuned)
         with self._drawing:
             reference = reference_of("auto", checkpoint, photo)
-            drawn = redraw_gazes(checkpoint.model, photo, reference, sweep_gazes(name))
+            gazes = sweep_gazes(name)
+            drawn = redraw_gazes(checkpoint.model, photo, reference, gazes)
         path = visit.folder / f"{visit.path.stem}_{name}.gif"
-        write_animation(path, close_ups(photo, drawn, *FRAME_PX), frame_ms(name))
+        write_animation(path, close_ups(photo, drawn, gazes, *FRAME_PX), frame_ms(name))
         return path
 
     def redirect_video(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vaegaze.data.photo import Photo, paste
+from vaegaze.data.photo import Photo, own_irises, paste
 from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 from vaegaze.redirecting.fading import drawn_gaze
@@ -19,7 +19,7 @@ def redirect_photo(
         return photo.original
     told, opacity = drawn_gaze(np.array(gaze), photo.read_gaze, strength)
     drawn = redraw_gazes(checkpoint.model, photo, reference_of(reference, checkpoint, photo), told[None])[0]
-    result = paste(photo, drawn)
+    result = paste(photo, drawn, irises=own_irises(photo, drawn, told))
     if opacity == 1:
         return result
     return np.rint(photo.original + opacity * (result.astype(np.float64) - photo.original)).astype(np.uint8)

@@ -311,7 +311,9 @@ class Recorder:
         self.folder.write_picture("gazes.png", gazes_sheet(self.model, one))
         photos = ()
         if picture is not None:
-            photos = picture.original, photo.paste(picture, to_pixels(drawn)[0])
+            redrawn = to_pixels(drawn)[0]
+            irises = photo.own_irises(picture, redrawn, picture.gaze)
+            photos = picture.original, photo.paste(picture, redrawn, irises=irises)
             self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
         first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
         self.folder.write_picture("before_after.jpg", before_after(one.samples, self.progress.drawn_before, drawn))
