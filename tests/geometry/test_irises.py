@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from vaegaze.geometry.iris_search import are_clear, found_near, matched
-from vaegaze.geometry.irises import Iris, with_irises
+from vaegaze.geometry.camera import pitch_yaw
+from vaegaze.geometry.iris_search import are_clear, found_near, looking_at, matched, refined
+from vaegaze.geometry.irises import BALL_MM, Iris, with_irises
 
 HEIGHT, WIDTH, PX_PER_MM = 96, 192, 5 / 3
 BALLS = np.array([[45.0, 50.0], [147.0, 50.0]])
@@ -50,13 +51,47 @@ def read(way=(0.0, 0.0), height: float = 9.0) -> list[Iris]:
     ]
 
 
+def told(way=(0.0, 0.0)) -> np.ndarray:
+    """The gaze of eyes whose irises are `way` off the middle."""
+    x, y = np.array(way) / (BALL_MM * PX_PER_MM)
+    return pitch_yaw(np.array([x, y, -np.sqrt(max(1 - x * x - y * y, 0))]))
+
+
+@pytest.mark.parametrize("off", [(0.0, 0.0), (1.0, -1.0)])  # how far the drawing has missed the told gaze
 @pytest.mark.parametrize("way", [(0.0, 0.0), (7.0, 0.0), (-6.0, 1.0)])
-def test_irises_are_found_where_they_are(way):
-    pairs = matched(picture(), soft(picture(way, BLUE, pupil=False)), read(), read(way))
+def test_irises_are_found_where_they_are(way, off):
+    here = np.array(way) - off
+    pairs = matched(picture(), soft(picture(way, BLUE, pupil=False)), read(), read(way), told(here))
     for (source, target), ball in zip(pairs, BALLS, strict=True):
         np.testing.assert_allclose(source.centre, ball, atol=0.6)
         np.testing.assert_allclose(target.centre, ball + way, atol=1.0)
         assert source.radius == pytest.approx(RADIUS, rel=0.06)
+
+
+def test_faint_irises_lie_where_the_gaze_puts_them():
+    faint, way = tuple(level - 45 for level in WHITE), (3.0, 0.0)
+    pairs = matched(picture(), soft(picture(way, faint, pupil=False)), read(), read(way), told(way))
+    for (source, target), ball in zip(pairs, BALLS, strict=True):
+        np.testing.assert_allclose(target.centre, ball + way, atol=1.0)
+        assert target.contrast < 8 < source.contrast
+
+
+def test_both_irises_have_one_size():
+    """Shadows beside one of them say otherwise."""
+    photo = picture().copy()
+    for left in (33, 55):
+        photo[42:58, left : left + 2] = 100
+    grey = photo.astype(np.float32).mean(axis=-1)
+    shaded, plain = (refined(grey, [iris])[0].radius for iris in read())
+    irises = refined(grey, read())
+    assert shaded != plain and irises[0].radius == irises[1].radius == pytest.approx(RADIUS, rel=0.06)
+    np.testing.assert_allclose([iris.centre for iris in irises], BALLS, atol=1.0)
+
+
+def test_eyes_that_squint_go_on_squinting():
+    inwards = [replace(iris, centre=iris.ball + side) for iris, side in zip(read(), [(2.0, 0.0), (-2.0, 0.0)])]
+    left, right = looking_at(inwards, told((6.0, 1.0)))
+    np.testing.assert_allclose([left.centre, right.centre], BALLS + [(8.0, 1.0), (4.0, 1.0)], atol=1e-6)
 
 
 def test_an_iris_of_known_size_is_placed_between_pixels():
@@ -80,7 +115,7 @@ def test_the_photos_irises_go_where_the_drawing_has_them(way):
     photo, true = picture(size=3), picture(way, size=3)
     drawn = soft(picture(way, BLUE, pupil=False))
     large = np.asarray(Image.fromarray(drawn).resize(photo.shape[1::-1], Image.Resampling.BICUBIC))
-    result = with_irises(large, photo, TO_FINE, matched(picture(), drawn, read(), read(way)))
+    result = with_irises(large, photo, TO_FINE, matched(picture(), drawn, read(), read(way), told(way)))
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]] / 3
     for ball in BALLS:
         iris = np.hypot(x - ball[0] - way[0], y - ball[1] - way[1]) < 0.9 * RADIUS
@@ -94,9 +129,8 @@ def test_the_photos_irises_go_where_the_drawing_has_them(way):
 def test_an_iris_that_the_photo_shows_less_of_is_whole():
     """A squint becomes an open eye."""
     drawn, true = soft(picture(colour=BLUE, pupil=False)), picture()
-    result = with_irises(
-        drawn, *(picture(height=6.0), np.eye(2, 3)), matched(picture(height=6.0), drawn, read(height=6.0), read())
-    )
+    photo = picture(height=6.0)
+    result = with_irises(drawn, photo, np.eye(2, 3), matched(photo, drawn, read(height=6.0), read(), told()))
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     for ball in BALLS:
         above = (np.hypot(x - ball[0], y - ball[1]) < 0.85 * RADIUS) & (abs(y - ball[1]) > 6.5)
@@ -107,7 +141,7 @@ def test_an_iris_that_the_photo_shows_less_of_is_whole():
 def test_drawn_lids_stay_over_the_irises():
     """Also where they were read too wide open."""
     photo, drawn = picture(), soft(picture((0.0, 3.0), BLUE, height=5.0, pupil=False))
-    pairs = matched(photo, drawn, read(), read((0.0, 3.0), height=9.0))
+    pairs = matched(photo, drawn, read(), read((0.0, 3.0), height=9.0), told((0.0, 3.0)))
     pairs = pairs or [(source, replace(source, centre=source.centre + np.array([0.0, 3.0]))) for source in read()]
     result = with_irises(drawn, photo, np.eye(2, 3), pairs)
     for x, y in BALLS.astype(int):
@@ -125,7 +159,7 @@ def test_drawn_lids_stay_over_the_irises():
 )
 def test_what_is_not_clear_to_see_stays_as_drawn(photo, drawn):
     where = (16.0, 0.0) if photo[50, 61].mean() < 120 else (0.0, 0.0)
-    assert matched(photo, drawn, read(where), read()) == []
+    assert matched(photo, drawn, read(where), read(), told()) == []
 
 
 def test_nothing_to_lay():
