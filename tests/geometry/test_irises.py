@@ -91,7 +91,7 @@ def test_both_irises_have_one_size():
 def test_eyes_that_squint_go_on_squinting():
     inwards = [replace(iris, centre=iris.ball + side) for iris, side in zip(read(), [(2.0, 0.0), (-2.0, 0.0)])]
     left, right = looking_at(inwards, told((6.0, 1.0)))
-    np.testing.assert_allclose([left.centre, right.centre], BALLS + [(8.0, 1.0), (4.0, 1.0)], atol=1e-6)
+    np.testing.assert_allclose([left.centre, right.centre], BALLS + np.array([(8.0, 1.0), (4.0, 1.0)]), atol=1e-6)
 
 
 def test_an_iris_of_known_size_is_placed_between_pixels():
