@@ -47,6 +47,15 @@ def test_a_share_caps_the_memory_of_the_gpu(monkeypatch):
     assert asked == [(0.25, 0)]
 
 
+@pytest.mark.gpu
+def test_a_real_gpu_takes_the_cap():
+    cap_memory(torch.device("cuda"), 0.25)
+    try:
+        assert torch.cuda.get_per_process_memory_fraction() == 0.25
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 # ---------------------------------------------------------------------------------------------------------------- Ray
 
 
