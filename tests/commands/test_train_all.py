@@ -156,7 +156,8 @@ def assert_as_undisturbed(run_all, flags, tmp_path, person_ids) -> None:
 def test_ray_goes_on_with_killed_workers_runs_and_equals_one_process(
     ray, run_all, flags, tmp_path, monkeypatch, when_runs_are_saved
 ):
-    flags, lost, lose = [*flags, "--num_steps", 100], [], Work.lose
+    persons = "nan_labels,no_labels,person_003,person_004"
+    flags, lost, lose = [*flags, "--num_steps", 60, "--persons", persons], [], Work.lose
 
     def kill(folders) -> None:
         from ray._private.state import actors
@@ -177,15 +178,15 @@ def test_ray_goes_on_with_killed_workers_runs_and_equals_one_process(
     outcome = run_all(*flags, "--engine", "ray")
     assert outcome.code == 3, outcome
     records = records_in(tmp_path / "runs")
-    assert [record["status"] for record in records.values()] == [FAILED] * 2 + [FINISHED] * 4
+    assert [record["status"] for record in records.values()] == [FAILED] * 2 + [FINISHED] * 2
     gone_on_with = {path.parent.parent.name for path in tmp_path.glob("runs/*/samples/step_999999.png")}
     assert gone_on_with & set(lost), "killed, and not begun anew"
-    assert_as_undisturbed(run_all, flags, tmp_path, [*gone_on_with, "person_001"])
+    assert_as_undisturbed(run_all, flags, tmp_path, gone_on_with)
 
 
 @pytest.mark.slow
 def test_ray_saves_every_run_after_ctrl_c(ray, run_all, flags, tmp_path, when_runs_are_saved):
-    flags, stopped = [*flags, "--num_steps", 100, "--persons", "person_002,person_003,person_004"], []
+    flags, stopped = [*flags, "--num_steps", 60, "--persons", "person_003,person_004"], []
 
     def stop(folders) -> None:
         stopped.append(time.monotonic())
@@ -197,7 +198,7 @@ def test_ray_saves_every_run_after_ctrl_c(ray, run_all, flags, tmp_path, when_ru
     assert "not run yet" in (tmp_path / "runs/cohort.html").read_text()
     assert list(tmp_path.glob("runs/*/resume.pth"))
     run_all(*flags, "--engine", "ray", ok=True)
-    assert_as_undisturbed(run_all, flags, tmp_path, ["person_002", "person_003"])
+    assert_as_undisturbed(run_all, flags, tmp_path, ["person_003", "person_004"])
 
 
 @pytest.mark.slow
