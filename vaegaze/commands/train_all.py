@@ -84,7 +84,7 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
     known = from_folders()
     refused = [record for record in known if record.status == FAILED]
     if len(refused) == len(person_ids):  # before the lines of what they had are lost
-        raise UserError(" ".join(in_groups(refused)), about="other_settings")
+        raise UserError("; ".join(in_groups(refused)[:3]), about="other_settings")
     files.add(*known)
     left = [person_id for person_id in person_ids if person_id not in files.records]
     done = files.count(FINISHED)

@@ -116,7 +116,7 @@ def run_all(
             if should_stop():
                 pool.stop()
                 return
-            if not (pool.idle or pool.busy):
+            if not pool.hired:
                 if not pool.has_started:
                     raise UserError(pool.problem)
                 work.give_up(pool.problem)
@@ -152,13 +152,17 @@ class _Pool:
         self.has_started, self.failed_starts = False, 0
         self.problem = ""  # of the last one that did not start
 
+    @property
+    def hired(self) -> list[_Hired]:
+        return [*self.idle, *(each for each, _ in self.busy.values())]
+
     def add(self) -> None:
         hired = _Hired(self.make.remote())
         self.busy[hired.actor.start.remote(self.job, self.shared)] = hired, None
 
     def wait(self) -> None:
         """Give waiting tasks to idle actors, then take in what has ended."""
-        nodes = {each.node for each in [*self.idle, *(each for each, _ in self.busy.values())] if each.node}
+        nodes = {each.node for each in self.hired if each.node}
         for each in self.idle[::-1]:
             task = self.work.take(each.last, each.node, nodes)
             if task is not None:
@@ -219,5 +223,5 @@ class _Pool:
                     self.work.end(record)
 
     def kill(self) -> None:
-        for each in [*self.idle, *(each for each, _ in self.busy.values())]:
+        for each in self.hired:
             ray.kill(each.actor)
