@@ -194,7 +194,8 @@ def test_ray_saves_every_run_after_ctrl_c(ray, run_all, flags, tmp_path, when_ru
 
     when_runs_are_saved(stop)
     outcome = run_all(*flags, "--engine", "ray")
-    assert outcome.code == 130 and time.monotonic() - stopped[0] < 10, outcome
+    seconds = time.monotonic() - stopped[0]  # 8 for the runs at most; a busy machine takes its time for the rest
+    assert outcome.code == 130 and seconds < 15, (seconds, outcome)
     assert "not run yet" in (tmp_path / "runs/cohort.html").read_text()
     assert list(tmp_path.glob("runs/*/resume.pth"))
     run_all(*flags, "--engine", "ray", ok=True)
