@@ -145,9 +145,9 @@ def kills(given: argparse.Namespace) -> int:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
 
-    def counted(work: Work, person_id: str, reason: str) -> None:
+    def counted(work: Work, person_id: str, *about: str) -> None:
         hit.append(person_id)
-        lose(work, person_id, reason)
+        lose(work, person_id, *about)
 
     threads = [threading.Thread(target=each) for each in (look, kill)]
     for thread in threads:

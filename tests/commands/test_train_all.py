@@ -3,18 +3,23 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import time
+from contextlib import nullcontext
 from functools import partial
 
 import h5py
 import numpy as np
 import pytest
-from command_runs import assert_one_line, assert_same_weights, command, invoke, start_process
+from command_runs import assert_one_line, assert_same_weights, command, invoke, signal_at_step, start_process
 
 from vaegaze.commands import train_all
 from vaegaze.commands.engines import chosen_engine
+from vaegaze.config.cohort import CohortParams
+from vaegaze.runs import recorder
 from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, Record, Work
+from vaegaze.runs.person_list import persons_to_run
 
 STEPS = ("--num_steps", 6, "--num_eval_samples", 2, "--checkpoint_every", 2, "--log_every", 2)
 SCRIPT = "import sys\nfrom vaegaze.commands.train_all import main\nsys.exit(main())"
@@ -81,8 +86,9 @@ def test_one_after_the_other(run_all, flags, world, tmp_path):
     assert records_in(tmp_path / "runs") == records
 
     # A finished run of other settings is no result of this command.
-    assert run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7).code == 3
-    assert "num_steps was 6, now 7" in records_in(tmp_path / "runs")["person_002"]["reason"]
+    others = run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7)
+    assert_one_line(others, "num_steps was 6, now 7", "--overwrite")
+    assert records_in(tmp_path / "runs") == records
 
     # Unless it is to be replaced.
     replaced = run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7, "--overwrite")
@@ -108,40 +114,98 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(run_all, flags, tmp_path):
     assert_same_weights(*(tmp_path / each / "person_002/finetuned_model.pth" for each in ("whole", "runs")))
 
 
-@pytest.mark.slow
-def test_ray_survives_killed_workers_and_equals_one_process(run_all, flags, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def ray():
+    """One Ray for all tests here: its start takes longer than they do."""
     ray = pytest.importorskip("ray")
     from vaegaze.runs.engines import on_ray
 
-    cluster, killed = on_ray.cluster, []
-    monkeypatch.setattr(on_ray, "cluster", lambda address, cpus: cluster(address, cpus=2))
-    take = Work.end
+    with pytest.MonkeyPatch.context() as patched, on_ray.cluster(None, cpus=2):
+        assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"], "open to other machines"
+        patched.setattr(on_ray, "cluster", lambda address, cpus: nullcontext())
+        yield ray
+    assert not ray.is_initialized()
 
-    def end(work: Work, record: Record) -> None:
-        if not killed:  # whoever runs another person now dies
-            assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"], "open to other machines"
-            killed.extend(pids_of_actors())
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-        take(work, record)
 
-    def pids_of_actors() -> list[int]:
-        from ray._private.state import actors
+@pytest.fixture
+def when_runs_are_saved(monkeypatch, tmp_path):
+    """Has `then(folders)` called once, as soon as an unfinished run can be gone on with."""
 
-        return [each["Pid"] for each in actors().values() if each["State"] == "ALIVE" and each.get("Pid")]
+    def arrange(then):
+        def show(progress, running, failed):
+            folders = [path.parent for path in tmp_path.glob("runs/*/resume.pth")]
+            if folders and not called:
+                called.append(True)
+                then(folders)
 
-    monkeypatch.setattr(Work, "end", end)
-    outcome = run_all(*flags, "--engine", "ray")
-    assert outcome.code == 3, outcome
-    assert killed and not ray.is_initialized()
+        called = []
+        monkeypatch.setattr(train_all.CohortProgress, "show", show)
+
+    return arrange
+
+
+def assert_as_undisturbed(run_all, flags, tmp_path, person_ids) -> None:
+    run_all(*flags, "--engine", "none", "--save_dir", tmp_path / "none", "--persons", ",".join(person_ids), ok=True)
     records = records_in(tmp_path / "runs")
-    assert [record["status"] for record in records.values()] == [FAILED] * 2 + [FINISHED] * 4
-
-    one_process = [*flags, "--engine", "none", "--save_dir", tmp_path / "none", "--persons", "person_001,person_003"]
-    assert run_all(*one_process).code == 0
     for person_id, record in records_in(tmp_path / "none").items():
         assert record["after"] == records[person_id]["after"] and record["before"] == records[person_id]["before"]
         assert_same_weights(*(tmp_path / each / person_id / "finetuned_model.pth" for each in ("none", "runs")))
+
+
+@pytest.mark.slow
+def test_ray_goes_on_with_killed_workers_runs_and_equals_one_process(
+    ray, run_all, flags, tmp_path, monkeypatch, when_runs_are_saved
+):
+    persons = "nan_labels,no_labels,person_003,person_004"
+    flags, lost, lose = [*flags, "--num_steps", 60, "--persons", persons], [], Work.lose
+
+    def kill(folders) -> None:
+        from ray._private.state import actors
+
+        for folder in folders:  # whoever begins anew removes this
+            (folder / "samples").mkdir()
+            (folder / "samples/step_999999.png").touch()
+        for each in actors().values():
+            if each["State"] == "ALIVE" and each.get("Pid"):
+                os.kill(each["Pid"], signal.SIGKILL)
+
+    def counted(work: Work, person_id: str, *about) -> None:
+        lost.append(person_id)
+        lose(work, person_id, *about)
+
+    monkeypatch.setattr(Work, "lose", counted)
+    when_runs_are_saved(kill)
+    outcome = run_all(*flags, "--engine", "ray")
+    assert outcome.code == 3, outcome
+    records = records_in(tmp_path / "runs")
+    assert [record["status"] for record in records.values()] == [FAILED] * 2 + [FINISHED] * 2
+    gone_on_with = {path.parent.parent.name for path in tmp_path.glob("runs/*/samples/step_999999.png")}
+    assert gone_on_with & set(lost), "killed, and not begun anew"
+    assert_as_undisturbed(run_all, flags, tmp_path, gone_on_with)
+
+
+@pytest.mark.slow
+def test_ray_saves_every_run_after_ctrl_c(ray, run_all, flags, tmp_path, when_runs_are_saved):
+    flags, stopped = [*flags, "--num_steps", 60, "--persons", "person_003,person_004"], []
+
+    def stop(folders) -> None:
+        stopped.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    when_runs_are_saved(stop)
+    outcome = run_all(*flags, "--engine", "ray")
+    seconds = time.monotonic() - stopped[0]  # 8 for the runs at most; a busy machine takes its time for the rest
+    assert outcome.code == 130 and seconds < 15, (seconds, outcome)
+    assert "not run yet" in (tmp_path / "runs/cohort.html").read_text()
+    assert list(tmp_path.glob("runs/*/resume.pth"))
+    run_all(*flags, "--engine", "ray", ok=True)
+    assert_as_undisturbed(run_all, flags, tmp_path, ["person_003", "person_004"])
+
+
+@pytest.mark.slow
+def test_ray_that_has_no_room_or_no_gpu(ray, run_all, flags):
+    assert_one_line(run_all(*flags, "--engine", "ray", "--cpus_per_person", 64), "64 CPUs", "--cpus_per_person")
+    assert ray.get(ray.remote(lambda: os.environ.get("CUDA_VISIBLE_DEVICES")).remote()) == ""
 
 
 @pytest.mark.slow
@@ -160,6 +224,72 @@ def test_what_cannot_start(run_all, flags, tmp_path):
     assert_one_line(run_all(*flags, "--split", "val"), "split")
     assert_one_line(run_all(*flags, "--person_id", "person_001"), "--persons")
     assert not (tmp_path / "runs").exists()
+
+
+def test_slurm_that_cannot_start(run_all, flags, tmp_path):
+    pytest.importorskip("submitit")
+    flags, settings = [*flags, "--engine", "slurm"], tmp_path / "local.yaml"
+    if shutil.which("srun") is None:
+        assert_one_line(run_all(*flags), "srun")
+    settings.write_text("cohort_params: {slurm: {cluster: local, slurm_partitoin: gpu}}\n")
+    assert_one_line(run_all("--config", settings, *flags), "slurm_partitoin")
+    assert_one_line(run_all(*flags, "--estimator", tmp_path / "nothing.pth"), "nothing.pth")
+
+
+def test_which_persons(world, tmp_path):
+    path, listed = tmp_path / "gaze.h5", tmp_path / "persons.txt"
+    shutil.copy(world.hdf_path, path)
+    with h5py.File(path, "a") as file:
+        for number, split in enumerate(("train", "val", "test", "val"), 1):
+            file[f"person_00{number}"].attrs["split"] = split
+    listed.write_text("person_004\n\nperson_001\nperson_004\n")
+
+    def chosen(**how) -> list[str]:
+        return persons_to_run(str(path), CohortParams(**how))
+
+    assert chosen(split="val") == ["person_002", "person_004"]
+    assert chosen(persons_file=str(listed)) == ["person_004", "person_001"]
+    assert chosen(persons="person_003, person_001") == ["person_003", "person_001"]
+    assert chosen(max_persons=3) == ["person_001", "person_002", "person_003"]
+    assert chosen(split="val", max_persons=1) == ["person_002"]
+
+
+def test_a_finished_run_that_kept_other_results_stays(run_all, flags, tmp_path):
+    flags = [*flags, "--num_steps", 1, "--engine", "none", "--persons"]
+    run_all(*flags, "person_003,person_004", ok=True)
+    before, model = records_in(tmp_path / "runs"), tmp_path / "runs/person_003/finetuned_model.pth"
+    resume = model.with_name("resume.pth")
+    resume.touch()  # as it stays if the worker is killed just before it removes it
+    run_all(*flags, "person_003,person_004", ok=True)
+    assert not resume.exists()
+
+    nobody = run_all(*flags, "person_003,person_004", "--save", "adapter")
+    assert_one_line(nobody, "person_003 and 1 more", "save was 'full', now 'adapter'", "--overwrite")
+    assert records_in(tmp_path / "runs") == before and model.exists()
+    one = run_all(*flags, "person_002,person_003", "--save", "adapter")
+    assert one.code == 3 and "2 persons\n" in one.out and "person_003: the finished run had other" in one.err, one
+    records = records_in(tmp_path / "runs")
+    assert [records[person_id]["status"] for person_id in ("person_002", "person_003")] == [FINISHED, FAILED]
+    assert model.exists()
+
+
+def test_ctrl_c_ends_a_run_also_while_it_is_measured_and_drawn(run_all, flags, tmp_path, monkeypatch):
+    flags, baselines = [*flags, "--engine", "none", "--persons", "person_004"], recorder.measure_baselines
+    with monkeypatch.context() as patched:
+        signal_at_step(patched, 3, signal.SIGINT)
+        assert run_all(*flags).code == 130
+    assert "1 not run yet" in (tmp_path / "runs/cohort.html").read_text()
+
+    def interrupted(*about):
+        signal.raise_signal(signal.SIGINT)
+        return baselines(*about)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "measure_baselines", interrupted)
+        assert run_all(*flags).code == 130
+    folder = tmp_path / "runs/person_004"
+    assert (folder / "resume.pth").exists() and not (folder / "gazes.png").exists()
+    run_all(*flags, ok=True)
 
 
 def test_a_chosen_gpu_is_computed_on_without_ray(run_all, flags, capsys):

@@ -2,7 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
             "address": "start one with `ray start --head`, or leave --address out",
             "places": "give fewer --cpus_per_person or --gpus_per_person",
             "persons": "`vaegaze inspect PATH` lists the persons",
+            "slurm": "its parameters go under cohort_params: slurm: in the settings file; --device cpu asks for no GPU",
+            "other_settings": "--overwrite starts over, or give another --save_dir",
             "letter_case": "give each a --save_dir of its own, with --persons",
         },
     )
@@ -54,8 +57,9 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
     # These import torch, which mistakes above need not wait for.
     from vaegaze.commands.progress import StopSignals
     from vaegaze.commands.train_run import name_base
+    from vaegaze.models.estimator import load_estimator
     from vaegaze.report.cohort import CohortReport, page
-    from vaegaze.runs.cohort import FAILED, CohortFiles, Work, finished_record
+    from vaegaze.runs.cohort import FAILED, FINISHED, CohortFiles, Work, finished_record
     from vaegaze.runs.folder import RunFolder
     from vaegaze.runs.one_person import load_base
     from vaegaze.runs.person_list import persons_to_run, refuse_shared_folders
@@ -71,31 +75,49 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
             [RunFolder(params.save_dir, each) for each in person_ids], (params.checkpoint_path, base.base.path)
         )
     job = make_job(resolved, cohort)
-    files.add(*filter(None, (finished_record(job.settings_of(person_id), person_id) for person_id in person_ids)))
+
+    def from_folders() -> list:
+        """Records of those who have none yet."""
+        missing = [person_id for person_id in person_ids if person_id not in files.records]
+        return list(filter(None, (finished_record(job.settings_of(person_id), person_id) for person_id in missing)))
+
+    known = from_folders()
+    refused = [record for record in known if record.status == FAILED]
+    if len(refused) == len(person_ids):  # before the lines of what they had are lost
+        raise UserError("; ".join(in_groups(refused)[:3]), about="other_settings")
+    files.add(*known)
     left = [person_id for person_id in person_ids if person_id not in files.records]
-    done = len(files.records)
+    done = files.count(FINISHED)
     print(f"👥 {len(person_ids)} persons" + (f", {done} of them finished already" if done else ""))
+    for line in in_groups(refused):
+        print(f"⚠️ {line}", file=sys.stderr)
 
     stop = StopSignals()
     if left:
         base = base or load_base(params)
         name_base(base, params.checkpoint_path)
-        with CohortProgress(len(person_ids), done) as progress:
+        if params.estimator != "none":
+            load_estimator(params.estimator)  # or it is refused, before any worker starts
+        with CohortProgress(len(person_ids), len(files.records)) as progress:
 
             def on_record(record) -> None:
                 files.add(record)
                 progress.ended(record, len(work.running), files.count(FAILED))
 
             work = Work(left, cohort.retries, on_record)
-            start_engine(
-                engine,
-                cohort,
-                job,
-                SharedBase.of(base),
-                work,
-                on_change=lambda: progress.show(len(work.running), files.count(FAILED)),
-                should_stop=lambda: stop.received is not None,
-            )
+            try:
+                start_engine(
+                    engine,
+                    cohort,
+                    job,
+                    SharedBase.of(base),
+                    work,
+                    on_change=lambda: progress.show(len(work.running), files.count(FAILED)),
+                    should_stop=lambda: stop.received is not None,
+                )
+            finally:
+                files.add(*from_folders())  # who has ended since the engine last listened
+                files.write()
     command = shlex.join(["vaegaze", "train_all", *(word for word in words if word != "--overwrite")])
     report = CohortReport(
         records=[asdict(record) for record in files.in_order()],
@@ -111,6 +133,17 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
     print(f"📊 {len(files.records) - failed} of {len(person_ids)} persons finished, {failed} failed")
     stop.check()
     return SOME_FAILED if failed else 0
+
+
+def in_groups(records: Iterable) -> list[str]:
+    """A line for each reason that failures have."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record.reason].append(record.id)
+    return [
+        plain(ids[0]) + (f" and {len(ids) - 1} more" if len(ids) > 1 else "") + f": {reason}"
+        for reason, ids in groups.items()
+    ]
 
 
 def make_job(resolved: Resolved, cohort: CohortParams):

@@ -31,7 +31,7 @@ class CohortParams:
     )
     cpus_per_person: int = option(1, low=1, help="CPU threads of each run; on a CPU they decide the rounding")
     gpus_per_person: float = option(
-        0.25, above=0, high=1, help="share of a GPU for each run, with Ray or SLURM; it also caps the run's memory"
+        0.25, above=0, high=1, help="with Ray: share of a GPU for each run; it also caps the run's memory"
     )
     retries: int = option(2, low=0, help="further attempts for a person whose run fails")
     persons_per_job: int = option(8, low=1, help="with SLURM: persons that one job runs")

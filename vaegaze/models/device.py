@@ -46,6 +46,12 @@ def find_device(name: str) -> str:
     return name
 
 
+def cap_memory(device: torch.device, share: float | None) -> None:
+    """Let this process take no more than its share of the memory of its GPU, the only one that it sees."""
+    if device.type == "cuda" and share is not None and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)  # which refuses a device without an index
+
+
 def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a module to a device in place; on a CPU alone, its layers take their fast forms."""
     return use_fast_layers(module.to(device), on=device.type == "cpu")

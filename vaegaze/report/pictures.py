@@ -1,5 +1,6 @@
 """The report's pictures, each as a data URI."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,10 +81,20 @@ def eye_area(mask: np.ndarray) -> tuple[slice, slice]:
     return tuple(slice(max(0, found[0] - margin), found[-1] + 1 + margin) for found in (rows, columns))
 
 
-def gaze_sweep(model: VAEGaze, frame: Frames, sample: Samples, rendered: RenderedPerson | None) -> Sweep:
-    """A frame (N = 1) made to look around in a circle, pasted; beside it the renderer's pictures of the same gazes."""
+def gaze_sweep(
+    model: VAEGaze,
+    frame: Frames,
+    sample: Samples,
+    rendered: RenderedPerson | None,
+    check: Callable[[], None] = lambda: None,
+) -> Sweep:
+    """A frame (N = 1) made to look around in a circle, pasted; beside it the renderer's pictures of the same gazes.
+
+    `check` is called before each drawing and may raise.
+    """
     gazes = sweep_gazes(SWEEP)  # (K, 2)
-    drawn = np.concatenate([to_pixels(draw(model, frame.looking((pitch, yaw)))) for pitch, yaw in gazes.tolist()])
+    looking = [frame.looking((pitch, yaw)) for pitch, yaw in gazes.tolist()]
+    drawn = np.concatenate([to_pixels(draw(model, each, check)) for each in looking])
     pictures = paste(drawn, sample.take(np.zeros(len(gazes), dtype=int)))  # (K, S, S, 3)
     if rendered is not None:
         pictures = np.concatenate([pictures, rendered.redraw(sample, gazes[None]).images], axis=2)  # (K, S, 2·S, 3)

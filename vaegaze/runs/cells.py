@@ -12,6 +12,7 @@ from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark import BenchmarkPerson, measure, save_strip
 from vaegaze.evaluation.benchmark_grid import Task
 from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.device import cap_memory
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.benchmark import Cell
 from vaegaze.runs.cohort import FAILED, FINISHED
@@ -49,8 +50,7 @@ class CellWorker:
     def __init__(self, job: CellJob):
         os.chdir(job.folder)
         self.job, self.device = job, torch.device(job.params.device)
-        if self.device.type == "cuda" and job.gpu_share is not None and job.gpu_share < 1:
-            torch.cuda.set_per_process_memory_fraction(job.gpu_share, self.device)
+        cap_memory(self.device, job.gpu_share)
         self.estimator = load_estimator(job.params.estimator).model.to(self.device)
         self.canvas = load_checkpoint(job.params.checkpoint_path).model.canvas
         self.rendered: tuple[tuple[str, str], BenchmarkPerson] | None = None  # the last; tasks come person by person

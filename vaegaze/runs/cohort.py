@@ -3,18 +3,21 @@
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import asdict, dataclass
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError
 from vaegaze.files import write_text
-from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys, is_finished
+from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
+REWRITE_SEC = 1.0
 LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
 
 
@@ -48,18 +51,23 @@ def _refuse_constant(name: str) -> float:
 def finished_record(config: Config, person_id: str) -> Record | None:
     """The record of a finished run, from its folder; None if the run is not finished.
 
-    Of a run with other settings than `config`, it is that of a failure.
+    Of a run with other settings than `config`, it is that of a failure. A run that was killed when all but its resume
+    file was in order has that removed.
     """
     folder = RunFolder(config.oneshot_params.save_dir, person_id)
-    if not is_finished(folder, config.oneshot_params.save):
+    missing = [path for path in folder.results(config.oneshot_params.save) if not path.exists()]
+    has_ended = any(path.exists() for path in folder.results("both")) and not folder.resume.exists()
+    if missing and not has_ended:
         return None
     try:
         changed = differing_keys(adopt_stored_choices(config, folder), folder)
         if changed:
             return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
+        if missing:
+            return Record(person_id, FAILED, f"the finished run lacks {missing[0]}")
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
-        return Record(
+        record = Record(
             id=person_id,
             status=FINISHED,
             samples=len(person["train_indices"]),
@@ -68,6 +76,8 @@ def finished_record(config: Config, person_id: str) -> Record | None:
             before=summary["before"],
             after=summary["after"],
         )
+        folder.resume.unlink(missing_ok=True)
+        return record
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Record(person_id, FAILED, f"{folder.path} holds a finished run with a damaged summary ({error})")
 
@@ -76,7 +86,8 @@ class Work:
     """The tasks still to run: persons of a cohort, or cells of a benchmark. An engine says how each ended.
 
     A task that fails is run again `retries` times. One whose worker died is run again `LOST_WORKERS` times: mostly the
-    machine is to blame, but a task may also be what kills workers. `group_of` tells which tasks need the same data: a
+    machine is to blame, but a task may also be what kills workers. Either is run again at another place (a node, say)
+    where there is one, so that one bad node cannot fail all tasks. `group_of` tells which tasks need the same data: a
     worker stays with its group, and turns to one that no other worker is at, if it can.
     """
 
@@ -92,45 +103,68 @@ class Work:
         self.running: set[str] = set()
         self.failures: Counter[str] = Counter()
         self.lost_workers: Counter[str] = Counter()
+        self.went_wrong_at: defaultdict[str, set[str]] = defaultdict(set)  # places, by task
 
-    def take(self, last: str | None = None) -> str | None:
-        """The next task to run, for a worker whose last one this was; None if there is none at present."""
-        if not self.waiting:
-            return None
+    def take(self, last: str | None = None, place: str = "", places: Set[str] = frozenset()) -> str | None:
+        """The next task for a worker whose last one this was; None if there is none at present.
+
+        The worker is at `place`, one of all the `places` that have workers.
+        """
         own, others = last and self.group_of(last), {self.group_of(task) for task in self.running}
 
         def rank(task: str) -> tuple[bool, bool]:
             group = self.group_of(task)
             return group != own, group in others
 
-        task = min(self.waiting, key=rank)  # of equal ones the first
+        def is_for_another(task: str) -> bool:
+            bad = self.went_wrong_at.get(task, set())
+            return place in bad and not places <= bad
+
+        fitting = [task for task in self.waiting if not is_for_another(task)]
+        if not fitting:
+            return None
+        task = min(fitting, key=rank)  # of equal ones the first
         self.waiting.remove(task)
         self.running.add(task)
         return task
 
-    def end(self, record: Record) -> None:
+    def end(self, record: Record, place: str = "") -> None:
         """A run came to its end."""
         self.running.discard(record.id)
         self.failures[record.id] += record.status == FAILED
         if record.status == FAILED and self.failures[record.id] <= self.retries:
+            self.went_wrong_at[record.id].add(place)
             self.waiting.append(record.id)
         else:
             self.on_record(record)
 
-    def lose(self, task: str, reason: str) -> None:
+    def lose(self, task: str, reason: str, place: str = "") -> None:
         """The worker that ran the task died."""
         self.running.discard(task)
         self.lost_workers[task] += 1
         if self.lost_workers[task] <= LOST_WORKERS:
+            self.went_wrong_at[task].add(place)
             self.waiting.append(task)
         else:
             self.on_record(Record(task, FAILED, f"{self.lost_workers[task]} workers died with it: {reason}"))
 
+    def put_back(self, tasks: Iterable[str]) -> None:
+        """These were not run, or not to their end, for no fault of theirs."""
+        tasks = list(tasks)
+        self.running.difference_update(tasks)
+        self.waiting[:0] = tasks
+
+    def give_up(self, reason: str) -> None:
+        """Nothing can run what still waits."""
+        while self.waiting:
+            self.on_record(Record(self.waiting.pop(0), FAILED, reason))
+
 
 class CohortFiles:
-    """cohort.csv and cohort.jsonl, rewritten atomically after each record; persons in the data set's order.
+    """cohort.csv and cohort.jsonl, rewritten atomically as records come; persons in the data set's order.
 
-    The lines of others, of an earlier cohort in the same folder, follow as they are.
+    The lines of others, of an earlier cohort in the same folder, follow as they are. Between two rewrites lies at least
+    a second, so the last records wait for `write`.
     """
 
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
@@ -138,6 +172,7 @@ class CohortFiles:
         self.page = Path(save_dir) / "cohort.html"
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
+        self.written_at = -math.inf
         self.others = [record for record in self._earlier() if record.id not in self.order]
 
     def _earlier(self) -> list[Record]:
@@ -150,12 +185,14 @@ class CohortFiles:
 
     def add(self, *records: Record) -> None:
         self.records |= {record.id: record for record in records}
-        self.write()
+        if time.monotonic() - self.written_at >= REWRITE_SEC:
+            self.write()
 
     def write(self) -> None:
         records = self.in_order() + self.others
-        write_text(self.jsonl, "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in records))
+        write_text(self.jsonl, "".join(json.dumps(vars(record), allow_nan=False) + "\n" for record in records))
         write_text(self.csv, as_csv(records))
+        self.written_at = time.monotonic()
 
     def in_order(self) -> list[Record]:
         return sorted(self.records.values(), key=lambda record: self.order[record.id])

@@ -1,5 +1,7 @@
 """The pictures of a run, as sheets."""
 
+from collections.abc import Callable
+
 import numpy as np
 from torch import Tensor
 
@@ -24,11 +26,11 @@ def results_sheet(model: VAEGaze, eval_sets: dict[str, EvalSet]) -> np.ndarray:
     return picture_sheet(("target", "masked input", "result", "pasted result"), rows)
 
 
-def gazes_sheet(model: VAEGaze, one: EvalSet) -> np.ndarray:
-    """One frame (N = 1) with nine other gazes, pasted."""
+def gazes_sheet(model: VAEGaze, one: EvalSet, check: Callable[[], None]) -> np.ndarray:
+    """One frame (N = 1) with nine other gazes, pasted. `check` is called before each and may raise."""
     rows = []
     for pitch in SHEET_PITCHES_RAD:
-        drawn = [to_pixels(draw(model, one.frames.looking((pitch, yaw)))) for yaw in SHEET_YAWS_RAD]
+        drawn = [to_pixels(draw(model, one.frames.looking((pitch, yaw)), check)) for yaw in SHEET_YAWS_RAD]
         rows.append((f"pitch\n{pitch:+.2f}", [paste(result, one.samples)[0] for result in drawn]))
     return picture_sheet([f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD], rows)
 

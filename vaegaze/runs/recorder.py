@@ -299,16 +299,19 @@ class Recorder:
         NotFinite if the last update, the only unchecked one, made the model's output infinite or NaN.
         """
         started = time.perf_counter()
+        check()  # now and then, since all this takes a slow machine a while
         self.look()
+        check()
         self.draw_samples()
         after, drawn = self.measure(check)
         baselines = measure_baselines(self.person.train, self.held_out, self.references, self.estimator)
+        check()
         measured = time.perf_counter()
         self.progress.spend("measuring_after", measured - started)
 
         one, picture = self.measured.take(slice(1)), self.person.photo
         write_loss_curve(self.folder.path / "loss_curve.png", self.progress.history, f"{self.person.name}: loss")
-        self.folder.write_picture("gazes.png", gazes_sheet(self.model, one))
+        self.folder.write_picture("gazes.png", gazes_sheet(self.model, one, check))
         photos = ()
         if picture is not None:
             redrawn = to_pixels(drawn)[0]
@@ -317,7 +320,8 @@ class Recorder:
             self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
         first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
         self.folder.write_picture("before_after.jpg", before_after(one.samples, self.progress.drawn_before, drawn))
-        sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered)
+        sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered, check)
+        check()
         # Up to here: the summary, the report's text and the model are still to come.
         self.progress.spend("writing", time.perf_counter() - measured)
 

@@ -13,9 +13,9 @@ from vaegaze.config.tree import Resolved
 from vaegaze.errors import UserError, plain
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Checkpoint
-from vaegaze.models.device import settle_device, to_device
+from vaegaze.models.device import cap_memory, settle_device, to_device
 from vaegaze.models.estimator import load_estimator
-from vaegaze.runs.cohort import FAILED, FINISHED, Record, finished_record
+from vaegaze.runs.cohort import FAILED, Record, finished_record
 from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.one_person import Stopped, load_base, run_person, settled, with_fingerprint
@@ -68,8 +68,7 @@ class Worker:
         config = settle_device(job.resolved.config)
         self.params = config.oneshot_params
         self.device = torch.device(self.params.device)
-        if self.device.type == "cuda" and job.gpu_share is not None and job.gpu_share < 1:
-            torch.cuda.set_per_process_memory_fraction(job.gpu_share, self.device)
+        cap_memory(self.device, job.gpu_share)
         with torch.device("meta"):
             model = VAEGaze(base.config)
         self.model = to_device(model.to_empty(device=self.device), self.device).eval()
@@ -97,8 +96,6 @@ class Worker:
         config = self.job.settings_of(person_id)
         done = finished_record(config, person_id)
         if done is not None:
-            if done.status == FINISHED:  # a worker that was killed just before may have left it
-                RunFolder(self.params.save_dir, person_id).resume.unlink(missing_ok=True)
             return done
 
         person = with_fingerprint(load_person(config.oneshot_params, self.model.canvas), self.base.checkpoint)

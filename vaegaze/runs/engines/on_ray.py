@@ -4,22 +4,25 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers otherwise
-# A GPU-less actor of a cluster is not to see GPUs; Ray's own default is to change with a later version.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# An actor without a GPU is to see none. Earlier versions of Ray do so by default, later ones do not.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray
 from ray._private import ray_constants
+from ray._private.utils import get_num_cpus
 from ray.exceptions import RayActorError, RayError
 
 from vaegaze.errors import UserError
-from vaegaze.runs.cohort import Work
+from vaegaze.runs.cohort import FAILED, Work
 from vaegaze.runs.engines import Job, Worker
 
 POLL_SEC = 0.5
 STOPPING_SEC = 8.0  # for runs to save what they have, before their actors are killed
-FAILED_STARTS = 8  # in a row: then no actor can start
+FAILED_STARTS = 8  # in a row: then an actor that does not start is not replaced
+FAILED_TASKS = 3  # in a row: then the actor is replaced, whose process may be what is broken
 
 
 class Actor:
@@ -29,13 +32,14 @@ class Actor:
         self.stopping = False
         self.worker: Worker | None = None
 
-    def start(self, job: Job, shared: object) -> str:
-        """Loads the worker; returns the message of a user's error, or an empty text."""
+    def start(self, job: Job, shared: object) -> tuple[str, str]:
+        """Loads the worker; returns its node, and the message of a user's error or an empty text."""
+        problem = ""
         try:
             self.worker = job.worker(shared)
         except UserError as error:
-            return str(error)
-        return ""
+            problem = str(error)
+        return ray.get_runtime_context().get_node_id(), problem
 
     def run(self, task: str):
         return self.worker.run(task, lambda: self.stopping)
@@ -48,12 +52,12 @@ class Actor:
 def cluster(address: str | None, cpus: int | None = None):
     """A connection to the cluster at `address`; without one, a Ray of this machine alone, which ends with the block.
 
-    `cpus` limits the latter. UserError if nothing answers.
+    `cpus` limits the latter, in place of the cores that this process may use. UserError if nothing answers.
     """
     # Ray listens on every interface, for anyone to run code, unless it believes that there can be no cluster.
     ray_constants.ENABLE_RAY_CLUSTER = address is not None
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    own = {} if address else {"include_dashboard": False, "num_cpus": cpus}
+    own = {} if address else {"include_dashboard": False, "num_cpus": cpus or usable_cpus()}
     try:
         ray.init(address=address or "local", logging_level="error", log_to_driver=False, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -64,6 +68,13 @@ def cluster(address: str | None, cpus: int | None = None):
         yield
     finally:
         ray.shutdown()
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use. Ray itself minds a container's limits, but not `taskset`."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+    here = int(get_num_cpus(override_docker_cpu_warning=True))
+    return max(1, min(here, len(affinity(0))) if affinity else here)
 
 
 def gpus_in_cluster() -> float:
@@ -89,7 +100,7 @@ def run_all(
 ) -> None:
     """Run until no task is left, or `should_stop`. `gpus` is each actor's share of a GPU, 0 on a CPU.
 
-    UserError if no actor can start.
+    UserError if no actor can start. If none is left later, the tasks that still wait are recorded as failed.
     """
     count = min(places(job.threads, gpus), len(work.waiting))
     if not count:
@@ -105,14 +116,29 @@ def run_all(
             if should_stop():
                 pool.stop()
                 return
+            if not pool.hired:
+                if not pool.has_started:
+                    raise UserError(pool.problem)
+                work.give_up(pool.problem)
+                return
             on_change()
             pool.wait()
     finally:
         pool.kill()
 
 
+@dataclass(eq=False)
+class _Hired:
+    """An actor, and what is known of it."""
+
+    actor: object
+    node: str = ""  # once it has started
+    last: str | None = None  # task
+    failures: int = 0  # of its tasks, in a row
+
+
 class _Pool:
-    """The actors, and what each is doing: starting (None) or running a task."""
+    """The actors, and what each is doing: nothing, starting (None), or running a task."""
 
     def __init__(self, shared: tuple, threads: int, gpus: float, work: Work):
         self.shared, self.job = shared
@@ -122,49 +148,68 @@ class _Pool:
         )
         self.work = work
         self.busy: dict = {}  # result → (actor, task or None)
-        self.idle: list = []  # (actor, its last task or None)
-        self.failed_starts = 0
+        self.idle: list[_Hired] = []
+        self.has_started, self.failed_starts = False, 0
+        self.problem = ""  # of the last one that did not start
+
+    @property
+    def hired(self) -> list[_Hired]:
+        return [*self.idle, *(each for each, _ in self.busy.values())]
 
     def add(self) -> None:
-        actor = self.make.remote()
-        self.busy[actor.start.remote(self.job, self.shared)] = actor, None
+        hired = _Hired(self.make.remote())
+        self.busy[hired.actor.start.remote(self.job, self.shared)] = hired, None
 
     def wait(self) -> None:
         """Give waiting tasks to idle actors, then take in what has ended."""
-        while self.idle and (task := self.work.take(self.idle[-1][1])) is not None:
-            actor, _ = self.idle.pop()
-            self.busy[actor.run.remote(task)] = actor, task
+        nodes = {each.node for each in self.hired if each.node}
+        for each in self.idle[::-1]:
+            task = self.work.take(each.last, each.node, nodes)
+            if task is not None:
+                self.idle.remove(each)
+                self.busy[each.actor.run.remote(task)] = each, task
         ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=POLL_SEC)
         for result in ready:
             self._take_in(result)
 
     def _take_in(self, result) -> None:
-        actor, task = self.busy.pop(result)
+        each, task = self.busy.pop(result)
         try:
             outcome = ray.get(result)
         except RayError as error:
-            lines = str(error).strip().splitlines()
-            if task is not None:
-                self.work.lose(task, lines[0] if lines else type(error).__name__)
-            else:
-                self.failed_starts += 1
-                if self.failed_starts >= FAILED_STARTS:
-                    raise UserError(f"no Ray worker can start: {lines[-1] if lines else error!r}") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             if not isinstance(error, RayActorError):
-                ray.kill(actor)
-            self.add()
+                ray.kill(each.actor)
+            if task is not None:
+                self.work.lose(task, lines[0], each.node)
+                self.add()
+                return
+            self.failed_starts += 1
+            self.problem = f"no Ray worker can start: {lines[-1]}"
+            if self.failed_starts < FAILED_STARTS:
+                self.add()
             return
         if task is None:
-            if outcome:
-                raise UserError(outcome)
-            self.failed_starts = 0
-        elif outcome is not None:
-            self.work.end(outcome)
-        self.idle.append((actor, task))
+            each.node, problem = outcome
+            if problem:  # which another try there would only repeat
+                self.problem = problem
+                ray.kill(each.actor)
+                return
+            self.has_started, self.failed_starts = True, 0
+        else:
+            each.last = task
+            if outcome is not None:
+                self.work.end(outcome, each.node)
+                each.failures = each.failures + 1 if outcome.status == FAILED else 0
+            if each.failures == FAILED_TASKS:
+                ray.kill(each.actor)
+                self.add()
+                return
+        self.idle.append(each)
 
     def stop(self) -> None:
         """Have every run save itself and end; what ends within a few seconds is still taken in."""
-        running = {result: actor for result, (actor, task) in self.busy.items() if task is not None}
+        running = {result: each.actor for result, (each, task) in self.busy.items() if task is not None}
         for actor in running.values():
             actor.stop.remote()
         if running:
@@ -178,5 +223,5 @@ class _Pool:
                     self.work.end(record)
 
     def kill(self) -> None:
-        for actor, _ in [*self.idle, *self.busy.values()]:
-            ray.kill(actor)
+        for each in self.hired:
+            ray.kill(each.actor)

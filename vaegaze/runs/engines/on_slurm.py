@@ -1,5 +1,6 @@
 """SLURM through submitit: jobs of a few persons each, which load once and run one person after the other."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -8,26 +9,37 @@ from pathlib import Path
 import submitit
 
 from vaegaze.config.cohort import CohortParams
-from vaegaze.runs.cohort import FAILED, Record, Work
+from vaegaze.errors import UserError, plain
+from vaegaze.runs.cohort import Record, Work
+from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.worker import Job, reason_of
 
 POLL_SEC = 1.0
 STOPPING_SEC = 8.0
+TIMEOUT_MIN = 60  # of a job, unless the settings say; submitit's own default is 5
+FAILED_STARTS = 8  # jobs in a row whose worker did not start: then no further ones are submitted
 
 
-def run_persons(job: Job, person_ids: list[str]) -> list[Record]:
-    """What a job does. After SIGTERM, which scancel sends, the present run saves itself and the job ends."""
+def run_persons(job: Job, person_ids: list[str]) -> list[Record] | str:
+    """What a job does; returns the records of the persons that it ran, or why it could not start.
+
+    After SIGTERM, which scancel sends, and the signal that SLURM sends before the time is up, the present run saves
+    itself and the job ends. The log has a line for each person that begins.
+    """
     stopped = []
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in (signal.SIGTERM, signal.SIGINT, getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}")):
         signal.signal(signum, lambda signum, frame: stopped.append(signum))
     try:
         worker = job.worker()
     except Exception as error:
-        return [Record(person_id, FAILED, reason_of(error)) for person_id in person_ids]
+        return reason_of(error)
     records = []
-    for person_id in person_ids:
+    for number, person_id in enumerate(person_ids):
+        print(f"begins {number}: {plain(person_id)}", flush=True)
         record = None if stopped else worker.run(person_id, lambda: bool(stopped))
-        records += [record] if record else []
+        if record is None:
+            break
+        records.append(record)
     return records
 
 
@@ -39,45 +51,107 @@ def run_all(
     on_change: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run until no person is left, or `should_stop`."""
-    given = dict(cohort.slurm)
-    logs = Path(job.resolved.config.oneshot_params.save_dir).resolve() / "slurm"
-    executor = submitit.AutoExecutor(folder=logs, cluster=given.pop("cluster", "slurm"))
-    on_gpu = job.resolved.config.oneshot_params.device != "cpu" and "gpus_per_node" not in given
-    executor.update_parameters(
-        **{"name": "vaegaze", "cpus_per_task": job.threads, **({"gpus_per_node": 1} if on_gpu else {}), **given}
-    )
-    submitted: list[tuple[submitit.Job, list[str]]] = []
+    """Run until no person is left, or `should_stop`.
+
+    UserError if no job can start. If none can any more later, the persons that still wait are recorded as failed.
+    """
+    jobs = _Jobs(job, work, cohort)
     try:
         while work.waiting or work.running:
             if should_stop():
                 return
-            while work.waiting and len(submitted) < cohort.jobs:
-                person_ids = [work.take() for _ in range(min(cohort.persons_per_job, len(work.waiting)))]
-                submitted.append((executor.submit(run_persons, job, person_ids), person_ids))
+            jobs.submit()
+            if jobs.problem and not jobs.submitted:
+                if not jobs.has_started:
+                    raise UserError(jobs.problem, about="slurm")
+                work.give_up(jobs.problem)
             on_change()
             time.sleep(POLL_SEC)
-            ended = [each for each in submitted if each[0].done()]
-            submitted = [each for each in submitted if each not in ended]
-            for each in ended:
-                _take_in(*each, work)
+            jobs.take_in()
     finally:
-        _cancel(submitted)
+        jobs.cancel()
 
 
-def _take_in(job: submitit.Job, person_ids: list[str], work: Work) -> None:
-    error = job.exception()
-    records = [] if error is not None else job.result()
-    for record in records:
-        work.end(record)
-    for person_id in set(person_ids) - {record.id for record in records}:
-        lines = str(error or "the job was stopped").strip().splitlines()
-        work.lose(person_id, lines[0])
+class _Jobs:
+    """The jobs that are queued or running, each with its persons."""
+
+    def __init__(self, job: Job, work: Work, cohort: CohortParams):
+        self.job, self.work, self.cohort = job, work, cohort
+        self.executor = _executor(job, cohort)
+        self.submitted: list[tuple[submitit.Job, list[str]]] = []
+        self.has_started, self.failed_starts = False, 0
+        self.problem = ""  # why no more are submitted, until one ends that had started
+
+    def submit(self) -> None:
+        work, cohort = self.work, self.cohort
+        while work.waiting and not self.problem and len(self.submitted) < cohort.jobs:
+            person_ids = [work.take() for _ in range(min(cohort.persons_per_job, len(work.waiting)))]
+            try:
+                self.submitted.append((self.executor.submit(run_persons, self.job, person_ids), person_ids))
+            except (RuntimeError, OSError) as error:  # sbatch refuses, perhaps for as long as other jobs run
+                work.put_back(person_ids)
+                self.problem = f"SLURM takes no job: {_first_line(error)}"
+
+    def take_in(self) -> None:
+        """Take in what has ended."""
+        ended = [each for each in self.submitted if each[0].done()]
+        self.submitted = [each for each in self.submitted if each not in ended]
+        for job, person_ids in ended:
+            begun = re.findall(r"^begins (\d+):", job.stdout() or "", re.MULTILINE)
+            died = job.exception() is not None
+            outcome = [] if died else job.result()
+            if isinstance(outcome, str) or (died and not begun):
+                self._did_not_start(job, person_ids, outcome or _death(job))
+                continue
+            self.has_started, self.failed_starts, self.problem = True, 0, ""
+            for record in outcome:
+                self.work.end(record)
+            left = person_ids[len(outcome) :]
+            if died:
+                to_blame, reason = person_ids[int(begun[-1])], _death(job)
+            else:
+                to_blame = next((each for each in left[:1] if not self._has_saved(each)), None)
+                reason = "the job was stopped before there was anything to save"
+            self.work.put_back(each for each in left if each != to_blame)
+            if to_blame is not None:
+                self.work.lose(to_blame, reason)
+
+    def _did_not_start(self, job: submitit.Job, person_ids: list[str], reason: str) -> None:
+        self.work.put_back(person_ids)
+        self.failed_starts += 1
+        if self.failed_starts >= FAILED_STARTS:
+            self.problem = f"no SLURM job can start: {reason}"
+
+    def _has_saved(self, person_id: str) -> bool:
+        return RunFolder(self.job.resolved.config.oneshot_params.save_dir, person_id).resume.exists()
+
+    def cancel(self) -> None:
+        for job, _ in self.submitted:
+            job.cancel(check=False)
+        deadline = time.monotonic() + STOPPING_SEC
+        while time.monotonic() < deadline and not all(job.done() for job, _ in self.submitted):
+            time.sleep(0.1)
 
 
-def _cancel(submitted: list[tuple[submitit.Job, list[str]]]) -> None:
-    for job, _ in submitted:
-        job.cancel()
-    deadline = time.monotonic() + STOPPING_SEC
-    while time.monotonic() < deadline and not all(job.done() for job, _ in submitted):
-        time.sleep(0.1)
+def _executor(job: Job, cohort: CohortParams) -> submitit.AutoExecutor:
+    """UserError without SLURM, or for parameters that submitit refuses."""
+    given, params = dict(cohort.slurm), job.resolved.config.oneshot_params
+    wanted = {"name": "vaegaze", "cpus_per_task": job.threads, "timeout_min": TIMEOUT_MIN}
+    if params.device != "cpu" and not any("gpu" in name or "gres" in name for name in given):
+        wanted["gpus_per_node"] = 1
+    try:
+        executor = submitit.AutoExecutor(
+            folder=Path(params.save_dir).resolve() / "slurm", cluster=given.pop("cluster", "slurm")
+        )
+        executor.update_parameters(**wanted | given)
+    except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
+        raise UserError(f"slurm: {_first_line(error)}", about="slurm") from error
+    return executor
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _death(job: submitit.Job) -> str:
+    return f"job {job.job_id} ended without a result ({job.state}), see {job.paths.stderr}"
