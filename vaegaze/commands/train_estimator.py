@@ -37,7 +37,7 @@ RENDERED_AT_ONCE = 40  # frames
 class EstimatorParams:
     """Training of the gaze estimator"""
 
-    output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator")
+    output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator", metavar="PATH")
     seed: int = shared.seed("draws persons, frames and initial weights")
     device: str = shared.device()
     precision: str = option("bf16", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")

@@ -13,7 +13,7 @@ INSTALL_SCALE = "pip install 'ray>=2.50' submitit"  # by package: an installed p
 class CohortParams:
     """Which persons to fine-tune on, and what runs them."""
 
-    persons: str | None = option(None, help="only these persons, separated by commas", metavar="ID,ID")
+    persons: str | None = option(None, help="only these persons, separated by commas", metavar="ID,ID", once=True)
     persons_file: str | None = option(None, help="only the persons in this text file, one a line", metavar="PATH")
     split: str | None = option(
         None, help="only persons whose group in the file has this attribute `split`", metavar="NAME"

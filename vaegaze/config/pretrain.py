@@ -33,8 +33,12 @@ class AugmentationParams:
 class PretrainParams:
     """Pre-training on rendered people, on data sets, or on both"""
 
-    save_dir: str = option("./outputs/pretrain", help="run folder: metrics, curves, pictures, resume file")
-    output: str = option("./outputs/pretrain/model.pth", help="the finished checkpoint, in half precision")
+    save_dir: str = option(
+        "./outputs/pretrain", help="run folder: metrics, curves, pictures, resume file", metavar="PATH"
+    )
+    output: str = option(
+        "./outputs/pretrain/model.pth", help="the finished checkpoint, in half precision", metavar="PATH"
+    )
     sources: tuple[str, ...] = option(
         (RENDERED,),
         legal=f"{RENDERED} | PATH",
