@@ -53,7 +53,7 @@ class BenchmarkParams:
         f"it is installed ({INSTALL_SCALE})",
         metavar="NAME",
     )
-    workers: int = option(2, low=1, help="with Ray on this machine: cells at once, one CPU thread each")
+    workers: int = option(2, low=1, high=1024, help="with Ray on this machine: cells at once, one CPU thread each")
     address: str | None = option(
         None, legal="auto | HOST:PORT", help="a Ray cluster that is running already", metavar="HOST:PORT"
     )

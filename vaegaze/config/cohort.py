@@ -29,7 +29,9 @@ class CohortParams:
     address: str | None = option(
         None, legal="auto | HOST:PORT", help="a Ray cluster that is running already", metavar="HOST:PORT"
     )
-    cpus_per_person: int = option(1, low=1, help="CPU threads of each run; on a CPU they decide the rounding")
+    cpus_per_person: int = option(
+        1, low=1, high=1024, help="CPU threads of each run; on a CPU they decide the rounding"
+    )
     gpus_per_person: float = option(
         0.25, above=0, high=1, help="share of a GPU for each run, with Ray or SLURM; it also caps the run's memory"
     )
