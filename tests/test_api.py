@@ -144,6 +144,37 @@ def test_angles_may_be_arrays(tiny_model):
     assert (vaegaze.redirect(base, **ASTRONAUT, **arrays) == drawn).all()
 
 
+def test_numbers_may_be_numpys(tiny_model, rendered_samples):
+    person = Person("me", rendered_samples.take([0, 1, 2]), rendered_samples.take([3, 4, 5]), {})
+    base, numpys = Checkpoint(tiny_model, {}, ()), {name: np.asarray(value)[()] for name, value in SETTINGS.items()}
+    tuned, other = (vaegaze.finetune(base, person, **settings) for settings in (SETTINGS, numpys))
+    assert all(map(torch.equal, tuned.model.state_dict().values(), other.model.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda base, person: vaegaze.redirect(base, np.zeros((9, 9, 3)), (0, 0)), "image: got ndarray"),
+        (
+            lambda base, person: vaegaze.redirect(base, **{**ASTRONAUT, "mask_path": np.ones(9)}, gaze=(0, 0)),
+            "mask: got",
+        ),
+        (lambda base, person: vaegaze.redirect("base.pth", **ASTRONAUT, gaze=(0, 0)), "model: got str"),
+        (lambda base, person: vaegaze.Redirector("base.pth"), "model: got str"),
+        (lambda base, person: vaegaze.finetune(person, base), "model: got Person"),
+        (lambda base, person: vaegaze.evaluate(base.model, person), "model: got VAEGaze"),
+        (lambda base, person: vaegaze.evaluate(base, "person_001"), "person: got str"),
+        (lambda base, person: vaegaze.read_person("a.h5", canvas=base.model), "canvas: got VAEGaze"),
+        (lambda base, person: vaegaze.load_model(None), "path: got NoneType"),
+        (lambda base, person: vaegaze.finetune(base, person, batch_size=10**20), "batch_size: .*<= 1024"),
+    ],
+)
+def test_an_argument_of_another_kind(call, words, tiny_model, rendered_samples):
+    person = Person("me", rendered_samples.take([0, 1]), rendered_samples.take([2]), {})
+    with pytest.raises(UserError, match=words):
+        call(Checkpoint(tiny_model, {"drops_reference": True}, ()), person)
+
+
 @pytest.fixture
 def tuned(rendered_samples, tiny_model):
     """A person of six frames, three of them to train on, and a model that was."""

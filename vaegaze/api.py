@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import fields, replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of 
 
 def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
     """A base model, a fine-tuned one, or an adapter on its base. UserError for any other file."""
+    _refuse_another_kind(path=path)
     checkpoint = load_checkpoint(path, base)
     to_device(checkpoint.model, torch.device("cpu"))
     return checkpoint
@@ -60,6 +62,7 @@ def read_person(
     seed, mask_path. Without `person_id` the seed chooses one. UserError for whatever is wrong with file, person or
     settings.
     """
+    _refuse_another_kind(canvas=canvas)
     _refuse_others(settings, OF_SAMPLES | {"seed"}, "read_person")
     given = {**settings, "hdf_path": str(hdf_path)} | ({} if person_id is None else {"person_id": person_id})
     return load_person(resolve(Config, named=given).config.oneshot_params, canvas)
@@ -73,6 +76,7 @@ def finetune(
     `settings` are keys of the YAML file that concern the training: num_steps, learning_rate, finetune_strategy,
     vgg_loss and so on. UserError for any other.
     """
+    _refuse_another_kind(model=model, person=person)
     _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
     params = settle_replay(config.oneshot_params, "the model", model.info)
@@ -92,6 +96,7 @@ def evaluate(
 
     If there are none, those on the training samples. An `estimator` of None skips the gaze.
     """
+    _refuse_another_kind(model=model, person=person)
     _refuse_another_canvas(model, person)
     tuned = _is_tuned_on(model, person)
     info = model.info if tuned else {}
@@ -130,15 +135,31 @@ def redirect(
     move only part of the way from where they look. UserError for angles beyond ±π/2, and other values out of range.
     """
     look = asked(gaze, head, face, strength)
-    mask_path = None if mask_path == "auto" else mask_path
+    _refuse_another_kind(model=model)
+    mask_path = None if isinstance(mask_path, str) and mask_path == "auto" else mask_path
     photo = load_photo(image_path, mask_path, (0.0, 0.0), look.head, model.model.canvas, look.face)
     return redirect_photo(model, photo, look.gaze, look.strength, reference)
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:
     """Write the whole model with its reference frames, atomically."""
+    _refuse_another_kind(model=model)
     with torch.no_grad():
         save_checkpoint(path, model.model, model.info, model.references)
+
+
+def _refuse_another_kind(**arguments: object) -> None:
+    """UserError for an argument that is not what its name says."""
+    kinds = {
+        "model": (Checkpoint, "what `load_model` or `finetune` returns"),
+        "person": (Person, "what `read_person` returns"),
+        "canvas": (Camera, "that of a model: `model.model.canvas`"),
+        "path": ((str, PathLike), "the path of a file"),
+    }
+    for name, value in arguments.items():
+        kind, expected = kinds[name]
+        if not isinstance(value, kind):
+            raise UserError(f"{name}: got {type(value).__name__}; expected {expected}")
 
 
 def _refuse_others(settings: dict, allowed: set[str], function: str) -> None:

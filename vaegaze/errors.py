@@ -55,3 +55,8 @@ class Interrupted(Exception):
 def plain(text: str) -> str:
     """Text from an untrusted file as printable characters on one line, safe to show in a terminal."""
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def inert(text: str) -> str:
+    """Foreign text as the cell of a table: on one line, and no formula, which a spreadsheet would run."""
+    return f"'{plain(text)}" if text.startswith(tuple("=+-@\t\r")) else plain(text)

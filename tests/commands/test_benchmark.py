@@ -195,6 +195,11 @@ def test_cells_of_another_model_are_not_mixed_in(bench, tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+def test_files_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert benchmark.finished_cells(tmp_path / "work", BenchmarkParams(), overwrite=False) == {}
+
+
 def test_a_diverged_cell_is_one_line(bench, capsys):
     assert bench("--learning_rate=1", "--l1_loss=1e38", "--mask_l1_loss=1e38") == 2
     assert "lower --learning_rate" in capsys.readouterr().err

@@ -12,9 +12,10 @@ from command_runs import PERSON, ROOT, RUN, assert_one_line, command, contents_o
 from conftest import Bomb, process_restored
 
 from vaegaze.commands import evaluate
-from vaegaze.commands.prepare import inert
+from vaegaze.errors import inert
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.tensor_files import load_tensors
+from vaegaze.runs.cohort import Record, as_csv
 from vaegaze.runs.folder import folder_name
 
 
@@ -84,6 +85,7 @@ def test_an_id_never_leaves_its_folder(person_id, tmp_path):
 def test_no_cell_of_a_table_is_a_formula(text):
     assert inert(text).startswith("'") and "\n" not in inert(text)
     assert inert("frame.png") == "frame.png" and inert("") == ""
+    assert as_csv([Record(text, "failed", text)]).count(inert(text)) == 2
 
 
 def test_evaluate_runs_no_pickle(world, tmp_path, capsys):

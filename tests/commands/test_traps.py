@@ -9,11 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_runs import PERSON, PHOTO, ROOT, RUN, assert_one_line, command, invoke
+from command_runs import BASE_INFO, PERSON, PHOTO, ROOT, RUN, assert_one_line, command, invoke
 from conftest import process_restored
 from PIL import Image
+from videos import encoded
 
-from vaegaze.commands import inspect, prepare, redirect, train_all
+import vaegaze
+from vaegaze.commands import compare, convert, inspect, prepare, pretrain, redirect, render, train, train_all
 from vaegaze.commands.redirect_settings import RedirectConfig
 from vaegaze.config.finetune import parse_command
 from vaegaze.config.tree import resolve
@@ -23,6 +25,8 @@ from vaegaze.data.photo import load_photo
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.images.video.still import frame_at
+from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.models.tensor_files import load_tensors, save_safetensors
 from vaegaze.runs import person_list
 
 SHIPPED = "configs/finetune/finetune_photo.yaml"
@@ -292,12 +296,13 @@ def small_degrees(labels):
     [
         ({}, None),
         ({"labels": small_degrees}, "farther than eyes turn"),
+        ({"labels": lambda labels: np.rint(2 * labels).astype(np.int16)}, "were they rounded"),
         ({"pixels": np.zeros_like}, "of one colour throughout"),
         ({"mask": lambda parsing: (parsing > 0).astype(np.uint8)}, None),
         ({"mask": lambda parsing: (parsing == 0).astype(np.uint8)}, "are they inverted"),
         ({"face_parsing": lambda parsing: np.where(parsing > 0, 4, 1).astype(np.uint8)}, "are they inverted"),
     ],
-    ids=["as it should be", "degrees", "never written", "mask", "inverted mask", "other labels"],
+    ids=["as it should be", "degrees", "whole numbers", "never written", "mask", "inverted mask", "other labels"],
 )
 def test_what_looks_like_a_mistake_in_a_file_is_said(changes, words, world, tmp_path):
     path = changed_person(world, tmp_path / "a.h5", **changes)
@@ -326,3 +331,88 @@ def test_two_videos_of_one_name_do_not_share_a_table(world, tmp_path):
     flags = ("--checkpoint", world.base, "--video", tmp_path / "talk.mp4", "--gaze", 0, 0)
     outcome = invoke(redirect.main, *flags, "--output", tmp_path / "a.mov")
     assert_one_line(outcome, "a.frames.csv exists", "--overwrite")
+
+
+# --- Names and flags --------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_told_by_their_content_not_by_their_name(world, tmp_path):
+    pytest.importorskip("safetensors")
+    (tmp_path / "base.safetensors").write_bytes(world.base.read_bytes())
+    assert load_checkpoint(tmp_path / "base.safetensors").info == BASE_INFO
+    save_safetensors(tmp_path / "a.safetensors", load_checkpoint(world.base).model.state_dict())
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    assert load_tensors(tmp_path / "a.pth").keys() == load_tensors(tmp_path / "a.safetensors").keys()
+
+
+def test_no_model_is_written_under_the_name_of_another_format(world, tmp_path):
+    output = tmp_path / "a.safetensors"
+    assert_one_line(invoke(convert.main, "--checkpoint", world.base, "--output", output), "--output", ".pth")
+    assert_one_line(invoke(pretrain.main, "--save_dir", tmp_path / "run", "--output", output), "--output", ".pth")
+    with pytest.raises(UserError, match=r"ends in \.pth"):
+        vaegaze.save_model(load_checkpoint(world.base), output)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("main", "flags"),
+    [
+        (train.main, ["--config", "a.yaml", "--config", "b.yaml"]),
+        (train_all.main, ["--persons", "a", "--persons", "b"]),
+        (pretrain.main, ["--sources", "a.h5", "--sources", "rendered"]),
+    ],
+)
+def test_a_flag_given_twice_where_both_may_be_meant(main, flags):
+    assert_one_line(invoke(main, *flags), f"{flags[0]}: given twice")
+
+
+@pytest.mark.parametrize("count", ["99999999999999999999", "1e300"])
+def test_a_number_far_too_large(count, world, tmp_path):
+    flags = (*world.flags, "--person_id", PERSON, "--save_dir", tmp_path)
+    assert_one_line(command(*flags, "--num_samples", count), "--num_samples", "too large")
+
+
+@pytest.mark.parametrize("flags", [("--size", 100_000), ("--samples", "9" * 20), ("--persons", 10**9)])
+def test_a_file_too_large_to_render(flags, tmp_path):
+    assert_one_line(invoke(render.main, "--output", tmp_path / "a.h5", *flags), flags[0], "expected")
+
+
+@pytest.mark.parametrize("path", ["$SCRATCH/runs", "/data/${USER}/runs", "runs/$SCRATCH"])
+def test_a_variable_that_no_shell_replaced(path, world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(f"oneshot_params:\n  save_dir: {path}\n")
+    assert_one_line(command(*world.flags, "--config", "a.yaml"), "save_dir", "variables are not replaced")
+    assert not (tmp_path / "$SCRATCH").exists()
+    (tmp_path / "runs/$SCRATCH").mkdir(parents=True)
+    (tmp_path / "$SCRATCH").mkdir()
+    if not path.startswith("/"):
+        assert command(*world.flags, "--config", "a.yaml", "--person_id", PERSON, "--dry_run").code == 0
+
+
+def test_the_home_folder_behind_an_equals_sign(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert invoke(inspect.main, world.hdf_path, "--output=~/sheet.png").code == 0
+    assert (tmp_path / "home/sheet.png").is_file() and not (tmp_path / "~").exists()
+
+
+def test_a_mask_that_lies_on_no_face_is_said(landmarks_installed, tmp_path):
+    Image.open(PHOTO[4]).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
+    for mask, is_said in ((PHOTO[4], False), (tmp_path / "turned.png", True)):
+        photo = load_photo(PHOTO[2], mask, (0, 0), None, canvas_camera(32))
+        assert any("No face is seen" in note for note in photo.notes) is is_said
+
+
+def test_videos_given_to_compare_in_the_wrong_order(talking, tmp_path):
+    pytest.importorskip("av")
+    for name in ("talk.mp4", "look.mp4"):
+        encoded(tmp_path / name, talking.frames[:3])
+    look = tmp_path / "look.frames.csv"
+    look.write_text("time_sec,strength,why\n" + "0.000,1.000,\n" * 3)
+    right = invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "look.mp4", ok=True)
+    assert "is that the result" not in right.out
+    swapped = invoke(compare.main, tmp_path / "look.mp4", tmp_path / "talk.mp4", ok=True)
+    assert f"{look} tells how" in swapped.out and "is that the result" in swapped.out
+    assert_one_line(invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "talk.mp4"), "is the source itself")
+    onto = invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "look.mp4", "--output", look, "--overwrite")
+    assert_one_line(onto, "the table of --result", "never replaced")

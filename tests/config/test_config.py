@@ -195,16 +195,16 @@ def test_the_shipped_gazecapture_file_is_the_users_own_with_every_key(parse):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("num_steps: 0", "got 0; expected whole number >= 1"),
-        ("num_steps: 2.5", "got 2.5; expected whole number >= 1"),
-        ("num_steps: true", "got true; expected whole number >= 1"),
-        ("num_steps: many", "got 'many'; expected whole number >= 1"),
-        ("num_steps: [1]", "got [1]; expected whole number >= 1"),
-        ("num_steps: {a: 1}", "got {'a': 1}; expected whole number >= 1"),
-        ("num_steps:", "got nothing; expected whole number >= 1"),
-        ("num_steps: 010", "got 010; expected whole number >= 1"),  # 8 to YAML
-        ("num_steps: 0x10", "got 0x10; expected whole number >= 1"),
-        ("num_steps: 1:30", "got 1:30; expected whole number >= 1"),  # 90 to YAML
+        ("num_steps: 0", "got 0; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: 2.5", "got 2.5; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: true", "got true; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: many", "got 'many'; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: [1]", "got [1]; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: {a: 1}", "got {'a': 1}; expected whole number >= 1 and <= 1000000"),
+        ("num_steps:", "got nothing; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: 010", "got 010; expected whole number >= 1 and <= 1000000"),  # 8 to YAML
+        ("num_steps: 0x10", "got 0x10; expected whole number >= 1 and <= 1000000"),
+        ("num_steps: 1:30", "got 1:30; expected whole number >= 1 and <= 1000000"),  # 90 to YAML
         ("seed: -1", "got -1; expected whole number >= 0 and <= 4294967295"),
         ("learning_rate: 0", "got 0; expected number > 0 and <= 1"),
         ("learning_rate: 2", "got 2; expected number > 0 and <= 1"),
@@ -505,7 +505,7 @@ def test_help_fits_the_terminal_and_names_what_is_legal(capsys, monkeypatch, col
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= columns and text.isascii()
     text = " ".join(text.split())
-    assert "(whole number >= 1; default: 500)" in text
+    assert "(whole number >= 1 and <= 1000000; default: 500)" in text
     assert "(imagenet | random | PATH; default: imagenet)" in text
 
 

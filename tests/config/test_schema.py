@@ -88,4 +88,10 @@ def test_what_the_schema_accepts(params):
 
 def test_an_editor_can_show_what_a_key_is_for():
     run = json_schema(Config, "x")["properties"]["oneshot_params"]["properties"]
-    assert run["num_steps"] == {"description": "training steps", "type": "integer", "minimum": 1, "default": 500}
+    assert run["num_steps"] == {
+        "description": "training steps",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000000,
+        "default": 500,
+    }

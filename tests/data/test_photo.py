@@ -11,6 +11,7 @@ from vaegaze.data.photo import load_photo, paste
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera, eye_circles, rolled
 from vaegaze.geometry.transforms import inverse, move
+from vaegaze.images.pictures import read_picture
 from vaegaze.runs.folder import RunFolder
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
@@ -200,6 +201,25 @@ def test_a_mask_may_be_painted_on_a_transparent_layer(tmp_path):
     layer[..., 3] = mask * 255
     Image.fromarray(layer).save(mask_path)
     assert (load_photo(image_path, mask_path, GAZE, HEAD, CANVAS).mask == mask).all()
+
+
+def test_a_mask_in_lab(tmp_path):
+    photo, mask = paint(turn(1.5, 0, (60, 40)), 300, 320)
+    image_path, _ = save(tmp_path, photo, mask)
+    profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+    white_on_black = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
+    ImageCms.profileToProfile(white_on_black, *profiles, outputMode="LAB").save(tmp_path / "mask.tif")
+    assert (load_photo(image_path, tmp_path / "mask.tif", GAZE, HEAD, CANVAS).mask == mask).all()
+
+
+def test_grey_that_fills_a_part_of_its_range(tmp_path):
+    """As numpy's arrays are saved: floats from 0 to 1, and 8 bits in 16."""
+    grey = np.linspace(0, 255, 400).reshape(20, 20).round().astype(np.uint8)
+    for name, pixels in (("a.tif", (grey / 255).astype(np.float32)), ("b.png", grey.astype(np.uint16))):
+        Image.fromarray(pixels).save(tmp_path / name)
+        assert abs(read_picture(tmp_path / name, "image").pixels[..., 0].astype(int) - grey).max() <= 1, name
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "c.png")
+    assert (read_picture(tmp_path / "c.png", "image").pixels[..., 0] == grey).all()
 
 
 def test_specks_in_the_mask_are_ignored_and_counted(tmp_path):

@@ -88,6 +88,21 @@ def test_a_json_list(rendered_file, tmp_path):
     assert split.train == ("person_001", "person_002") and split.val == ("person_003",) and len(split.unlisted) == 17
 
 
+def test_a_json_list_from_windows(rendered_file, tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["person_001"], "val": ["person_003"]}), encoding="utf-8-sig")
+    assert read_split(rendered_file, str(path), val_share=0.5, seed=0).val == ("person_003",)
+
+
+@pytest.mark.parametrize("other", ["./data.h5", "link.h5", "."])
+def test_a_file_in_two_sources(other, file, tmp_path, monkeypatch):
+    """What one holds out, the other would train on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.h5").symlink_to("data.h5")
+    with pytest.raises(UserError, match="the same file"):
+        open_sources(PretrainParams(sources=("data.h5", other), split=("share", "file")))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

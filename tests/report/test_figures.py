@@ -1,7 +1,12 @@
 """The loss curve: one drawing, as a file and in a page."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib
 import pytest
 from PIL import Image
 
@@ -34,3 +39,19 @@ def test_a_file_with_an_odd_title(tmp_path):
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.format == "PNG" and picture.width > 2 * picture.height, "two axes side by side"
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+
+
+def test_a_users_own_style_changes_nothing(tmp_path):
+    """It may want LaTeX, as for a paper, which may not be installed."""
+    own = {"text.usetex": True, "font.size": 30, "axes.linewidth": 9}
+    write_loss_curve(tmp_path / "a.png", HISTORY, "50 % of a_b")
+    with matplotlib.rc_context(own):
+        write_loss_curve(tmp_path / "b.png", HISTORY, "50 % of a_b")
+        assert matplotlib.rcParams["text.usetex"]
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_display_that_matplotlib_does_not_know():
+    script = f"from vaegaze.report import figures; figures.loss_curve_svg({HISTORY}, 'loss', figures.LIGHT)"
+    env = {**os.environ, "MPLBACKEND": "no such"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=env, cwd=Path(__file__).parents[2])

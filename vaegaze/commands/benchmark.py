@@ -23,8 +23,8 @@ from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import Task, grid
 from vaegaze.faces import networks
-from vaegaze.files import occupied, write_text
-from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.files import occupied, shipped_path, write_text
+from vaegaze.models.checkpoint import file_meant, load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.benchmark import Cell, write_report, written
@@ -113,7 +113,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
     }
     settings["own_irises"] = networks.installed()  # which pasting puts back where landmarks are
     for name in ("checkpoint_path", "estimator"):
-        settings[name] = hashlib.sha256(Path(settings[name]).read_bytes()).hexdigest()
+        settings[name] = hashlib.sha256(shipped_path(file_meant(settings[name])).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
     if cells.exists() and not stored.exists() and not overwrite:
         raise UserError(f"{cells} is of unknown settings; give --overwrite to replace it, or another --work_dir")

@@ -83,13 +83,20 @@ def with_named_videos(argv: Sequence[str]) -> list[str]:
 def run(params: CompareParams, *, overwrite: bool) -> None:
     if params.output is not None:
         read = {"--source": params.source, "--result": params.result}
+        read |= {f"(the table of {flag})": Path(path).with_suffix(REPORT_SUFFIX) for flag, path in read.items()}
         refuse_output(Path(params.output), "--output", overwrite=overwrite, inputs=read)
+    source_path, result_path = Path(params.source), Path(params.result)
+    if source_path.exists() and result_path.exists() and source_path.samefile(result_path):
+        raise UserError(f"--result: {result_path} is the source itself; give the video that was made from it")
     opencv()
     by = backend()
-    report = Path(params.result).with_suffix(REPORT_SUFFIX)
-    fates = read_report(report) if report.is_file() and begins_with(report, BEGINS) else []
+    fates = read_report(report) if (report := table_beside(result_path)) else []
     with open_video(params.source, "--source") as source, open_video(params.result, "--result") as result:
         numbers, notes = compared(source, result, params.face, fates, by)
+    if not fates and (report := table_beside(source_path)):
+        notes.append(
+            f"⚠️ {report} tells how {source_path} was redrawn: is that the result, and {result_path} the source?"
+        )
     for note in notes:
         print(plain(note))
     if numbers.no_face == numbers.frames:
@@ -100,6 +107,12 @@ def run(params: CompareParams, *, overwrite: bool) -> None:
         why = dict(Counter(fate.why for fate in fates if fate.left_alone))
         content = {"source": params.source, "result": params.result, **asdict(numbers), "left_alone": why}
         write_text(params.output, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def table_beside(video: Path) -> Path | None:
+    """The table of what became of the video's frames, if it lies beside it."""
+    report = video.with_suffix(REPORT_SUFFIX)
+    return report if report.is_file() and begins_with(report, BEGINS) else None
 
 
 def compared(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vaegaze.commands.outputs import refuse_output
+from vaegaze.commands.outputs import refuse_model_name, refuse_output
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option, show
@@ -122,6 +122,8 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
     outputs += [] if folder is None else [(path, "--to_diffusers") for path in diffusers_files(folder)]
     for path, flag in outputs:
         refuse_output(path, flag, overwrite=overwrite, inputs=read)
+    if params.output is not None:
+        refuse_model_name(Path(params.output), "--output")
     if folder is not None:
         require_safetensors(f"writing {folder}")
 

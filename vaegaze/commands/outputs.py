@@ -47,8 +47,19 @@ def refuse_model_output(
     output: Path, flag: str, *, overwrite: bool, inputs: Mapping[str, str | Path | None] | None = None
 ) -> None:
     """`refuse_output` for a model and the page about it, which is written beside it."""
+    refuse_model_name(output, flag)
     page = output.with_suffix(".md")
     if page == output:
         raise UserError(f"{flag}: {output} would be the page beside the model; give a name that ends in .pth")
     refuse_output(output, flag, overwrite=overwrite, inputs=inputs)
     refuse_output(page, flag, earlier=f"# {output.name}\n", inputs=inputs)
+
+
+def refuse_model_name(output: Path, flag: str) -> None:
+    """UserError, before the work, for a name that a model cannot be written to."""
+    from vaegaze.models.tensor_files import refuse_name  # and PyTorch with it
+
+    try:
+        refuse_name(output)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None

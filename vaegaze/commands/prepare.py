@@ -27,7 +27,7 @@ from vaegaze.data.frame_labels import HEAD, FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
 from vaegaze.data.samples import gaze_doubt
 from vaegaze.data.upstream_file import create_frames, new_file
-from vaegaze.errors import UserError, plain
+from vaegaze.errors import UserError, inert, plain
 from vaegaze.faces.reader import NO_LANDMARKS, EyesNotFound, backend, closed_below, find_face
 from vaegaze.files import atomic_path, write_text
 from vaegaze.geometry.alignment import align_face
@@ -255,11 +255,6 @@ def report_text(fates: Sequence[Fate]) -> str:
         reason = ("", "") if fate.why_not is None else (fate.why_not.kind, inert(fate.why_not.detail))
         writer.writerow([fate.label.line, inert(fate.label.frame), "" if fate.row is None else fate.row, *reason])
     return text.getvalue()
-
-
-def inert(text: str) -> str:
-    """Foreign text as the cell of a table: on one line, and no formula, which a spreadsheet would run."""
-    return f"'{plain(text)}" if text[:1] in tuple("=+-@\t\r") and text else plain(text)
 
 
 def training_command(output: Path, person_id: str, kept: int) -> str:

@@ -15,21 +15,23 @@ from vaegaze.config.tree import Resolved, option
 from vaegaze.errors import plain
 from vaegaze.renderer.data_set import FIRST_PERSON_SAMPLES, SPLITS, write_hdf5
 
+MAX_SIDE_PX = 4096  # a frame is then about as large as is read
+
 
 @dataclass(frozen=True)
 class RenderParams:
     """The persons to render, and how many pictures of each"""
 
     output: str | None = shared.output("the HDF5 file to write")
-    persons: int = option(8, low=1, help="number of persons")
+    persons: int = option(8, low=1, high=100_000, help="number of persons")
     samples: str = option(
         "60",
-        pattern=r"0*[1-9]\d*(:0*[1-9]\d*)?",
-        legal="N | LOW:HIGH",
+        pattern=r"0*[1-9]\d{0,5}(:0*[1-9]\d{0,5})?",
+        legal="N | LOW:HIGH, at most 999999",
         help=f"pictures of each person, or a range to sample from; person_001 has at least {FIRST_PERSON_SAMPLES}",
         metavar="N",
     )
-    size: int = option(128, low=16, help="side of the pictures, px")
+    size: int = option(128, low=16, high=MAX_SIDE_PX, help="side of the pictures, px")
     seed: int = shared.seed("chooses people and scenes")
     split: str = option(
         "all", choices=("all", *SPLITS), help="the persons' split; no two splits share a person", metavar="NAME"

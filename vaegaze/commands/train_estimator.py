@@ -37,12 +37,12 @@ RENDERED_AT_ONCE = 40  # frames
 class EstimatorParams:
     """Training of the gaze estimator"""
 
-    output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator")
+    output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator", metavar="PATH")
     seed: int = shared.seed("draws persons, frames and initial weights")
     device: str = shared.device()
     precision: str = option("bf16", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
-    threads: int = option(2, help="CPU threads", low=1)
-    workers: int = option(2, help="rendering processes", low=0)
+    threads: int = option(2, help="CPU threads", low=1, high=1024)
+    workers: int = option(2, help="rendering processes", low=0, high=1024)
     persons: int = option(100_000, help="rendered train persons to draw from", low=1)
     samples_per_person: int = option(32, help="frames of each person", low=1)
     photographic: float = option(0.3, help="share of frames made sharper and recoloured", low=0, high=1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vaegaze.config import shared
 from vaegaze.config.cohort import INSTALL_SCALE
-from vaegaze.config.finetune import AUTO_OR_SHARE
+from vaegaze.config.finetune import AUTO_OR_SHARE, MOST_STEPS
 from vaegaze.config.tree import option
 
 POOL = 32  # frames of each person to train on, at most
@@ -38,7 +38,7 @@ class BenchmarkParams:
     gazes: int = option(8, low=2, high=8, help="other directions that each of them is made to look in")
     face_px: int = option(512, low=64, high=1024, unit="px", help="side of the frames")
     seed: int = shared.seed("chooses the rendered people", default=1)
-    num_steps: int = option(150, low=1, help="training steps of each cell")
+    num_steps: int = option(150, low=1, high=MOST_STEPS, help="training steps of each cell")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
     mirror: bool = option(True, help="also train on every image mirrored")
     replay: str = option("auto", pattern=AUTO_OR_SHARE, legal="auto | 0..1", help="as in fine-tuning", metavar="SHARE")
@@ -53,7 +53,7 @@ class BenchmarkParams:
         f"it is installed ({INSTALL_SCALE})",
         metavar="NAME",
     )
-    workers: int = option(2, low=1, help="with Ray on this machine: cells at once, one CPU thread each")
+    workers: int = option(2, low=1, high=1024, help="with Ray on this machine: cells at once, one CPU thread each")
     address: str | None = option(
         None, legal="auto | HOST:PORT", help="a Ray cluster that is running already", metavar="HOST:PORT"
     )

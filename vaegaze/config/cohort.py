@@ -13,7 +13,7 @@ INSTALL_SCALE = "pip install 'ray>=2.50' submitit"  # by package: an installed p
 class CohortParams:
     """Which persons to fine-tune on, and what runs them."""
 
-    persons: str | None = option(None, help="only these persons, separated by commas", metavar="ID,ID")
+    persons: str | None = option(None, help="only these persons, separated by commas", metavar="ID,ID", once=True)
     persons_file: str | None = option(None, help="only the persons in this text file, one a line", metavar="PATH")
     split: str | None = option(
         None, help="only persons whose group in the file has this attribute `split`", metavar="NAME"
@@ -29,7 +29,9 @@ class CohortParams:
     address: str | None = option(
         None, legal="auto | HOST:PORT", help="a Ray cluster that is running already", metavar="HOST:PORT"
     )
-    cpus_per_person: int = option(1, low=1, help="CPU threads of each run; on a CPU they decide the rounding")
+    cpus_per_person: int = option(
+        1, low=1, high=1024, help="CPU threads of each run; on a CPU they decide the rounding"
+    )
     gpus_per_person: float = option(
         0.25, above=0, high=1, help="with Ray: share of a GPU for each run; it also caps the run's memory"
     )

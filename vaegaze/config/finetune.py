@@ -59,6 +59,7 @@ ADVICE = shared.advice(
     resume="start over with --overwrite",
     other_data="restore them to continue, or start over with --overwrite",
 )
+MOST_STEPS = 1_000_000  # what each of them shows is worked out before the first
 AUTO_OR_SHARE = r"auto|0|1|1\.0*|0?\.\d+|0\."  # a number from 0 to 1 as text
 
 
@@ -107,9 +108,9 @@ class OneshotParams:
     use_gazecapture: bool = option(True, help="train on a gaze data set, not on one photo")
     gazecapture_params: GazeCaptureParams = GazeCaptureParams()
     photo_params: PhotoParams = PhotoParams()
-    num_steps: int = option(500, low=1, help="training steps")
+    num_steps: int = option(500, low=1, high=MOST_STEPS, help="training steps")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
-    batch_size: int = option(1, low=1, help="images per step")
+    batch_size: int = option(1, low=1, high=1024, help="images per step")
     mirror: bool = option(False, help="also train on every image mirrored, with its yaw negated")
     finetune_strategy: str = option(
         "selective",
@@ -122,7 +123,10 @@ class OneshotParams:
         ("last",), choices=("last", "all"), help="which of the gaze MLP's layers", metavar="NAME"
     )
     finetune_decoder: int = option(
-        0, low=0, help="steps, before all others, that tune the decoder to give back the person's images; 0: none"
+        0,
+        low=0,
+        high=MOST_STEPS,
+        help="steps, before all others, that tune the decoder to give back the person's images; 0: none",
     )
     weight_decay: float = option(
         0.01, low=0, help="AdamW's weight decay, which pulls trained weights towards 0", flag=False

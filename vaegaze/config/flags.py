@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,10 @@ class FlagParser(argparse.ArgumentParser):
     def _unmark(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._unmark(element) for element in value]
-        return value.removeprefix(self._MARK) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        value = value.removeprefix(self._MARK)
+        return os.path.expanduser(value) if value.startswith("~/") else value  # which a shell leaves in --output=~/x
 
     @staticmethod
     def _flags_or_all(words: list[str]) -> list[str]:
@@ -79,7 +83,7 @@ def _argparse_words(setting: Setting, default: Any) -> dict[str, Any]:
     words["metavar"] = setting.rules["metavar"] or {int: "N", float: "X", str: "TEXT"}[setting.kind]
     if setting.count is not None:
         words["nargs"] = "+" if setting.rules["null"] else setting.count or "+"
-    return words
+    return words | ({"action": _Once} if setting.count == 0 or setting.rules["once"] else {})
 
 
 def read_command(
@@ -92,7 +96,11 @@ def read_command(
     """
     otherwise = f" (default: {recipe})" if recipe else ""
     parser.add_argument(
-        "--config", metavar="FILE", default=recipe, help=f"YAML file of settings; flags override it{otherwise}"
+        "--config",
+        action=_Once,
+        metavar="FILE",
+        default=recipe,
+        help=f"YAML file of settings; flags override it{otherwise}",
     )
     parser.add_argument("--schema", action=_PrintSchema, tree=tree, help="print the file's JSON schema, for editors")
     add_flags(parser, resolve(tree, recipe).config if recipe and shipped_path(recipe).is_file() else tree())
@@ -100,6 +108,19 @@ def read_command(
     path = typed.pop("config")
     flags = {name: typed.pop(name) for name in list(typed) if name in flag_names(tree)}
     return resolve(tree, path, flags, problems), typed
+
+
+class _Once(argparse.Action):
+    """A flag of which a second one is refused: whoever gives two means both, and argparse would take the last."""
+
+    given = False
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if self.given:
+            several = f"give all values after one {option_string}" if self.nargs else f"give one {option_string}"
+            raise argparse.ArgumentError(self, f"given twice; {several}")
+        self.given = True
+        setattr(namespace, self.dest, values)
 
 
 class _PrintSchema(argparse.Action):

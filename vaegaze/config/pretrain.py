@@ -33,8 +33,12 @@ class AugmentationParams:
 class PretrainParams:
     """Pre-training on rendered people, on data sets, or on both"""
 
-    save_dir: str = option("./outputs/pretrain", help="run folder: metrics, curves, pictures, resume file")
-    output: str = option("./outputs/pretrain/model.pth", help="the finished checkpoint, in half precision")
+    save_dir: str = option(
+        "./outputs/pretrain", help="run folder: metrics, curves, pictures, resume file", metavar="PATH"
+    )
+    output: str = option(
+        "./outputs/pretrain/model.pth", help="the finished checkpoint, in half precision", metavar="PATH"
+    )
     sources: tuple[str, ...] = option(
         (RENDERED,),
         legal=f"{RENDERED} | PATH",
@@ -58,8 +62,8 @@ class PretrainParams:
     seed: int = shared.seed("chooses people, frames and initial weights")
     device: str = shared.device()
     precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
-    threads: int = option(2, help="CPU threads", low=1)
-    workers: int = option(0, help="processes that prepare batches ahead; best a divisor of 12", low=0)
+    threads: int = option(2, help="CPU threads", low=1, high=1024)
+    workers: int = option(0, help="processes that prepare batches ahead; best a divisor of 12", low=0, high=1024)
     compile: bool = option(False, help="compile the UNet's training step (torch.compile)")
     gradient_checkpointing: bool = option(
         False, help="recompute activations in the backward pass: less memory, more time"

@@ -11,6 +11,8 @@ from typing import Any
 
 from vaegaze.config.strict_yaml import Word
 
+MAX_WHOLE = 10**12  # of a whole number: far more than anybody means, and less than a library takes
+
 
 def option(
     default: Any,
@@ -26,15 +28,25 @@ def option(
     metavar: str | tuple[str, ...] | None = None,
     flag: bool = True,
     null: str | None = None,
+    once: bool = False,
 ) -> Any:
     """One setting: what it is for, and its legal values, which apply to each element of a pair or list.
 
     `low` and `high` are inclusive, `above` is exclusive. `pattern` is a regular expression for the whole text; `legal`
     describes the legal values if the other rules cannot. `flag=False`: the setting is read from the file only. `null`
-    is the word for null after a flag that takes several values.
+    is the word for null after a flag that takes several values. `once`: a second flag of the name is refused, as it is
+    for lists.
     """
     legal_values = {"choices": choices, "pattern": pattern, "legal": legal, "low": low, "above": above, "high": high}
-    metadata = {**legal_values, "unit": unit, "help": help, "metavar": metavar, "flag": flag, "null": null}
+    metadata = {
+        **legal_values,
+        "unit": unit,
+        "help": help,
+        "metavar": metavar,
+        "flag": flag,
+        "null": null,
+        "once": once,
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -107,6 +119,8 @@ def convert(setting: Setting, given: Given) -> Any:
         values = tuple(_convert_one(setting.kind, element) for element in elements)
         if not all(_is_legal(setting.rules, value) for value in values):
             raise ValueError
+        if _is_path(setting) and any(map(_unreplaced_variable, values)):
+            raise ValueError
     except (ValueError, OverflowError):
         raise ValueError(_refusal(setting, given)) from None
     return values[0] if setting.count is None else values
@@ -132,7 +146,7 @@ def _convert_one(kind: type, value: Any) -> Any:
         value = value.value if kind is bool else value.text
     if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
         number = float(value)
-        if math.isfinite(number) and (kind is float or number.is_integer()):
+        if math.isfinite(number) and (kind is float or (number.is_integer() and abs(number) <= MAX_WHOLE)):
             return kind(number)
     elif kind is str and isinstance(value, str):
         if value.strip() and "\0" not in value:  # neither names anything
@@ -170,14 +184,33 @@ def _refusal(setting: Setting, given: Given) -> str:
         other = f"{'--' * given.origin.startswith('--')}{setting.in_degrees.name}"
         hint = f"; looks like degrees: {degrees}° is {math.radians(float(degrees)):.2g}"
         hint += f", or use {other}" if given.origin != setting.name else ""  # which a Python caller has not
+    if setting.kind is int and max(map(_magnitude, words)) > MAX_WHOLE:
+        hint = "; that is too large"
+    if _is_path(setting) and any(map(_unreplaced_variable, words)):
+        hint = "; variables are not replaced here: write the path out"
     return f"got {got if len(got) <= 60 else got[:57] + '...'}; expected {expected}{hint}"
 
 
 def _looks_like_degrees(word: Any) -> bool:
+    return math.pi / 2 < _magnitude(word) <= 90
+
+
+def _magnitude(word: Any) -> float:
+    """Of a number; 0 of anything else."""
     try:
-        return math.pi / 2 < abs(float(word)) <= 90
+        return abs(float(word))
     except (TypeError, ValueError):
-        return False
+        return 0.0
+
+
+def _is_path(setting: Setting) -> bool:
+    return setting.rules["metavar"] == "PATH"
+
+
+def _unreplaced_variable(value: Any) -> bool:
+    """Whether a path has a $NAME that a shell would have replaced, and no file or folder is called so."""
+    match = re.search(r"(^|/)\$(\w+|\{\w+\})(?=/|$)", value) if isinstance(value, str) else None
+    return match is not None and not os.path.lexists(value[: match.end()])
 
 
 def show(value: Any) -> str:

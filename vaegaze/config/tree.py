@@ -251,7 +251,8 @@ def _given_by_name(tree: type, named: Mapping[str, Any], problems: list[str]) ->
     for name in named.keys() - by_name.keys():
         close = difflib.get_close_matches(name, by_name, 1)
         problems.append(f"{name}: unknown setting" + (f"; did you mean {close[0]}?" if close else ""))
-    return {by_name[name].key: Given(value, name, name) for name, value in named.items() if name in by_name}
+    plain = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in named.items()}
+    return {by_name[name].key: Given(value, name, name) for name, value in plain.items() if name in by_name}
 
 
 def _build(tree: type, key: str, values: Mapping[str, Any]) -> Any:

@@ -27,6 +27,10 @@ from vaegaze.images.video.still import frame_at
 
 log = logging.getLogger(__name__)
 
+NO_FACE_AT_MASK = (
+    "⚠️ No face is seen whose eyes the mask covers, so the head is taken as facing the camera: is it the mask of this "
+    "picture, and as upright?"
+)
 SPECK_OF_LARGEST = 0.01  # parts of the mask below this share of the largest are stray pixels, not eyes
 
 
@@ -106,9 +110,11 @@ def load_photo(
     mask, corners, read_gaze, specks, notes = None, None, None, 0, ()
     if picture.first_of_several:
         notes += ("⚠️ It has several frames or pages: the first is used",)
-    if mask_path:
+    if mask_path is not None:
         mask, specks, eyes = _read_mask(mask_path, rgb.shape[:2])
         head = head_at(rgb, eyes) if head is None else head
+        if head is None and networks.installed():
+            notes += (NO_FACE_AT_MASK,)
     else:
         found = find_face(rgb, f"image: {image_path}", face)
         eyes, corners, notes = found.face.eyes, found.face.corners, (*notes, *found.notes)

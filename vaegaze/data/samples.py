@@ -57,6 +57,8 @@ def gaze_doubt(gaze: np.ndarray, head: np.ndarray) -> str:
     """What about labels (N, 2), (N, 2) looks like a mistake in their source; or nothing."""
     if len(gaze) > 1 and np.ptp(gaze, axis=0).max() < ALIKE_RAD:
         return f"all {len(gaze)} gaze labels are the same: no gaze can be learnt from them"
+    if len(gaze) > 1 and (gaze == np.rint(gaze)).all():
+        return "all gaze labels are whole numbers of radians: were they rounded?"
     too_far = int((abs(gaze - head).max(axis=1) > FARTHEST_GAZE_RAD).sum())
     if too_far <= TOO_FAR_SHARE * len(gaze):
         return ""

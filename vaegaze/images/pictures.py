@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,8 @@ def _over(picture: Image.Image, background: str) -> Image.Image:
 
 def _open_upright(path: str | Path, key: str) -> tuple[Image.Image, int]:
     """The picture, and whether it is the first of several frames or pages."""
+    if not isinstance(path, str | PathLike):
+        raise UserError(f"{key}: got {type(path).__name__}; expected the path of a picture")
     path = shipped_path(path)
     if not Path(path).is_file():
         if words := address_words(path):
@@ -146,10 +149,19 @@ def _is_animated(picture: Image.Image) -> bool:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bits, which Pillow would clip at 255; other pictures unchanged."""
-    if not picture.mode.startswith("I"):
+    """Grey of 16 bits or of floats scaled to 8 bits, which Pillow would clip at 255; LAB as RGB, its only way out.
+
+    Of 16 bits that use only the lower 8, those are taken; floats of at most 1 ×255. Other pictures are unchanged.
+    """
+    if picture.mode == "LAB":
+        scaled = picture.convert("RGB")
+    elif picture.mode.startswith(("I", "F")):
+        pixels = np.nan_to_num(np.asarray(picture)).clip(0, 65535)
+        most = pixels.max()
+        scale = 255 if picture.mode == "F" and most <= 1 else 1 / 257 if most > 255 else 1
+        scaled = Image.fromarray((pixels * scale).round().astype(np.uint8))
+        scaled.info = {key: value for key, value in picture.info.items() if key != "transparency"}
+    else:
         return picture
-    scaled = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
-    scaled.info = {key: value for key, value in picture.info.items() if key != "transparency"}
     scaled.getexif().update(picture.getexif())
     return scaled

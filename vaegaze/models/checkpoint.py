@@ -165,7 +165,7 @@ def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
     A run's folder stands for the model in it. An adapter is applied to its base, found at `base` or else where the
     adapter says. A file of upstream's loads directly if it holds all three parts.
     """
-    path = _file_meant(path)
+    path = file_meant(path)
     content = load_tensors(path, about="checkpoint")
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
         return _load_adapter(path, content, base)
@@ -174,7 +174,7 @@ def load_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
     return _load_whole(path, content, "checkpoint")
 
 
-def _file_meant(path: str | Path) -> str | Path:
+def file_meant(path: str | Path) -> str | Path:
     """The checkpoint in a run's folder; any other path as it is."""
     files = (Path(path) / name for name in RESULTS) if is_folder(path) else ()
     return next((file for file in files if is_file(file)), path)
@@ -264,7 +264,7 @@ def _load_adapter(path: str | Path, content: dict, base_path: str | Path | None)
         raise UserError(f"{path}: the contents are no adapter: {first_line(error)}") from error
     named, beside = plain(base.path), Path(path).parent  # a relative path is stored as typed, perhaps in another folder
     places = [base_path] if base_path else [base.path, beside / base.path, beside / Path(base.path).name]
-    found = [Path(file) for file in map(_file_meant, places) if is_file(file)]
+    found = [Path(file) for file in map(file_meant, places) if is_file(file)]
     if not found:
         where = f"it was trained on {named}, which is not there, nor beside the adapter"
         where = f"there is no file {base_path}" if base_path else where

@@ -31,6 +31,7 @@ def in_plain_order(tensor: torch.Tensor) -> torch.Tensor:
 
 def save_tensors(path: str | Path, content: dict) -> None:
     """torch.save, atomically, the same bytes for the same content; OSError if it cannot be written."""
+    refuse_name(path)
     with (
         atomic_path(path) as temporary,
         open(temporary, "wb") as file,
@@ -41,6 +42,12 @@ def save_tensors(path: str | Path, content: dict) -> None:
             raise OSError(
                 errno.EIO, f"cannot be written, is the disk full? ({first_line(error)})", str(path)
             ) from error
+
+
+def refuse_name(path: str | Path) -> None:
+    """UserError about a name by which other programs would take a file of PyTorch's for something else."""
+    if Path(path).suffix.lower() in (".safetensors", ".onnx", ".gguf"):
+        raise UserError(f"{path} would be a PyTorch file under the name of another kind; give one that ends in .pth")
 
 
 def require_safetensors(what: str) -> None:
@@ -85,8 +92,8 @@ def is_folder(path: str | Path) -> bool:
 def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
     """Read a file of tensors and plain values onto the CPU.
 
-    `.safetensors` is read as such, everything else by torch.load, restricted to tensors and plain values. Every failure
-    is a UserError that ends in `hint` and is tagged `about`.
+    Safetensors are read as such, whatever the file's name, everything else by torch.load, restricted to tensors and
+    plain values. Every failure is a UserError that ends in `hint` and is tagged `about`.
     """
     path, then = shipped_path(path), f"; {hint}" if hint else ""
     if is_folder(path):
@@ -95,12 +102,14 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
         if words := address_words(path):
             raise UserError(f"{path} {words}")
         raise UserError(f"there is no file {path}{then}", about=about)
+    kind = "PyTorch"
     try:
-        if Path(path).suffix == ".safetensors":
+        if _is_safetensors(Path(path)):
+            kind = "safetensors"
             return _load_safetensors(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(path, "rb") as file:  # by the name, PyTorch would take it for safetensors
             warnings.simplefilter("ignore")  # about a foreign file's pickle version; the errors below suffice
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (MemoryError, UserError):
         raise
     except PermissionError as error:  # the file itself may be intact
@@ -114,7 +123,6 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
             ) from error
         if words := stand_in_words(path):
             raise UserError(f"{path} {words}") from error
-        kind = "safetensors" if Path(path).suffix == ".safetensors" else "PyTorch"
         raise UserError(f"{path} is not a {kind} file, or it is damaged or cut short{then}", about=about) from error
 
 
@@ -125,6 +133,15 @@ def _weights_in(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES and path.name[0] != ".")
     more = ", …" if len(names) > SHOWN_NAMES else ""
     return f" with {', '.join(map(plain, names[:SHOWN_NAMES]))}{more}" if names else " without a file of weights"
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the first bytes, since files are renamed; by the name where they tell of no format."""
+    with open(path, "rb") as file:
+        begin = file.read(9)
+    if begin[8:] == b"{" and int.from_bytes(begin[:8], "little") < path.stat().st_size:  # a header's length, and JSON
+        return True
+    return path.suffix.lower() == ".safetensors" and not begin.startswith((b"PK\x03\x04", b"\x80"))  # torch.save's
 
 
 def _load_safetensors(path: str | Path) -> dict[str, torch.Tensor]:

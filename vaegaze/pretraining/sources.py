@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from vaegaze.config.pretrain import HELD_OUT_BATCH, RENDERED, PretrainParams
-from vaegaze.errors import plain
+from vaegaze.data.persons import files_of
+from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
 from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
 from vaegaze.pretraining.data_sets import DataSetSource
@@ -98,7 +100,15 @@ class DataSet:
 
 
 def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
-    """Counts persons and splits them; reads no frame. UserError for a path that is not a data set, or a wrong split."""
+    """Counts persons and splits them; reads no frame. UserError for a path that is not a data set, or a wrong split.
+
+    And for a file in two sources, whose persons one may hold out and the other train on.
+    """
+    source_of: dict[Path, str] = {}
+    for name in params.sources:
+        for file in files_of(name) if name != RENDERED else ():
+            if (other := source_of.setdefault(file.resolve(), name)) != name:
+                raise UserError(f"sources: {other} and {name} are, or hold, the same file; name it once")
     return [
         RenderedPersons(params)
         if name == RENDERED

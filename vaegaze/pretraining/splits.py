@@ -103,7 +103,7 @@ def _from_json(path: Path) -> Mapping:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("it is too large")
-        groups = json.loads(path.read_text(encoding="utf-8"))
+        groups = json.loads(path.read_text(encoding="utf-8-sig"))
         known = isinstance(groups, dict) and groups.keys() >= {"train"} and set(groups) <= set(NAMES)
         if not known or not all(isinstance(ids, list) and all(type(i) is str for i in ids) for ids in groups.values()):
             raise ValueError("expected lists of person ids, as text, under train, val and test")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from vaegaze.config import shared
 from vaegaze.config.tree import option, resolve
@@ -26,6 +27,8 @@ def asked(gaze: Any, head: Any, face: Any, strength: Any) -> Asked:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
     try:
         return np.asarray(value).tolist()
     except ValueError:  # rows of unequal length, which are refused later on

@@ -42,6 +42,8 @@ class Redirector:
         look_away: int | None = None,
         reference: str = "auto",
     ):
+        if not isinstance(model, Checkpoint):
+            raise UserError(f"model: got {type(model).__name__}; expected what `load_model` or `finetune` returns")
         look = asked(gaze, head, face, strength)
         from_itself = is_own_reference(reference, model)
         self._model = copy.deepcopy(model.model).eval()  # low precision changes its weights

@@ -1,8 +1,11 @@
 """The loss curve and the distributions of a cohort, drawn by matplotlib: as a PNG file, and as SVG in a page."""
 
 import io
+import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 HEADROOM = 1.06  # of the axis above the highest point
 LOSS_TERMS = ("loss", "l1", "mask_l1", "vgg")
+OF_SVG = {  # Without a salt the file's ids are random; text that stays text halves its size.
+    "svg.hashsalt": "vaegaze",
+    "svg.fonttype": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -37,22 +44,20 @@ PAPER = Theme(ink="#1d1f23", grid="#dcdfe3", training="#1d5fc0", held_out="#b350
 
 def write_loss_curve(path: Path, history: list[dict], title: str, names: Sequence[str] = LOSS_TERMS) -> None:
     """A PNG with one axis for each of the names that the history has: training and held-out frames over the steps."""
-    figure = _figure(history, recorded(history, names), PAPER, height_inches=3.4)
-    for axis, name in zip(figure.axes, recorded(history, names)):
-        axis.set_title(name)
-    figure.suptitle(title, parse_math=False)  # an id may hold a $
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a title may have letters that the font lacks
-        figure.savefig(temporary, dpi=110)
+    with _own_style():
+        figure = _figure(history, recorded(history, names), PAPER, height_inches=3.4)
+        for axis, name in zip(figure.axes, recorded(history, names)):
+            axis.set_title(name)
+        figure.suptitle(title, parse_math=False)  # an id may hold a $
+        with atomic_path(path) as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a title may have letters that the font lacks
+            figure.savefig(temporary, dpi=110)
 
 
 def loss_curve_svg(history: list[dict], name: str, theme: Theme) -> bytes:
     """The curve of one name as an SVG on a transparent ground. The same history gives the same bytes."""
-    import matplotlib
-
     file = io.BytesIO()
-    # Without a salt the file's ids are random; text that stays text halves its size.
-    with matplotlib.rc_context({"svg.hashsalt": "vaegaze", "svg.fonttype": "none"}):
+    with _own_style(OF_SVG):
         _figure(history, [name], theme, height_inches=2.7).savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
@@ -69,11 +74,9 @@ def points(history: list[dict], key: str) -> list[tuple[int, float]]:
 
 def distribution_svg(before: Sequence[float], after: Sequence[float], theme: Theme) -> bytes:
     """Two histograms with common bins as an SVG on a transparent ground. The same numbers give the same bytes."""
-    import matplotlib
-
     file = io.BytesIO()
     bins = np.histogram_bin_edges([*before, *after], bins=min(40, max(5, len(before) // 3)))
-    with matplotlib.rc_context({"svg.hashsalt": "vaegaze", "svg.fonttype": "none"}):
+    with _own_style(OF_SVG):
         figure = _blank(1, theme, height_inches=2.4)
         (axis,) = figure.axes
         axis.hist(before, bins, histtype="step", linestyle="--", color=theme.held_out, label="before", linewidth=1.5)
@@ -82,6 +85,17 @@ def distribution_svg(before: Sequence[float], after: Sequence[float], theme: The
         _plain_axis(axis, theme)
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+@contextmanager
+def _own_style(settings: Mapping[str, str] | None = None) -> Iterator[None]:
+    """matplotlib as it comes, but for these settings: a user's own may want LaTeX, or a display that is not there."""
+    if "matplotlib" not in sys.modules:
+        os.environ["MPLBACKEND"] = "agg"  # one that it does not know would end the import
+    import matplotlib.style
+
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings):
+        yield
 
 
 def _figure(history: list[dict], names: Sequence[str], theme: Theme, height_inches: float) -> "Figure":

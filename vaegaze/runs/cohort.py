@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaegaze.config.finetune import Config
-from vaegaze.errors import UserError
+from vaegaze.errors import UserError, inert
 from vaegaze.files import write_text
 from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
@@ -210,7 +210,6 @@ def as_csv(records: list[Record]) -> str:
     writer.writerow(["id", "status", "samples", "held_out", "seconds", *columns, "reason"])
     for record in records:
         numbers = [(getattr(record, when) or {}).get(name) for name in metrics for when in ("before", "after")]
-        writer.writerow(
-            [record.id, record.status, record.samples, record.held_out, record.seconds, *numbers, record.reason]
-        )
+        facts = inert(record.id), record.status, record.samples, record.held_out, record.seconds
+        writer.writerow([*facts, *numbers, inert(record.reason)])
     return text.getvalue()
