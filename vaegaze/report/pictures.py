@@ -83,7 +83,7 @@ def eye_area(mask: np.ndarray) -> tuple[slice, slice]:
 def gaze_sweep(model: VAEGaze, frame: Frames, sample: Samples, rendered: RenderedPerson | None) -> Sweep:
     """A frame (N = 1) made to look around in a circle, pasted; beside it the renderer's pictures of the same gazes."""
     gazes = sweep_gazes(SWEEP)  # (K, 2)
-    drawn = np.concatenate([to_pixels(draw(model, frame.looking((pitch, yaw)))) for pitch, yaw in gazes.tolist()])
+    drawn = to_pixels(draw(model, frame.take([0] * len(gazes)).looking(torch.from_numpy(gazes))))
     pictures = paste(drawn, sample.take(np.zeros(len(gazes), dtype=int)))  # (K, S, S, 3)
     if rendered is not None:
         pictures = np.concatenate([pictures, rendered.redraw(sample, gazes[None]).images], axis=2)  # (K, S, 2·S, 3)
