@@ -25,7 +25,7 @@ test: $(VENV)/installed-dev
 	$(TESTS)
 
 test-slow: $(VENV)/installed-dev
-	$(TESTS) -m slow
+	$(TESTS) -m slow $$(grep -rl --include="test_*.py" "mark\.slow" tests)
 
 $(VENV)/installed: requirements.txt
 	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB, a few minutes"

@@ -66,10 +66,8 @@ def test_the_wheel_works_in_another_folder(tmp_path):
         command = [sys.executable, "-m", "vaegaze", *map(str, flags)]
         return subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True)
 
-    photo = "configs/finetune/finetune_photo.yaml"
-    for flags in (["train", "--config", photo, "--dry_run"], ["train", "--config", photo, "--num_steps", 1]):
-        done = vaegaze(*flags)
-        assert done.returncode == 0, done
+    done = vaegaze("train", "--config", "configs/finetune/finetune_photo.yaml", "--num_steps", 1)
+    assert done.returncode == 0, done
     result = next(elsewhere.rglob("finetuned_model.pth"))
     photo = ("--image", ROOT / "docs/images/astronaut.png", "--mask", ROOT / "docs/images/astronaut_mask.png")
     done = vaegaze("redirect", "--checkpoint", result, *photo, "--gaze", 0, 0.3, "--output", "out.png")

@@ -1,4 +1,4 @@
-"""What the README promises of the model that ships: the demo and the photo example, run as they stand there."""
+"""What the README promises of the model that ships: the demo as it stands there, the photo example in fewer steps."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def test_bf16_ends_where_float32_does(tmp_path):
 
 
 def test_a_real_photograph_is_learnt(tmp_path):
-    run_example("--config", "configs/finetune/finetune_photo.yaml", "--save_dir", str(tmp_path))
+    run_example("--config", "configs/finetune/finetune_photo.yaml", "--num_steps", "200", "--save_dir", str(tmp_path))
     summary = json.loads((tmp_path / "astronaut" / "summary.json").read_text(encoding="utf-8"))
     assert summary["after"]["eye_l1"] <= 0.03
     assert summary["after"]["eye_l1"] <= summary["before"]["eye_l1"] / 2

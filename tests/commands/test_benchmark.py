@@ -1,6 +1,7 @@
 """vaegaze benchmark: its grid, an interrupted run that goes on, and the tables."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -42,17 +43,30 @@ class Blind(torch.nn.Module):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
+    return bench_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """The work folder of a finished run. To be copied."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patched:
+        assert bench_in(folder, patched)() == 0
+    return folder / "work"
+
+
+def bench_in(folder, patched):
     """Runs the command on a tiny model, a grid of eight cells and two held-out frames of 128 px."""
-    monkeypatch.setattr(benchmark, "grid", lambda *asked: TASKS)
+    patched.setattr(benchmark, "grid", lambda *asked: TASKS)
     info = {"own_error_deg": {"all": 1.5, "with glasses": 2.0}}
     for module in (benchmark, cells):
-        monkeypatch.setattr(module, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
-    (tmp_path / "estimator.pth").write_bytes(b"blind")
-    save_checkpoint(tmp_path / "base.pth", make_tiny_model(), {})
+        patched.setattr(module, "load_estimator", lambda path: TrainedEstimator(Blind(), info))
+    (folder / "estimator.pth").write_bytes(b"blind")
+    save_checkpoint(folder / "base.pth", make_tiny_model(), {})
 
-    def run(*flags, output=tmp_path / "docs/b.md"):
-        paths = [f"--checkpoint_path={tmp_path / 'base.pth'}", f"--work_dir={tmp_path / 'work'}"]
-        paths.append(f"--estimator={tmp_path / 'estimator.pth'}")
+    def run(*flags, output=folder / "docs/b.md"):
+        paths = [f"--checkpoint_path={folder / 'base.pth'}", f"--work_dir={folder / 'work'}"]
+        paths.append(f"--estimator={folder / 'estimator.pth'}")
         more = ["--num_steps=2", "--vgg_loss=0", "--engine=none", "--device=cpu", *SMALL]
         more += [] if output is None else [f"--output={output}"]
         with process_restored():
@@ -149,8 +163,8 @@ def test_cells_on_ray_come_out_alike(bench, tmp_path, monkeypatch):
     assert found[0] == found[1] and len(found[0]) == len(TASKS)
 
 
-def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
-    assert bench() == 0
+def test_a_larger_grid_goes_on_from_a_smaller(bench, work, tmp_path, monkeypatch):
+    shutil.copytree(work, tmp_path / "work")
     more = [Task("test", "person_001", task.strategy, task.k, 0) for task in TEST]
     monkeypatch.setattr(benchmark, "grid", lambda *asked: [*TASKS, *more])
     before = json.loads((tmp_path / "work" / "cells.json").read_text())
@@ -159,7 +173,8 @@ def test_a_larger_grid_goes_on_from_a_smaller(bench, tmp_path, monkeypatch):
     assert len(after) == 14 and {name: after[name] for name in before} == before
 
 
-def test_only_the_default_grid_writes_the_page_by_itself(bench, tmp_path, monkeypatch):
+def test_only_the_default_grid_writes_the_page_by_itself(bench, work, tmp_path, monkeypatch):
+    shutil.copytree(work, tmp_path / "work")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/benchmark.md").write_text(DEAR)
@@ -188,7 +203,8 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(output, words, benc
     assert not (tmp_path / "work").exists()
 
 
-def test_cells_of_another_model_are_not_mixed_in(bench, tmp_path, capsys):
+def test_cells_of_another_model_are_not_mixed_in(bench, work, tmp_path, capsys):
+    shutil.copytree(work, tmp_path / "work")
     assert bench() == 0
     save_checkpoint(tmp_path / "base.pth", make_tiny_model(seed=1), {})
     assert bench() == 2
@@ -205,8 +221,8 @@ def test_a_diverged_cell_is_one_line(bench, capsys):
     assert "lower --learning_rate" in capsys.readouterr().err
 
 
-def test_damaged_cells_are_one_line(bench, tmp_path, capsys):
-    assert bench() == 0
+def test_damaged_cells_are_one_line(bench, work, tmp_path, capsys):
+    shutil.copytree(work, tmp_path / "work")
     (tmp_path / "work" / "cells.json").write_text("[1]")
     capsys.readouterr()
     assert bench() == 2

@@ -245,7 +245,8 @@ limit = pages * resource.getpagesize() + 200 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 sys.exit(oneshot_training.main())
 """
-    flags = (*world.flags, "--save_dir", tmp_path, "--person_id", "person_004", "--batch_size", 4000)
+    flags = (*world.flags, "--save_dir", tmp_path, "--person_id", "person_004", "--num_steps", 1)
+    flags = (*flags, "--batch_size", 20_000)  # whose pictures alone are larger
     process = start_process(*flags, script=script, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and b"Traceback" not in err, err.decode()

@@ -91,12 +91,12 @@ def test_no_face_at_all(talking):
 
 def test_the_numbered_one_of_two_faces_is_kept(talking):
     width = talking.frames.shape[2]
-    both = np.concatenate([talking.frames[:12, :, 60:-60], talking.frames[30:42, :, 60:-60]], axis=2)
+    both = np.concatenate([talking.frames[:6, :, 60:-60], talking.frames[30:36, :, 60:-60]], axis=2)
     with pytest.raises(UserError, match=r"^talk\.mp4 at 0\.00 s shows 2 faces"):
         follow(both)
     left, right = (np.stack([each.eyes for each in follow(both, face=face)]) for face in (1, 2))
-    assert np.linalg.norm(left - (talking.eyes[:12] - (60, 0)), axis=-1).mean() < NEAR_PX
-    assert np.linalg.norm(right - (talking.eyes[30:42] + np.array([width - 180, 0])), axis=-1).mean() < NEAR_PX
+    assert np.linalg.norm(left - (talking.eyes[:6] - (60, 0)), axis=-1).mean() < NEAR_PX
+    assert np.linalg.norm(right - (talking.eyes[30:36] + np.array([width - 180, 0])), axis=-1).mean() < NEAR_PX
     with pytest.raises(UserError, match=r"shows 2 faces with eyes, no face 3$"):
         follow(both, face=3)
 
@@ -114,7 +114,7 @@ def test_the_numbered_face_may_appear_a_little_later(talking):
 @pytest.mark.parametrize("count", [7, 45])
 def test_a_face_that_never_comes(talking, count):
     given = []
-    frames = (given.append(each) or each for each in video(talking.frames[:count]))
+    frames = (given.append(each) or each for each in video(talking.frames[:count, ::2, ::2]))
     with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):
         list(follow_eyes(frames, "talk.mp4", face=2, by="cascades"))
     assert len(given) <= WAIT_FOR_FACE_SEC * FRAMES_PER_SEC + 1
@@ -239,7 +239,7 @@ def test_a_covered_eye_is_left_alone_and_said(talking, landmarks_installed):
 
 
 def test_a_face_gone_for_long_is_not_bridged(talking, landmarks_installed):
-    frames = talking.frames.copy()
+    frames = talking.frames[:60].copy()
     frames[30:50] = 128
     followed = follow(frames, by="landmarks")
     assert {each.left for each in followed[30:50]} == {NO_FACE}

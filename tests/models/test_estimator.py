@@ -168,12 +168,16 @@ TINY = ("--frames=5", "--epochs=2", "--batch_size=2")
 
 def train(*flags):
     with process_restored():
-        return train_estimator.main([*flags, "--threads=1", "--workers=0", "--test_frames=40"])
+        return train_estimator.main([*flags, "--threads=1", "--workers=0", "--test_frames=8"])
 
 
-def test_the_command_end_to_end(tmp_path, capsys):
-    output = tmp_path / "estimator.pth"
+def test_the_command_end_to_end(tmp_path, capsys, monkeypatch):
+    output, splits, render_all = tmp_path / "estimator.pth", [], train_estimator.RenderedFrames.render_all
+    monkeypatch.setattr(
+        train_estimator.RenderedFrames, "render_all", lambda self: splits.append(self.split) or render_all(self)
+    )
     assert train(f"--output={output}", *TINY) == 0
+    assert splits == ["train", "test"]
     loaded = load_estimator(output)
     errors = loaded.info["own_error_deg"]
     assert set(errors) <= {"all", "with glasses", "without"} and errors["all"] > 0
@@ -200,15 +204,6 @@ def test_test_frames_are_true_pictures_of_test_persons(monkeypatch):
         assert np.array_equal(image, synthetic.render(person, scene, CANVAS).image)
         np.testing.assert_allclose(angles, scene.gaze, atol=1e-6)
         assert bool(worn) == person.glasses
-
-
-def test_it_learns_from_train_persons_and_is_measured_on_test_persons(tmp_path, monkeypatch):
-    splits, render_all = [], train_estimator.RenderedFrames.render_all
-    monkeypatch.setattr(
-        train_estimator.RenderedFrames, "render_all", lambda self: splits.append(self.split) or render_all(self)
-    )
-    assert train(f"--output={tmp_path / 'estimator.pth'}", *TINY) == 0
-    assert splits == ["train", "test"]
 
 
 def test_a_page_of_ones_own_beside_the_output_is_kept(tmp_path, capsys):

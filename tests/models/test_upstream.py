@@ -46,7 +46,7 @@ def test_a_whole_file_with_a_config_beside_it(published, tmp_path):
 def test_a_run_from_a_whole_file(published, world, tmp_path):
     torch.save(WHOLE_FILES["three keys"](published.states()), tmp_path / "upstream.pth")
     flags = (*world.flags, "--checkpoint_path", tmp_path / "upstream.pth", "--save_dir", tmp_path, "--num_samples", 2)
-    flags = (*flags, "--num_eval_samples", 1, "--person_id", "person_004", "--num_steps", 1)
+    flags = (*flags, "--num_eval_samples", 0, "--person_id", "person_004", "--num_steps", 1)
     outcome = command(*flags, "--finetune_strategy", "minimal")
     assert outcome.code == 0, outcome
     assert "   config inferred from the tensors' shapes; as published: image_size 256" in outcome.out

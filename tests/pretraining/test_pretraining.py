@@ -5,10 +5,12 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 
 import numpy as np
@@ -54,28 +56,30 @@ def command(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The checkpoint of a run of the command that nothing has disturbed."""
-    folder = tmp_path_factory.mktemp("finished")
-    assert command_in(folder)() == 0
-    return load_checkpoint(folder / "run" / "model.pth")
+    """The folder of a run that nothing has disturbed, and what the command printed. To be looked at only."""
+    folder, out, err = tmp_path_factory.mktemp("finished"), io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        assert command_in(folder)() == 0
+    return folder / "run", out.getvalue(), err.getvalue()
 
 
 def command_in(tmp_path):
     """Runs the command on the tiny model in a folder of its own; keywords are settings."""
 
     def run(*flags, folder="run", **settings):
-        params = {
-            "save_dir": str(tmp_path / folder),
-            "output": str(tmp_path / folder / "model.pth"),
-            **SMALL,
-            **settings,
-        }
-        path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
+        path = write_settings(tmp_path, folder, **settings)
         with process_restored():
             return pretrain.main(["--config", str(path), *flags])
 
     return run
+
+
+def write_settings(tmp_path, folder="run", **settings):
+    """The path of a run's settings; keywords are some of them."""
+    params = {"save_dir": str(tmp_path / folder), "output": str(tmp_path / folder / "model.pth"), **SMALL, **settings}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"pretrain_params": params, "model_params": TINY_CONFIG}))
+    return path
 
 
 def steps_of(model, progress, params=PARAMS):
@@ -283,20 +287,20 @@ def test_a_canvas_that_is_a_band():
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "best.pth", "samples/step_000100.png"])
-def test_files_of_somebody_else_are_not_removed(name, command, tmp_path, capsys):
+def test_files_of_somebody_else_are_not_removed(command, tmp_path, capsys):
     """A folder is the run's own if its config.yaml is a pre-training's."""
-    theirs = tmp_path / "run" / name
-    write_text(theirs, "theirs")
-    write_text(tmp_path / "run" / "config.yaml", "oneshot_params: {}\n")
-    assert command() == 2
-    assert theirs.read_text() == "theirs" and theirs.name in capsys.readouterr().err
-    assert command("--overwrite", vae_steps=1, latent_steps=1, pixel_steps=1) == 0
+    for number, name in enumerate(("metrics.jsonl", "best.pth", "samples/step_000100.png")):
+        run = tmp_path / str(number)
+        write_text(run / name, "theirs")
+        write_text(run / "config.yaml", "oneshot_params: {}\n")
+        assert command(folder=run.name) == 2
+        assert (run / name).read_text() == "theirs" and (run / name).name in capsys.readouterr().err
+    assert command("--overwrite", folder=run.name, vae_steps=1, latent_steps=1, pixel_steps=1) == 0
 
 
-def test_the_command_end_to_end(command, tmp_path, capsys):
-    assert command() == 0
-    run_dir = tmp_path / "run"
+def test_the_command_end_to_end(finished):
+    run_dir, out, err = finished
+    settings = run_dir.parent / "tiny.yaml"
     assert sorted(path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*") if path.is_file()) == [
         *("best.pth", "config.yaml", "curves.png", "metrics.jsonl", "model.md", "model.pth", "resume.pth"),
         *(f"samples/step_{step:06d}.png" for step in (2, 3, 5, 7)),
@@ -314,16 +318,15 @@ def test_the_command_end_to_end(command, tmp_path, capsys):
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     card = (run_dir / "model.md").read_text()
     assert all(f"{record['held_out_eye_psnr']:.2f} dB" in card for record in records[1:])
-    assert f"- **Made by** `vaegaze pretrain --config {tmp_path / 'tiny.yaml'}`" in card
+    assert f"- **Made by** `vaegaze pretrain --config {settings}`" in card
     assert "docs/benchmark.md" in card
 
     resolved = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert resolved["pretrain_params"]["pixel_steps"] == 2 and resolved["model_params"]["image_size"] == SIZE_PX
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-    output = capsys.readouterr()
-    assert f"{parameters:,} parameters" in output.out and str(run_dir / "model.pth") in output.out
-    assert f"Settings: {tmp_path / 'tiny.yaml'}," in output.out
-    assert "Traceback" not in output.err and "\r" not in output.err, "plain lines where there is no terminal"
+    assert f"{parameters:,} parameters" in out and str(run_dir / "model.pth") in out
+    assert f"Settings: {settings}," in out
+    assert "Traceback" not in err and "\r" not in err, "plain lines where there is no terminal"
 
 
 def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monkeypatch):
@@ -344,12 +347,11 @@ def test_the_best_weights_of_the_last_phase_are_shipped(command, tmp_path, monke
     assert "| 4 × 1 persons × 2 gazes | 25.00 dB | 0.0500 |" in (tmp_path / "run" / "model.md").read_text()
 
 
-def test_a_signal_to_the_whole_group_saves(command, tmp_path):
+def test_a_signal_to_the_whole_group_saves(tmp_path):
     """As `timeout` sends it: the processes that render ahead must not die of it before the state is saved."""
-    assert command(folder="other", vae_steps=1, vae_band_steps=0, min_vae_eye_psnr=90) == 2  # writes the settings
-    flags = [f"--config={tmp_path / 'tiny.yaml'}", f"--save_dir={tmp_path / 'run'}", "--workers=2", "--vae_steps=4000"]
+    flags = [f"--config={write_settings(tmp_path, workers=2, vae_steps=4000)}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "vaegaze", "pretrain", *flags, f"--output={tmp_path / 'run' / 'model.pth'}"],
+        [sys.executable, "-m", "vaegaze", "pretrain", *flags],
         **{"cwd": ROOT, "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "start_new_session": True},
     )
     while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
@@ -360,9 +362,8 @@ def test_a_signal_to_the_whole_group_saves(command, tmp_path):
     assert (tmp_path / "run" / "resume.pth").exists()
 
 
-def test_a_plain_terminal(tmp_path, command):
-    assert command(folder="other") == 0
-    flags = [f"--config={tmp_path / 'tiny.yaml'}", f"--save_dir={tmp_path}", f"--output={tmp_path / 'model.pth'}"]
+def test_a_plain_terminal(tmp_path):
+    flags = [f"--config={write_settings(tmp_path)}"]
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-m", "vaegaze", "pretrain", *flags], cwd=ROOT, capture_output=True, env=env)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
@@ -399,15 +400,15 @@ def test_signals_and_resume(signum, exit_code, stream, text, command, tmp_path, 
     assert not (tmp_path / "cut" / "model.pth").exists() and (tmp_path / "cut" / "resume.pth").exists()
 
     assert command("--resume", folder="cut") == 0
-    resumed = load_checkpoint(tmp_path / "cut" / "model.pth")
-    assert_same_model(resumed.model, finished.model)
-    assert without_seconds(resumed.info["records"]) == without_seconds(finished.info["records"])
+    resumed, whole = (load_checkpoint(run / "model.pth") for run in (tmp_path / "cut", finished[0]))
+    assert_same_model(resumed.model, whole.model)
+    assert without_seconds(resumed.info["records"]) == without_seconds(whole.info["records"])
 
 
 def test_another_seed_gives_another_model(command, tmp_path, finished):
     assert command("--seed=1") == 0
-    other = load_checkpoint(tmp_path / "run" / "model.pth").model
-    assert not torch.equal(other.unet.conv_in.weight, finished.model.unet.conv_in.weight)
+    other, model = (load_checkpoint(run / "model.pth").model for run in (tmp_path / "run", finished[0]))
+    assert not torch.equal(other.unet.conv_in.weight, model.unet.conv_in.weight)
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------
@@ -471,8 +472,8 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(place, words, comma
     assert words in error_line(capsys) and not (tmp_path / "run").exists()
 
 
-def test_overwriting_leaves_no_state_of_the_earlier_run(command, tmp_path):
-    assert command() == 0
+def test_overwriting_leaves_no_state_of_the_earlier_run(command, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
     assert (tmp_path / "run" / "resume.pth").exists()
 
     def killed(*args, **kwargs):

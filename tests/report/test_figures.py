@@ -1,6 +1,7 @@
 """The loss curve: one drawing, as a file and in a page."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from vaegaze.report.figures import DARK, LIGHT, loss_curve_svg, recorded, write_loss_curve
+from vaegaze.report.figures import DARK, LIGHT, in_dark, loss_curve_svg, recorded, write_loss_curve
 
 HISTORY = [
     {"step": 0, "held_out_loss": 0.5},
@@ -25,13 +26,21 @@ def test_only_names_with_points_are_drawn():
 
 
 def test_the_same_history_gives_the_same_bytes():
-    assert loss_curve_svg(HISTORY, "loss", LIGHT) == loss_curve_svg(HISTORY, "loss", LIGHT)
-    assert loss_curve_svg(HISTORY, "loss", LIGHT) != loss_curve_svg(HISTORY, "loss", DARK)
+    assert loss_curve_svg(HISTORY, "loss") == loss_curve_svg(HISTORY, "loss")
+
+
+def test_in_dark_it_has_the_other_colours_and_no_more():
+    light = loss_curve_svg(HISTORY, "loss").decode()
+    dark = in_dark(light.encode()).decode()
+    for name in ("ink", "grid", "training", "held_out"):
+        count = light.count(getattr(LIGHT, name))
+        assert count > 0 == dark.count(getattr(LIGHT, name)) and dark.count(getattr(DARK, name)) == count
+    assert re.sub("#[0-9a-f]{6}", "", light) == re.sub("#[0-9a-f]{6}", "", dark)
 
 
 @pytest.mark.parametrize("history", [[{"step": 1, "loss": 0.5}], [{"step": 0, "loss": 0.0}, {"step": 9, "loss": 0.0}]])
 def test_a_single_point_and_zeros(history):
-    ElementTree.fromstring(loss_curve_svg(history, "loss", LIGHT))
+    ElementTree.fromstring(loss_curve_svg(history, "loss"))
 
 
 def test_a_file_with_an_odd_title(tmp_path):

@@ -359,8 +359,9 @@ def test_the_command_does_the_run_again(finished, tmp_path):
     _, _, folder = finished
     save_dir = tmp_path / "it's a copy"
     flags = [str(save_dir) if flag == folder.parent else flag for flag in finished[0]]
-    assert command(*flags).code == 0
+    assert command(*flags, "--num_steps", 3).code == 0
     again = save_dir / PERSON
+    shutil.copy(again / "finetuned_model.pth", tmp_path)
     shutil.rmtree(again / "samples")
     words = page_in(again).code
     assert words.startswith("OMP_NUM_THREADS=1 python ") and words.endswith(" --overwrite")
@@ -369,7 +370,7 @@ def test_the_command_does_the_run_again(finished, tmp_path):
     environment.pop("OMP_NUM_THREADS", None)
     subprocess.run(["sh", "-c", words], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
     assert (again / "samples").exists()
-    assert_same_weights(again / "finetuned_model.pth", folder / "finetuned_model.pth")
+    assert_same_weights(again / "finetuned_model.pth", tmp_path / "finetuned_model.pth")
 
 
 def test_the_page_is_small(finished):

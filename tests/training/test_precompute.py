@@ -66,7 +66,7 @@ def watched(model, loss, seen: Counter | None):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_nothing_changes_to_the_bit(strategy, precision, rendered_samples, loss):
-    samples, steps = (rendered_samples, 6) if precision == "fp32" else (rendered_samples.take([0, 1]), 3)  # emulated?
+    samples, steps = (rendered_samples, 3) if precision == "fp32" else (rendered_samples.take([0]), 2)  # emulated?
     how = {"precision": precision, "steps": steps}
     weights, totals, said = train(samples, loss, strategy, memory_mb=PLENTY_MB, **how)
     plain_weights, plain_totals, _ = train(samples, loss, strategy, memory_mb=0, **how)
@@ -78,8 +78,8 @@ def test_nothing_changes_to_the_bit(strategy, precision, rendered_samples, loss)
 
 
 def test_larger_batches_come_near_to_it(rendered_samples, loss):
-    _, totals, _ = train(rendered_samples, loss, "minimal", memory_mb=PLENTY_MB, batch_size=4)
-    _, plain_totals, _ = train(rendered_samples, loss, "minimal", memory_mb=0, batch_size=4)
+    _, totals, _ = train(rendered_samples, loss, "minimal", memory_mb=PLENTY_MB, batch_size=4, steps=2)
+    _, plain_totals, _ = train(rendered_samples, loss, "minimal", memory_mb=0, batch_size=4, steps=2)
     assert totals == pytest.approx(plain_totals, rel=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_other_gazes_have_other_features(rendered_samples, loss):
 def test_rounded_weights_compute_as_autocast_makes_them_and_come_back(strategy, rendered_samples, loss, tmp_path):
     model, plain = make_tiny_model(), use_fast_layers(make_tiny_model())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    params = OneshotParams(num_steps=3, learning_rate=1e-3)
+    params = OneshotParams(num_steps=2, learning_rate=1e-3)
     frames = prepare_training_frames(model, rendered_samples, CPU, mirror=False)
     seen = Counter()
 

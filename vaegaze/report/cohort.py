@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from vaegaze.config.tree import Setting
 from vaegaze.report.data_uris import data_uri
-from vaegaze.report.figures import DARK, LIGHT, distribution_svg
+from vaegaze.report.figures import distribution_svg, in_dark
 from vaegaze.report.numbers import GAZE, METRICS, REDIRECTED, Metric
 from vaegaze.report.page import settings_by_section
 from vaegaze.report.templating import TEMPLATES, render
@@ -88,7 +88,8 @@ def distribution(key: str, finished: Sequence[Mapping[str, Any]]) -> Distributio
     before, after = zip(*pairs)
     metric = METRICS[key.removeprefix(REDIRECTED)]
     sign = {"less": -1, "more": 1, None: 0}[metric.better]
-    light, dark = (data_uri("image/svg+xml", distribution_svg(before, after, theme)) for theme in (LIGHT, DARK))
+    svg = distribution_svg(before, after)
+    light, dark = (data_uri("image/svg+xml", each) for each in (svg, in_dark(svg)))
     better = sum(sign * (last - first) > 0 for first, last in pairs) if sign else None
     return Distribution(key, metric, title(key), median(before), median(after), better, light, dark)
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEADROOM = 1.06  # of the axis above the highest point
+TICKS = 5  # at most, or one more
+# Margins in inches. Matplotlib's own layouts would find them by drawing everything once before.
+LEFT, RIGHT, BOTTOM, TOP, TOP_WITH_TITLES = 0.75, 0.15, 0.5, 0.25, 0.65
 LOSS_TERMS = ("loss", "l1", "mask_l1", "vgg")
 OF_SVG = {  # Without a salt the file's ids are random; text that stays text halves its size.
     "svg.hashsalt": "vaegaze",
@@ -45,7 +48,7 @@ PAPER = Theme(ink="#1d1f23", grid="#dcdfe3", training="#1d5fc0", held_out="#b350
 def write_loss_curve(path: Path, history: list[dict], title: str, names: Sequence[str] = LOSS_TERMS) -> None:
     """A PNG with one axis for each of the names that the history has: training and held-out frames over the steps."""
     with _own_style():
-        figure = _figure(history, recorded(history, names), PAPER, height_inches=3.4)
+        figure = _figure(history, recorded(history, names), PAPER, height_inches=3.4, top_inches=TOP_WITH_TITLES)
         for axis, name in zip(figure.axes, recorded(history, names)):
             axis.set_title(name)
         figure.suptitle(title, parse_math=False)  # an id may hold a $
@@ -54,11 +57,11 @@ def write_loss_curve(path: Path, history: list[dict], title: str, names: Sequenc
             figure.savefig(temporary, dpi=110)
 
 
-def loss_curve_svg(history: list[dict], name: str, theme: Theme) -> bytes:
-    """The curve of one name as an SVG on a transparent ground. The same history gives the same bytes."""
+def loss_curve_svg(history: list[dict], name: str) -> bytes:
+    """The curve of one name as an SVG on a transparent ground, in light. The same history gives the same bytes."""
     file = io.BytesIO()
     with _own_style(OF_SVG):
-        _figure(history, [name], theme, height_inches=2.7).savefig(file, format="svg", metadata={"Date": None})
+        _figure(history, [name], LIGHT, height_inches=2.7).savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
@@ -72,17 +75,24 @@ def points(history: list[dict], key: str) -> list[tuple[int, float]]:
     return [(record["step"], record[key]) for record in history if key in record]
 
 
-def distribution_svg(before: Sequence[float], after: Sequence[float], theme: Theme) -> bytes:
-    """Two histograms with common bins as an SVG on a transparent ground. The same numbers give the same bytes."""
+def in_dark(svg: bytes) -> bytes:
+    """A drawing of the light theme in the dark one's colours: drawing it again would take as long as the first time."""
+    for light, dark in zip(astuple(LIGHT), astuple(DARK)):
+        svg = svg.replace(light.encode(), dark.encode())
+    return svg
+
+
+def distribution_svg(before: Sequence[float], after: Sequence[float]) -> bytes:
+    """Two histograms with common bins as an SVG like the curve's. The same numbers give the same bytes."""
     file = io.BytesIO()
     bins = np.histogram_bin_edges([*before, *after], bins=min(40, max(5, len(before) // 3)))
     with _own_style(OF_SVG):
-        figure = _blank(1, theme, height_inches=2.4)
+        figure = _blank(1, LIGHT, height_inches=2.4)
         (axis,) = figure.axes
-        axis.hist(before, bins, histtype="step", linestyle="--", color=theme.held_out, label="before", linewidth=1.5)
-        axis.hist(after, bins, color=theme.training, label="after", alpha=0.6)
+        axis.hist(before, bins, histtype="step", linestyle="--", color=LIGHT.held_out, label="before", linewidth=1.5)
+        axis.hist(after, bins, color=LIGHT.training, label="after", alpha=0.6)
         axis.set(ylabel="persons")
-        _plain_axis(axis, theme)
+        _plain_axis(axis, LIGHT)
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
@@ -98,14 +108,16 @@ def _own_style(settings: Mapping[str, str] | None = None) -> Iterator[None]:
         yield
 
 
-def _figure(history: list[dict], names: Sequence[str], theme: Theme, height_inches: float) -> "Figure":
-    figure = _blank(len(names), theme, height_inches)
+def _figure(
+    history: list[dict], names: Sequence[str], theme: Theme, height_inches: float, top_inches: float = TOP
+) -> "Figure":
+    figure = _blank(len(names), theme, height_inches, top_inches)
     for axis, name in zip(figure.axes, names):
         _draw(axis, history, name, theme)
     return figure
 
 
-def _blank(columns: int, theme: Theme, height_inches: float) -> "Figure":
+def _blank(columns: int, theme: Theme, height_inches: float, top_inches: float = TOP) -> "Figure":
     """A figure of empty axes side by side, in the theme's colours."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # works without a display; pyplot may not
@@ -121,10 +133,19 @@ def _blank(columns: int, theme: Theme, height_inches: float) -> "Figure":
         "xtick.color": theme.ink,
         "ytick.color": theme.ink,
     }
+    width_inches = 4.2 * columns
+    axis_inches = width_inches / columns - LEFT - RIGHT
+    margins = {
+        "left": LEFT / width_inches,
+        "right": 1 - RIGHT / width_inches,
+        "bottom": BOTTOM / height_inches,
+        "top": 1 - top_inches / height_inches,
+        "wspace": (LEFT + RIGHT) / axis_inches,
+    }
     with matplotlib.rc_context(colours):
-        figure = Figure(figsize=(4.2 * columns, height_inches), layout="constrained")
+        figure = Figure(figsize=(width_inches, height_inches))
         FigureCanvasAgg(figure)
-        figure.subplots(1, columns)
+        figure.subplots(1, columns, gridspec_kw=margins)
     return figure
 
 
@@ -145,4 +166,6 @@ def _draw(axis: "Axes", history: list[dict], name: str, theme: Theme) -> None:
 def _plain_axis(axis: "Axes", theme: Theme) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color=theme.grid)
+    axis.locator_params(nbins=TICKS)
+    axis.ticklabel_format(axis="y", scilimits=(-3, 5))  # no label wider than the margin
     axis.legend(frameon=False, labelcolor=theme.ink)

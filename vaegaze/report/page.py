@@ -7,7 +7,7 @@ from typing import Any
 
 from vaegaze.config.tree import Setting, show
 from vaegaze.report.data_uris import data_uri
-from vaegaze.report.figures import DARK, LIGHT, loss_curve_svg, points, recorded
+from vaegaze.report.figures import in_dark, loss_curve_svg, points, recorded
 from vaegaze.report.formatting import degrees, direction
 from vaegaze.report.numbers import REDIRECTED, headlines, legible, rows, verdict, withheld_gaze
 from vaegaze.report.pictures import COLUMNS, PictureRow, Sweep
@@ -78,7 +78,8 @@ def page(report: Report) -> str:
 def curve(history: list[dict], name: str) -> Curve:
     series = {label: points(history, key) for label, key in (("training", name), ("held out", f"held_out_{name}"))}
     words = ", ".join(f"{label} from {each[0][1]:.4g} to {each[-1][1]:.4g}" for label, each in series.items() if each)
-    light, dark = (data_uri("image/svg+xml", loss_curve_svg(history, name, theme)) for theme in (LIGHT, DARK))
+    svg = loss_curve_svg(history, name)
+    light, dark = (data_uri("image/svg+xml", each) for each in (svg, in_dark(svg)))
     return Curve(CURVES[name], words, bool(series["held out"]), light, dark)
 
 

@@ -93,8 +93,8 @@ def gaze_sweep(
     `check` is called before each drawing and may raise.
     """
     gazes = sweep_gazes(SWEEP)  # (K, 2)
-    looking = [frame.looking((pitch, yaw)) for pitch, yaw in gazes.tolist()]
-    drawn = np.concatenate([to_pixels(draw(model, each, check)) for each in looking])
+    looking = frame.take([0] * len(gazes)).looking(torch.from_numpy(gazes))
+    drawn = to_pixels(draw(model, looking, check))
     pictures = paste(drawn, sample.take(np.zeros(len(gazes), dtype=int)))  # (K, S, S, 3)
     if rendered is not None:
         pictures = np.concatenate([pictures, rendered.redraw(sample, gazes[None]).images], axis=2)  # (K, S, 2·S, 3)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vaegaze.data.samples import Samples
@@ -27,11 +28,12 @@ def results_sheet(model: VAEGaze, eval_sets: dict[str, EvalSet]) -> np.ndarray:
 
 
 def gazes_sheet(model: VAEGaze, one: EvalSet, check: Callable[[], None]) -> np.ndarray:
-    """One frame (N = 1) with nine other gazes, pasted. `check` is called before each and may raise."""
-    rows = []
-    for pitch in SHEET_PITCHES_RAD:
-        drawn = [to_pixels(draw(model, one.frames.looking((pitch, yaw)), check)) for yaw in SHEET_YAWS_RAD]
-        rows.append((f"pitch\n{pitch:+.2f}", [paste(result, one.samples)[0] for result in drawn]))
+    """One frame (N = 1) with nine other gazes, pasted. `check` is called before each drawing and may raise."""
+    gazes = [(pitch, yaw) for pitch in SHEET_PITCHES_RAD for yaw in SHEET_YAWS_RAD]
+    every = one.take([0] * len(gazes))
+    drawn = draw(model, every.frames.looking(torch.tensor(gazes)), check)
+    pasted = iter(paste(to_pixels(drawn), every.samples))
+    rows = [(f"pitch\n{pitch:+.2f}", [next(pasted) for _ in SHEET_YAWS_RAD]) for pitch in SHEET_PITCHES_RAD]
     return picture_sheet([f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD], rows)
 
 
