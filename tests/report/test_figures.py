@@ -61,6 +61,6 @@ def test_a_users_own_style_changes_nothing(tmp_path):
 
 
 def test_a_display_that_matplotlib_does_not_know():
-    script = f"from vaegaze.report import figures; figures.loss_curve_svg({HISTORY}, 'loss', figures.LIGHT)"
+    script = f"from vaegaze.report import figures; figures.loss_curve_svg({HISTORY}, 'loss')"
     env = {**os.environ, "MPLBACKEND": "no such"}
     subprocess.run([sys.executable, "-c", script], check=True, env=env, cwd=Path(__file__).parents[2])

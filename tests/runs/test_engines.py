@@ -184,6 +184,7 @@ def on_slurm(monkeypatch):
     from vaegaze.runs.engines import on_slurm
 
     monkeypatch.setattr(on_slurm, "POLL_SEC", 0)
+    monkeypatch.setattr(on_slurm, "ASK_AGAIN_SEC", 0)
     return on_slurm
 
 
@@ -210,7 +211,7 @@ def run_on_slurm(on_slurm, monkeypatch, work, tmp_path):
                 cancel=lambda check: None,
                 job_id=str(len(given)),
                 state="OUT_OF_MEMORY",
-                paths=SimpleNamespace(stderr="log.err"),
+                paths=SimpleNamespace(stderr="no such.err", stdout="log.out"),
             )
 
         monkeypatch.setattr(on_slurm, "_executor", lambda job, cohort: SimpleNamespace(submit=submit))
@@ -229,7 +230,7 @@ def test_slurm_only_the_person_that_ran_is_to_blame_for_a_dead_job(run_on_slurm,
     run_on_slurm(answer, begun=lambda person_ids: person_ids[: person_ids.index("b") + 1] if "b" in person_ids else [])
     assert statuses(ended) == dict.fromkeys("acdef", FINISHED) | {"b": FAILED}
     assert work.lost_workers == {"b": LOST_WORKERS + 1}
-    assert "OUT_OF_MEMORY" in ended["b"].reason and "log.err" in ended["b"].reason
+    assert "OUT_OF_MEMORY" in ended["b"].reason and "log.out" in ended["b"].reason
 
 
 def test_slurm_a_job_whose_time_was_up_costs_nobody_a_life(run_on_slurm, work, ended, tmp_path):
@@ -242,9 +243,28 @@ def test_slurm_a_job_whose_time_was_up_costs_nobody_a_life(run_on_slurm, work, e
     assert statuses(ended) == dict.fromkeys(PERSONS, FINISHED) and not work.lost_workers
 
 
-def test_slurm_a_time_too_short_for_anything_comes_to_an_end(run_on_slurm, ended):
+@pytest.mark.parametrize("has_saved", [False, True])
+def test_slurm_a_time_too_short_to_get_further_comes_to_an_end(run_on_slurm, ended, tmp_path, has_saved):
+    for person_id in PERSONS if has_saved else ():
+        resume = RunFolder(str(tmp_path), person_id).resume
+        resume.parent.mkdir()
+        resume.touch()
     run_on_slurm(lambda person_ids: [])
     assert statuses(ended) == dict.fromkeys(PERSONS, FAILED)
+    assert "too short" in ended["a"].reason
+
+
+def test_slurm_is_asked_again_after_a_refusal(run_on_slurm, on_slurm, ended):
+    """Also with no other job of ours in the queue."""
+    answers = iter([True, *[False] * (on_slurm.REFUSALS - 1), True])
+
+    def answer(person_ids):
+        if next(answers):
+            return [finished(each) for each in person_ids]
+        return on_slurm.submitit.core.utils.FailedJobError("sbatch: error: Socket timed out")
+
+    run_on_slurm(answer)
+    assert statuses(ended) == dict.fromkeys(PERSONS, FINISHED)
 
 
 def test_slurm_refuses_a_job_while_others_run(run_on_slurm, on_slurm, ended):
@@ -305,7 +325,7 @@ def test_slurm_a_job_saves_itself_when_its_time_is_up(on_slurm, capsys):
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert records == [finished("a")]
-    assert capsys.readouterr().out.splitlines() == ["begins 0: a", "begins 1: b"]
+    assert capsys.readouterr().out.splitlines() == ["begins 0: 'a'", "begins 1: 'b'"]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def with_named_videos(argv: Sequence[str]) -> list[str]:
 def run(params: CompareParams, *, overwrite: bool) -> None:
     if params.output is not None:
         read = {"--source": params.source, "--result": params.result}
-        read |= {f"(the table of {flag})": Path(path).with_suffix(REPORT_SUFFIX) for flag, path in read.items()}
+        read |= {f"beside {flag}": Path(path).with_suffix(REPORT_SUFFIX) for flag, path in read.items()}
         refuse_output(Path(params.output), "--output", overwrite=overwrite, inputs=read)
     source_path, result_path = Path(params.source), Path(params.result)
     if source_path.exists() and result_path.exists() and source_path.samefile(result_path):

@@ -84,7 +84,9 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
     known = from_folders()
     refused = [record for record in known if record.status == FAILED]
     if len(refused) == len(person_ids):  # before the lines of what they had are lost
-        raise UserError("; ".join(in_groups(refused)[:3]), about="other_settings")
+        reasons = in_groups(refused)
+        more = [f"{len(reasons) - 3} more reasons"] if len(reasons) > 3 else []
+        raise UserError("; ".join(reasons[:3] + more), about="other_settings")
     files.add(*known)
     left = [person_id for person_id in person_ids if person_id not in files.records]
     done = files.count(FINISHED)
@@ -104,6 +106,10 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
                 files.add(record)
                 progress.ended(record, len(work.running), files.count(FAILED))
 
+            def show() -> None:
+                files.write_if_due()
+                progress.show(len(work.running), files.count(FAILED))
+
             work = Work(left, cohort.retries, on_record)
             try:
                 start_engine(
@@ -112,7 +118,7 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
                     job,
                     SharedBase.of(base),
                     work,
-                    on_change=lambda: progress.show(len(work.running), files.count(FAILED)),
+                    on_change=show,
                     should_stop=lambda: stop.received is not None,
                 )
             finally:
@@ -216,12 +222,11 @@ class CohortProgress:
             return
         from vaegaze.report.formatting import duration
 
-        elapsed = monotonic() - self.started
-        left = elapsed / (self.done - self.done_before) * (self.total - self.done)
+        elapsed, to_do = monotonic() - self.started, self.total - self.done
+        left = f", about {duration(elapsed / (self.done - self.done_before) * to_do)} left" if to_do else ""
         what = record.reason or f"{record.status}, {duration(record.seconds)}"
         print(
-            f"{plain(record.id)}: {what} · {self.done} of {self.total} done, {failed} failed, {running} running, "
-            f"about {duration(left)} left",
+            f"{plain(record.id)}: {what} · {self.done} of {self.total} done, {failed} failed, {running} running{left}",
             file=sys.stderr,
         )
 

@@ -110,7 +110,7 @@ class OneshotParams:
     photo_params: PhotoParams = PhotoParams()
     num_steps: int = option(500, low=1, high=MOST_STEPS, help="training steps")
     learning_rate: float = option(5e-5, above=0, high=1, help="step size of AdamW")
-    batch_size: int = option(1, low=1, high=1024, help="images per step")
+    batch_size: int = option(1, low=1, high=100_000, help="images per step")
     mirror: bool = option(False, help="also train on every image mirrored, with its yaw negated")
     finetune_strategy: str = option(
         "selective",

@@ -184,7 +184,7 @@ def _refusal(setting: Setting, given: Given) -> str:
         other = f"{'--' * given.origin.startswith('--')}{setting.in_degrees.name}"
         hint = f"; looks like degrees: {degrees}° is {math.radians(float(degrees)):.2g}"
         hint += f", or use {other}" if given.origin != setting.name else ""  # which a Python caller has not
-    if setting.kind is int and max(map(_magnitude, words)) > MAX_WHOLE:
+    if setting.kind is int and max(map(_magnitude, words), default=0) > MAX_WHOLE:
         hint = "; that is too large"
     if _is_path(setting) and any(map(_unreplaced_variable, words)):
         hint = "; variables are not replaced here: write the path out"
@@ -201,6 +201,8 @@ def _magnitude(word: Any) -> float:
         return abs(float(word))
     except (TypeError, ValueError):
         return 0.0
+    except OverflowError:  # a whole number that no float holds
+        return math.inf
 
 
 def _is_path(setting: Setting) -> bool:

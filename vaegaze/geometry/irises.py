@@ -1,4 +1,4 @@
-"""The irises of a photo, put where a drawing has them: the drawing's own are softer, and often of another colour.
+"""The irises of a photo, laid over those of a drawing, which are softer, and often of another colour.
 
 The photo's iris is taken off in polar coordinates, Daugman's rubber sheet, and laid over the drawing's
 (`iris_search` finds both). What the lids cover of it in the photo is filled from the same ring; what they cover in the

@@ -101,7 +101,7 @@ class SteadyIrises:
         read = _read(followed, face, canvas)
         radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
         if due:
-            measured = refined(true, [read[eye] for eye in open_ones])[0].radius
+            measured = float(np.mean([refined(true, [read[eye]])[0].radius for eye in open_ones]))
             radius, known.sized_sec = radius if known.radii else measured, time_sec
         sources = [found_near(true, replace(iris, radius=radius)) for iris in read]
         sources = known.steadied(sources, step_sec)

@@ -64,7 +64,7 @@ def finished_record(config: Config, person_id: str) -> Record | None:
         if changed:
             return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
         if missing:
-            return Record(person_id, FAILED, f"the finished run lacks {missing[0]}")
+            return Record(person_id, FAILED, f"the finished run lacks {missing[0]}; remove its folder to run it again")
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
         record = Record(
@@ -164,7 +164,7 @@ class CohortFiles:
     """cohort.csv and cohort.jsonl, rewritten atomically as records come; persons in the data set's order.
 
     The lines of others, of an earlier cohort in the same folder, follow as they are. Between two rewrites lies at least
-    a second, so the last records wait for `write`.
+    a second: call `write_if_due` now and then, and `write` at the end.
     """
 
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
@@ -172,7 +172,7 @@ class CohortFiles:
         self.page = Path(save_dir) / "cohort.html"
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
-        self.written_at = -math.inf
+        self.written_at, self.waiting = -math.inf, False
         self.others = [record for record in self._earlier() if record.id not in self.order]
 
     def _earlier(self) -> list[Record]:
@@ -185,14 +185,19 @@ class CohortFiles:
 
     def add(self, *records: Record) -> None:
         self.records |= {record.id: record for record in records}
-        if time.monotonic() - self.written_at >= REWRITE_SEC:
+        self.waiting = True
+        self.write_if_due()
+
+    def write_if_due(self) -> None:
+        """What waits to be written."""
+        if self.waiting and time.monotonic() - self.written_at >= REWRITE_SEC:
             self.write()
 
     def write(self) -> None:
         records = self.in_order() + self.others
         write_text(self.jsonl, "".join(json.dumps(vars(record), allow_nan=False) + "\n" for record in records))
         write_text(self.csv, as_csv(records))
-        self.written_at = time.monotonic()
+        self.written_at, self.waiting = time.monotonic(), False
 
     def in_order(self) -> list[Record]:
         return sorted(self.records.values(), key=lambda record: self.order[record.id])

@@ -9,7 +9,7 @@ from pathlib import Path
 import submitit
 
 from vaegaze.config.cohort import CohortParams
-from vaegaze.errors import UserError, plain
+from vaegaze.errors import UserError
 from vaegaze.runs.cohort import Record, Work
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.worker import Job, reason_of
@@ -18,6 +18,7 @@ POLL_SEC = 1.0
 STOPPING_SEC = 8.0
 TIMEOUT_MIN = 60  # of a job, unless the settings say; submitit's own default is 5
 FAILED_STARTS = 8  # jobs in a row whose worker did not start: then no further ones are submitted
+REFUSALS, ASK_AGAIN_SEC = 10, 60.0  # of sbatch in a row: the same; and the time between two
 
 
 def run_persons(job: Job, person_ids: list[str]) -> list[Record] | str:
@@ -35,7 +36,7 @@ def run_persons(job: Job, person_ids: list[str]) -> list[Record] | str:
         return reason_of(error)
     records = []
     for number, person_id in enumerate(person_ids):
-        print(f"begins {number}: {plain(person_id)}", flush=True)
+        print(f"begins {number}: {person_id!a}", flush=True)  # a log may be in any encoding
         record = None if stopped else worker.run(person_id, lambda: bool(stopped))
         if record is None:
             break
@@ -63,8 +64,9 @@ def run_all(
             jobs.submit()
             if jobs.problem and not jobs.submitted:
                 if not jobs.has_started:
-                    raise UserError(jobs.problem, about="slurm")
-                work.give_up(jobs.problem)
+                    raise UserError(jobs.problem, about="slurm" if jobs.refusals else "")
+                if jobs.is_hopeless:
+                    work.give_up(jobs.problem)
             on_change()
             time.sleep(POLL_SEC)
             jobs.take_in()
@@ -80,17 +82,28 @@ class _Jobs:
         self.executor = _executor(job, cohort)
         self.submitted: list[tuple[submitit.Job, list[str]]] = []
         self.has_started, self.failed_starts = False, 0
+        self.refusals, self.refused_at = 0, 0.0
+        self.saved: dict[str, float | None] = {}  # of the submitted persons, when each had saved itself
         self.problem = ""  # why no more are submitted, until one ends that had started
+
+    @property
+    def is_hopeless(self) -> bool:
+        return max(self.failed_starts / FAILED_STARTS, self.refusals / REFUSALS) >= 1
 
     def submit(self) -> None:
         work, cohort = self.work, self.cohort
+        if self.refusals and not self.is_hopeless and time.monotonic() - self.refused_at >= ASK_AGAIN_SEC:
+            self.problem = ""
         while work.waiting and not self.problem and len(self.submitted) < cohort.jobs:
             person_ids = [work.take() for _ in range(min(cohort.persons_per_job, len(work.waiting)))]
+            self.saved |= {person_id: self._saved_at(person_id) for person_id in person_ids}
             try:
                 self.submitted.append((self.executor.submit(run_persons, self.job, person_ids), person_ids))
+                self.refusals = 0
             except (RuntimeError, OSError) as error:  # sbatch refuses, perhaps for as long as other jobs run
                 work.put_back(person_ids)
                 self.problem = f"SLURM takes no job: {_first_line(error)}"
+                self.refusals, self.refused_at = self.refusals + 1, time.monotonic()
 
     def take_in(self) -> None:
         """Take in what has ended."""
@@ -110,8 +123,8 @@ class _Jobs:
             if died:
                 to_blame, reason = person_ids[int(begun[-1])], _death(job)
             else:
-                to_blame = next((each for each in left[:1] if not self._has_saved(each)), None)
-                reason = "the job was stopped before there was anything to save"
+                got_further = outcome or not left or self._saved_at(left[0]) != self.saved[left[0]]
+                to_blame, reason = None if got_further else left[0], "the job's time was too short to get any further"
             self.work.put_back(each for each in left if each != to_blame)
             if to_blame is not None:
                 self.work.lose(to_blame, reason)
@@ -122,8 +135,9 @@ class _Jobs:
         if self.failed_starts >= FAILED_STARTS:
             self.problem = f"no SLURM job can start: {reason}"
 
-    def _has_saved(self, person_id: str) -> bool:
-        return RunFolder(self.job.resolved.config.oneshot_params.save_dir, person_id).resume.exists()
+    def _saved_at(self, person_id: str) -> float | None:
+        resume = RunFolder(self.job.resolved.config.oneshot_params.save_dir, person_id).resume
+        return resume.stat().st_mtime if resume.exists() else None
 
     def cancel(self) -> None:
         for job, _ in self.submitted:
@@ -154,4 +168,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _death(job: submitit.Job) -> str:
-    return f"job {job.job_id} ended without a result ({job.state}), see {job.paths.stderr}"
+    log = next(path for path in (job.paths.stderr, job.paths.stdout) if Path(path).exists() or path == job.paths.stdout)
+    return f"job {job.job_id} ended without a result ({job.state}), see {log}"
