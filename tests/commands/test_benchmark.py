@@ -125,7 +125,7 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     assert f"- **`num_steps`**: eye L1 {val[1]['numbers']['eye_l1']:.4f} with 1;\n" in text
     eyes_px = round(0.2 * 128)
     assert Image.open(tmp_path / "docs" / "b_first.jpg").height > 2 * eyes_px
-    assert Image.open(tmp_path / "docs" / "b_worst_person.png").height > 2 * 4 * eyes_px
+    assert Image.open(tmp_path / "docs" / "b_worst_person.jpg").height > 2 * 4 * eyes_px
     assert max(map(len, text.splitlines()[:14])) <= 120
 
 

@@ -26,7 +26,7 @@ from vaegaze.report.benchmark_tables import (
     table,
 )
 
-FORMATS = {"first": "jpg", "worst": "jpg", "worst_person": "png"}  # of the sheets
+SHEETS = ("first", "worst", "worst_person")
 HEADING = "# What k images of one person buy"
 PEERS = "benchmark_peers.md"  # what `benchmarks.peers` writes
 
@@ -42,9 +42,8 @@ def write_report(path: Path, cells: Sequence[Cell], settings: dict, estimator_in
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
     tested = [cell for cell in cells if cell.split == "test"]
     for name, sheet in sheets(tested, pictures, settings["held_out"]).items():
-        with atomic_path(path.with_name(f"{path.stem}_{name}.{FORMATS[name]}")) as temporary:
-            kind = {"jpg": "JPEG", "png": "PNG"}[FORMATS[name]]
-            Image.fromarray(sheet).save(temporary, kind, quality=90)
+        with atomic_path(path.with_name(f"{path.stem}_{name}.jpg")) as temporary:
+            Image.fromarray(sheet).save(temporary, "JPEG", quality=90)
 
     val = [cell for cell in cells if cell.split == "val"]
     parts = [introduction(tested, settings, path), full_size(tested, estimator_info), on_the_canvas(tested)]
@@ -119,7 +118,8 @@ def on_the_canvas(cells: Sequence[Cell]) -> str:
 {table(canvas_rows([cell for cell in cells if cell.seed == 0]))}
 
 The same frames as the model sees and draws them, in the model's own mask; gaze is read off the drawings pasted there.
-The first four columns are of the frames as they are, the others of the redirected ones."""
+The first four columns are of the frames as they are, which *base* copies, since each is its own reference there; the
+others are of the redirected ones."""
 
 
 def more_images(cells: Sequence[Cell]) -> list[str]:
@@ -170,7 +170,7 @@ time, on the val persons. Gaze is that of the redirected pictures against the tr
 
 
 def shown(path: Path) -> str:
-    first, worst, person = (f"{path.stem}_{name}.{kind}" for name, kind in FORMATS.items())
+    first, worst, person = (f"{path.stem}_{name}.jpg" for name in SHEETS)
     return f"""
 ## Pictures
 

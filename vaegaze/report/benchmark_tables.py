@@ -141,13 +141,11 @@ def table(rows: list[list[str]]) -> str:
 def canvas_rows(cells: Sequence[Cell]) -> list[list[str]]:
     """Means over persons of the numbers on the model's canvas."""
     groups = groups_of(cells)
-    rows = [["", *(title for title, _ in COLUMNS.values()), "eye L1 against base"]]
+    rows = [["", *(title for title, _ in COLUMNS.values())]]
     for (strategy, k), chosen in groups.items():
         if strategy == TRUE:
             continue
-        values = [shown(chosen, name, form) for name, (_, form) in COLUMNS.items()]
-        change = f"{100 * (mean(chosen, 'eye_l1') / mean(groups[BASE, 0], 'eye_l1') - 1):+.0f} %"
-        rows.append([name_of(strategy, k), *values, "" if strategy == BASE else change])
+        rows.append([name_of(strategy, k), *(shown(chosen, name, form) for name, (_, form) in COLUMNS.items())])
     return rows
 
 
