@@ -76,9 +76,9 @@ def finetune(
     `settings` are keys of the YAML file that concern the training: num_steps, learning_rate, finetune_strategy,
     vgg_loss and so on. UserError for any other.
     """
-    _refuse_another_kind(model=model, person=person)
     _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
+    _refuse_another_kind(model=model, person=person)
     params = settle_replay(config.oneshot_params, "the model", model.info)
     _refuse_another_canvas(model, person)
     tuned = copy.deepcopy(model.model)

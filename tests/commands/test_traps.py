@@ -415,4 +415,4 @@ def test_videos_given_to_compare_in_the_wrong_order(talking, tmp_path):
     assert f"{look} tells how" in swapped.out and "is that the result" in swapped.out
     assert_one_line(invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "talk.mp4"), "is the source itself")
     onto = invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "look.mp4", "--output", look, "--overwrite")
-    assert_one_line(onto, "the table of --result", "never replaced")
+    assert_one_line(onto, "beside --result", "never replaced")

@@ -22,7 +22,7 @@ def refuse_output(
     """
     for name, path in (inputs or {}).items():
         if path is not None and output.exists() and Path(path).exists() and output.samefile(path):
-            raise UserError(f"{flag}: {output} is also an input ({name}), which is never replaced; give another name")
+            raise UserError(f"{flag}: {output} is also the input {name}, which is never replaced; give another name")
     if output.is_dir():
         raise UserError(f"{flag}: {output} is a folder; give the path of a file")
     if output.exists() and earlier is not None:
