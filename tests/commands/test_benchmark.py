@@ -276,10 +276,10 @@ def test_tables_by_hand():
         ("base", 0, 0.2, 2.0), ("minimal", 1, 0.18, 1.5 + 50 * add), ("minimal", 32, 0.1, 1.5),
     )]  # fmt: skip
     rows = canvas_rows(cells)
-    assert [[row[0], row[1], row[-1]] for row in rows[1:]] == [
-        ["`base`", "0.2100", ""],
-        ["`minimal`, k = 1", "0.1900", "-10 %"],
-        ["`minimal`, k = 32", "0.1100", "-48 %"],
+    assert [row[:2] for row in rows[1:]] == [
+        ["`base`", "0.2100"],
+        ["`minimal`, k = 1", "0.1900"],
+        ["`minimal`, k = 32", "0.1100"],
     ]
     assert [row[-2:] for row in full_rows(cells)[1:]] == [["", ""], ["-10 %", "+0.50°"], ["-48 %", "-0.50°"]]
     assert help_rows(cells, ["minimal"])[1] == ["`minimal`", "-0.0800", "-0.0800 … -0.0800", "2 of 2"]
