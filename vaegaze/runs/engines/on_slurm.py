@@ -88,7 +88,7 @@ class _Jobs:
 
     @property
     def is_hopeless(self) -> bool:
-        return max(self.failed_starts / FAILED_STARTS, self.refusals / REFUSALS) >= 1
+        return self.failed_starts >= FAILED_STARTS or self.refusals >= REFUSALS
 
     def submit(self) -> None:
         work, cohort = self.work, self.cohort
@@ -116,7 +116,7 @@ class _Jobs:
             if isinstance(outcome, str) or (died and not begun):
                 self._did_not_start(job, person_ids, outcome or _death(job))
                 continue
-            self.has_started, self.failed_starts, self.problem = True, 0, ""
+            self.has_started, self.failed_starts, self.refusals, self.problem = True, 0, 0, ""
             for record in outcome:
                 self.work.end(record)
             left = person_ids[len(outcome) :]
