@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             if given.only_find or face.eye_distance_px < given.least_px:
                 continue
             try:
-                photo = load_photo(path, None, (0, 0), None, checkpoint.model.canvas, number)
+                photo = load_photo(path, None, None, None, checkpoint.model.canvas, number)
             except UserError as error:
                 print(f"  {number}: {error}")
                 continue

@@ -141,7 +141,7 @@ def redirected_photos(path: Path, true: RenderedVideo, checkpoint: Path) -> list
     to_device(loaded.model, torch.device("cpu"))
     for frame, head in zip(true.frames, true.head):
         Image.fromarray(frame).save(path)
-        photo = load_photo(path, None, (0, 0), head, loaded.model.canvas)
+        photo = load_photo(path, None, None, head, loaded.model.canvas)
         reference = reference_of("auto", loaded, photo)
         (drawn,) = redraw_gazes(loaded.model, photo, reference, np.zeros((1, 2)))
         redirected.append(paste(photo, drawn, irises=own_irises(photo, drawn, np.zeros(2))))

@@ -137,7 +137,7 @@ def redirect(
     look = asked(gaze, head, face, strength)
     _refuse_another_kind(model=model)
     mask_path = None if isinstance(mask_path, str) and mask_path == "auto" else mask_path
-    photo = load_photo(image_path, mask_path, (0.0, 0.0), look.head, model.model.canvas, look.face)
+    photo = load_photo(image_path, mask_path, None, look.head, model.model.canvas, look.face)
     return redirect_photo(model, photo, look.gaze, look.strength, reference)
 
 

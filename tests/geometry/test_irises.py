@@ -22,8 +22,11 @@ def lids_of(ball: np.ndarray, height: float = 9.0) -> np.ndarray:
     return ball + np.stack([22 * np.cos(turn), height * np.sin(turn)], axis=-1)
 
 
-def picture(way=(0.0, 0.0), colour=BROWN, *, size: int = 1, height: float = 9.0, pupil: bool = True) -> np.ndarray:
-    """Two eyes whose irises are `way` off the middle, drawn fine and reduced; with pupils, and a light beside each."""
+def picture(
+    way=(0.0, 0.0), colour=BROWN, *, size: int = 1, height: float = 9.0, pupil: bool = True,
+    radius: float = RADIUS, light=(5.0, -3.0), light_px: float = 1.2,
+) -> np.ndarray:  # fmt: skip
+    """Two eyes whose irises are `way` off the middle, drawn fine and reduced; with pupils, and a light in each."""
     fine = 4 * size
     y, x = (np.mgrid[: HEIGHT * fine, : WIDTH * fine] + 0.5) / fine
     pixels = np.empty((*x.shape, 3), np.float32)
@@ -32,10 +35,11 @@ def picture(way=(0.0, 0.0), colour=BROWN, *, size: int = 1, height: float = 9.0,
         open_ = ((x - ball[0]) / 22) ** 2 + ((y - ball[1]) / height) ** 2 < 1
         off = np.hypot(x - ball[0] - way[0], y - ball[1] - way[1])
         pixels[open_] = WHITE
-        pixels[open_ & (off < RADIUS)] = colour
+        pixels[open_ & (off < radius)] = colour
         if pupil:
             pixels[open_ & (off < 0.4 * RADIUS)] = 15
-            pixels[open_ & (np.hypot(x - ball[0] - 5 - 0.53 * way[0], y - ball[1] + 3) < 1.2)] = 250
+            from_light = np.hypot(x - ball[0] - light[0] - 0.53 * way[0], y - ball[1] - light[1] - 0.53 * way[1])
+            pixels[open_ & (from_light < light_px)] = 250
     return np.asarray(Image.fromarray(pixels.astype(np.uint8)).reduce(4))
 
 
@@ -94,6 +98,15 @@ def test_eyes_that_squint_go_on_squinting():
     np.testing.assert_allclose([left.centre, right.centre], BALLS + np.array([(8.0, 1.0), (4.0, 1.0)]), atol=1e-6)
 
 
+def test_eyes_go_on_looking_past_where_they_should_if_that_is_known():
+    """Their balls are not where everybody's are, or their visual axis is not where the pupil points."""
+    aside = [replace(iris, centre=iris.ball + np.array([3.0, 1.5])) for iris in read()]
+    there = [iris.centre for iris in looking_at(aside, told((6.0, 1.0)), told((1.0, 1.0)))]
+    np.testing.assert_allclose(there, BALLS + np.array([8.0, 1.5]), atol=1e-6)
+    there = [iris.centre for iris in looking_at(aside, told((6.0, 1.0)))]
+    np.testing.assert_allclose(there, BALLS + np.array([6.0, 1.0]), atol=1e-6)
+
+
 def test_an_iris_of_known_size_is_placed_between_pixels():
     ways = np.arange(0, 2, 0.25)
     pictures = [picture((way, 0.0)).astype(np.float32).mean(axis=-1) for way in ways]
@@ -136,6 +149,44 @@ def test_an_iris_that_the_photo_shows_less_of_is_whole():
         above = (np.hypot(x - ball[0], y - ball[1]) < 0.85 * RADIUS) & (abs(y - ball[1]) > 6.5)
         errors = [abs(each.astype(float) - true)[above].mean() for each in (drawn, result)]
         assert above.any() and errors[1] < 0.5 * errors[0]
+
+
+def test_lids_that_were_read_too_wide_open_in_the_photo_are_no_iris():
+    drawn, true = soft(picture(colour=BLUE, pupil=False)), picture()
+    photo = picture(height=6.0)
+    pairs = [(replace(iris, centre=iris.ball, radius=RADIUS),) * 2 for iris in read(height=9.0)]
+    result = with_irises(drawn, photo, np.eye(2, 3), pairs)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    for ball in BALLS:
+        above = (np.hypot(x - ball[0], y - ball[1]) < 0.85 * RADIUS) & (abs(y - ball[1]) > 6.5)
+        assert abs(result.astype(float) - true)[above].mean() < 20  # skin there: 68
+
+
+def test_the_rim_of_the_drawings_larger_iris_does_not_show():
+    drawn, true = soft(picture(colour=BROWN, pupil=False, radius=1.2 * RADIUS)), picture()
+    pairs = [(replace(iris, centre=iris.ball, radius=RADIUS),) * 2 for iris in read()]
+    result = with_irises(drawn, picture(), np.eye(2, 3), pairs)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    for ball in BALLS:
+        beside = abs(np.hypot(x - ball[0], y - ball[1]) / RADIUS - 1.15) < 0.07
+        beside &= abs(y - ball[1]) < 4
+        errors = [abs(each.astype(float) - true)[beside].mean() for each in (drawn, result)]
+        assert errors[1] < 0.3 * errors[0]
+
+
+def test_a_light_moves_whole():
+    """Its soft edge, too: nothing of it stays where the iris takes it. This one lies over the pupil."""
+    way, light, light_px = (8.0, 0.0), (2.0, -1.0), 2.2
+    photo, true = (soft(picture(each, light=light, light_px=light_px)) for each in ((0.0, 0.0), way))
+    drawn = soft(picture(way, BLUE, pupil=False))
+    pairs = [
+        tuple(replace(iris, centre=iris.ball + each, radius=RADIUS) for each in ((0.0, 0.0), way)) for iris in read()
+    ]
+    result = with_irises(drawn, photo, np.eye(2, 3), pairs)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    for ball in BALLS:
+        taken = np.hypot(x - ball[0] - way[0] - light[0], y - ball[1] - light[1]) < light_px + 1.5
+        assert abs(result.astype(float) - true)[taken].mean() < 20
 
 
 def test_drawn_lids_stay_over_the_irises():

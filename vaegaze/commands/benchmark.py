@@ -111,7 +111,7 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         for name, value in asdict(params).items()
         if name not in ("work_dir", "output", "grid", "persons", "k", "engine", "workers", "address")
     }
-    settings["own_irises"] = "as told" if networks.installed() else None  # how pasting puts them back
+    settings["own_irises"] = "from where they look" if networks.installed() else None  # how pasting puts them back
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(shipped_path(file_meant(settings[name])).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"

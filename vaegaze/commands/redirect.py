@@ -190,7 +190,7 @@ def redirect_the_picture(params: RedirectParams, checkpoint: Checkpoint) -> None
 def load_subject(params: RedirectParams, canvas: Camera) -> Photo:
     """The photo, or the data set's frame; prints what was found."""
     if params.image is not None:
-        photo = load_photo(params.image, params.mask_path, (0, 0), params.head, canvas, params.face)
+        photo = load_photo(params.image, params.mask_path, None, params.head, canvas, params.face)
         height, width = photo.mask.shape
         found = "found" if params.mask_path is None else "by the mask"
         print(plain(f"{params.image}: {width}×{height} px, eyes {found} {eyes_text(photo)}"))

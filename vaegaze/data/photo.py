@@ -38,13 +38,13 @@ SPECK_OF_LARGEST = 0.01  # parts of the mask below this share of the largest are
 class Photo:
     """A photo, upright and at full size, and the one sample that it gives on the canvas."""
 
-    samples: Samples  # N = 1; its gaze and head are the canvas's
+    samples: Samples  # N = 1; its gaze and head are the canvas's; gaze (0, 0) if nobody told it
     picture: np.ndarray  # (H, W, 3) uint8 RGB, transparent parts over white, as the model sees it
     original: np.ndarray  # (H, W, C) uint8, channels as in `pictures.Picture`: drawings are pasted into this
     mask: np.ndarray  # (H, W) bool, True on the eyes, without specks
     eyes: np.ndarray  # (2, 2) x, y of the eyes' centres, the picture's left one first
     to_canvas: np.ndarray  # (2, 3) similarity, photo pixel → canvas pixel
-    gaze: np.ndarray  # (2,) float32 pitch, yaw in radians as seen in the upright picture
+    gaze: np.ndarray | None  # (2,) float32 pitch, yaw in radians as seen in the upright picture; None if nobody told it
     head: np.ndarray  # (2,) float32 the same
     ignored_specks: int = 0  # stray parts dropped from the mask
     found_notes: tuple[str, ...] = ()  # on the picture, and on the face if it was found
@@ -96,11 +96,11 @@ def load_photo(
 ) -> Photo:
     """Reads a photo and its eye mask, and draws both on the canvas. With `at_sec` the photo is a video's frame.
 
-    `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture; a `head` of None is read from the
-    picture where landmarks are installed, and (0, 0) otherwise. Without a mask the eyes are found (of face number
-    `face` if there are several), and their corners or the head pose give the mask. UserError when a file is missing or
-    unreadable, when the mask is empty, of another size than the upright photo or not of two blobs, and when the eyes
-    are not found.
+    `gaze` and `head` are (pitch, yaw) in radians as seen in the upright picture. A `gaze` of None is not known; a
+    `head` of None is read from the picture where landmarks are installed, and (0, 0) otherwise. Without a mask the eyes
+    are found (of face number `face` if there are several), and their corners or the head pose give the mask.
+    UserError when a file is missing or unreadable, when the mask is empty, of another size than the upright photo or
+    not of two blobs, and when the eyes are not found.
     """
     if at_sec is None:
         picture = read_picture(image_path, "image")
@@ -123,7 +123,8 @@ def load_photo(
         head = found.face.head if head is None else head
     if head is None and not networks.installed():
         notes += (NO_LANDMARKS,)
-    gaze, head = np.asarray(gaze, dtype=np.float32), np.asarray((0, 0) if head is None else head, dtype=np.float32)
+    gaze = None if gaze is None else np.asarray(gaze, dtype=np.float32)
+    head = np.asarray((0, 0) if head is None else head, dtype=np.float32)
     aligned = align_face(rgb, eyes, head, canvas)
     log.debug("photo → canvas: %s, eyes at %s", aligned.to_canvas.tolist(), eyes.tolist())
     if mask is None:
@@ -138,7 +139,7 @@ def load_photo(
         images=aligned.image[None],
         eye_masks=eye_mask[None],
         valid=aligned.valid[None],
-        gaze=rolled(gaze, aligned.roll_rad).astype(np.float32)[None],
+        gaze=rolled(np.zeros(2) if gaze is None else gaze, aligned.roll_rad).astype(np.float32)[None],
         head=aligned.head.astype(np.float32)[None],
         indices=np.zeros(1, dtype=np.int64),
         canvas=canvas,
@@ -185,7 +186,9 @@ def own_irises(photo: Photo, drawn: np.ndarray, gaze: np.ndarray) -> list[tuple[
     `gaze` (2,) is the drawn one, as seen in the upright picture.
     """
     samples, on_canvas = photo.samples, rolled(gaze, photo.roll_rad)
-    return matched_irises(samples.images[0], _matching(photo, drawn), samples.head[0], on_canvas, samples.canvas)
+    own_gaze = None if photo.gaze is None else samples.gaze[0]
+    matching = _matching(photo, drawn)
+    return matched_irises(samples.images[0], matching, samples.head[0], on_canvas, samples.canvas, own_gaze)
 
 
 def _matching(photo: Photo, drawn: np.ndarray) -> np.ndarray:

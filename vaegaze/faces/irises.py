@@ -14,15 +14,18 @@ BEHIND_MM = (0.0, 0.0, 9.0)  # from between an eye's corners to its ball's middl
 
 
 def matched_irises(
-    picture: np.ndarray, drawn: np.ndarray, head: np.ndarray, gaze: np.ndarray, canvas: Camera
-) -> list[tuple[Iris, Iris]]:
+    picture: np.ndarray, drawn: np.ndarray, head: np.ndarray, gaze: np.ndarray, canvas: Camera,
+    own_gaze: np.ndarray | None = None,
+) -> list[tuple[Iris, Iris]]:  # fmt: skip
     """Both eyes' irises in a picture on the canvas (H, W, 3) uint8 and in a drawing that looks at `gaze` (2,).
+
+    `own_gaze` (2,) is where the picture looks, if that is known.
 
     Nothing where landmarks are not installed, or the irises not clear to see: see `iris_search.matched`.
     """
     if not networks.installed():
         return []
-    return matched(picture, drawn, *(irises_in(each, head, canvas) for each in (picture, drawn)), gaze)
+    return matched(picture, drawn, *(irises_in(each, head, canvas) for each in (picture, drawn)), gaze, own_gaze)
 
 
 def irises_in(picture: np.ndarray, head: np.ndarray, canvas: Camera, margin_px: int = 0) -> list[Iris]:

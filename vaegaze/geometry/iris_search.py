@@ -14,7 +14,7 @@ REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
 SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
 LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
 # Levels by which an iris must be clearer a millimetre off where it was read, or told to look; by the square:
-OFF_READ, OFF_TOLD = 1.0, 5.0
+OFF_READ, OFF_TOLD = 1.0, 20.0
 RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
 DULLER = 0.7  # weight of the side of an outline that is less clear
 # Where less is seen, the drawing keeps its own irises:
@@ -27,16 +27,18 @@ NEAR_PX, NEAR_STEP_PX, NEAR_CLEAR = 1.5, 0.5, 2.0  # how far around it, and leve
 
 
 def matched(
-    picture: np.ndarray, drawn: np.ndarray, in_picture: Sequence[Iris], in_drawing: Sequence[Iris], gaze: np.ndarray
-) -> list[tuple[Iris, Iris]]:
+    picture: np.ndarray, drawn: np.ndarray, in_picture: Sequence[Iris], in_drawing: Sequence[Iris], gaze: np.ndarray,
+    own_gaze: np.ndarray | None = None,
+) -> list[tuple[Iris, Iris]]:  # fmt: skip
     """Both eyes' irises in a picture (H, W, 3) uint8 and in a drawing of the same place that looks at `gaze` (2,).
 
-    They lie near where they were read in the picture, and near where the gaze puts them in the drawing. Nothing where
-    they are not clear to see, or where the photo's look far to the side.
+    They lie near where they were read in the picture, and near where the gaze puts them in the drawing; if it is known
+    where the picture looks (2,), as far off as there. Nothing where they are not clear to see, or where the photo's
+    look far to the side.
     """
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
     sources = refined(true, in_picture)
-    targets = _moved(drawing, looking_at(sources, gaze))
+    targets = _moved(drawing, looking_at(sources, gaze, own_gaze))
     targets = [replace(iris, lids=read.lids) for iris, read in zip(targets, in_drawing)]
     return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2], LEAST_DRAWN) else []
 
@@ -83,14 +85,17 @@ def refined(grey: np.ndarray, read: Sequence[Iris]) -> list[Iris]:
     ]
 
 
-def looking_at(irises: Sequence[Iris], gaze: np.ndarray) -> list[Iris]:
+def looking_at(irises: Sequence[Iris], gaze: np.ndarray, own_gaze: np.ndarray | None = None) -> list[Iris]:
     """Both irises where eyes that look at `gaze` (2,) have them.
 
-    Nobody's eyes are quite parallel, nor in the middle of their lids: how these differ from one another is kept.
+    Nobody's eyes are quite parallel, nor in the middle of their lids: how these differ from one another is kept. Where
+    they look now (2,) tells how they differ from other people's, which is kept, too.
     """
     there = [expected(iris, gaze) for iris in irises]
-    off = np.stack([iris.centre - each.centre for iris, each in zip(irises, there)])
-    return [replace(iris, centre=iris.centre + each) for iris, each in zip(there, off - off.mean(axis=0))]
+    now = there if own_gaze is None else [expected(iris, own_gaze) for iris in irises]
+    off = np.stack([iris.centre - each.centre for iris, each in zip(irises, now)])
+    off -= off.mean(axis=0) if own_gaze is None else 0
+    return [replace(iris, centre=iris.centre + each) for iris, each in zip(there, off)]
 
 
 def _moved(grey: np.ndarray, irises: Sequence[Iris]) -> list[Iris]:

@@ -1,8 +1,9 @@
-"""The irises of a photo, laid over those of a drawing, which are softer, and often of another colour.
+"""The irises of a photo in the place of those of a drawing, which are softer, and often of another colour.
 
-The photo's iris is taken off in polar coordinates, Daugman's rubber sheet, and laid over the drawing's
-(`iris_search` finds both). What the lids cover of it in the photo is filled from the same ring; what they cover in the
-drawing stays the drawing's. The lights that an iris mirrors follow it half-way.
+The photo's iris is taken off in polar coordinates, Daugman's rubber sheet, and laid where the drawing's was
+(`iris_search` finds both), whose rim the white of the drawn eye covers first. What the lids cover of it in the photo is
+filled from the same ring; what they cover in the drawing stays the drawing's. The lights that an iris mirrors follow it
+half-way.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,12 @@ SURE, FADE = 0.98, 1.18  # radii between which the photo's iris fades into the d
 FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so many times finer
 LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
+SURELY_BETWEEN = 0.4  # radii from the lids that were read: from here on a drawing shows no lid, whatever it looks like
+HIDDEN = 0.1  # radii around a lid that are taken for hidden, too: it throws a shadow
+WITHOUT_IRIS = (1.15, 1.35)  # radii up to which the white of the eye covers the drawing's own iris
+WHITE_FROM = (0.6, 0.1), (1.5, 0.8)  # radii across and down from which it is taken: first of all, and where none is
 MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
+MIRRORED_EDGE = 0.12  # radii: a light's soft edge
 MIRRORED_WITHIN = (0.8, 0.95)  # radii: farther out it may be the white of the eye
 MOST_MIRRORED = (0.12, 0.16)  # of an iris; more is light that falls on it from the side
 MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
@@ -122,14 +128,27 @@ def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Ir
     plain, mirrored = _taken_off(photo.astype(np.float32), source)
     rho, theta = _around(target, places)
     between = opening(target, shape)
-    between = between * _unlike_lids(soft, between, rho, theta)
-    # Detail of the drawing's own outline would show beside that of the photo's.
-    result = detailed + (between * _fading(rho, FADE, FADE + FADE - SURE))[..., None] * (soft - detailed)
+    surely = _step(0.7, 0.98, _averaged(between, max(1, round(SURELY_BETWEEN * target.radius))))
+    between = between * np.maximum(_no_lids(soft, between, rho, theta), surely)
+    white = _without_iris(soft, between, rho, target.radius)
+    result = detailed + (between * _fading(rho, *WITHOUT_IRIS))[..., None] * (white - detailed)
     result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
     follows = replace(target, centre=source.centre + MIRRORED_FOLLOWS * (target.centre - source.centre))
     rho, theta = _around(follows, places)
     result += (between * _fading(rho))[..., None] * unrolled(mirrored, rho, theta)
     return np.rint(result.clip(0, 255)).astype(np.uint8)
+
+
+def _without_iris(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, radius: float) -> np.ndarray:
+    """A drawing (H, W, 3) whose iris is painted over with the white beside it, where there is any."""
+    white = (between**2 * (1 - _fading(rho, *WITHOUT_IRIS)))[..., None]
+    total, share = np.zeros_like(drawn), np.zeros_like(white)
+    for weight, reach in zip((1.0, 0.01), WHITE_FROM):
+        across, down = (max(1, round(radii * radius)) for radii in reach)
+        total += weight * _averaged(_averaged(white * drawn, across, down), across, down)
+        share += weight * (all_white := _averaged(_averaged(white, across, down), across, down))
+    painted = np.clip(30 * all_white, 0, 1) * (between * _fading(rho, *WITHOUT_IRIS))[..., None]
+    return drawn + painted * (total / np.maximum(share, 1e-7) - drawn)
 
 
 def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,41 +157,60 @@ def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(across, down) / iris.radius, np.arctan2(down, across)
 
 
-def _unlike_lids(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """(H, W) 0..1: how unlike the skin above and below it a drawing is, measured by how unlike that the iris is.
+def _no_lids(picture: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """(H, W) 0..1: where a picture (H, W, 3) shows no lid, though lids may lie elsewhere than `between` them says.
 
-    Drawn lids may lie elsewhere than they were read: than `between` them (H, W) 0..1 says.
+    Lid is what looks like the skin above or below the eye and hangs together with it.
     """
     inner = (rho < 0.7) & (between > 0.9)
     share = np.ones(rho.shape, np.float32)
     if not inner.any():
         return share
-    own = np.median(drawn[inner], axis=0)
-    for up in (-1, 1):
+    own = np.median(picture[inner], axis=0)
+    for up, from_skin in ((-1, slice(None)), (1, slice(None, None, -1))):
         skin = (rho > 1.3) & (rho < 1.9) & (up * np.sin(theta) > 0.7) & (between < 0.02)
         if skin.any():
-            lid = np.median(drawn[skin], axis=0)
-            like = np.linalg.norm(drawn - lid, axis=-1) / max(float(np.linalg.norm(own - lid)), 1.0)
-            share = np.minimum(share, np.clip((like - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1))
+            lid = np.median(picture[skin], axis=0)
+            unlike = np.linalg.norm(picture - lid, axis=-1) / max(float(np.linalg.norm(own - lid)), 1.0)
+            unlike = np.clip((unlike - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1) * (between > 0.02)
+            share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=0)[from_skin])
     return share
 
 
 def _fading(rho: np.ndarray, sure: float = SURE, fade: float = FADE) -> np.ndarray:
-    share = np.clip((fade - rho) / (fade - sure), 0, 1)
+    return 1 - _step(sure, fade, rho)
+
+
+def _step(low: float, high: float, values: np.ndarray) -> np.ndarray:
+    """0 up to `low`, 1 from `high` on, smooth in between."""
+    share = np.clip((values - low) / (high - low), 0, 1)
     return share * share * (3 - 2 * share)
 
 
 def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     """An iris (R, A, C), whole behind the lids, without the lights that it mirrors; and these."""
-    rings, seen = polar(photo, iris), polar(opening(iris, photo.shape[:2])[..., None], iris)
+    rings, seen = polar(photo, iris), polar(_seen(photo, iris)[..., None], iris)
     whole = seen * rings + (1 - seen) * _ring_means(rings, seen)
     grey = whole.mean(axis=-1, keepdims=True)
     rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
-    bright = (grey - np.median(grey, axis=1, keepdims=True) - MIRRORED) / MIRRORED
-    bright = np.clip(bright, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
-    bright *= np.interp(bright[rho < MIRRORED_WITHIN[1]].mean(), MOST_MIRRORED, (1, 0))
+    above = (grey - np.median(grey, axis=1, keepdims=True)) / MIRRORED
+    core = np.clip(above - 1, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
+    around = np.clip(4 * _averaged(core, max(1, round(MIRRORED_EDGE * len(rings) / OUT_TO))), 0, 1)
+    bright = np.maximum(core, around * np.clip(4 * above, 0, 1))
+    inner = rho < MIRRORED_WITHIN[1]
+    bright *= np.interp(np.average(core[inner].mean(axis=(1, 2)), weights=rho[inner]), MOST_MIRRORED, (1, 0))
     plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
     return plain, whole - plain
+
+
+def _seen(photo: np.ndarray, iris: Iris) -> np.ndarray:
+    """(H, W) 0..1: what a photo shows of an iris, and of the white around it, which may look like a lid in shadow."""
+    between = opening(iris, photo.shape[:2])
+    places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in photo.shape[1::-1])), axis=-1)
+    rho, theta = _around(iris, places)
+    no_lids = _no_lids(photo, between, rho, theta)
+    no_lids = np.clip(2 * _averaged(no_lids, max(1, round(HIDDEN * iris.radius))) - 1, 0, 1)
+    return between * np.maximum(no_lids, _step(0.9, 1.0, rho))
 
 
 def _ring_means(rings: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -210,12 +248,12 @@ def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return upper * (1 - down) + lower * down
 
 
-def _averaged(picture: np.ndarray, reach: int) -> np.ndarray:
-    """(H, W): each pixel's mean over those at most `reach` away, across and down."""
-    for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = (reach + 1, reach)
+def _averaged(picture: np.ndarray, reach: int, down: int | None = None) -> np.ndarray:
+    """(H, W, …): each pixel's mean over those at most `reach` away across, and `down` (or as many) down."""
+    for axis, far in enumerate((reach if down is None else down, reach)):
+        padding = [(0, 0)] * picture.ndim
+        padding[axis] = (far + 1, far)
         sums = np.cumsum(np.pad(picture, padding, mode="edge"), axis=axis, dtype=np.float64)
-        ends = np.arange(2 * reach + 1, sums.shape[axis])
-        picture = (sums.take(ends, axis) - sums.take(ends - 2 * reach - 1, axis)) / (2 * reach + 1)
+        ends = np.arange(2 * far + 1, sums.shape[axis])
+        picture = (sums.take(ends, axis) - sums.take(ends - 2 * far - 1, axis)) / (2 * far + 1)
     return picture.astype(np.float32)

@@ -94,7 +94,7 @@ class Studio:
         """Make this the visit's photo. UserError, and the visit keeps its photo, where no eyes are found in it."""
         visit.offered = path
         with told_by_name(path), self._drawing:
-            photo = load_photo(path, None, (0, 0), None, self.loaded.model.canvas, face)
+            photo = load_photo(path, None, None, None, self.loaded.model.canvas, face)
         visit.path, visit.photo, visit.face = path, photo, face
         return photo
 
