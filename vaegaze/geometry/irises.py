@@ -22,10 +22,11 @@ LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
 SURELY_BETWEEN = 0.4  # radii from the lids that were read: from here on a drawing shows no lid, whatever it looks like
 HIDDEN = 0.1  # radii around a lid that are taken for hidden, too: it throws a shadow
-WITHOUT_IRIS = (1.15, 1.35)  # radii up to which the white of the eye covers the drawing's own iris
+WITHOUT_IRIS = (1.25, 1.5)  # radii up to which the white of the eye covers the drawing's own iris
 WHITE_FROM = (0.6, 0.1), (1.5, 0.8)  # radii across and down from which it is taken: first of all, and where none is
 MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
 MIRRORED_EDGE = 0.12  # radii: a light's soft edge
+PUPIL = 0.5  # radii: it is no larger
 MIRRORED_WITHIN = (0.8, 0.95)  # radii: farther out it may be the white of the eye
 MOST_MIRRORED = (0.12, 0.16)  # of an iris; more is light that falls on it from the side
 MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
@@ -193,7 +194,10 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     whole = seen * rings + (1 - seen) * _ring_means(rings, seen)
     grey = whole.mean(axis=-1, keepdims=True)
     rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
-    above = (grey - np.median(grey, axis=1, keepdims=True)) / MIRRORED
+    plain_grey, pupil = np.median(grey, axis=1, keepdims=True), rho < PUPIL
+    # Where a light lies over the pupil's middle, the rings around that tell how dark it is.
+    plain_grey[pupil] = np.minimum.accumulate(plain_grey[pupil][::-1])[::-1]
+    above = (grey - plain_grey) / MIRRORED
     core = np.clip(above - 1, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
     around = np.clip(4 * _averaged(core, max(1, round(MIRRORED_EDGE * len(rings) / OUT_TO))), 0, 1)
     bright = np.maximum(core, around * np.clip(4 * above, 0, 1))
@@ -214,10 +218,13 @@ def _seen(photo: np.ndarray, iris: Iris) -> np.ndarray:
 
 
 def _ring_means(rings: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(R, 1, C): of each ring the mean of what is seen of it; of one that is hidden whole, the mean of all."""
+    """(R, 1, C): of each ring the mean of what is seen of it; of one that is hidden whole, that of the next one out."""
     total, seen = (rings * weight).sum(axis=1, keepdims=True), weight.sum(axis=1, keepdims=True)
+    last = len(rings)
+    shown = np.where(seen[:, 0, 0] > 1e-3, np.arange(last), last)
+    shown = np.minimum.accumulate(shown[::-1])[::-1]
     of_all = total.sum(axis=0, keepdims=True) / np.maximum(seen.sum(axis=0, keepdims=True), 1e-3)
-    return np.where(seen > 1e-3, total / np.maximum(seen, 1e-3), of_all)
+    return np.concatenate([total / np.maximum(seen, 1e-3), of_all])[shown]
 
 
 def polar(picture: np.ndarray, iris: Iris) -> np.ndarray:
