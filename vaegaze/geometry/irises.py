@@ -20,6 +20,7 @@ SURE, FADE = 0.98, 1.18  # radii between which the photo's iris fades into the d
 FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so many times finer
 LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
 LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel is taken for lid; above, for iris
+TOLD_APART = (40.0, 80.0)  # levels between lid and iris: below, neither is told from the other; above, surely
 SURELY_BETWEEN = 0.4  # radii from the lids that were read: from here on a drawing shows no lid, whatever it looks like
 HIDDEN = 0.1  # radii around a lid that are taken for hidden, too: it throws a shadow
 WITHOUT_IRIS = (1.25, 1.5)  # radii up to which the white of the eye covers the drawing's own iris
@@ -172,8 +173,12 @@ def _no_lids(picture: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: n
         skin = (rho > 1.3) & (rho < 1.9) & (up * np.sin(theta) > 0.7) & (between < 0.02)
         if skin.any():
             lid = np.median(picture[skin], axis=0)
-            unlike = np.linalg.norm(picture - lid, axis=-1) / max(float(np.linalg.norm(own - lid)), 1.0)
-            unlike = np.clip((unlike - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1) * (between > 0.02)
+            levels = float(np.linalg.norm(own - lid))
+            unlike = np.linalg.norm(picture - lid, axis=-1) / max(levels, 1.0)
+            unlike = np.clip((unlike - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1)
+            unlike = np.maximum(unlike, 1 - _step(*TOLD_APART, np.float32(levels)))
+            light = (picture.mean(axis=-1) - lid.mean()) / MIRRORED - 1
+            unlike = np.maximum(unlike, np.clip(light, 0, 1)) * (between > 0.02)
             share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=0)[from_skin])
     return share
 
