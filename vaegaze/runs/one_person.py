@@ -112,10 +112,10 @@ def run_person(
             trained = _train(recorder, state, on_start, on_step, should_stop)
             if trained.stopped:
                 raise Stopped
-            best = recorder.keep_best()
+            best = recorder.kept.keep_best()
             if best is not None:
                 say(best_words(best))
-            blend = recorder.keep_blend(check)
+            blend = recorder.kept.keep_blend(check)
             if blend is not None:
                 say(blend_words(blend))
             return recorder.finish(trained.selection, check)

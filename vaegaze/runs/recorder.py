@@ -4,7 +4,6 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -15,8 +14,6 @@ from vaegaze.config.finetune import to_yaml
 from vaegaze.config.tree import Resolved, explained
 from vaegaze.data import photo
 from vaegaze.evaluation.baselines import measure_baselines
-from vaegaze.evaluation.best_step import BestStep, best_step, curve_of
-from vaegaze.evaluation.blend_choice import BlendChoice, Judge, Judgement, StepPoint, choose_blend
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import DRAWN_AT_ONCE, Evaluation, all_finite, draw, evaluate, two_standard_errors
 from vaegaze.files import write_text
@@ -28,12 +25,12 @@ from vaegaze.report.figures import write_loss_curve
 from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
 from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.kept_weights import KeptWeights, set_aside
 from vaegaze.runs.person import Person
 from vaegaze.runs.pictures import before_after, gazes_sheet, results_sheet
 from vaegaze.runs.resume import Progress, save_resume
 from vaegaze.runs.tracker import open_tracker
 from vaegaze.training import Step, TrainingState
-from vaegaze.training.blending import blend_weights, trainable_weights
 from vaegaze.training.decoder import decoder_parameters
 from vaegaze.training.losses import Loss
 from vaegaze.training.provenance import count_trained, fine_tuning_info
@@ -44,14 +41,7 @@ log = logging.getLogger(__name__)
 
 PICTURED_HELD_OUT, PICTURED = 4, 6  # rows of the pictures under samples/: held-out frames first, then training ones
 CURVE_FRAMES = 8  # held-out frames measured for each point of the loss curve
-CHOOSING_TRAINING = 8  # training frames that choose where too few are held out
-CHOOSING_EVERY = 4  # with blend: auto or keep_best every fourth held-out frame chooses
 PACKAGES = ("torch", "torchvision", "numpy", "h5py", "matplotlib", "pillow", "torchmetrics")
-
-
-def choosing_rows(held_out: int) -> list[int]:
-    """Rows of the held-out frames that choose what to keep; empty for fewer than four: these are for measuring."""
-    return list(range(0, held_out, CHOOSING_EVERY)) if held_out >= CHOOSING_EVERY else []
 
 
 class NotFinite(Exception):
@@ -85,17 +75,9 @@ class Recorder:
         self._started = 0.0
         self.tracker = open_tracker("none", folder.path)
 
-        # With blend: auto and keep_best some held-out frames choose, and only the others are measured.
-        chooses = self.params.blend == "auto" or self.params.keep_best
-        choosing = choosing_rows(len(person.held_out)) if chooses else []
-        if choosing:
-            chosen_by, others = person.held_out.take(choosing), np.delete(np.arange(len(person.held_out)), choosing)
-            held_out, indices = person.held_out.take(others), chosen_by.indices.tolist()
-            known = {"held_out_indices": held_out.indices.tolist(), "blend_indices": indices}
-            self.person = person = replace(person, held_out=held_out, info={**person.info, **known})
+        self.person, choosing, choosing_is_held_out = set_aside(person, self.params)
+        person = self.person
         self.seen_by_base = count_trained(self.base_info, person.held_out)
-        keeps_base = self.params.blend != "1" or self.params.keep_best
-        self.base_weights = trainable_weights(self.model) if keeps_base else {}
 
         self.references = references = choose_references(person.train, sole=float(self.params.replay) > 0)
         held_out = min(PICTURED_HELD_OUT, len(person.held_out))
@@ -111,14 +93,15 @@ class Recorder:
                 from_itself=base.draws_from_itself,
             )
         self.measured = self.held_out if held_out else training
-        if not choosing:
-            chosen_by = person.train.take(slice(CHOOSING_TRAINING)) if chooses else few.take([])
-        self.choosing = training
-        if len(chosen_by):
-            spare = spare_reference(references, chosen_by)
-            self.choosing = EvalSet.prepare(self.model, chosen_by, references, spare=spare)
-        self.choosing_is_held_out, self.blend, self.best = bool(choosing), None, None
-        self.judge = Judge(self.choosing, self.estimator, self.params.precision) if self.params.keep_best else None
+        spare = spare_reference(references, choosing) if len(choosing) else None
+        self.kept = KeptWeights(
+            self.model,
+            self.params,
+            EvalSet.prepare(self.model, choosing, references, spare=spare) if len(choosing) else training.take([]),
+            self.estimator,
+            progress,
+            held_out=choosing_is_held_out,
+        )
         self.pictured = {
             "held out": self.held_out.take(slice(held_out)),
             "training": training.take(slice(PICTURED - held_out)),
@@ -172,7 +155,7 @@ class Recorder:
         """Before the first step; precomputing took so many seconds."""
         self.progress.spend("precomputing", seconds)
         if not self.progress.judged:
-            self.judge_weights()
+            self.kept.judge_step()
         self._started = time.perf_counter() - self.progress.seconds
         reset_peak_memory(self.device)
 
@@ -197,7 +180,7 @@ class Recorder:
             if to_look:
                 self.look()
             if to_judge:
-                self.judge_weights()
+                self.kept.judge_step()
             if to_draw:
                 self.draw_samples()
         if to_save:
@@ -230,19 +213,6 @@ class Recorder:
         self.progress.history.append({"step": self.progress.step, **means})
         self._write_metrics()
 
-    def judge_weights(self) -> None:
-        """With keep_best: judge the present weights, and remember them if they are the best so far."""
-        if self.judge is None:
-            return
-        step, judged = self.progress.step, self.progress.judged
-        judged.append({"step": step, **asdict(self.judge(self.model))})
-        if step and best_step(self._judged_curve()) == step:
-            self.progress.best = trainable_weights(self.model)
-
-    def _judged_curve(self) -> list[StepPoint]:
-        judged = [dict(each) for each in self.progress.judged]
-        return curve_of([(each.pop("step"), Judgement(**each)) for each in judged])
-
     def _write_metrics(self) -> None:
         self.folder.write_metrics(self.progress.history)
         self.tracker.log(self.progress.step, self.progress.history[-1])
@@ -261,37 +231,6 @@ class Recorder:
         save_resume(self.folder.resume, self.progress, tensors, self.person.info["fingerprint"])
 
     # ----------------------------------------------------------------------------------------------- after training
-
-    def keep_best(self) -> BestStep | None:
-        """With keep_best: set the model to the weights of the best step. None without it."""
-        if self.judge is None:
-            return None
-        curve = self._judged_curve()
-        blend_weights(self.model, self.base_weights, self.progress.best or self.base_weights, 1.0)
-        self.best = BestStep(best_step(curve), self.progress.step, len(self.choosing), self.choosing_is_held_out, curve)
-        return self.best
-
-    def keep_blend(self, check: Callable[[], None]) -> BlendChoice | None:
-        """Blend base and tuned weights as the settings say; None where all of the fine-tuning is kept unseen."""
-        if self.params.blend == "1":
-            return None
-        started, tuned = time.perf_counter(), trainable_weights(self.model)
-        if self.params.blend == "auto":
-            self.blend = choose_blend(
-                self.model,
-                self.base_weights,
-                tuned,
-                self.choosing,
-                self.estimator,
-                held_out=self.choosing_is_held_out,
-                precision=self.params.precision,
-                check=check,
-            )
-        else:
-            self.blend = BlendChoice(float(self.params.blend), frames=0, held_out=False, curve=[])
-            blend_weights(self.model, self.base_weights, tuned, self.blend.alpha)
-        self.progress.spend("measuring_after", time.perf_counter() - started)
-        return self.blend
 
     def finish(self, selection: Selection, check: Callable[[], None]) -> dict:
         """Measure, draw, and write everything; returns the summary. The model comes last: it marks the run as finished.
@@ -371,8 +310,8 @@ class Recorder:
             "peak_memory_mb": progress.peak_memory_mb,
             "peak_memory_of": peak_memory_of(self.device),
             "strategy": self.params.finetune_strategy,
-            "blend": self.blend.summary() if self.blend else {"alpha": 1.0},
-            **({"keep_best": self.best.summary()} if self.best else {}),
+            "blend": self.kept.blend.summary() if self.kept.blend else {"alpha": 1.0},
+            **({"keep_best": self.kept.best.summary()} if self.kept.best else {}),
             "parameters": {"total": selection.total, "trainable": selection.trainable},
             "device": self.params.device,
             "precision": self.params.precision,
@@ -387,8 +326,8 @@ class Recorder:
         )
         if "blend_indices" in self.person.info:
             added["blend_indices"] = self.person.info["blend_indices"]
-        if self.best is not None:
-            added["kept_step"] = self.best.step
+        if self.kept.best is not None:
+            added["kept_step"] = self.kept.best.step
         trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         if self.params.finetune_decoder:
             trained |= {name for name, _ in decoder_parameters(self.model)}
