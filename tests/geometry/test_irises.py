@@ -7,7 +7,15 @@ import pytest
 from PIL import Image, ImageFilter
 
 from vaegaze.geometry.camera import pitch_yaw
-from vaegaze.geometry.iris_search import are_clear, found_near, looking_at, matched, refined
+from vaegaze.geometry.iris_search import (
+    OFF_READ,
+    apart,
+    are_clear,
+    found_near,
+    looking_at,
+    matched,
+    refined,
+)
 from vaegaze.geometry.irises import BALL_MM, Iris, with_irises
 
 HEIGHT, WIDTH, PX_PER_MM = 96, 192, 5 / 3
@@ -90,7 +98,7 @@ def test_both_irises_have_one_size():
 
 def test_eyes_that_squint_go_on_squinting():
     inwards = [replace(iris, centre=iris.ball + side) for iris, side in zip(read(), [(2.0, 0.0), (-2.0, 0.0)])]
-    left, right = looking_at(inwards, told((6.0, 1.0)))
+    left, right = looking_at(read(), told((6.0, 1.0)), apart(inwards))
     np.testing.assert_allclose([left.centre, right.centre], BALLS + np.array([(8.0, 1.0), (4.0, 1.0)]), atol=1e-6)
 
 
@@ -99,7 +107,7 @@ def test_an_iris_of_known_size_is_placed_between_pixels():
     pictures = [picture((way, 0.0)).astype(np.float32).mean(axis=-1) for way in ways]
     for side, ball in enumerate(BALLS):
         here = [replace(read((way, 0.0))[side], radius=RADIUS) for way in ways]
-        found = np.stack([found_near(*each).centre for each in zip(pictures, here)])
+        found = np.stack([found_near(each, iris, OFF_READ).centre for each, iris in zip(pictures, here)])
         assert abs(found - ball - np.stack([ways, 0 * ways], axis=-1)).max() < 0.25
         assert abs(np.diff(found[:, 0]) - 0.25).max() < 0.12 and abs(np.diff(found[:, 1])).max() < 0.06
 

@@ -76,6 +76,23 @@ def test_irises_rest_in_fixations_and_move_at_once_between_them(drawn):
     assert abs(np.diff(radii, axis=0)).max() < 0.03 * radii.mean()
 
 
+def test_faint_drawn_irises_go_where_the_gaze_puts_them():
+    irises, faint = SteadyIrises(), blurred(picture(AHEAD), 6)
+    for number in range(6):
+        found, own = pairs(irises, number, picture(ASIDE, seed=number), faint)
+        assert own == 1
+        assert np.linalg.norm(centres(found, 1) - true_irises(AHEAD), axis=-1).max() < 0.6
+
+
+def test_eyes_that_squint_go_on_squinting():
+    """Not where each drawn eye, which looks straight ahead, is clearest."""
+    faint, straight = blurred(picture(AHEAD), 6), picture(AHEAD)
+    inwards = np.hstack([np.roll(straight[:, :96], 2, axis=1), np.roll(straight[:, 96:], -2, axis=1)])
+    (left, right), _ = pairs(SteadyIrises(), 0, inwards, faint)
+    moved = (left[1].centre - right[1].centre) - np.subtract(*true_irises(AHEAD))
+    assert 2.5 < moved[0] < 4.5 and abs(moved[1]) < 0.6
+
+
 def test_no_flash_where_irises_are_not_clear_for_a_moment(drawn):
     irises, own = SteadyIrises(), []
     clear, unclear = picture(ASIDE), blurred(picture(ASIDE), 14)
