@@ -107,7 +107,7 @@ def test_an_iris_of_known_size_is_placed_between_pixels():
     pictures = [picture((way, 0.0)).astype(np.float32).mean(axis=-1) for way in ways]
     for side, ball in enumerate(BALLS):
         here = [replace(read((way, 0.0))[side], radius=RADIUS) for way in ways]
-        found = np.stack([found_near(each, iris, OFF_READ).centre for each, iris in zip(pictures, here)])
+        found = np.stack([found_near(each, [iris], OFF_READ)[0].centre for each, iris in zip(pictures, here)])
         assert abs(found - ball - np.stack([ways, 0 * ways], axis=-1)).max() < 0.25
         assert abs(np.diff(found[:, 0]) - 0.25).max() < 0.12 and abs(np.diff(found[:, 1])).max() < 0.06
 

@@ -12,11 +12,12 @@ from benchmarks.rendered_video import rendered_video
 from vaegaze.evaluation.rendered_faces import rendered_eyes
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.geometry.alignment import AlignedFace
-from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
+from vaegaze.geometry.camera import BETWEEN_EYES_MM, EYE_CENTRES_MM, LIDS, Camera
 from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.fading import SLOWEST_SEC
 from vaegaze.redirecting.irises import SteadyIrises
+from vaegaze.redirecting.video import redraw
 from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 from vaegaze.renderer.persons import eye_gazes
 
@@ -123,6 +124,22 @@ def test_a_blink_does_not_count(drawn):
         blinks = number % 10 >= 7
         own.append(pairs(irises, number, closing if blinks else opened, drawn, 0.4 if blinks else 1.0)[1])
     assert own == [1.0] * 30
+
+
+def test_beside_a_blink_no_eye_has_two_irises():
+    model = vaegaze.load_model(ROOT / "checkpoints" / "pretrained_model.pth").model
+    given, wanted = (picture(gaze, blink=0.2) for gaze in (ASIDE, AHEAD))
+    ys, xs = np.mgrid[: BAND.height_px, : BAND.width_px] + 0.5
+    places = np.concatenate([true_irises(ASIDE), true_irises(AHEAD)])
+    on_irises = np.any([np.hypot(xs - x, ys - y) < 9 for x, y in places], axis=0)
+
+    def error(blend, blinks):
+        eyes = BAND.project(EYE_CENTRES_MM, np.zeros(2))
+        followed = FollowedFrame(Frame(given, 0.0), eyes, False, blend, blinks=blinks)
+        (result,) = redraw(model, [followed], None, np.array(AHEAD), (0.0, 0.0))
+        return abs(result.astype(int) - wanted)[on_irises].mean()
+
+    assert error(1 / 3, True) < 1.15 * error(1.0, False) < 0.8 * error(1 / 3, False)
 
 
 def test_half_opaque_irises_lie_halfway(drawn):

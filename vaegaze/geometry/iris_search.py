@@ -36,7 +36,7 @@ def matched(
     """
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
     sources = refined(true, in_picture)
-    targets = [found_near(drawing, iris, OFF_TOLD) for iris in looking_at(sources, gaze, apart(sources))]
+    targets = found_near(drawing, looking_at(sources, gaze, apart(sources)), OFF_TOLD)
     radius = larger_in(drawing, targets) * targets[0].radius
     targets = [replace(iris, lids=read.lids, radius=radius) for iris, read in zip(targets, in_drawing)]
     return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2]) else []
@@ -97,19 +97,21 @@ def looking_at(irises: Sequence[Iris], gaze: np.ndarray, off: np.ndarray) -> lis
     return [replace(iris, centre=iris.ball + iris.px_per_mm * turned + each) for iris, each in zip(irises, off)]
 
 
-def found_near(grey: np.ndarray, iris: Iris, off: float) -> Iris:
-    """An iris of known radius in a picture (H, W), moved to where it is clearest, placed between a grid's points.
+def found_near(grey: np.ndarray, irises: Sequence[Iris], off: float) -> list[Iris]:
+    """Irises of known radius in a picture (H, W), moved alike to where they are clearest, between a grid's points.
 
     A millimetre costs `off` levels, by the square: OFF_READ or OFF_TOLD.
     """
     step = np.zeros(2)
-    for grid in (_grid(np.array(REACH_MM) * iris.px_per_mm, NEAR_PX), _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
-        clearness, contrasts = _scores(grey, iris, step + grid, iris.radius, off)
+    for grid in (_grid(np.array(REACH_MM) * irises[0].px_per_mm, NEAR_PX), _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
+        found = [_scores(grey, iris, step + grid, iris.radius, off) for iris in irises]
+        clearness = np.mean([each for each, _ in found], axis=0)
         at = clearness.argmax()
         weights = np.exp((clearness - clearness[at]) / NEAR_CLEAR)
         around, step = step, step + grid[at]
     step = around + weights @ grid / weights.sum()
-    return replace(iris, centre=iris.centre + step, contrast=float(contrasts[at]))
+    contrasts = [float(each[at]) for _, each in found]
+    return [replace(iris, centre=iris.centre + step, contrast=each) for iris, each in zip(irises, contrasts)]
 
 
 def larger_in(grey: np.ndarray, irises: Sequence[Iris]) -> float:

@@ -48,7 +48,8 @@ class _Known:
     sized_sec: float = -np.inf  # when they were measured last
     centres: np.ndarray | None = None  # (2, 2) of both irises, on the canvas
     off: np.ndarray | None = None  # (2, 2) from where the gaze puts both irises to where they go, px of the canvas
-    clear: float | None = None  # share of the last frames whose irises were clear to see; None before the first
+    judged: int = 0  # frames with open eyes
+    clear: float = 0.0  # share of the last of these whose irises were clear to see
     shown: bool = False
     own: float | None = None  # how opaque the person's irises are
 
@@ -75,9 +76,9 @@ class _Known:
         self.off[eyes] += _share(step_sec, PLACE_SEC) * (off - self.off)[eyes]
 
     def judge(self, clear: bool, step_sec: float) -> None:
-        """Whether this frame's irises are clear to see."""
-        before = float(clear) if self.clear is None else self.clear
-        self.clear = before + _share(step_sec, CLEAR_SEC) * (clear - before)
+        """Whether this frame's irises are clear to see; the first frames count alike."""
+        self.judged += 1
+        self.clear += max(_share(step_sec, CLEAR_SEC), 1 / self.judged) * (clear - self.clear)
         self.shown = self.clear >= (HIDDEN_BELOW if self.shown else SHOWN_FROM)
 
     def fade(self, step_sec: float) -> None:
@@ -112,20 +113,20 @@ class SteadyIrises:
         step_sec, known.time_sec = max(time_sec - known.time_sec, 0.0), time_sec
         true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (face.image, drawn))
         blend = np.broadcast_to(followed.blend, 2)
-        open_ones = np.flatnonzero(blend == (1 if known.clear is not None else blend.max()))
+        open_ones = np.flatnonzero(blend == (1 if known.judged else blend.max()))
 
-        read = _read(followed, face, canvas)
+        read = read_irises(followed, face, canvas)
         radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
         if due:
-            measured = refined(true, [read[eye] for eye in open_ones])[0].radius
+            measured = float(np.mean([refined(true, [read[eye]])[0].radius for eye in open_ones]))
             radius, known.sized_sec = radius if known.radii else measured, time_sec
-        sources = [found_near(true, replace(iris, radius=radius), OFF_READ) for iris in read]
+        sources = [found_near(true, [replace(iris, radius=radius)], OFF_READ)[0] for iris in read]
         sources = known.steadied(sources, step_sec)
         read = [replace(iris, radius=radius) for iris in irises_in(drawn, face.head, canvas, MARGIN_PX)]
         if len(open_ones):  # while eyes close, what is seen of them says nothing
             off = known.apart(sources, open_ones)
             told = looking_at(read, gaze, off)
-            found = [found_near(drawing, iris, OFF_TOLD) for iris in told]
+            found = [found_near(drawing, [iris], OFF_TOLD)[0] for iris in told]
             clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
             known.judge(clear, step_sec)
             if clear:
@@ -142,8 +143,8 @@ class SteadyIrises:
         return list(zip(sources, targets)), known.own
 
 
-def _read(followed: FollowedFrame, face: AlignedFace, canvas: Camera) -> list[Iris]:
-    """Both irises in a frame, on the canvas: as the follower read them, if it did."""
+def read_irises(followed: FollowedFrame, face: AlignedFace, canvas: Camera) -> list[Iris]:
+    """Both irises and lids in a frame, on the canvas, as the follower read them, if it did; needs landmarks."""
     if followed.face is None or followed.face.irises is None:
         return irises_in(face.image, face.head, canvas)
     return irises_of(followed.face, face.to_canvas, face.head, canvas)
