@@ -111,6 +111,13 @@ def test_irises_fade_where_they_are_unclear_for_long_and_come_back_late(drawn):
     assert abs(np.diff(own)).max() <= STEP_SEC / SLOWEST_SEC + 1e-6
 
 
+def test_an_unlucky_first_frame_is_soon_made_up_for(drawn):
+    irises, own = SteadyIrises(), []
+    for number in range(20):
+        own.append(pairs(irises, number, picture(ASIDE) if number else blurred(picture(ASIDE), 14), drawn)[1])
+    assert own[0] == 0 and own[-1] == 1
+
+
 def test_irises_that_come_and_go_stay_as_drawn(drawn):
     irises = SteadyIrises()
     clear, unclear = picture(ASIDE), blurred(picture(ASIDE), 14)

@@ -76,9 +76,9 @@ class _Known:
         self.off[eyes] += _share(step_sec, PLACE_SEC) * (off - self.off)[eyes]
 
     def judge(self, clear: bool, step_sec: float) -> None:
-        """Whether this frame's irises are clear to see; the first frames count alike."""
+        """Whether this frame's irises are clear to see; an unlucky first frame is soon made up for."""
         self.judged += 1
-        self.clear += max(_share(step_sec, CLEAR_SEC), 1 / self.judged) * (clear - self.clear)
+        self.clear += max(_share(step_sec, CLEAR_SEC), clear / self.judged) * (clear - self.clear)
         self.shown = self.clear >= (HIDDEN_BELOW if self.shown else SHOWN_FROM)
 
     def fade(self, step_sec: float) -> None:
@@ -119,7 +119,8 @@ class SteadyIrises:
         radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
         if due:
             measured = float(np.mean([refined(true, [read[eye]])[0].radius for eye in open_ones]))
-            radius, known.sized_sec = radius if known.radii else measured, time_sec
+            # A single measurement may be far off: at first, the average counts as much.
+            radius, known.sized_sec = radius if known.radii else (radius + measured) / 2, time_sec
         sources = [found_near(true, [replace(iris, radius=radius)], OFF_READ)[0] for iris in read]
         sources = known.steadied(sources, step_sec)
         read = [replace(iris, radius=radius) for iris in irises_in(drawn, face.head, canvas, MARGIN_PX)]
