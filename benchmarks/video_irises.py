@@ -3,8 +3,9 @@
     python -m benchmarks.video_irises
 
 A model makes persons who look around, move and blink look into the camera: with their own irises, and without. Frames
-with open eyes are held against those of the same persons who do look into the camera, within the masks of their eyes;
-the other numbers are those of `vaegaze compare`. Means over persons; the last line is one JSON object.
+with open eyes are held against those of the same persons who do look into the camera, within the masks of their eyes,
+and so are those beside blinks (`blink_psnr`); the other numbers are those of `vaegaze compare`. Means over persons; the
+last line is one JSON object.
 """
 
 import argparse
@@ -35,8 +36,8 @@ from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import BATCH_SIZE
 from vaegaze.redirecting.video import Look, Series, low_precision
 
-SHOWN = ("eye_psnr", "eye_l1", "sharpness", "gaze_deg", "jitter_px", "jitter_ratio", "closed", "closed_kept",
-         "switches", "edges", "colour", "pulsing")  # fmt: skip
+SHOWN = ("eye_psnr", "blink_psnr", "eye_l1", "sharpness", "gaze_deg", "jitter_px", "jitter_ratio", "closed",
+         "closed_kept", "switches", "edges", "colour", "pulsing")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,15 +62,24 @@ def main(argv: list[str] | None = None) -> int:
         rows.append(eyes_of(videos, shown, given.face_px))
         print(f"person {number}: eye PSNR " + ", ".join(f"{n} {v[-1]['eye_psnr']:.2f}" for n, v in numbers.items()))
     means = {
-        name: {key: round(float(np.mean([person[key] for person in persons])), 4) for key in SHOWN}
-        for name, persons in numbers.items()
+        name: {key: mean_of([person[key] for person in persons]) for key in SHOWN} for name, persons in numbers.items()
     }
     for key in SHOWN:
-        print(f"{key:<16}" + "".join(f"{means[name][key]:>10.4f}" for name in means))
+        print(f"{key:<16}" + "".join(_shown(means[name][key]) for name in means))
     if given.sheet is not None:
         Image.fromarray(np.vstack(rows)).save(given.sheet)
     print(json.dumps({"persons": numbers, "means": means}))
     return 0
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Of those that were measured; None if there is none, as of blinks in a video without."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _shown(value: float | None) -> str:
+    return f"{'–':>10}" if value is None else f"{value:>10.4f}"
 
 
 def redirected(checkpoint: Path, shown: RenderedVideo, true: RenderedVideo) -> dict[str, tuple[np.ndarray, dict]]:
@@ -79,11 +89,15 @@ def redirected(checkpoint: Path, shown: RenderedVideo, true: RenderedVideo) -> d
     followed, results = list(follow_eyes(frames, "the rendered video")), {}
     with low_precision(loaded.model), torch.no_grad():
         for name in ("without", "with"):
-            with mock.patch.object(irises.networks, "installed", return_value=name == "with"):
+            pairs = irises.SteadyIrises.pairs if name == "with" else lambda *given: ([], 0.0)
+            with mock.patch.object(irises.SteadyIrises, "pairs", pairs):
                 results[name] = drawn(Series(loaded.model, None, Look((0.0, 0.0))), followed)
     results["true"] = true.frames
     return {
-        name: (pictures, compared(pictures, followed) | against_truth(pictures, shown, true, loaded.model.canvas))
+        name: (
+            pictures,
+            compared(pictures, followed) | against_truth(pictures, followed, shown, true, loaded.model.canvas),
+        )
         for name, pictures in results.items()
     }
 
@@ -102,21 +116,34 @@ def compared(pictures: np.ndarray, followed: list[FollowedFrame]) -> dict:
     return found | {"colour": float(np.abs(found["colour"]).mean())}
 
 
-def against_truth(pictures: np.ndarray, shown: RenderedVideo, true: RenderedVideo, canvas: Camera) -> dict:
-    """Of the frames with open eyes; `gaze_deg` is the estimator's mean angle to the camera."""
-    psnr, l1, sharpness = [], [], []
-    for picture, wanted, eyes, head, openness in zip(pictures, true.frames, true.eyes, true.head, true.openness):
-        if openness < OPEN:
+def against_truth(
+    pictures: np.ndarray, followed: list[FollowedFrame], shown: RenderedVideo, true: RenderedVideo, canvas: Camera
+) -> dict:
+    """Of the frames with open eyes; `blink_psnr` of those beside blinks, where the true eyes come and go.
+
+    `gaze_deg` is the estimator's mean angle to the camera.
+    """
+    psnr, l1, sharpness, blink_psnr = [], [], [], []
+    blends = (np.asarray(each.blend) for each in followed)
+    truth = (true.frames, true.eyes, true.head, true.openness)
+    for picture, blend, wanted, eyes, head, openness in zip(pictures, blends, *truth):
+        beside_blink = np.any((blend > 0) & (blend < 1))
+        if openness < OPEN and not beside_blink:
             continue
         to_canvas = align(eyes, head, canvas)
         mask = mask_in_photo(picture.shape[:2], to_canvas, rolled(head, roll_of(to_canvas)), canvas)
         difference = (picture[mask].astype(np.float64) - wanted[mask]) / 127.5
-        psnr.append(10 * np.log10(4 / max((difference**2).mean(), 1e-10)))
+        of_frame = 10 * np.log10(4 / max((difference**2).mean(), 1e-10))
+        if beside_blink:
+            blink_psnr.append(of_frame)
+        if openness < OPEN:
+            continue
+        psnr.append(of_frame)
         l1.append(np.abs(difference).mean())
         sharpness.append(laplacian_variance(picture, mask) / laplacian_variance(wanted, mask))
     gaze_deg, _ = judge(list(pictures), shown)
-    means = (float(np.mean(each)) for each in (psnr, l1, sharpness))
-    return dict(zip(("eye_psnr", "eye_l1", "sharpness"), means)) | {"gaze_deg": gaze_deg}
+    means = map(mean_of, (psnr, blink_psnr, l1, sharpness))
+    return dict(zip(("eye_psnr", "blink_psnr", "eye_l1", "sharpness"), means)) | {"gaze_deg": gaze_deg}
 
 
 def eyes_of(videos: Sequence[np.ndarray], shown: RenderedVideo, face_px: int) -> np.ndarray:

@@ -55,6 +55,8 @@ def test_only_blinks_are_left_as_they_are(talking, followed):
     for each, openness in zip(followed, talking.openness):
         assert (each.blend == 0).all() if openness < 0.5 else (each.blend > 0).all()
     blends = np.array([each.blend for each in followed])
+    blinks = np.array([each.blinks for each in followed])
+    assert blinks[blends < 1].all() and not blinks[blends == 1].any()
     assert abs(np.diff(blends)).max() < 0.5, "no flicker"
     first = round(BLINKS_SEC[0] * FRAMES_PER_SEC)
     assert (blends[: first - 2 - RAMP] == 1).all() and (blends[-1] == 1).all()
@@ -235,6 +237,8 @@ def test_a_covered_eye_is_left_alone_and_said(talking, landmarks_installed):
     for first in LOST:
         for each in followed[first : first + MOMENT]:
             assert each.left == COVERED and each.blend[0] == 0 and each.blend[1] == 1
+        for each in followed[first - RAMP + 1 : first]:
+            assert 0 < each.blend[0] < 1 and not each.blinks[0]
     assert {each.left for each in followed} == {None, CLOSED, COVERED}
 
 

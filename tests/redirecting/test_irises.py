@@ -12,11 +12,12 @@ from benchmarks.rendered_video import rendered_video
 from vaegaze.evaluation.rendered_faces import rendered_eyes
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.geometry.alignment import AlignedFace
-from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
+from vaegaze.geometry.camera import BETWEEN_EYES_MM, EYE_CENTRES_MM, LIDS, Camera
 from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.fading import SLOWEST_SEC
 from vaegaze.redirecting.irises import SteadyIrises
+from vaegaze.redirecting.video import redraw
 from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 from vaegaze.renderer.persons import eye_gazes
 
@@ -76,6 +77,23 @@ def test_irises_rest_in_fixations_and_move_at_once_between_them(drawn):
     assert abs(np.diff(radii, axis=0)).max() < 0.03 * radii.mean()
 
 
+def test_faint_drawn_irises_go_where_the_gaze_puts_them():
+    irises, faint = SteadyIrises(), blurred(picture(AHEAD), 6)
+    for number in range(6):
+        found, own = pairs(irises, number, picture(ASIDE, seed=number), faint)
+        assert own == 1
+        assert np.linalg.norm(centres(found, 1) - true_irises(AHEAD), axis=-1).max() < 0.6
+
+
+def test_eyes_that_squint_go_on_squinting():
+    """Not where each drawn eye, which looks straight ahead, is clearest."""
+    faint, straight = blurred(picture(AHEAD), 6), picture(AHEAD)
+    inwards = np.hstack([np.roll(straight[:, :96], 2, axis=1), np.roll(straight[:, 96:], -2, axis=1)])
+    (left, right), _ = pairs(SteadyIrises(), 0, inwards, faint)
+    moved = (left[1].centre - right[1].centre) - np.subtract(*true_irises(AHEAD))
+    assert 2.5 < moved[0] < 4.5 and abs(moved[1]) < 0.6
+
+
 def test_no_flash_where_irises_are_not_clear_for_a_moment(drawn):
     irises, own = SteadyIrises(), []
     clear, unclear = picture(ASIDE), blurred(picture(ASIDE), 14)
@@ -93,6 +111,13 @@ def test_irises_fade_where_they_are_unclear_for_long_and_come_back_late(drawn):
     assert abs(np.diff(own)).max() <= STEP_SEC / SLOWEST_SEC + 1e-6
 
 
+def test_an_unlucky_first_frame_is_soon_made_up_for(drawn):
+    irises, own = SteadyIrises(), []
+    for number in range(20):
+        own.append(pairs(irises, number, picture(ASIDE) if number else blurred(picture(ASIDE), 14), drawn)[1])
+    assert own[0] == 0 and own[-1] == 1
+
+
 def test_irises_that_come_and_go_stay_as_drawn(drawn):
     irises = SteadyIrises()
     clear, unclear = picture(ASIDE), blurred(picture(ASIDE), 14)
@@ -106,6 +131,22 @@ def test_a_blink_does_not_count(drawn):
         blinks = number % 10 >= 7
         own.append(pairs(irises, number, closing if blinks else opened, drawn, 0.4 if blinks else 1.0)[1])
     assert own == [1.0] * 30
+
+
+def test_beside_a_blink_no_eye_has_two_irises():
+    model = vaegaze.load_model(ROOT / "checkpoints" / "pretrained_model.pth").model
+    given, wanted = (picture(gaze, blink=0.2) for gaze in (ASIDE, AHEAD))
+    ys, xs = np.mgrid[: BAND.height_px, : BAND.width_px] + 0.5
+    places = np.concatenate([true_irises(ASIDE), true_irises(AHEAD)])
+    on_irises = np.any([np.hypot(xs - x, ys - y) < 9 for x, y in places], axis=0)
+
+    def error(blend, blinks):
+        eyes = BAND.project(EYE_CENTRES_MM, np.zeros(2))
+        followed = FollowedFrame(Frame(given, 0.0), eyes, False, blend, blinks=blinks)
+        (result,) = redraw(model, [followed], None, np.array(AHEAD), (0.0, 0.0))
+        return abs(result.astype(int) - wanted)[on_irises].mean()
+
+    assert error(1 / 3, True) < 1.15 * error(1.0, False) < 0.8 * error(1 / 3, False)
 
 
 def test_half_opaque_irises_lie_halfway(drawn):

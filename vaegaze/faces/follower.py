@@ -59,6 +59,7 @@ class FollowedFrame:
     left: str | None = None  # why an eye is left as it is: NO_FACE, CLOSED or COVERED
     person: int = 0  # of several who are followed
     face: Face | None = None  # as it was read in this very frame, if it was
+    blinks: bool | np.ndarray = False  # both eyes, or (2,): what the blend is below 1 for is a blink
 
 
 @dataclass
@@ -159,17 +160,19 @@ class Follower:
     def _blended(self) -> FollowedFrame:
         """The next frame, its blend by the time to the nearest eye that stays as it is."""
         due = self._settled[self._next]
-        blend = np.ones(2)
+        blend, blinks = np.ones(2), np.zeros(2, bool)
         for each in self._settled:
             apart = abs(each.frame.time_sec - due.frame.time_sec) / RAMP_SEC
-            blend = np.where(each.kept, np.minimum(blend, apart), blend)
+            nearer = each.kept & (apart < blend)
+            blinks = np.where(nearer, each.closed & ~each.covered, blinks)
+            blend = np.where(nearer, apart, blend)
         self._next += 1
         while self._settled[0].frame.time_sec < due.frame.time_sec - RAMP_SEC:
             self._settled.popleft()
             self._next -= 1
         closed = bool(due.closed.all())
         read = due.head, due.gaze, due.confidence, due.left
-        return FollowedFrame(due.frame, due.eyes, closed, blend, *read, face=due.face)
+        return FollowedFrame(due.frame, due.eyes, closed, blend, *read, face=due.face, blinks=blinks)
 
     # --- Each frame as it comes ---------------------------------------------------------------------------------------
 

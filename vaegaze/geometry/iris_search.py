@@ -22,7 +22,7 @@ LEAST_AHEAD = 0.85  # width / height of the photo's
 LEAST_CONTRAST = 8.0  # levels between inside and outside, on the duller side
 LEAST_DRAWN = 3.0  # the same of a drawing's irises, of which it is known where they should be
 LEAST_BETWEEN = 0.3  # of the photo's, between its lids
-# The place between a grid's points, where pictures follow each other: the mean of those near the clearest one
+# The place between a grid's points is the mean of those near the clearest one:
 NEAR_PX, NEAR_STEP_PX, NEAR_CLEAR = 1.5, 0.5, 2.0  # how far around it, and levels by which e times less counts
 
 
@@ -38,19 +38,18 @@ def matched(
     """
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
     sources = refined(true, in_picture)
-    targets = _moved(drawing, looking_at(sources, gaze, own_gaze))
-    targets = [replace(iris, lids=read.lids) for iris, read in zip(targets, in_drawing)]
-    return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2], LEAST_DRAWN) else []
+    targets = found_near(drawing, looking_at(sources, gaze, apart(sources, own_gaze)), OFF_TOLD)
+    radius = larger_in(drawing, targets) * targets[0].radius
+    targets = [replace(iris, lids=read.lids, radius=radius) for iris, read in zip(targets, in_drawing)]
+    return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2]) else []
 
 
-def are_clear(
-    sources: Sequence[Iris], targets: Sequence[Iris], shape: tuple[int, int], least_drawn: float = LEAST_CONTRAST
-) -> bool:
-    """Whether a photo's irises (H, W) can go into a drawing of the same place, whose own have a least contrast."""
+def are_clear(sources: Sequence[Iris], targets: Sequence[Iris], shape: tuple[int, int]) -> bool:
+    """Whether a photo's irises (H, W) can go into a drawing of the same place."""
     return (
         min(iris.narrow for iris in sources) >= LEAST_AHEAD
         and min(iris.contrast for iris in sources) >= LEAST_CONTRAST
-        and min(iris.contrast for iris in targets) >= least_drawn
+        and min(iris.contrast for iris in targets) >= LEAST_DRAWN
         and min(_between_lids(iris, shape) for iris in sources) >= LEAST_BETWEEN
     )
 
@@ -85,31 +84,46 @@ def refined(grey: np.ndarray, read: Sequence[Iris]) -> list[Iris]:
     ]
 
 
-def looking_at(irises: Sequence[Iris], gaze: np.ndarray, own_gaze: np.ndarray | None = None) -> list[Iris]:
-    """Both irises where eyes that look at `gaze` (2,) have them.
+def apart(irises: Sequence[Iris], gaze: np.ndarray | None = None) -> np.ndarray:
+    """How far both irises (2, 2) are off where parallel eyes in the middle of their lids have them.
 
-    Nobody's eyes are quite parallel, nor in the middle of their lids: how these differ from one another is kept. Where
-    they look now (2,) tells how they differ from other people's, which is kept, too.
+    If it is known where they look (2,), this tells how both differ from other people's; else only how one differs from
+    the other, so that both together are 0, 0.
     """
-    there = [expected(iris, gaze) for iris in irises]
-    now = there if own_gaze is None else [expected(iris, own_gaze) for iris in irises]
-    off = np.stack([iris.centre - each.centre for iris, each in zip(irises, now)])
-    off -= off.mean(axis=0) if own_gaze is None else 0
-    return [replace(iris, centre=iris.centre + each) for iris, each in zip(there, off)]
+    if gaze is not None:
+        return np.stack([iris.centre - iris.ball - _turned(iris, gaze) for iris in irises])
+    off = np.stack([iris.centre - iris.ball for iris in irises])
+    return off - off.mean(axis=0)
 
 
-def _moved(grey: np.ndarray, irises: Sequence[Iris]) -> list[Iris]:
-    """Both irises in a drawing (H, W): moved alike, and little, so that both are clear."""
+def looking_at(irises: Sequence[Iris], gaze: np.ndarray, off: np.ndarray) -> list[Iris]:
+    """Irises where eyes that look at `gaze` (2,) have them, but for what is `off` (K, 2), see `apart`.
+
+    Nobody's eyes are quite parallel, nor in the middle of their lids: how these differ is kept.
+    """
+    return [replace(iris, centre=iris.ball + _turned(iris, gaze) + each) for iris, each in zip(irises, off)]
+
+
+def _turned(iris: Iris, gaze: np.ndarray) -> np.ndarray:
+    """(2,): where a gaze (2,) puts an iris, from its ball's middle."""
+    return BALL_MM * iris.px_per_mm * gaze_vector(gaze)[:2]
+
+
+def found_near(grey: np.ndarray, irises: Sequence[Iris], off: float) -> list[Iris]:
+    """Irises of known radius in a picture (H, W), moved alike to where they are clearest, between a grid's points.
+
+    A millimetre costs `off` levels, by the square: OFF_READ or OFF_TOLD.
+    """
     step = np.zeros(2)
-    for grid in (_grid(np.array(REACH_MM) * irises[0].px_per_mm, 1.0), _grid(np.ones(2), 0.25)):
-        found = [_scores(grey, iris, step + grid, iris.radius, OFF_TOLD) for iris in irises]
-        at = sum(clearness for clearness, _ in found).argmax()
-        step = step + grid[at]
+    for grid in (_grid(np.array(REACH_MM) * irises[0].px_per_mm, NEAR_PX), _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
+        found = [_scores(grey, iris, step + grid, iris.radius, off) for iris in irises]
+        clearness = np.mean([each for each, _ in found], axis=0)
+        at = clearness.argmax()
+        weights = np.exp((clearness - clearness[at]) / NEAR_CLEAR)
+        around, step = step, step + grid[at]
+    step = around + weights @ grid / weights.sum()
     contrasts = [float(each[at]) for _, each in found]
-    moved = [replace(iris, centre=iris.centre + step, contrast=each) for iris, each in zip(irises, contrasts)]
-
-    larger = larger_in(grey, moved)
-    return [replace(iris, radius=larger * iris.radius) for iris in moved]
+    return [replace(iris, centre=iris.centre + step, contrast=each) for iris, each in zip(irises, contrasts)]
 
 
 def larger_in(grey: np.ndarray, irises: Sequence[Iris]) -> float:
@@ -119,23 +133,6 @@ def larger_in(grey: np.ndarray, irises: Sequence[Iris]) -> float:
         return sum(_contrast(grey, iris, iris.centre[None], larger * iris.radius)[0].item() for iris in irises)
 
     return float(max(LARGER, key=clear))
-
-
-def expected(read: Iris, gaze: np.ndarray) -> Iris:
-    """An iris whose lids and ball were read, where an eye that looks at `gaze` (2,) has it."""
-    return replace(read, centre=read.ball + BALL_MM * read.px_per_mm * gaze_vector(gaze)[:2])
-
-
-def found_near(grey: np.ndarray, read: Iris) -> Iris:
-    """An iris of known radius in a picture (H, W), near where it was read, placed between the grid's points."""
-    centre = read.centre
-    for grid in (_grid(np.array(REACH_MM) * read.px_per_mm, NEAR_PX), _grid(np.full(2, NEAR_PX), NEAR_STEP_PX)):
-        clearest, duller = _contrast(grey, read, centre + grid, read.radius)
-        at = clearest.argmax()
-        weights = np.exp((clearest - clearest[at]) / NEAR_CLEAR)
-        around, centre = centre, centre + grid[at]
-    mean = around + weights @ grid / weights.sum()
-    return replace(read, centre=mean, contrast=float(duller[at]))
 
 
 def _grid(reach: np.ndarray, step: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 from vaegaze.geometry.camera import LIDS, Camera
 from vaegaze.geometry.detail import Moves, with_detail
 from vaegaze.geometry.eye_regions import regions_in_photo
-from vaegaze.geometry.irises import Iris, with_irises
+from vaegaze.geometry.irises import Iris, opening, with_irises
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
 FEATHER_OF_FACE = 1 / 64  # width of the soft edge / `Camera.face_px`: 2.4 mm of the face
@@ -121,18 +121,23 @@ def paste_in_regions(
     grain: np.random.Generator | None = None,
     irises: Sequence[tuple[Iris, Iris]] = (),
     own: float = 1.0,
+    lids: Sequence[Iris] = (),
+    between: float | np.ndarray = 1.0,
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' regions as the head pose has them.
 
     The regions' edges lie between pixels, for a mask of whole pixels would jump from frame to frame of a video. `head`
     (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
     `grain` draws the noise that the picture has and the drawing lacks. `irises` say where the picture's own go (see
-    `iris_search`), both or none, as opaque as `own`.
+    `iris_search`), both or none, as opaque as `own`. `lids` are those of the picture, on the canvas, both or none; what
+    they leave open has the strength `between` instead, one or (2,).
     """
-    pasted, strengths = picture.copy(), np.broadcast_to(strength, 2)
+    pasted, strengths, between = picture.copy(), np.broadcast_to(strength, 2), np.broadcast_to(between, 2)
     for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
-        alpha = strengths[eye] * np.clip(depth / feather_px(canvas), 0, 1)
-        to_window = to_crop(inverse(to_canvas), window[1].start, window[0].start)
+        to_window, alpha = to_crop(inverse(to_canvas), window[1].start, window[0].start), strengths[eye]
+        if lids and between[eye] != alpha:
+            alpha = alpha + (between[eye] - alpha) * opening(lids[eye].on(to_window), depth.shape)
+        alpha = alpha * np.clip(depth / feather_px(canvas), 0, 1)
         above, _ = warp(drawn, to_window, *depth.shape)
         if grain is not None:
             above = with_grain(above, picture[window], grain)

@@ -1,7 +1,7 @@
 """The person's own irises in drawn eyes, frame by frame: in steady places, never flashing between own and drawn ones.
 
 Each frame's irises are its own, so their place there must be exact. Where a drawing has its irises is steadier: nearly
-where an eyeball that looks as told has them, so only the rest is followed, smoothly.
+where eyes that look as told have them, so only the rest is followed, smoothly.
 """
 
 import math
@@ -16,7 +16,17 @@ from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.irises import irises_in, irises_of
 from vaegaze.geometry.alignment import AlignedFace
 from vaegaze.geometry.camera import Camera
-from vaegaze.geometry.iris_search import IRIS_MM, are_clear, expected, found_near, larger_in, refined
+from vaegaze.geometry.iris_search import (
+    IRIS_MM,
+    OFF_READ,
+    OFF_TOLD,
+    apart,
+    are_clear,
+    found_near,
+    larger_in,
+    looking_at,
+    refined,
+)
 from vaegaze.geometry.irises import Iris
 from vaegaze.redirecting.fading import SLOWEST_SEC
 
@@ -37,8 +47,9 @@ class _Known:
     larger: deque[float] = field(default_factory=lambda: deque(maxlen=SIZES))  # radii of the drawings' / of these
     sized_sec: float = -np.inf  # when they were measured last
     centres: np.ndarray | None = None  # (2, 2) of both irises, on the canvas
-    off: np.ndarray | None = None  # (2, 2) from where both are expected to where drawings have them, px of the canvas
-    clear: float | None = None  # share of the last frames whose irises were clear to see; None before the first
+    off: np.ndarray | None = None  # (2, 2) from where the gaze puts both irises to where they go, px of the canvas
+    judged: int = 0  # frames with open eyes
+    clear: float = 0.0  # share of the last of these whose irises were clear to see
     shown: bool = False
     own: float | None = None  # how opaque the person's irises are
 
@@ -53,15 +64,21 @@ class _Known:
         self.centres = before + np.clip(moved, _share(step_sec, STILL_SEC), 1) * (found - before)
         return [replace(iris, centre=centre) for iris, centre in zip(irises, self.centres)]
 
+    def apart(self, sources: Sequence[Iris], open_ones: np.ndarray) -> np.ndarray:
+        """(2, 2): how one eye differs from the other, see `iris_search.apart`; as it was where only one is open."""
+        if len(open_ones) == 2:
+            return apart(sources)
+        return np.zeros((2, 2)) if self.off is None else self.off - self.off.mean(axis=0)
+
     def follow(self, off: np.ndarray, eyes: np.ndarray, step_sec: float) -> None:
-        """Where the drawing has the irises of these eyes; at first, of both."""
+        """Where the irises of these eyes go; at first, of both."""
         self.off = off.copy() if self.off is None else self.off
         self.off[eyes] += _share(step_sec, PLACE_SEC) * (off - self.off)[eyes]
 
     def judge(self, clear: bool, step_sec: float) -> None:
-        """Whether this frame's irises are clear to see."""
-        before = float(clear) if self.clear is None else self.clear
-        self.clear = before + _share(step_sec, CLEAR_SEC) * (clear - before)
+        """Whether this frame's irises are clear to see; an unlucky first frame is soon made up for."""
+        self.judged += 1
+        self.clear += max(_share(step_sec, CLEAR_SEC), clear / self.judged) * (clear - self.clear)
         self.shown = self.clear >= (HIDDEN_BELOW if self.shown else SHOWN_FROM)
 
     def fade(self, step_sec: float) -> None:
@@ -96,24 +113,26 @@ class SteadyIrises:
         step_sec, known.time_sec = max(time_sec - known.time_sec, 0.0), time_sec
         true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (face.image, drawn))
         blend = np.broadcast_to(followed.blend, 2)
-        open_ones = np.flatnonzero(blend == (1 if known.clear is not None else blend.max()))
+        open_ones = np.flatnonzero(blend == (1 if known.judged else blend.max()))
 
-        read = _read(followed, face, canvas)
+        read = read_irises(followed, face, canvas)
         radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
         if due:
             measured = float(np.mean([refined(true, [read[eye]])[0].radius for eye in open_ones]))
-            radius, known.sized_sec = radius if known.radii else measured, time_sec
-        sources = [found_near(true, replace(iris, radius=radius)) for iris in read]
+            # A single measurement may be far off: at first, the average counts as much.
+            radius, known.sized_sec = radius if known.radii else (radius + measured) / 2, time_sec
+        sources = [found_near(true, [replace(iris, radius=radius)], OFF_READ)[0] for iris in read]
         sources = known.steadied(sources, step_sec)
-        read = irises_in(drawn, face.head, canvas, MARGIN_PX)
-        targets = [replace(expected(iris, gaze), radius=radius) for iris in read]
+        read = [replace(iris, radius=radius) for iris in irises_in(drawn, face.head, canvas, MARGIN_PX)]
         if len(open_ones):  # while eyes close, what is seen of them says nothing
-            found = [found_near(drawing, iris) for iris in targets]
+            off = known.apart(sources, open_ones)
+            told = looking_at(read, gaze, off)
+            found = [found_near(drawing, [iris], OFF_TOLD)[0] for iris in told]
             clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
             known.judge(clear, step_sec)
             if clear:
-                off = np.stack([there.centre - each.centre for there, each in zip(found, targets)])
-                known.follow(off, open_ones, step_sec)
+                moved = np.stack([there.centre - each.centre for there, each in zip(found, told)])
+                known.follow(off + moved, open_ones, step_sec)
             if clear and due:
                 known.radii.append(measured)
                 known.larger.append(larger_in(drawing, found))
@@ -121,14 +140,12 @@ class SteadyIrises:
         if known.own == 0:
             return [], 0.0
         larger = float(np.mean(known.larger or [1.0]))
-        targets = [
-            replace(iris, centre=iris.centre + off, radius=larger * radius) for iris, off in zip(targets, known.off)
-        ]
+        targets = [replace(iris, radius=larger * radius) for iris in looking_at(read, gaze, known.off)]
         return list(zip(sources, targets)), known.own
 
 
-def _read(followed: FollowedFrame, face: AlignedFace, canvas: Camera) -> list[Iris]:
-    """Both irises in a frame, on the canvas: as the follower read them, if it did."""
+def read_irises(followed: FollowedFrame, face: AlignedFace, canvas: Camera) -> list[Iris]:
+    """Both irises and lids in a frame, on the canvas, as the follower read them, if it did; needs landmarks."""
     if followed.face is None or followed.face.irises is None:
         return irises_in(face.image, face.head, canvas)
     return irises_of(followed.face, face.to_canvas, face.head, canvas)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vaegaze.errors import UserError
+from vaegaze.faces import networks
 from vaegaze.faces.everyone import follow_all
 from vaegaze.faces.follower import CLOSED, NO_FACE, FollowedFrame
 from vaegaze.faces.tracking import follow_eyes
@@ -35,7 +36,7 @@ from vaegaze.redirecting.drawing import (
 )
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
 from vaegaze.redirecting.glances import Glances
-from vaegaze.redirecting.irises import SteadyIrises
+from vaegaze.redirecting.irises import SteadyIrises, read_irises
 from vaegaze.redirecting.steadying import SteadyColours
 
 NO_STRENGTH = "strength 0"
@@ -216,13 +217,23 @@ def redraw(
         persons = [(each.person, each.frame.time_sec) for each in followed]
         drawings = _draw(model, faces, references, gazes, persons, colours or SteadyColours())
         for each, face, told, drawing, opacity in zip(followed, faces, gazes, drawings, opacities):
-            frame, shown = id(each.frame), opacity * np.asarray(each.blend)
+            frame, shown, between = id(each.frame), opacity * np.asarray(each.blend), opacity * _between_lids(each)
             own = irises.pairs(each, face, drawing, rolled(told, face.roll_rad), model.canvas)
+            lids = read_irises(each, face, model.canvas) if np.any(between != shown) else ()
             grain = np.random.default_rng([each.person, round(1000 * each.frame.time_sec)])
             pictures[frame] = paste_in_regions(
-                pictures[frame], face.head, drawing, face.to_canvas, model.canvas, shown, grain, *own
+                pictures[frame], face.head, drawing, face.to_canvas, model.canvas, shown, grain, *own, lids, between
             )
     return [pictures[id(each.frame)] for each in batch]
+
+
+def _between_lids(followed: FollowedFrame) -> np.ndarray:
+    """How opaque a drawing is between the lids of a frame's eyes, one or (2,), where these are known.
+
+    Beside a blink, lids blend; but no eye has two irises at once, the drawn one and the true one.
+    """
+    blend = np.asarray(followed.blend)
+    return np.where(followed.blinks & (blend > 0), 1.0, blend) if networks.installed() else blend
 
 
 def _draw(
