@@ -178,6 +178,23 @@ def test_a_folder_that_another_process_writes_to(tmp_path):
     assert os.listdir(folder) == ["result.txt"], "the killed one's mark is gone, too"
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/run", "https://example.org/run", "s3:/bucket/run"])
+def test_an_address_is_no_place_to_write_to(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is an address"):
+        write_text(f"{address}/a.txt", "new")
+    with pytest.raises(UserError, match="is an address"):
+        probe_folder(Path(address))
+    with pytest.raises(UserError, match="is an address"), occupied(Path(address)):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_bytes_that_are_no_text_are_written_as_such(tmp_path):
+    write_text(tmp_path / "a.txt", f"# {os.fsdecode(bytes([99, 0xE9]))} ü")
+    assert (tmp_path / "a.txt").read_bytes() == "# c\\udce9 ü".encode()
+
+
 def test_probing_leaves_nothing(tmp_path):
     probe_folder(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []

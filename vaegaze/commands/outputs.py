@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vaegaze.errors import UserError
-from vaegaze.files import probe_folder
+from vaegaze.files import as_bytes, probe_folder
 
 
 def refuse_output(
@@ -25,6 +25,8 @@ def refuse_output(
             raise UserError(f"{flag}: {output} is also the input {name}, which is never replaced; give another name")
     if output.is_dir():
         raise UserError(f"{flag}: {output} is a folder; give the path of a file")
+    if output.exists() and (not output.is_file() or output.parent == Path("/dev")):  # a device, a pipe
+        raise UserError(f"{flag}: {output} is no plain file, and is never replaced; give another name")
     if output.exists() and earlier is not None:
         if not (output.is_file() and begins_with(output, earlier)):
             raise UserError(
@@ -40,7 +42,7 @@ def refuse_output(
 
 def begins_with(path: Path, text: str) -> bool:
     with open(path, "rb") as file:
-        return file.read(len(text.encode())) == text.encode()
+        return file.read(len(as_bytes(text))) == as_bytes(text)
 
 
 def refuse_model_output(
