@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import os
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -205,7 +206,11 @@ def _collect(tree: type, key: str, entry: Entry, path: str, given: dict[str, Giv
             _collect(tree, full_key, child, path, given, problems)
         else:
             setting, in_degrees = spellings_of(tree)[full_key]
-            value = child.plain() if setting.kind is dict else child.words()
+            try:
+                value = child.plain() if setting.kind is dict else child.words()
+            except ValueError as error:
+                problems.append(f"{place}: {error}")
+                continue
             _add(given, setting, Given(value, place, path, in_degrees), problems)
 
 
@@ -251,8 +256,14 @@ def _given_by_name(tree: type, named: Mapping[str, Any], problems: list[str]) ->
     for name in named.keys() - by_name.keys():
         close = difflib.get_close_matches(name, by_name, 1)
         problems.append(f"{name}: unknown setting" + (f"; did you mean {close[0]}?" if close else ""))
-    plain = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in named.items()}
-    return {by_name[name].key: Given(value, name, name) for name, value in plain.items() if name in by_name}
+    return {by_name[name].key: Given(_plain(value), name, name) for name, value in named.items() if name in by_name}
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's or PyTorch's, or a path, as a setting takes it."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _build(tree: type, key: str, values: Mapping[str, Any]) -> Any:
