@@ -1,6 +1,7 @@
 """How every command starts and ends: its exit code, and one line about what went wrong."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,7 @@ def _stop(signum: int, frame: Any) -> None:
 
 def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Mapping[str, str]) -> int:
     try:
+        _refuse_broken_bars()
         return work() or 0
     except Interrupted as stop:
         print(joined(str(stop), stop.hint or hint), file=sys.stderr)
@@ -58,6 +60,16 @@ def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Ma
         log.debug("what led to the error", exc_info=True)
         print(f"error: {message}", file=sys.stderr)
         return 2
+
+
+def _refuse_broken_bars() -> None:
+    """UserError for TQDM_NCOLS=abc and the like in the environment: tqdm, and PyTorch, would not be imported."""
+    names = sorted(name for name in os.environ if name.startswith("TQDM_"))
+    if names:
+        try:
+            import tqdm  # noqa: F401
+        except ValueError as error:
+            raise UserError(f"the environment's {', '.join(names)}: {error}; correct or unset it") from error
 
 
 def run_with_settings(
