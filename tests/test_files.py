@@ -11,7 +11,7 @@ import pytest
 
 from vaegaze import files
 from vaegaze.errors import UserError
-from vaegaze.files import atomic_path, occupied, probe_folder, remove_dead_temporaries, write_text
+from vaegaze.files import atomic_path, occupied, probe_folder, read_text, remove_dead_temporaries, write_text
 
 OS_CALLS = ("mkdir", "open", "close", "chmod", "fsync", "replace")  # what os offers of what writing a file takes
 
@@ -193,6 +193,13 @@ def test_an_address_is_no_place_to_write_to(address, tmp_path, monkeypatch):
 def test_bytes_that_are_no_text_are_written_as_such(tmp_path):
     write_text(tmp_path / "a.txt", f"# {os.fsdecode(bytes([99, 0xE9]))} ü")
     assert (tmp_path / "a.txt").read_bytes() == "# c\\udce9 ü".encode()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
+def test_a_pipe_in_the_place_of_a_text_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(OSError, match="Not a plain file"):
+        read_text(tmp_path / "a.txt")
 
 
 def test_probing_leaves_nothing(tmp_path):

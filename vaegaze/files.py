@@ -119,6 +119,13 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_bytes(as_bytes(text))
 
 
+def read_text(path: Path) -> str:
+    """What `write_text` wrote. OSError for anything but a plain file: for a pipe's writer one would wait."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def as_bytes(text: str) -> bytes:
     """As `write_text` writes it."""
     return text.encode(errors="backslashreplace")

@@ -439,6 +439,11 @@ def test_a_damaged_resume_file(content, interrupted, tmp_path):
     assert_one_line(command(*interrupted, "--resume"), "resume.pth", "--overwrite")
 
 
+def test_an_interrupted_run_whose_settings_are_gone(interrupted, tmp_path):
+    (tmp_path / PERSON / "config.yaml").unlink()
+    assert_one_line(command(*interrupted, "--resume"), "config.yaml is gone", "--overwrite")
+
+
 def test_overwrite_starts_an_interrupted_run_anew(interrupted, tmp_path):
     assert command(*interrupted, "--num_steps", 1, "--overwrite").code == 0
     assert files_in(tmp_path / PERSON) == FILES | {"samples/step_000000.png", "samples/step_000001.png"}

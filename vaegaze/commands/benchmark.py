@@ -23,7 +23,7 @@ from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import Task, grid
 from vaegaze.faces import networks
-from vaegaze.files import occupied, shipped_path, write_text
+from vaegaze.files import occupied, read_text, shipped_path, write_text
 from vaegaze.models.checkpoint import file_meant, load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
@@ -121,9 +121,9 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         cells.unlink(missing_ok=True)  # before the settings: a kill in between must not leave cells of other settings
         write_text(stored, json.dumps(settings, indent=1))
     try:
-        if json.loads(stored.read_text(encoding="utf-8")) != settings:
+        if json.loads(read_text(stored)) != settings:
             raise UserError(f"{work_dir} was made with other settings; give --overwrite, or another --work_dir")
-        known = json.loads(cells.read_text(encoding="utf-8")) if cells.exists() else {}
+        known = json.loads(read_text(cells)) if cells.exists() else {}
         return {name: Cell(**cell) for name, cell in known.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{work_dir} holds damaged cells ({error}); give --overwrite, or another --work_dir") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError, inert
-from vaegaze.files import write_text
+from vaegaze.files import read_text, write_text
 from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
 
@@ -65,8 +65,8 @@ def finished_record(config: Config, person_id: str) -> Record | None:
             return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
         if missing:
             return Record(person_id, FAILED, f"the finished run lacks {missing[0]}; remove its folder to run it again")
-        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
-        person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(folder.summary))
+        person = json.loads(read_text(folder.path / "person_info.json"))
         record = Record(
             id=person_id,
             status=FINISHED,
@@ -177,7 +177,7 @@ class CohortFiles:
 
     def _earlier(self) -> list[Record]:
         try:
-            lines = self.jsonl.read_text(encoding="utf-8").splitlines()
+            lines = read_text(self.jsonl).splitlines()
             records = [Record(**json.loads(line, parse_constant=_refuse_constant)) for line in lines]
         except (OSError, ValueError, TypeError, RecursionError):  # none, or no longer one
             return []

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from vaegaze.errors import UserError
-from vaegaze.files import atomic_path, probe_folder, write_text
+from vaegaze.files import atomic_path, probe_folder, read_text, write_text
 from vaegaze.images.pictures import as_image
 
 OTHERS = ("metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png")
@@ -63,7 +63,7 @@ class RunFolder:
     def stored_fingerprint(self) -> str | None:
         """The fingerprint of base model and data that the run was started with; None if the folder has none."""
         try:
-            return json.loads((self.path / "person_info.json").read_text(encoding="utf-8")).get("fingerprint")
+            return json.loads(read_text(self.path / "person_info.json")).get("fingerprint")
         except (OSError, ValueError, AttributeError):
             return None
 
