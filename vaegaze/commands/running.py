@@ -4,7 +4,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from vaegaze.commands.output_streams import unbreakable_output
@@ -12,6 +14,7 @@ from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.errors import Interrupted, UserError, on_stop_signals
 
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "failed to map segment")  # as PyTorch says it, and as a library is not loaded
+AGAIN_SEC = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ def run_command(
     `UserError.about`, what to do about an error of a lower room, in this command's flags.
     """
     on_stop_signals(_stop, but=signal.SIGINT)  # until the work has its own way to stop
-    with unbreakable_output() as output:
+    with unbreakable_output() as output, _signals_come_again():
         code = _run(work, hint, less_memory, advice or {})
         return code or output.exit_code
 
@@ -38,6 +41,35 @@ class _Stopped(SystemExit):
 
 def _stop(signum: int, frame: Any) -> None:
     raise _Stopped(128 + signum)
+
+
+@contextmanager
+def _signals_come_again() -> Iterator[None]:
+    """Within it a signal that comes while Python tidies up, where what its handler raises is ignored, comes again."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, KeyboardInterrupt | _Stopped):
+            signum = error.code - 128 if isinstance(error, _Stopped) else signal.SIGINT
+            again = threading.Timer(AGAIN_SEC, _send_to_main_thread, (signum,))
+            again.daemon = True
+            again.start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _send_to_main_thread(signum: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # which also ends a call that waits
+        signal.pthread_kill(threading.main_thread().ident, signum)
+    else:
+        signal.raise_signal(signum)
 
 
 def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Mapping[str, str]) -> int:
