@@ -56,6 +56,8 @@ def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
     if params.output is None:
         default = (params.grid, params.persons, params.k) == ("default", None, None)
         params = replace(params, output=PAGE if default else str(work_dir / "benchmark.md"))
+    if Path(params.output).suffix.lower() == ".json":
+        raise UserError(f"--output: {params.output} would be the numbers beside the page; give a name that ends in .md")
     inputs = {"--checkpoint_path": params.checkpoint_path, "--estimator": params.estimator}
     for output, begins in written(Path(params.output)):
         refuse_output(output, "--output", earlier=begins, inputs=inputs)

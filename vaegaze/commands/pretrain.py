@@ -23,8 +23,9 @@ from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import occupied, write_text
 from vaegaze.models import VAEGaze
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, save_autoencoder, save_checkpoint
+from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device, to_device
+from vaegaze.models.diffusers.files import DRAWS_FROM_ITSELF
 from vaegaze.models.diffusers.parts import PARTS
 from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
