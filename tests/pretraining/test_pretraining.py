@@ -496,6 +496,20 @@ def test_overwriting_leaves_no_curves_of_the_earlier_run(command, tmp_path, caps
     assert not curves.exists()
 
 
+@pytest.mark.parametrize("text", ["trainer: mine\n", "# my notes\npretrain_params: {vae_steps: 1}\n"])
+def test_settings_of_ones_own_in_the_runs_folder(text, tmp_path, capsys):
+    """A run writes all of its settings, without comments, to config.yaml."""
+    config = tmp_path / "run" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text(text)
+    path = config if "pretrain_params" in text else write_settings(tmp_path)
+    flags = [f"--config={path}", f"--save_dir={config.parent}", f"--output={tmp_path / 'model.pth'}"]
+    with process_restored():
+        assert pretrain.main(flags) == 2
+    assert re.search("config.yaml(, which no pre-training wrote| is where the run writes)", error_line(capsys))
+    assert config.read_text() == text
+
+
 def test_other_persons_are_another_run(command, tmp_path, capsys):
     """Who was held out would be trained on."""
     data, split = tmp_path / "data.h5", tmp_path / "split.json"

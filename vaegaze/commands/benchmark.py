@@ -27,7 +27,7 @@ from vaegaze.files import occupied, read_text, shipped_path, write_text
 from vaegaze.models.checkpoint import file_meant, load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
-from vaegaze.report.benchmark import Cell, write_report, written
+from vaegaze.report.benchmark import Cell, pictures_beside, write_report, written
 from vaegaze.runs.cells import CellJob, CellRecord
 from vaegaze.runs.cohort import FAILED, Record, Work
 
@@ -61,6 +61,9 @@ def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
     inputs = {"--checkpoint_path": params.checkpoint_path, "--estimator": params.estimator}
     for output, begins in written(Path(params.output)):
         refuse_output(output, "--output", earlier=begins, inputs=inputs)
+    if not any(output.exists() for output, _ in written(Path(params.output))):
+        for picture in filter(Path.exists, pictures_beside(Path(params.output))):
+            raise UserError(f"--output: {picture} exists, and no page tells that it is ours; give another name")
     estimator = load_estimator(params.estimator)
     load_checkpoint(params.checkpoint_path)  # or it is refused, before cells of another are discarded
     name = find_device(params.device)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from vaegaze.config.tree import is_dumped
 from vaegaze.errors import UserError
-from vaegaze.files import as_bytes, probe_folder
+from vaegaze.files import as_bytes, probe_folder, read_text
 
 
 def refuse_output(
@@ -38,6 +39,16 @@ def refuse_output(
         probe_folder(output.parent)
     except OSError as error:
         raise UserError(f"{flag}: cannot write to {output.parent} ({error.strerror}); give another place") from error
+
+
+def refuse_own_settings(read: str | None, written: Path) -> None:
+    """UserError if the settings file that was read would be replaced by the run's own, unless a run wrote it."""
+    same = read is not None and written.is_file() and Path(read).exists() and written.samefile(read)
+    if same and not is_dumped(read_text(written)):
+        raise UserError(
+            f"--config: {written} is where the run writes all its settings, without your comments; give yours another "
+            "name"
+        )
 
 
 def begins_with(path: Path, text: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from vaegaze.commands.autoencoder_card import autoencoder_card
-from vaegaze.commands.outputs import refuse_model_output
+from vaegaze.commands.outputs import refuse_model_output, refuse_own_settings
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
@@ -76,6 +76,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
         print(plan(config, sources, processes=int(os.environ.get("WORLD_SIZE", 1))))
         print("".join(f"{line}\n" for line in held_out_elsewhere(sources)), end="")
         return
+    refuse_own_settings(path, folder.config)
     agreed = resume and folder.stored_settings() == to_yaml(config)  # when the run began
     read = {"estimator": params.estimator, **{part: config.model_params.checkpoint_of(part) for part in PARTS}}
     read |= {f"source {name}": name for name in params.sources}

@@ -54,6 +54,7 @@ ADVICE = shared.advice(
     vgg="give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights (--vgg_weights "
     "random), or leave the term out (--vgg_loss 0)",
     save_dir="give another --save_dir",
+    strangers="give another --save_dir, or --overwrite to replace it",
     video="take one of its frames with --at SECONDS",
     no_video="leave out --at",
     resume="start over with --overwrite",

@@ -303,7 +303,19 @@ def describe(resolved: Resolved) -> str:
 
 def to_yaml(config: Any) -> str:
     """The settings as YAML that reads back to an equal tree. Text is quoted, so that other readers keep ids as text."""
-    return yaml.dump(_quoted(dataclasses.asdict(config)), Dumper=_Dumper, sort_keys=False, width=math.inf)
+    return _dumped(dataclasses.asdict(config))
+
+
+def is_dumped(text: str) -> bool:
+    """Whether YAML text is `to_yaml`'s, of this version or another: a person's has comments, or other quotes."""
+    try:
+        return _dumped(yaml.safe_load(text)) == text
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _dumped(content: Any) -> str:
+    return yaml.dump(_quoted(content), Dumper=_Dumper, sort_keys=False, width=math.inf)
 
 
 class _Quoted(str):

@@ -18,6 +18,7 @@ from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
 REWRITE_SEC = 1.0
+CSV_BEGINS, PAGE_BEGINS = ("id", "status", "samples", "held_out", "seconds"), "<!DOCTYPE html>"
 LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
 
 
@@ -170,6 +171,8 @@ class CohortFiles:
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
         self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"
         self.page = Path(save_dir) / "cohort.html"
+        for path, begins in ((self.csv, ",".join(CSV_BEGINS)), (self.jsonl, '{"id": '), (self.page, PAGE_BEGINS)):
+            _refuse_strangers(path, begins)
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
         self.written_at, self.waiting = -math.inf, False
@@ -206,13 +209,25 @@ class CohortFiles:
         return sum(record.status == status for record in self.records.values())
 
 
+def _refuse_strangers(path: Path, begins: str) -> None:
+    """UserError for a file that no cohort wrote. One without a record is empty."""
+    if not path.exists():
+        return
+    if path.is_file():
+        with open(path, "rb") as file:
+            content = file.read(len(begins))
+        if content in (b"", begins.encode()):
+            return
+    raise UserError(f"{path} exists, and no cohort wrote it", about="save_dir")
+
+
 def as_csv(records: list[Record]) -> str:
     """A column for every number before and after; an unknown one is left empty."""
     metrics = list(dict.fromkeys(name for record in records for name in record.after or ()))
     columns = [f"{when}_{name}" for name in metrics for when in ("before", "after")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "status", "samples", "held_out", "seconds", *columns, "reason"])
+    writer.writerow([*CSV_BEGINS, *columns, "reason"])
     for record in records:
         numbers = [(getattr(record, when) or {}).get(name) for name in metrics for when in ("before", "after")]
         facts = inert(record.id), record.status, record.samples, record.held_out, record.seconds

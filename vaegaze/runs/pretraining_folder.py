@@ -54,7 +54,8 @@ class PretrainFolder:
 
     def _written(self) -> list[Path]:
         names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json", "tensorboard")
-        return [*(path for name in names if (path := self.path / name).exists()), *self.path.glob("samples/step_*.png")]
+        paths = [*(self.path / name for name in names), *self.path.glob("samples/step_*.png"), self.config]
+        return [path for path in paths if path.exists()]
 
     def stored_settings(self) -> str:
         """The run's config.yaml; empty if there is none."""
