@@ -18,7 +18,7 @@ from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
 REWRITE_SEC = 1.0
-CSV_BEGINS, PAGE_BEGINS = ("id", "status", "samples", "held_out", "seconds"), "<!DOCTYPE html>"
+CSV_BEGINS = ("id", "status", "samples", "held_out", "seconds")
 LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
 
 
@@ -171,12 +171,17 @@ class CohortFiles:
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
         self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"
         self.page = Path(save_dir) / "cohort.html"
-        for path, begins in ((self.csv, ",".join(CSV_BEGINS)), (self.jsonl, '{"id": '), (self.page, PAGE_BEGINS)):
-            _refuse_strangers(path, begins)
+        self._refuse_strangers()
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
         self.written_at, self.waiting = -math.inf, False
         self.others = [record for record in self._earlier() if record.id not in self.order]
+
+    def _refuse_strangers(self) -> None:
+        """UserError if one of the files is there and no cohort made them."""
+        if not (_begins_with(self.csv, ",".join(CSV_BEGINS)) or _begins_with(self.jsonl, '{"id": ')):
+            for path in filter(Path.exists, (self.csv, self.jsonl, self.page)):
+                raise UserError(f"{path} exists, and no cohort wrote it", about="save_dir")
 
     def _earlier(self) -> list[Record]:
         try:
@@ -209,16 +214,12 @@ class CohortFiles:
         return sum(record.status == status for record in self.records.values())
 
 
-def _refuse_strangers(path: Path, begins: str) -> None:
-    """UserError for a file that no cohort wrote. One without a record is empty."""
-    if not path.exists():
-        return
-    if path.is_file():
-        with open(path, "rb") as file:
-            content = file.read(len(begins))
-        if content in (b"", begins.encode()):
-            return
-    raise UserError(f"{path} exists, and no cohort wrote it", about="save_dir")
+def _begins_with(path: Path, text: str) -> bool:
+    """Whether it is a file that begins so, or an empty one: without a record."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(text)) in (b"", text.encode())
 
 
 def as_csv(records: list[Record]) -> str:
