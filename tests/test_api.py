@@ -14,7 +14,7 @@ from PIL import Image
 import vaegaze
 from vaegaze import api
 from vaegaze.errors import UserError
-from vaegaze.models.checkpoint import Checkpoint
+from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
 from vaegaze.renderer import data_set
 from vaegaze.runs.person import Person
 
@@ -166,13 +166,32 @@ def test_numbers_may_be_numpys(tiny_model, rendered_samples):
         (lambda base, person: vaegaze.evaluate(base, "person_001"), "person: got str"),
         (lambda base, person: vaegaze.read_person("a.h5", canvas=base.model), "canvas: got VAEGaze"),
         (lambda base, person: vaegaze.load_model(None), "path: got NoneType"),
+        (lambda base, person: vaegaze.load_model(""), "path: got an empty text"),
+        (lambda base, person: vaegaze.read_person(5), "hdf_path: got int"),
         (lambda base, person: vaegaze.finetune(base, person, batch_size=10**20), "batch_size: .*<= 100000"),
+        (lambda base, person: vaegaze.finetune(base, person, on_step=None), "on_step: got NoneType"),
+        (
+            lambda base, person: vaegaze.finetune(base, person, gaze_mlp_layers=("all",)),
+            "gaze_mlp_layers: needs finetune_gaze_mlp",
+        ),
+        (lambda base, person: vaegaze.evaluate(base, person, False), "estimator: got bool"),
+        (lambda base, person: vaegaze.evaluate(base, person, base), "estimator: got Checkpoint"),
+        (lambda base, person: vaegaze.save_model(base, None), "path: got NoneType"),
+        (lambda base, person: vaegaze.save_model(base, ROOT / "docs"), "path: .*docs is a folder"),
+        (lambda base, person: vaegaze.save_model(base, "s3://bucket/a.pth"), "is an address"),
     ],
 )
 def test_an_argument_of_another_kind(call, words, tiny_model, rendered_samples):
     person = Person("me", rendered_samples.take([0, 1]), rendered_samples.take([2]), {})
     with pytest.raises(UserError, match=words):
         call(Checkpoint(tiny_model, {"drops_reference": True}, ()), person)
+
+
+def test_paths_may_be_path_objects(world):
+    settings = {"canvas": load_checkpoint(world.base).model.canvas, "num_samples": 2, "num_eval_samples": 0}
+    mask = ROOT / "docs/images/astronaut_mask.png"
+    read = [vaegaze.read_person(world.hdf_path, "person_002", mask_path=each, **settings) for each in (mask, str(mask))]
+    assert np.array_equal(read[0].train.eye_masks, read[1].train.eye_masks)
 
 
 @pytest.fixture

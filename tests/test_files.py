@@ -11,7 +11,7 @@ import pytest
 
 from vaegaze import files
 from vaegaze.errors import UserError
-from vaegaze.files import atomic_path, occupied, probe_folder, remove_dead_temporaries, write_text
+from vaegaze.files import atomic_path, occupied, probe_folder, read_text, remove_dead_temporaries, write_text
 
 OS_CALLS = ("mkdir", "open", "close", "chmod", "fsync", "replace")  # what os offers of what writing a file takes
 
@@ -176,6 +176,30 @@ def test_a_folder_that_another_process_writes_to(tmp_path):
         write_text(folder / "result.txt", "new")
         assert len(os.listdir(folder)) == 2
     assert os.listdir(folder) == ["result.txt"], "the killed one's mark is gone, too"
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/run", "https://example.org/run", "s3:/bucket/run"])
+def test_an_address_is_no_place_to_write_to(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is an address"):
+        write_text(f"{address}/a.txt", "new")
+    with pytest.raises(UserError, match="is an address"):
+        probe_folder(Path(address))
+    with pytest.raises(UserError, match="is an address"), occupied(Path(address)):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_bytes_that_are_no_text_are_written_as_such(tmp_path):
+    write_text(tmp_path / "a.txt", f"# {os.fsdecode(bytes([99, 0xE9]))} ü")
+    assert (tmp_path / "a.txt").read_bytes() == "# c\\udce9 ü".encode()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
+def test_a_pipe_in_the_place_of_a_text_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(OSError, match="Not a plain file"):
+        read_text(tmp_path / "a.txt")
 
 
 def test_probing_leaves_nothing(tmp_path):

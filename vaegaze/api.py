@@ -47,7 +47,7 @@ SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of 
 
 def load_model(path: str | Path = "checkpoints/pretrained_model.pth", base: str | Path | None = None) -> Checkpoint:
     """A base model, a fine-tuned one, or an adapter on its base. UserError for any other file."""
-    _refuse_another_kind(path=path)
+    _refuse_another_kind(path=path, **({} if base is None else {"base": base}))
     checkpoint = load_checkpoint(path, base)
     to_device(checkpoint.model, torch.device("cpu"))
     return checkpoint
@@ -62,9 +62,9 @@ def read_person(
     seed, mask_path. Without `person_id` the seed chooses one. UserError for whatever is wrong with file, person or
     settings.
     """
-    _refuse_another_kind(canvas=canvas)
+    _refuse_another_kind(canvas=canvas, hdf_path=hdf_path)
     _refuse_others(settings, OF_SAMPLES | {"seed"}, "read_person")
-    given = {**settings, "hdf_path": str(hdf_path)} | ({} if person_id is None else {"person_id": person_id})
+    given = {**settings, "hdf_path": hdf_path} | ({} if person_id is None else {"person_id": person_id})
     return load_person(resolve(Config, named=given).config.oneshot_params, canvas)
 
 
@@ -78,7 +78,7 @@ def finetune(
     """
     _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
-    _refuse_another_kind(model=model, person=person)
+    _refuse_another_kind(model=model, person=person, on_step=on_step)
     params = settle_replay(config.oneshot_params, "the model", model.info)
     _refuse_another_canvas(model, person)
     tuned = copy.deepcopy(model.model)
@@ -96,7 +96,7 @@ def evaluate(
 
     If there are none, those on the training samples. An `estimator` of None skips the gaze.
     """
-    _refuse_another_kind(model=model, person=person)
+    _refuse_another_kind(model=model, person=person, **({} if estimator is None else {"estimator": estimator}))
     _refuse_another_canvas(model, person)
     tuned = _is_tuned_on(model, person)
     info = model.info if tuned else {}
@@ -111,8 +111,9 @@ def evaluate(
         spare=spare_reference(references, samples),
         from_itself=model.draws_from_itself,
     )
-    estimator = None if estimator == "none" else estimator
-    reader = load_estimator(estimator).model.to(next(model.model.parameters()).device) if estimator else None
+    reader = None
+    if estimator is not None and estimator != "none":
+        reader = load_estimator(estimator).model.to(next(model.model.parameters()).device)
     return measure(model.model, eval_set, reader).numbers
 
 
@@ -142,8 +143,10 @@ def redirect(
 
 
 def save_model(model: Checkpoint, path: str | Path) -> None:
-    """Write the whole model with its reference frames, atomically."""
-    _refuse_another_kind(model=model)
+    """Write the whole model with its reference frames, atomically. UserError for a path that cannot be a file's."""
+    _refuse_another_kind(model=model, path=path)
+    if Path(path).is_dir():
+        raise UserError(f"path: {path} is a folder; give the path of a file")
     with torch.no_grad():
         save_checkpoint(path, model.model, model.info, model.references)
 
@@ -154,12 +157,14 @@ def _refuse_another_kind(**arguments: object) -> None:
         "model": (Checkpoint, "what `load_model` or `finetune` returns"),
         "person": (Person, "what `read_person` returns"),
         "canvas": (Camera, "that of a model: `model.model.canvas`"),
-        "path": ((str, PathLike), "the path of a file"),
+        "on_step": (Callable, "a function that takes a `Step`"),
     }
     for name, value in arguments.items():
-        kind, expected = kinds[name]
-        if not isinstance(value, kind):
-            raise UserError(f"{name}: got {type(value).__name__}; expected {expected}")
+        kind, expected = kinds.get(name, ((str, PathLike), "the path of a file"))
+        empty = isinstance(value, str) and not value
+        if not isinstance(value, kind) or empty:
+            got = "an empty text" if empty else type(value).__name__
+            raise UserError(f"{name}: got {got}; expected {expected}")
 
 
 def _refuse_others(settings: dict, allowed: set[str], function: str) -> None:

@@ -54,8 +54,17 @@ def ignores_case(folder: Path) -> bool:
 
 def address_words(path: str | Path) -> str:
     """What to do about an address given as a path; empty for a path."""
-    is_address = re.match(r"(https?|ftp|s3|gs):/", str(path), re.IGNORECASE)
-    return "is an address; download the file and give its path" if is_address else ""
+    return "is an address; download the file and give its path" if _is_address(path) else ""
+
+
+def refuse_address(path: str | Path) -> None:
+    """UserError for an address where something is to be written: a path would make folders of its name."""
+    if _is_address(path):
+        raise UserError(f"{path} is an address; results are written to this computer's disks: give a path")
+
+
+def _is_address(path: str | Path) -> bool:
+    return re.match(r"(https?|ftp|sftp|s3|gs|az|hf|hdfs):/", str(path), re.IGNORECASE) is not None
 
 
 def stand_in_words(path: str | Path) -> str:
@@ -81,6 +90,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary file keeps the ending of `path`, since writers such as Pillow choose the format by it. Only a process
     that is killed leaves it behind; the next one to write into the folder removes it.
     """
+    refuse_address(path)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_dead_once(path.parent.absolute())
@@ -104,13 +114,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8."""
+    """Write `text` to `path` atomically, as UTF-8. Bytes of a file's name that are no text stand as `\\udce9`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(as_bytes(text))
+
+
+def read_text(path: Path) -> str:
+    """What `write_text` wrote. OSError for anything but a plain file: for a pipe's writer one would wait."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
+def as_bytes(text: str) -> bytes:
+    """As `write_text` writes it."""
+    return text.encode(errors="backslashreplace")
 
 
 def probe_folder(folder: Path) -> None:
-    """OSError if `folder`, or a file in it, cannot be made. Leaves nothing behind."""
+    """OSError if `folder`, or a file in it, cannot be made, UserError for an address. Leaves nothing behind."""
+    refuse_address(folder)
     for path in (folder, *folder.parents):
         if path.is_symlink() and not path.exists():
             raise FileNotFoundError(errno.ENOENT, f"{path} is a link to {os.readlink(path)}, which is not there")
@@ -128,6 +151,7 @@ def occupied(folder: Path) -> Iterator[None]:
     UserError if another process of this machine does so already: two runs would mix their files. A killed process's
     mark does not count. If nothing has been written at the end, a folder that was made is removed.
     """
+    refuse_address(folder)
     refuse_occupied(folder)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -191,11 +191,13 @@ def test_only_the_default_grid_writes_the_page_by_itself(bench, work, tmp_path, 
         ("file/b.md", "cannot write to"),
         ("base.pth", "--checkpoint_path"),
         ("notes.md", "not an earlier result"),
+        ("numbers.JSON", "ends in .md"),
+        ("trip.md", "trip_first.jpg exists"),
         ("numbers.md", "numbers.json exists and is not an earlier result"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_at_once(output, words, bench, tmp_path, capsys):
-    for name in ("file", "notes.md", "numbers.json"):
+    for name in ("file", "notes.md", "numbers.json", "trip_first.jpg"):
         (tmp_path / name).write_text("in the way")
     assert bench(output=tmp_path / output) == 2
     err = capsys.readouterr().err

@@ -374,23 +374,29 @@ def test_what_is_ours_alone_is_told_on_the_way_back(tiny_config, run_convert, tm
         assert_one_line(run_convert(*parts, *gaze_mlp, "--overwrite", ok=False), words)
 
 
-@pytest.mark.parametrize("drops_reference", [True, False])
-def test_whether_reference_frames_were_dropped_goes_along(drops_reference, published, run_convert, tmp_path):
-    save_checkpoint(tmp_path / "ours.pth", make_tiny_model(), {"drops_reference": drops_reference})
+@pytest.mark.parametrize("stated", [True, False])
+def test_what_it_was_trained_on_and_how_goes_along(stated, published, run_convert, tmp_path):
+    """`replay: auto`, what a picture is drawn from, and what is measured depend on it."""
+    known = {"drops_reference": True, "draws_from_itself": True, "trained_on": "rendered persons only"}
+
+    def assert_goes_along(path, otherwise):
+        info = load_checkpoint(path).info
+        assert {key: info.get(key) for key in known} == (known if stated else dict.fromkeys(known) | otherwise)
+
+    save_checkpoint(tmp_path / "ours.pth", make_tiny_model(), known if stated else {})
     run_convert("--checkpoint", tmp_path / "ours.pth", "--to_diffusers", tmp_path / "parts")
     parts = ("--vae", tmp_path / "parts/vae", "--unet", tmp_path / "parts/unet")
     run_convert(*parts, "--gaze_mlp", tmp_path / "parts/gaze_mlp.safetensors")
-    assert bool(load_checkpoint(tmp_path / "full.pth").info.get("drops_reference")) is drops_reference
+    assert_goes_along(tmp_path / "full.pth", {"trained_on": "unnamed data"})
 
     ours = ("--vae", tmp_path / "ours.pth", "--unet", tmp_path / "ours.pth")  # also a whole checkpoint's parts
     run_convert(*ours, "--overwrite")
-    assert bool(load_checkpoint(tmp_path / "full.pth").info.get("drops_reference")) is drops_reference
+    assert_goes_along(tmp_path / "full.pth", {"trained_on": "unnamed data"})
 
     (tmp_path / "beside").mkdir()  # and in a file of all three parts, with what lies beside it
     torch.save(published.states(), tmp_path / "beside/whole.pth")
     (tmp_path / "beside/vaegaze.json").write_bytes((tmp_path / "parts/unet/vaegaze.json").read_bytes())
-    checkpoint = load_checkpoint(tmp_path / "beside/whole.pth")
-    assert bool(checkpoint.info.get("drops_reference")) is drops_reference
+    assert_goes_along(tmp_path / "beside/whole.pth", {})
 
 
 def test_nothing_is_replaced_unasked(files, run_convert, tmp_path):

@@ -361,6 +361,7 @@ def test_the_frame_that_is_nearest(stripes):
         (("nan",), "line 2: file_or_time is nan"),
         (("inf",), "line 2: file_or_time is inf"),
         (("1:05",), "line 2: file_or_time is 1:05"),
+        (("0_04",), "line 2: file_or_time is 0_04"),
     ],
 )
 def test_times_that_are_none(stripes, times, words):

@@ -439,6 +439,44 @@ def test_a_damaged_resume_file(content, interrupted, tmp_path):
     assert_one_line(command(*interrupted, "--resume"), "resume.pth", "--overwrite")
 
 
+def test_files_of_somebody_else_in_a_folder_of_the_persons_name(world, tmp_path):
+    """With `--save_dir .` it may be anybody's."""
+    flags, mine = [*world.flags, *RUN, "--num_steps", 1, "--save_dir", tmp_path], tmp_path / PERSON
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("in no one's way")
+    assert command(*flags, "--dry_run").code == 0
+    for name in ("config.yaml", "report.html", "tensorboard/events", "samples/step_1.png"):
+        (mine / name).parent.mkdir(exist_ok=True)
+        (mine / name).write_text("dear")
+        assert_one_line(command(*flags), f"holds {name.removesuffix('/events')}, which no run wrote", "--overwrite")
+        assert (mine / name).read_text() == "dear"
+        (mine / name).unlink()
+        shutil.rmtree(mine / "tensorboard", ignore_errors=True)
+    (mine / "report.html").write_text("old")
+    assert command(*flags, "--overwrite").code == 0
+    assert (mine / "thesis.txt").exists() and (mine / "report.html").read_text() != "old"
+
+
+def test_settings_of_ones_own_are_not_replaced_by_the_runs(world, tmp_path):
+    """A run's may be: to repeat it is what they are for."""
+    flags, config = [*world.flags, *RUN, "--num_steps", 1, "--save_dir", tmp_path], tmp_path / PERSON / "config.yaml"
+    config.parent.mkdir()
+    text = "# what I tried\noneshot_params:\n  batch_size: 2\n"
+    config.write_text(text)
+    for switch in ((), ("--overwrite",)):
+        assert_one_line(command(*flags, "--config", config, *switch), "--config", "another name")
+    assert config.read_text() == text
+    (tmp_path / "mine.yaml").write_text(text)
+    assert command(*flags, "--config", tmp_path / "mine.yaml", "--overwrite").code == 0
+    assert command(*flags, "--config", config, "--overwrite").code == 0
+    assert "batch_size: 2" in config.read_text()
+
+
+def test_an_interrupted_run_whose_settings_are_gone(interrupted, tmp_path):
+    (tmp_path / PERSON / "config.yaml").unlink()
+    assert_one_line(command(*interrupted, "--resume"), "config.yaml is gone", "--overwrite")
+
+
 def test_overwrite_starts_an_interrupted_run_anew(interrupted, tmp_path):
     assert command(*interrupted, "--num_steps", 1, "--overwrite").code == 0
     assert files_in(tmp_path / PERSON) == FILES | {"samples/step_000000.png", "samples/step_000001.png"}

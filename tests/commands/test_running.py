@@ -58,6 +58,24 @@ def test_a_signal_ends_it_with_a_line(capsys, signum):
     assert capsys.readouterr().err == f"stopped by {signum.name}; go on\n"
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_tidies_up_is_not_lost(capsys, signum):
+    """There Python prints what is raised, and goes on."""
+
+    class Left:
+        def __del__(self):
+            signal.raise_signal(signum)
+
+    def work():
+        Left()
+        time.sleep(10)
+
+    before = sys.unraisablehook
+    assert ends(work) == 128 + signum and sys.unraisablehook is before
+    name = "" if signum == signal.SIGINT else f" by {signum.name}"
+    assert capsys.readouterr().err == f"stopped{name}; go on\n"
+
+
 def test_what_nohup_ignores_stays_ignored():
     with process_restored():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -41,6 +41,7 @@ def test_the_plan_is_printed_before_pytorch_is_imported_and_a_dry_run_needs_litt
         ("mkdir gone; cd gone; rmdir ../gone", "-m vaegaze inspect", 2, "error: the working folder was deleted"),
         ("ulimit -v 1000000", "-m vaegaze redirect", 2, "error: out of memory"),
         ("true", "-OO -m vaegaze inspect", 0, "usage: vaegaze inspect"),  # without docstrings
+        ("export TQDM_NCOLS=abc", "-m vaegaze inspect", 2, "error: the environment's TQDM_NCOLS: invalid literal"),
     ],
 )
 def test_a_strange_start(tmp_path, before, command, code, words):

@@ -16,7 +16,8 @@ from command_runs import assert_one_line, assert_same_weights, command, invoke, 
 
 from vaegaze.commands import train_all
 from vaegaze.commands.engines import chosen_engine
-from vaegaze.config.cohort import CohortParams
+from vaegaze.config.cohort import CohortConfig, CohortParams
+from vaegaze.config.tree import resolve
 from vaegaze.runs import recorder
 from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, Record, Work
 from vaegaze.runs.person_list import persons_to_run
@@ -225,6 +226,32 @@ def test_what_cannot_start(run_all, flags, tmp_path):
     assert_one_line(run_all(*flags, "--split", "val"), "split")
     assert_one_line(run_all(*flags, "--person_id", "person_001"), "--persons")
     assert not (tmp_path / "runs").exists()
+
+
+def test_files_of_somebody_else_in_a_persons_folder(run_all, flags, tmp_path):
+    page = tmp_path / "runs/person_004/report.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("dear")
+    flags = [*flags, "--num_steps", 1, "--engine", "none", "--persons", "person_004"]
+    assert run_all(*flags).code == 3 and page.read_text() == "dear"
+    assert "which no run wrote" in records_in(tmp_path / "runs")["person_004"]["reason"]
+    run_all(*flags, "--overwrite", ok=True)
+    assert page.read_text() != "dear"
+
+
+@pytest.mark.parametrize("name", ["cohort.csv", "cohort.jsonl", "cohort.html"])
+def test_a_file_of_somebody_else_in_the_place_of_the_cohorts(name, run_all, flags, tmp_path):
+    own = tmp_path / "runs" / name
+    own.parent.mkdir()
+    own.write_text("participant,age\n7,31\n")
+    assert_one_line(run_all(*flags, "--engine", "none"), f"{name} exists", "no cohort wrote it", "--save_dir")
+    assert own.read_text() == "participant,age\n7,31\n" and os.listdir(own.parent) == [name]
+
+
+def test_that_a_single_run_names_its_person_is_no_matter(tmp_path):
+    settings = tmp_path / "of_a_run.yaml"
+    settings.write_text("oneshot_params: {gazecapture_params: {hdf_path: a.h5, random_person: false}}\n")
+    assert resolve(CohortConfig, str(settings)).config.cohort_params.persons is None
 
 
 def test_slurm_that_cannot_start(run_all, flags, tmp_path):

@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import lzma
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +17,18 @@ from PIL import Image
 from videos import encoded
 
 import vaegaze
-from vaegaze.commands import compare, convert, inspect, prepare, pretrain, redirect, render, train, train_all
+from vaegaze.commands import (
+    compare,
+    convert,
+    inspect,
+    prepare,
+    pretrain,
+    redirect,
+    render,
+    train,
+    train_all,
+    train_estimator,
+)
 from vaegaze.commands.redirect_settings import RedirectConfig
 from vaegaze.config.finetune import parse_command
 from vaegaze.config.tree import resolve
@@ -416,3 +429,56 @@ def test_videos_given_to_compare_in_the_wrong_order(talking, tmp_path):
     assert_one_line(invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "talk.mp4"), "is the source itself")
     onto = invoke(compare.main, tmp_path / "talk.mp4", tmp_path / "look.mp4", "--output", look, "--overwrite")
     assert_one_line(onto, "beside --result", "never replaced")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes by name")
+def test_what_is_no_plain_file_is_neither_replaced_nor_called_missing(world, tmp_path):
+    """With `--output /dev/null --overwrite`, root would replace the device for all programs."""
+    for name in ("pipe.h5", "pipe.mp4", "pipe.pth"):
+        os.mkfifo(tmp_path / name)
+    flags = ("--persons", 1, "--samples", 1, "--size", 16, "--overwrite")
+    assert_one_line(invoke(render.main, "--output", tmp_path / "pipe.h5", *flags), "no plain file", "never replaced")
+    assert_one_line(invoke(render.main, "--output", "/dev/stdout", *flags), "no plain file")
+    look = ("--gaze", "camera", "--output", tmp_path / "o.mp4")
+    video = invoke(redirect.main, "--checkpoint", world.base, "--video", tmp_path / "pipe.mp4", *look)
+    assert_one_line(video, "pipe.mp4 is no plain file")
+    model = invoke(redirect.main, "--checkpoint", tmp_path / "pipe.pth", "--video", tmp_path / "pipe.mp4", *look)
+    assert_one_line(model, "pipe.pth is no plain file")
+    assert all(not path.is_file() for path in tmp_path.glob("pipe.*"))
+
+
+@pytest.mark.parametrize(("path", "words"), [("", "is empty"), ("/", "/ is a folder without")])
+def test_a_path_without_a_name(path, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(invoke(inspect.main, path), words)
+
+
+def test_an_address_to_write_to(world, tmp_path, monkeypatch):
+    """A folder `s3:` is not what was meant."""
+    monkeypatch.chdir(tmp_path)
+    for outcome in (
+        command(*world.flags, *RUN, "--save_dir", "s3://bucket/runs"),
+        invoke(inspect.main, world.hdf_path, "--output", "s3://bucket/sheet.png"),
+    ):
+        assert outcome.code == 2 and "is an address" in outcome.err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text")
+def test_a_photo_whose_name_is_no_text(world, tmp_path):
+    name = os.fsdecode(bytes(tmp_path) + b"/caf\xe9")
+    shutil.copy(PHOTO[2], f"{name}.png")
+    flags = ("--no-use_gazecapture", "--image", f"{name}.png", *PHOTO[3:], "--num_steps", 2, "--save_dir", tmp_path)
+    outcome = command(*world.photo_flags, *flags)
+    assert outcome.code == 0, outcome
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert (folder / "report.html").is_file() and not (folder / "resume.pth").exists()
+    assert command(*world.photo_flags, *flags, "--resume").code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text")
+def test_a_page_beside_a_model_whose_name_is_no_text(tmp_path):
+    output = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.pth")
+    flags = ("--frames", 2, "--test_frames", 2, "--epochs", 1, "--workers", 0, "--precision", "fp32")
+    for switch in ((), ("--overwrite",)):
+        invoke(train_estimator.main, "--output", output, *flags, *switch, ok=True)
+    assert Path(output).with_suffix(".md").read_bytes().startswith(b"# caf\\udce9.pth\n")

@@ -595,8 +595,15 @@ def test_free_mappings_are_checked_too(tmp_path):
         "line 4: widths.unet.a: given twice, first on line 3; keep one",
         "line 6: steps: got 0; expected whole number >= 1",
     ]
-    path.write_text("widths: {unet: {no: 010, b: '010', c: yes}}")  # contents as YAML types them
-    assert resolve(Pretraining, str(path)).config.widths.unet == {"no": 8, "b": "010", "c": True}
+    path.write_text(
+        "widths: {unet: {no: 10, b: '010', c: yes, d: 2024-01-02, e: 1_000}}"
+    )  # contents as YAML types them
+    read = {"no": 10, "b": "010", "c": True, "d": "2024-01-02", "e": 1000}
+    assert resolve(Pretraining, str(path)).config.widths.unet == read
+    for misread, number in (("010", 8), ("12:00:00", 43200)):  # the second as a limit of SLURM's, in minutes
+        path.write_text(f"widths: {{unet: {{no: [{misread}]}}}}")
+        with pytest.raises(ConfigError, match=f"line 1: widths.unet: got {misread}, which YAML reads as {number}"):
+            resolve(Pretraining, str(path))
     path.write_text("widths: {unet: 3}")
     with pytest.raises(ConfigError, match=r"widths\.unet: got 3; expected mapping$"):
         resolve(Pretraining, str(path))

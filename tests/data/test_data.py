@@ -165,6 +165,25 @@ def test_floats_that_resizing_left_a_little_too_large(tmp_path):
         hdf5.read_person(path, "overshot", [0], canvas_camera(128))
 
 
+def test_floats_of_another_range(tmp_path):
+    """To clip what was normalised would make its dark half black."""
+    stored = person("upstream")
+    unit = stored["pixels"].astype("f4") / 255
+    mean, spread = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    persons = {
+        "signed": (2 * unit - 1, "undo what normalised them"),
+        "standardised": ((unit - mean) / spread, "undo what normalised them"),
+        "unknown": (np.where(unit > 0.5, np.nan, unit), "in place of NaN"),
+        "overshot": (260 * unit - 4, "clip them to one"),
+    }
+    for values, _ in persons.values():
+        values[:, 0, 0], values[:, 0, 1] = np.nanmin(values), np.nanmax(values)
+    path = write(tmp_path / "a.h5", {name: {**stored, "pixels": values} for name, (values, _) in persons.items()})
+    for name, (_, words) in persons.items():
+        with pytest.raises(UserError, match=words):
+            hdf5.read_person(path, name, [0], canvas_camera(128))
+
+
 def test_the_order_of_rows_is_kept_and_the_file_closed(tmp_path):
     stored = person("ST-ED", count=6)
     path = write(tmp_path / "a.h5", {"1": stored})

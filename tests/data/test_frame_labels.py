@@ -109,6 +109,7 @@ def test_eyes_beside_the_axis(read):
         (f"{ANGLES}\na,1,5\nb,up,5\n", ["line 3", "pitch_deg is up", "-90 to 90"]),
         (f"{ANGLES}\na,1,\n", ["line 2", "yaw_deg is empty"]),
         (f"{ANGLES}\na,nan,1\n", ["line 2", "pitch_deg is nan"]),
+        (f"{ANGLES}\na,0_5,1\n", ["line 2", "pitch_deg is 0_5"]),
         (f"{ANGLES}\na,1,-inf\n", ["line 2", "yaw_deg is -inf"]),
         (f"{ANGLES}\na,90.1,1\n", ["line 2", "pitch_deg is 90.1", "degrees from -90 to 90"]),
         (f"{ANGLES},head_pitch_deg,head_yaw_deg\na,1,1,0,-91\n", ["line 2", "head_yaw_deg is -91"]),

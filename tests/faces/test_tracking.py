@@ -10,6 +10,7 @@ from vaegaze.errors import UserError
 from vaegaze.faces import cascades as eyes_module
 from vaegaze.faces import follower
 from vaegaze.faces.cascades import eyes_about
+from vaegaze.faces.everyone import follow_all
 from vaegaze.faces.follower import AHEAD_SEC, CLOSED, COVERED, NO_FACE, RAMP_SEC
 from vaegaze.faces.motion import movement
 from vaegaze.faces.tracking import WAIT_FOR_FACE_SEC, follow_eyes
@@ -264,3 +265,19 @@ def test_eyes_end_where_the_face_dissolves_into_a_slide(talking, by, request):
         frames[number] = (1 - share) * frames[number] + share * slide
     left = [each.left for each in follow(frames, by=by)]
     assert set(left[begins + takes :]) == {NO_FACE} and left[0] != NO_FACE, left
+
+
+@pytest.mark.parametrize("by", ["cascades", "landmarks"])
+@pytest.mark.parametrize("times", [(0, 0.04, 60, 60.04, 200), (0, 5, 10, 15, 20)], ids=["pauses", "slow"])
+def test_frames_far_apart(times, by, talking, request):
+    """A pause of a recording, or a frame every few seconds: what was found before it still counts."""
+    if by == "landmarks":
+        request.getfixturevalue("landmarks_installed")
+    frames = [Frame(talking.frames[number], float(time_sec)) for number, time_sec in enumerate(times)]
+    alone, everyone = list(follow_eyes(frames, "talk.mp4", by=by)), list(follow_all(frames, by))
+    assert len(alone) == len(everyone) == len(times)
+    for number, (each, faces) in enumerate(zip(alone, everyone)):
+        assert len(faces) == 1
+        for followed in (each, faces[0]):
+            assert followed.frame is frames[number] and followed.left is None
+            assert np.linalg.norm(followed.eyes - talking.eyes[number], axis=1).max() < NEAR_PX

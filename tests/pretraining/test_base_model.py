@@ -1,6 +1,9 @@
 """Pre-training from published weights: what is taken, what is new, and the run that follows."""
 
+import errno
+import io
 import json
+import os
 
 import diffusers
 import pytest
@@ -13,10 +16,13 @@ from vaegaze.commands import pretrain
 from vaegaze.config.pretrain import ModelParams, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.pretraining import latent_cache
 from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.latent_cache import LatentCache
 from vaegaze.renderer import data_set
 
 SIZE_PX = 32
+UNCHANGED = dict.fromkeys(("mirror", "colour", "jpeg", "blur", "scale", "shift"), 0)
 
 
 @pytest.fixture
@@ -136,12 +142,11 @@ def test_a_poor_autoencoder_is_refused_before_anything_trains(weights, file, cap
 
 def test_cached_latents_are_those_computed(weights, file, capsys):
     """With a cache, filled and then reused, training sees the same to half precision."""
-    off = dict.fromkeys(("mirror", "colour", "jpeg", "blur", "scale", "shift"), 0)
-    path = config_file(weights, file, augmentation=off)
+    path = config_file(weights, file, augmentation=UNCHANGED)
     assert run(path) == 0
     losses = [[json.loads(line)["loss"] for line in (weights / "run/metrics.jsonl").read_text().splitlines()[1:]]]
     for _ in range(2):
-        path = config_file(weights, file, augmentation=off, latent_cache=str(weights / "cache"))
+        path = config_file(weights, file, augmentation=UNCHANGED, latent_cache=str(weights / "cache"))
         assert run(path, "--overwrite") == 0
         losses.append(
             [json.loads(line)["loss"] for line in (weights / "run/metrics.jsonl").read_text().splitlines()[1:]]
@@ -150,6 +155,32 @@ def test_cached_latents_are_those_computed(weights, file, capsys):
     assert cache.stat().st_size == 72 * (2 * 2 * 4 * 4 * 4 + 1), "as was told before"
     assert "Latent cache" in capsys.readouterr().out
     assert losses[1] == losses[2] and losses[0] == pytest.approx(losses[1], rel=2e-3)
+
+
+def test_a_cache_on_a_disk_that_fills_up(weights, file, monkeypatch, capsys):
+    """The file has its full size from the start, yet takes no space before it is filled."""
+    path = config_file(weights, file, augmentation=UNCHANGED, latent_cache=str(weights / "cache"))
+
+    class FullDisk(io.FileIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(latent_cache, "open", lambda path, mode, buffering: FullDisk(path, mode), raising=False)
+        assert run(path) == 2
+    (cache,) = weights.glob("cache.*")
+    assert capsys.readouterr().err.endswith(f"error: {cache}: No space left on device\n")
+    assert run(path, "--overwrite") == 0
+
+
+def test_a_cache_that_is_cut_short_meanwhile(weights):
+    model = build_base_model(params_of(weights)).model
+    one, other = (LatentCache(str(weights / "cache"), model, 5, "") for _ in range(2))
+    assert one.path == other.path and one.path.stat().st_size == one.bytes
+    one.known[:] = 1
+    os.truncate(one.path, 10)
+    with pytest.raises(UserError, match="cut short"):
+        one._latents(model, None, None, torch.tensor([3]))
 
 
 def test_a_cache_refuses_what_changes_frames(weights, file, capsys):

@@ -1,6 +1,7 @@
 """Data sets as a source: who is trained on, what is read, and what becomes of frames that cannot be used."""
 
 import json
+import os
 import shutil
 from dataclasses import fields, replace
 
@@ -16,7 +17,7 @@ from vaegaze.geometry.camera import canvas_camera
 from vaegaze.pretraining.batches import STRANDS, Batches, weighted_cycle
 from vaegaze.pretraining.data_sets import DataSetSource, choose_frames
 from vaegaze.pretraining.rendered import RenderedSource
-from vaegaze.pretraining.sources import held_out_frames, open_sources
+from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, open_sources
 from vaegaze.pretraining.splits import read_split
 from vaegaze.renderer import data_set
 
@@ -94,13 +95,32 @@ def test_a_json_list_from_windows(rendered_file, tmp_path):
     assert read_split(rendered_file, str(path), val_share=0.5, seed=0).val == ("person_003",)
 
 
-@pytest.mark.parametrize("other", ["./data.h5", "link.h5", "."])
+@pytest.mark.parametrize("other", ["./data.h5", "link.h5", "hard_link", "."])
 def test_a_file_in_two_sources(other, file, tmp_path, monkeypatch):
     """What one holds out, the other would train on."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.h5").symlink_to("data.h5")
+    os.link("data.h5", "hard_link")
     with pytest.raises(UserError, match="the same file"):
         open_sources(PretrainParams(sources=("data.h5", other), split=("share", "file")))
+
+
+def test_a_copy_that_trains_on_whom_the_other_holds_out_is_said(file, tmp_path):
+    """Data sets of other people that have the same ids are none."""
+    copy, others, split = tmp_path / "copy.h5", tmp_path / "others.h5", tmp_path / "split.json"
+    shutil.copy(file, copy)
+    data_set.write_hdf5(others, PERSONS, size=SIZE_PX, samples=FRAMES, split="all", seed=5)
+    split.write_text(json.dumps({"train": ["person_017", "person_020"], "val": ["person_001"]}))
+
+    def lines(other, split):
+        return held_out_elsewhere(
+            open_sources(PretrainParams(sources=(str(file), str(other)), split=("file", str(split))))
+        )
+
+    assert lines(copy, "file") == lines(others, split) == []
+    first, second = lines(copy, split)
+    assert f"{copy} trains on 2 persons whom {file} holds out (person_017, person_020)" in first
+    assert f"{file} trains on 1 persons whom {copy} holds out (person_001)" in second
 
 
 @pytest.mark.parametrize(

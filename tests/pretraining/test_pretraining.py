@@ -485,6 +485,48 @@ def test_overwriting_leaves_no_state_of_the_earlier_run(command, finished, tmp_p
         assert command("--overwrite", "--seed=1") == 2
 
 
+def test_overwriting_leaves_no_curves_of_the_earlier_run(command, tmp_path, capsys):
+    """Nor removes those of somebody else unasked."""
+    curves = tmp_path / "run" / "tensorboard" / "events"
+    curves.parent.mkdir(parents=True)
+    curves.write_text("dear")
+    assert command(min_vae_eye_psnr=90) == 2
+    assert "holds tensorboard, which no pre-training wrote" in error_line(capsys) and curves.exists()
+    assert command("--overwrite", min_vae_eye_psnr=90) == 2
+    assert not curves.exists()
+
+
+@pytest.mark.parametrize("text", ["trainer: mine\n", "# my notes\npretrain_params: {vae_steps: 1}\n"])
+def test_settings_of_ones_own_in_the_runs_folder(text, tmp_path, capsys):
+    """A run writes all of its settings, without comments, to config.yaml."""
+    config = tmp_path / "run" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text(text)
+    path = config if "pretrain_params" in text else write_settings(tmp_path)
+    flags = [f"--config={path}", f"--save_dir={config.parent}", f"--output={tmp_path / 'model.pth'}"]
+    with process_restored():
+        assert pretrain.main(flags) == 2
+    assert re.search("config.yaml(, which no pre-training wrote| is where the run writes)", error_line(capsys))
+    assert config.read_text() == text
+
+
+def test_other_persons_are_another_run(command, tmp_path, capsys):
+    """Who was held out would be trained on."""
+    data, split = tmp_path / "data.h5", tmp_path / "split.json"
+    synthetic.write_hdf5(data, 4, size=SIZE_PX, samples=4)
+    ids = [f"person_{number:03d}" for number in range(1, 5)]
+    settings = {"sources": [str(data)], "split": [str(split)], "min_vae_eye_psnr": 90}
+    split.write_text(json.dumps({"train": ids[:2], "val": ids[2:]}))
+    assert command(**settings) == 2  # leaves its state
+    split.write_text(json.dumps({"train": ids[1:3], "val": ids[3:]}))
+    capsys.readouterr()
+    assert command("--resume", **settings) == 2
+    assert "other persons" in error_line(capsys)
+    split.write_text(json.dumps({"train": ids[:2], "val": ids[2:]}))
+    assert command("--resume", **settings) == 2
+    assert "min_vae_eye_psnr" in error_line(capsys), "it goes on, and is as weak as before"
+
+
 def test_an_interrupted_run_is_neither_lost_nor_mixed_up(command, tmp_path, capsys):
     assert command("--resume") == 2
     assert "no interrupted run" in error_line(capsys)

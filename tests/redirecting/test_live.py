@@ -9,6 +9,7 @@ from vaegaze.errors import UserError
 from vaegaze.faces.follower import CLOSED
 from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.models.checkpoint import Checkpoint
+from vaegaze.redirecting.fading import Fades
 from vaegaze.redirecting.live import Redirector
 
 pytest.importorskip("cv2")
@@ -42,6 +43,27 @@ def test_the_model_given_keeps_its_weights():
         value.dtype == before[name].dtype and (value == before[name]).all()
         for name, value in model.state_dict().items()
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"fades": Fades(gaze=(20, 30))}, "fade_gaze: got .*looks like degrees"),
+        ({"fades": Fades(head_yaw=(0.5, 0.2))}, "fade_head_yaw: .*smaller angle first"),
+        ({"fades": (0.2, 0.5)}, "fades: got tuple"),
+        ({"look_away": -1}, "look_away: got -1"),
+        ({"look_away": True}, "look_away: got true"),
+    ],
+)
+def test_what_the_command_would_refuse_is_refused(wrong, words):
+    with pytest.raises(UserError, match=words):
+        Redirector(Checkpoint(make_tiny_model(), {}, ()), **wrong)
+
+
+def test_a_time_that_no_clock_shows(redirector):
+    for time_sec in (10**400, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="time_sec"):
+            redirector.frame(np.zeros((9, 9, 3), np.uint8), time_sec)
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import Task, grid
 from vaegaze.faces import networks
-from vaegaze.files import occupied, shipped_path, write_text
+from vaegaze.files import occupied, read_text, shipped_path, write_text
 from vaegaze.models.checkpoint import file_meant, load_checkpoint
 from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import load_estimator
-from vaegaze.report.benchmark import Cell, write_report, written
+from vaegaze.report.benchmark import Cell, pictures_beside, write_report, written
 from vaegaze.runs.cells import CellJob, CellRecord
 from vaegaze.runs.cohort import FAILED, Record, Work
 
@@ -56,9 +56,14 @@ def run_grid(params: BenchmarkParams, *, overwrite: bool) -> None:
     if params.output is None:
         default = (params.grid, params.persons, params.k) == ("default", None, None)
         params = replace(params, output=PAGE if default else str(work_dir / "benchmark.md"))
+    if Path(params.output).suffix.lower() == ".json":
+        raise UserError(f"--output: {params.output} would be the numbers beside the page; give a name that ends in .md")
     inputs = {"--checkpoint_path": params.checkpoint_path, "--estimator": params.estimator}
     for output, begins in written(Path(params.output)):
         refuse_output(output, "--output", earlier=begins, inputs=inputs)
+    if not any(output.exists() for output, _ in written(Path(params.output))):
+        for picture in filter(Path.exists, pictures_beside(Path(params.output))):
+            raise UserError(f"--output: {picture} exists, and no page tells that it is ours; give another name")
     estimator = load_estimator(params.estimator)
     load_checkpoint(params.checkpoint_path)  # or it is refused, before cells of another are discarded
     name = find_device(params.device)
@@ -121,9 +126,9 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         cells.unlink(missing_ok=True)  # before the settings: a kill in between must not leave cells of other settings
         write_text(stored, json.dumps(settings, indent=1))
     try:
-        if json.loads(stored.read_text(encoding="utf-8")) != settings:
+        if json.loads(read_text(stored)) != settings:
             raise UserError(f"{work_dir} was made with other settings; give --overwrite, or another --work_dir")
-        known = json.loads(cells.read_text(encoding="utf-8")) if cells.exists() else {}
+        known = json.loads(read_text(cells)) if cells.exists() else {}
         return {name: Cell(**cell) for name, cell in known.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{work_dir} holds damaged cells ({error}); give --overwrite, or another --work_dir") from error

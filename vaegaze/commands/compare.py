@@ -70,8 +70,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def with_named_videos(argv: Sequence[str]) -> list[str]:
-    """The command line with `--source A --result B` for its first two words that are no flag and no flag's value."""
-    words, names, before = [], ["--source", "--result"], ""
+    """The command line with `--source A --result B`, where it lacks these flags, for its first words that are no flag
+    and no flag's value.
+    """
+    given = {word.partition("=")[0] for word in argv}
+    words, names, before = [], [name for name in ("--source", "--result") if name not in given], ""
     for word in argv:
         if names and not word.startswith("-") and before not in WITH_VALUE:
             words.append(names.pop(0))

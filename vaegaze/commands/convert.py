@@ -25,13 +25,14 @@ from vaegaze.files import write_text
 from vaegaze.models import GazeMLP, VAEGaze
 from vaegaze.models.checkpoint import assemble, load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers.files import (
-    DROPS_REFERENCE,
     OWN_FILE,
+    TRAINED_ON,
     UPSTREAMS,
     WEIGHTS,
     Source,
     open_source,
     own_keys_of,
+    stated_info,
     upstreams_beside,
 )
 from vaegaze.models.diffusers.options import covered_by_autoencoder, covered_by_unet
@@ -144,7 +145,7 @@ def run(params: ConvertParams, *, overwrite: bool) -> None:
         total = sum(parameter.numel() for parameter in model.parameters())
         print(f"✅ {params.output}: {model.canvas.size_text}, {total:,} parameters")
     if folder is not None:
-        write_diffusers(folder, model, drops_reference=bool(info.get(DROPS_REFERENCE)))
+        write_diffusers(folder, model, info)
         if references:
             print(f"   the reference frames are not exported; they stay in {params.checkpoint}")
 
@@ -175,15 +176,14 @@ def put_together(params: ConvertParams) -> tuple[VAEGaze, dict]:
         configs[part] = config_of(str(source.file), part, parts[part], source.configs.get(part))
         print(describe(part, source, configs[part]))
     info = {
-        "trained_on": "unnamed data",
+        TRAINED_ON: "unnamed data",
+        **sources["unet"].info,
         "converted_from": {part: str(source.file) for part, source in sources.items()},
     }
-    if sources["unet"].drops_reference:
-        info[DROPS_REFERENCE] = True
     if params.new_gaze_mlp:
         gaze_mlp = new_gaze_mlp(configs["unet"]["cross_attention_dim"], params.seed)
         parts["gaze_mlp"], configs["gaze_mlp"] = state_of(gaze_mlp), {"num_out": configs["unet"]["cross_attention_dim"]}
-        info["trained_on"] += f"; its gaze MLP is untrained (initialised with seed {params.seed})"
+        info[TRAINED_ON] += f"; its gaze MLP is untrained (initialised with seed {params.seed})"
         print(f"gaze_mlp: new, initialised with seed {params.seed}; train it before use")
     print(where_from)
     return assemble(f"{params.vae} and {params.unet}", shape | configs, parts), info
@@ -250,7 +250,7 @@ def diffusers_files(folder: Path) -> list[Path]:
     return [*parts, folder / "unet" / OWN_FILE, folder / "gaze_mlp.safetensors"]
 
 
-def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> None:
+def write_diffusers(folder: Path, model: VAEGaze, info: Mapping[str, Any]) -> None:
     """Folders that diffusers' `from_pretrained` opens, and the gaze MLP as a file beside them."""
     width_px = model.canvas.width_px  # for diffusers, whose sample_size is square and only a hint
     latents_px = width_px >> (len(model.vae.encoder.down_blocks) - 1)
@@ -262,7 +262,7 @@ def write_diffusers(folder: Path, model: VAEGaze, *, drops_reference: bool) -> N
         config = {"_class_name": PARTS[part].__name__, **own, **covered, "sample_size": sample_size}
         save_safetensors(folder / part / WEIGHTS, state_of(module))
         write_text(folder / part / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
-    own = {**own_keys_of(model.config), DROPS_REFERENCE: drops_reference}
+    own = {**own_keys_of(model.config), **stated_info(info)}
     write_text(folder / "unet" / OWN_FILE, json.dumps(own, indent=2) + "\n")
     save_safetensors(folder / "gaze_mlp.safetensors", state_of(model.gaze_mlp))
 

@@ -57,4 +57,5 @@ def already_finished(
         raise UserError(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
         )
+    folder.refuse_strangers()
     return False

@@ -67,8 +67,10 @@ def _arguments(parser: FlagParser, argv: list[str] | None) -> tuple[str, Path]:
     given, unknown = parser.read(argv)
     if unknown:
         raise UserError("; ".join(unknown))
+    if not given["path"]:  # a variable of the shell that is not set: a path would be the working folder
+        raise UserError("FILE_OR_FOLDER is empty", about="data_set")
     path = Path(given["path"])
-    name = path.resolve().name if path.is_dir() else path.stem
+    name = path.resolve().name or "root" if path.is_dir() else path.stem
     output = Path(given["output"] or SHEETS_FOLDER / f"{name}.png")
     if output.suffix.lower() != ".png":
         raise UserError(f"--output: {output} is not a PNG file; give a name that ends in .png")

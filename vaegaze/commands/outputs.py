@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from vaegaze.config.tree import is_dumped
 from vaegaze.errors import UserError
-from vaegaze.files import probe_folder
+from vaegaze.files import as_bytes, probe_folder, read_text
 
 
 def refuse_output(
@@ -25,6 +26,8 @@ def refuse_output(
             raise UserError(f"{flag}: {output} is also the input {name}, which is never replaced; give another name")
     if output.is_dir():
         raise UserError(f"{flag}: {output} is a folder; give the path of a file")
+    if output.exists() and (not output.is_file() or output.parent == Path("/dev")):  # a device, a pipe
+        raise UserError(f"{flag}: {output} is no plain file, and is never replaced; give another name")
     if output.exists() and earlier is not None:
         if not (output.is_file() and begins_with(output, earlier)):
             raise UserError(
@@ -38,9 +41,19 @@ def refuse_output(
         raise UserError(f"{flag}: cannot write to {output.parent} ({error.strerror}); give another place") from error
 
 
+def refuse_own_settings(read: str | None, written: Path) -> None:
+    """UserError if the settings file that was read would be replaced by the run's own, unless a run wrote it."""
+    same = read is not None and written.is_file() and Path(read).exists() and written.samefile(read)
+    if same and not is_dumped(read_text(written)):
+        raise UserError(
+            f"--config: {written} is where the run writes all its settings, without your comments; give yours another "
+            "name"
+        )
+
+
 def begins_with(path: Path, text: str) -> bool:
     with open(path, "rb") as file:
-        return file.read(len(text.encode())) == text.encode()
+        return file.read(len(as_bytes(text))) == as_bytes(text)
 
 
 def refuse_model_output(

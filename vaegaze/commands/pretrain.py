@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from vaegaze.commands.autoencoder_card import autoencoder_card
-from vaegaze.commands.outputs import refuse_model_output
+from vaegaze.commands.outputs import refuse_model_output, refuse_own_settings
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
@@ -23,8 +23,9 @@ from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import occupied, write_text
 from vaegaze.models import VAEGaze
-from vaegaze.models.checkpoint import DRAWS_FROM_ITSELF, save_autoencoder, save_checkpoint
+from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
 from vaegaze.models.device import autocast, find_device, to_device
+from vaegaze.models.diffusers.files import DRAWS_FROM_ITSELF
 from vaegaze.models.diffusers.parts import PARTS
 from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
@@ -38,7 +39,7 @@ from vaegaze.pretraining.model_card import Sources, model_card, skipped_line, tr
 from vaegaze.pretraining.phases import AUTOENCODER, phases
 from vaegaze.pretraining.photographs import read_photographs
 from vaegaze.pretraining.plan import plan
-from vaegaze.pretraining.sources import HeldOut, held_out_frames, open_sources
+from vaegaze.pretraining.sources import HeldOut, data_checksum, held_out_elsewhere, held_out_frames, open_sources
 from vaegaze.runs.pretraining_folder import PretrainFolder
 from vaegaze.runs.tracker import open_tracker
 
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             "device",
             "estimator",
             resume="start over with --overwrite",
+            other_data="restore them to continue, or start over with --overwrite",
             split="give another --split",
             strangers="give another --save_dir, or --overwrite to replace it",
         ),
@@ -70,8 +72,11 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
     params, folder = config.pretrain_params, PretrainFolder(config.pretrain_params.save_dir)
     if dry_run:
         print(f"Settings: {path}, with the flags over it")
-        print(plan(config, open_sources(params), processes=int(os.environ.get("WORLD_SIZE", 1))))
+        sources = open_sources(params)
+        print(plan(config, sources, processes=int(os.environ.get("WORLD_SIZE", 1))))
+        print("".join(f"{line}\n" for line in held_out_elsewhere(sources)), end="")
         return
+    refuse_own_settings(path, folder.config)
     agreed = resume and folder.stored_settings() == to_yaml(config)  # when the run began
     read = {"estimator": params.estimator, **{part: config.model_params.checkpoint_of(part) for part in PARTS}}
     read |= {f"source {name}": name for name in params.sources}
@@ -103,9 +108,10 @@ def train(
     if params.photographs:
         read_photographs(params.photographs, params.crop_px)  # fails early if one is unusable
     base = build_base_model(config.model_params)
-    model, progress = base.model, Progress(processes.count)
+    data = data_checksum(sources, params.photographs)
+    model, progress = base.model, Progress(processes.count, data)
     if resume:
-        progress = folder.load(config, model, processes.count)
+        progress = folder.load(config, model, processes.count, data)
     elif folder.state.exists() and not overwrite:
         raise UserError(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
@@ -120,7 +126,7 @@ def train(
         parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"Settings: {path}, with the flags over it")
         print(f"Pre-training {parameters:,} parameters; the run's folder is {folder.path}")
-        print("\n".join(["Data:", *(f"  {source.describe()}" for source in sources)]))
+        print("\n".join(["Data:", *(f"  {source.describe()}" for source in sources), *held_out_elsewhere(sources)]))
         if base.origins:
             print(f"Weights:\n{base.table()}")
     # Convolutions are faster with the channels last, on CPUs as well.

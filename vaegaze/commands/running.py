@@ -1,9 +1,12 @@
 """How every command starts and ends: its exit code, and one line about what went wrong."""
 
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from vaegaze.commands.output_streams import unbreakable_output
@@ -11,6 +14,7 @@ from vaegaze.config.flags import FlagParser, read_command
 from vaegaze.errors import Interrupted, UserError, on_stop_signals
 
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "failed to map segment")  # as PyTorch says it, and as a library is not loaded
+AGAIN_SEC = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +30,7 @@ def run_command(
     `UserError.about`, what to do about an error of a lower room, in this command's flags.
     """
     on_stop_signals(_stop, but=signal.SIGINT)  # until the work has its own way to stop
-    with unbreakable_output() as output:
+    with unbreakable_output() as output, _signals_come_again():
         code = _run(work, hint, less_memory, advice or {})
         return code or output.exit_code
 
@@ -39,8 +43,38 @@ def _stop(signum: int, frame: Any) -> None:
     raise _Stopped(128 + signum)
 
 
+@contextmanager
+def _signals_come_again() -> Iterator[None]:
+    """Within it a signal that comes while Python tidies up, where what its handler raises is ignored, comes again."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, KeyboardInterrupt | _Stopped):
+            signum = error.code - 128 if isinstance(error, _Stopped) else signal.SIGINT
+            again = threading.Timer(AGAIN_SEC, _send_to_main_thread, (signum,))
+            again.daemon = True
+            again.start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _send_to_main_thread(signum: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # which also ends a call that waits
+        signal.pthread_kill(threading.main_thread().ident, signum)
+    else:
+        signal.raise_signal(signum)
+
+
 def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Mapping[str, str]) -> int:
     try:
+        _refuse_broken_bars()
         return work() or 0
     except Interrupted as stop:
         print(joined(str(stop), stop.hint or hint), file=sys.stderr)
@@ -58,6 +92,16 @@ def _run(work: Callable[[], int | None], hint: str, less_memory: str, advice: Ma
         log.debug("what led to the error", exc_info=True)
         print(f"error: {message}", file=sys.stderr)
         return 2
+
+
+def _refuse_broken_bars() -> None:
+    """UserError for TQDM_NCOLS=abc and the like in the environment: tqdm, and PyTorch, would not be imported."""
+    names = sorted(name for name in os.environ if name.startswith("TQDM_"))
+    if names:
+        try:
+            import tqdm  # noqa: F401
+        except ValueError as error:
+            raise UserError(f"the environment's {', '.join(names)}: {error}; correct or unset it") from error
 
 
 def run_with_settings(

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from vaegaze.commands.earlier_run import already_finished
+from vaegaze.commands.outputs import refuse_own_settings
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
 from vaegaze.commands.train_steps import diverged, training_bar
@@ -39,6 +40,7 @@ def run(command: Command) -> None:
         person = load_person(params, base.model.canvas, print, on_sample)
     folder = RunFolder(params.save_dir, person.name)
     folder.check_writable()
+    refuse_own_settings(command.resolved.path, folder.config)
 
     # an earlier run in the same folder
     resolved = command.resolved

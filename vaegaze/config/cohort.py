@@ -53,7 +53,8 @@ class CohortConfig(Config):
         return Config(self.oneshot_params, self.loss_params)
 
     def problems(self, origins: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-        yield from super().problems(origins)
+        random_person = "oneshot_params.gazecapture_params.random_person"  # of a single run
+        yield from (problem for problem in super().problems(origins) if random_person not in problem[0])
         run, cohort = "oneshot_params", "cohort_params"
         params = self.cohort_params
         if not self.oneshot_params.use_gazecapture:

@@ -54,6 +54,7 @@ ADVICE = shared.advice(
     vgg="give a file (--vgg_weights PATH, torchvision's vgg19 state dict), choose untrained weights (--vgg_weights "
     "random), or leave the term out (--vgg_loss 0)",
     save_dir="give another --save_dir",
+    strangers="give another --save_dir, or --overwrite to replace it",
     video="take one of its frames with --at SECONDS",
     no_video="leave out --at",
     resume="start over with --overwrite",
@@ -250,9 +251,10 @@ class Config:
                         (f"{gazecapture}.{field.name}", source),
                         "applies only to a data set; leave it out for a photo, or add --use_gazecapture",
                     )
-        if origins[f"{run}.gaze_mlp_layers"].startswith("--") and not params.finetune_gaze_mlp:
+        origin = origins[f"{run}.gaze_mlp_layers"]
+        if origin in ("--gaze_mlp_layers", "gaze_mlp_layers") and not params.finetune_gaze_mlp:  # a file's may wait
             keys = f"{run}.gaze_mlp_layers", f"{run}.finetune_gaze_mlp"
-            yield keys, "needs --finetune_gaze_mlp"
+            yield keys, f"needs {origin.replace('gaze_mlp_layers', 'finetune_gaze_mlp')}"
         losses = self.loss_params
         if not (losses.l1_loss or losses.mask_l1_loss or losses.vgg_loss):
             keys = tuple(f"loss_params.{name}" for name in ("l1_loss", "mask_l1_loss", "vgg_loss"))

@@ -30,7 +30,7 @@ def precision(default: str = "auto") -> Any:
     return option(default, choices=choices, help="number format; auto fits the device", metavar="NAME")
 
 
-def seed(help: str, default: int = 0) -> Any:
+def seed(help: str, default: int | None = 0) -> Any:
     return option(default, low=0, high=2**32 - 1, help=help)
 
 

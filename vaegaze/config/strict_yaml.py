@@ -4,6 +4,8 @@ The reader decides nothing about types. It keeps each scalar as text, so that th
 `00002`, `no` and `5e-5` mean; YAML's own reading of the word is kept beside it.
 """
 
+import datetime
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,15 @@ class Word:
         """null, ~ or nothing, without quotes."""
         return self.value is None
 
+    def plain(self) -> Any:
+        """As YAML types it, but a date, which nobody means here, as text. ValueError where it misreads a number."""
+        if isinstance(self.value, datetime.date):
+            return self.text
+        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        if is_number and math.isfinite(self.value) and not _says(self.text, self.value):
+            raise ValueError(f"got {self.text}, which YAML reads as {self.value}; write that, or put it in quotes")
+        return self.value
+
     def __repr__(self) -> str:
         """The text as written, apart from quoting."""
         return repr(self.text) if isinstance(self.value, str) else self.text or "nothing"
@@ -47,10 +58,18 @@ class Entry:
         return [entry.words() for entry in self.value] if isinstance(self.value, list) else self.value
 
     def plain(self) -> Any:
-        """The value as YAML itself types it."""
+        """The value as YAML itself types it; ValueError as for a word."""
         if isinstance(self.value, dict):
             return {key: entry.plain() for key, entry in self.value.items()}
-        return [entry.plain() for entry in self.value] if isinstance(self.value, list) else self.value.value
+        return [entry.plain() for entry in self.value] if isinstance(self.value, list) else self.value.plain()
+
+
+def _says(text: str, number: float) -> bool:
+    """Whether the text, as everybody reads it, is the number."""
+    try:
+        return float(text) == number
+    except ValueError:  # such as 1:30, which YAML 1.1 takes for a time
+        return False
 
 
 def read_yaml(path: str) -> tuple[Entry | None, list[str]]:

@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import os
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -205,7 +206,11 @@ def _collect(tree: type, key: str, entry: Entry, path: str, given: dict[str, Giv
             _collect(tree, full_key, child, path, given, problems)
         else:
             setting, in_degrees = spellings_of(tree)[full_key]
-            value = child.plain() if setting.kind is dict else child.words()
+            try:
+                value = child.plain() if setting.kind is dict else child.words()
+            except ValueError as error:
+                problems.append(f"{place}: {error}")
+                continue
             _add(given, setting, Given(value, place, path, in_degrees), problems)
 
 
@@ -251,8 +256,14 @@ def _given_by_name(tree: type, named: Mapping[str, Any], problems: list[str]) ->
     for name in named.keys() - by_name.keys():
         close = difflib.get_close_matches(name, by_name, 1)
         problems.append(f"{name}: unknown setting" + (f"; did you mean {close[0]}?" if close else ""))
-    plain = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in named.items()}
-    return {by_name[name].key: Given(value, name, name) for name, value in plain.items() if name in by_name}
+    return {by_name[name].key: Given(_plain(value), name, name) for name, value in named.items() if name in by_name}
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's or PyTorch's, or a path, as a setting takes it."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _build(tree: type, key: str, values: Mapping[str, Any]) -> Any:
@@ -292,7 +303,19 @@ def describe(resolved: Resolved) -> str:
 
 def to_yaml(config: Any) -> str:
     """The settings as YAML that reads back to an equal tree. Text is quoted, so that other readers keep ids as text."""
-    return yaml.dump(_quoted(dataclasses.asdict(config)), Dumper=_Dumper, sort_keys=False, width=math.inf)
+    return _dumped(dataclasses.asdict(config))
+
+
+def is_dumped(text: str) -> bool:
+    """Whether YAML text is `to_yaml`'s, of this version or another: a person's has comments, or other quotes."""
+    try:
+        return _dumped(yaml.safe_load(text)) == text
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _dumped(content: Any) -> str:
+    return yaml.dump(_quoted(content), Dumper=_Dumper, sort_keys=False, width=math.inf)
 
 
 class _Quoted(str):

@@ -134,11 +134,16 @@ def _label(line: int, cells: dict[str, str], where: str) -> FrameLabel:
     return FrameLabel(line, cells[FRAME], gaze_at(point, eyes), head)
 
 
-def _number(text: str, name: str, limit: float, unit: str, where: str) -> float:
+def read_number(text: str) -> float:
+    """NaN for what is none in a table; Python would take 0_5 for 5."""
     try:
-        number = float(text)
+        return math.nan if "_" in text else float(text)
     except ValueError:
-        number = math.nan
+        return math.nan
+
+
+def _number(text: str, name: str, limit: float, unit: str, where: str) -> float:
+    number = read_number(text)
     if not abs(number) <= limit:  # nor NaN
         shown = text if len(text) <= 40 else f"{text[:39]}…"
         raise UserError(f"{where}: {name} is {shown or 'empty'}; expected {unit} from {-limit:g} to {limit:g}")

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LABELS_AT_ONCE_BYTES = 2**20  # read whole where they lie in one piece
 MOST_LEFT_OUT = 10_000  # rows of a person without angles: more than anybody's; to look at a million takes a minute
-ROUNDING = 1e-3  # of pixels that are floats
+ROUNDING, OVERSHOOT = 1e-3, 0.2  # of pixels that are floats: what storing them, and resizing, leave below 0
 
 
 @dataclass(frozen=True)
@@ -283,9 +283,12 @@ def _rgb_frame(pixels: np.ndarray, layout: Layout, where: str) -> np.ndarray:
     if pixels.dtype != np.uint8:
         least, most = pixels.min(), pixels.max()
         if not (least >= -ROUNDING and most <= 255 + ROUNDING) or 1 + ROUNDING < most < 2:  # so that NaN fails as well
-            raise UserError(
-                f"{where}: pixels from {least:.4g} to {most:.4g}, which fit neither 0..1 nor 0..255; clip them to one"
-            )
+            fit = "undo what normalised them: −1..1 is (x + 1) / 2 in 0..1"
+            if np.isnan(least):
+                fit = "put colours in place of NaN"
+            elif least > -OVERSHOOT * (255 if most > 10 else 1):
+                fit = "clip them to one"
+            raise UserError(f"{where}: pixels from {least:.4g} to {most:.4g}, which fit neither 0..1 nor 0..255; {fit}")
         pixels = np.rint(pixels * (255.0 if most <= 1 + ROUNDING else 1.0)).clip(0, 255).astype(np.uint8)
     return pixels if layout.colour_order == "RGB" else np.ascontiguousarray(pixels[..., ::-1])
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vaegaze.data.frame_labels import FRAME, FrameLabel
+from vaegaze.data.frame_labels import FRAME, FrameLabel, read_number
 from vaegaze.errors import UserError
 from vaegaze.files import address_words, as_spelt
 from vaegaze.images.pictures import read_picture
@@ -154,10 +154,7 @@ def _beyond(label: FrameLabel, csv_path: str | Path, video: VideoReader, end_sec
 
 
 def _seconds(label: FrameLabel, where: str) -> float:
-    try:
-        seconds = float(label.frame)
-    except ValueError:
-        seconds = -1.0
+    seconds = read_number(label.frame)
     if not 0 <= seconds < float("inf"):
         raise UserError(f"{where}: {FRAME} is {label.frame}; expected a time in the video, in seconds from its start")
     return seconds

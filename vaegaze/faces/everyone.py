@@ -42,6 +42,11 @@ class _Everyone:
 
     def follow(self, frame: Frame) -> Iterator[list[FollowedFrame]]:
         self._waiting.append((frame, []))
+        for person in self._persons:
+            if self._is_gone(
+                person, frame
+            ):  # yet the frames held back may show the person, before a pause of the video
+                self._take(person, person.follower.rest())
         self._persons = [each for each in self._persons if not self._is_gone(each, frame)]
         for person in self._persons:
             self._take(person, person.follower.follow(frame))
@@ -77,7 +82,7 @@ class _Everyone:
             person.settled += 1
 
     def _is_gone(self, person: _Person, frame: Frame) -> bool:
-        """Lost for so long that the frames held back do not show the person, either."""
+        """Not found for so long that the person has to be found anew."""
         return frame.time_sec - person.follower.found_sec > LOST_AFTER_SEC
 
     def _find(self, frame: Frame, last_eyes: np.ndarray | None) -> Face | None:

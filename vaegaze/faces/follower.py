@@ -239,7 +239,8 @@ class Follower:
         time_sec, eyes = sight.frame.time_sec, move(inverse(sight.to_frame), face.eyes)
         gaze = None if face.irises is None else gaze_of(face.eyes, face.irises, face.head)
         self._finds.append(_Find(sight.run, time_sec, eyes, face.head, gaze, face.confidence))
-        while self._finds[0].time_sec < time_sec - RECENT_SEC - self._ahead_sec:
+        waits_sec = self._sights[0].frame.time_sec if self._sights else time_sec  # minutes ago, after a long pause
+        while self._finds[0].time_sec < min(time_sec - self._ahead_sec, waits_sec) - RECENT_SEC:
             self._finds.popleft()
 
     def _judge_openness(self, sight: _Sight, face: Face | None, last: _Sight | None) -> None:

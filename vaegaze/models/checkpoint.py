@@ -32,7 +32,14 @@ import torch
 
 from vaegaze.config.tree import show
 from vaegaze.errors import UserError, plain
-from vaegaze.models.diffusers.files import DROPS_REFERENCE, FORMAT, own_keys_of, upstreams_beside, with_configs
+from vaegaze.models.diffusers.files import (
+    DRAWS_FROM_ITSELF,
+    DROPS_REFERENCE,
+    FORMAT,
+    own_keys_of,
+    upstreams_beside,
+    with_configs,
+)
 from vaegaze.models.diffusers.parts import (
     CONFIG_ERRORS,
     NOT_IN_SHAPES,
@@ -60,7 +67,6 @@ from vaegaze.models.vaegaze import VAEGaze
 log = logging.getLogger(__name__)
 
 ADAPTER_FORMAT = "vaegaze-adapter-1"
-DRAWS_FROM_ITSELF = "draws_from_itself"  # in `info`: trained with frames that are their own references
 MAX_REFERENCES = 8  # of a person
 RESULTS = ("finetuned_model.pth", "adapter.pth")  # of a run, in its folder
 
@@ -229,8 +235,9 @@ def _load_upstream(path: str | Path, contents: Contents) -> Checkpoint:
     said += [f"as published: {', '.join(assumed)}"] if assumed else []
     ema = f"vaegaze convert --vae {shlex.quote(str(path))} --unet {shlex.quote(str(path))} --ema --output PATH"
     choices = [f"{WORDS[part]}: {choice}" for part in PARTS for choice in contents.choices(part, ema)]
-    info = {DROPS_REFERENCE: True} if source.drops_reference else {}
-    return Checkpoint(model, info, (), notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices)))
+    return Checkpoint(
+        model, source.info, (), notes=("; ".join(map(plain, said)), *source.notes, *dict.fromkeys(choices))
+    )
 
 
 def assemble(source: str | Path, config: dict, parts: dict[str, dict[str, torch.Tensor]]) -> VAEGaze:

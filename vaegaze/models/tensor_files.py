@@ -81,6 +81,14 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
+def exists(path: str | Path) -> bool:
+    """Whether anything has that name; False for an impossible path."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def is_folder(path: str | Path) -> bool:
     """Whether a folder exists; False for an impossible path."""
     try:
@@ -101,7 +109,8 @@ def load_tensors(path: str | Path, *, hint: str = "", about: str = ""):
     if not is_file(path):
         if words := address_words(path):
             raise UserError(f"{path} {words}")
-        raise UserError(f"there is no file {path}{then}", about=about)
+        what = f"{path} is no plain file" if exists(path) else f"there is no file {path}"
+        raise UserError(f"{what}{then}", about=about)
     kind = "PyTorch"
     try:
         if _is_safetensors(Path(path)):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaegaze.data.persons import files_of
 from vaegaze.errors import UserError
+from vaegaze.files import refuse_address
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
 from vaegaze.pretraining.batches import Batch
@@ -33,7 +34,7 @@ def cache_bytes(model: VAEGaze, frames: int) -> int:
 
 
 class LatentCache:
-    """Memory-mapped latents by frame number. Processes of one machine may share it: all write the same.
+    """Latents by frame number, in a file. Processes of one machine may share it: all write the same.
 
     The file's name is followed by a key over the autoencoder's weights, how eyes are masked, and the persons with their
     counts: another autoencoder, or other data under the same path, has another file.
@@ -43,21 +44,23 @@ class LatentCache:
         self.shape = latent_shape(model)
         self.path = Path(f"{path}.{_key(model, data_key)}")
         size = cache_bytes(model, frames)
+        refuse_address(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         existing = self.path.stat().st_size if self.path.exists() else 0
         free = shutil.disk_usage(self.path.parent).free
+        if existing != size and size > free:
+            raise UserError(
+                f"latent_cache: {self.path} grows to {size / 2**30:.1f} GB, but {free / 2**30:.1f} GB are free; "
+                "give another place, or leave the cache out"
+            )
+        # Read and written, not mapped: a mapped file on a full disk, or one that is cut short, kills the process.
+        self.path.touch()
+        self._file = open(self.path, "r+b", buffering=0)  # noqa: SIM115, open as long as the run
         if existing != size:
-            if size > free:
-                raise UserError(
-                    f"latent_cache: {self.path} grows to {size / 2**30:.1f} GB, but {free / 2**30:.1f} GB are free; "
-                    "give another place, or leave the cache out"
-                )
-            with open(self.path, "ab") as file:
-                file.truncate(size)  # sparse: unwritten parts take no space
-        self.bytes = size
-        values = np.memmap(self.path, np.float16, "r+", shape=(frames, KINDS, *self.shape))
-        self.latents = torch.from_numpy(values)
-        self.known = np.memmap(self.path, np.uint8, "r+", offset=size - frames, shape=(frames,))
+            self._file.truncate(size)  # sparse: unwritten parts take no space
+        self.bytes, self._row_bytes = size, (size - frames) // frames
+        self._known_at = size - frames
+        self.known = np.frombuffer(self._read(self._known_at, frames), np.uint8).copy()
 
     @torch.no_grad()
     def encode(self, model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,14 +75,38 @@ class LatentCache:
 
     def _latents(self, model: VAEGaze, pictures: Tensor, eye_masks: Tensor, frames: Tensor) -> Tensor:
         """(N, KINDS, C, h, w) float16 on the CPU. One picture at a time, so that none depends on its batch."""
+        latents = []
         for i, frame in enumerate(frames.tolist()):
-            if not self.known[frame]:
-                picture, mask = pictures[i : i + 1], eye_masks[i : i + 1]
-                both = torch.cat([model.mask(picture, mask), picture])
-                with autocast(both.device.type, "fp32"):  # the same latents whatever precision the run computes in
-                    self.latents[frame] = model.encode(both).half().cpu()
-                self.known[frame] = 1
-        return self.latents[frames]
+            if self.known[frame]:
+                row = np.frombuffer(self._read(frame * self._row_bytes, self._row_bytes), np.float16)
+                latents.append(torch.from_numpy(row.copy()).view(KINDS, *self.shape))
+                continue
+            picture, mask = pictures[i : i + 1], eye_masks[i : i + 1]
+            both = torch.cat([model.mask(picture, mask), picture])
+            with autocast(both.device.type, "fp32"):  # the same latents whatever precision the run computes in
+                latents.append(model.encode(both).half().cpu())
+            self._write(frame * self._row_bytes, latents[-1].contiguous().numpy().tobytes())
+            self._write(self._known_at + frame, b"\1")
+            self.known[frame] = 1
+        return torch.stack(latents)
+
+    def _read(self, at: int, count: int) -> bytes:
+        self._file.seek(at)
+        content = self._file.read(count)
+        if len(content) != count:
+            raise UserError(f"latent_cache: {self.path} was cut short while it was in use; remove it and resume")
+        return content
+
+    def _write(self, at: int, content: bytes) -> None:
+        """OSError, with the path, where the disk is full."""
+        self._file.seek(at)
+        left = memoryview(content)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
 
 
 def _key(model: VAEGaze, data_key: str) -> str:

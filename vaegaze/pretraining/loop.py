@@ -38,6 +38,7 @@ class Progress:
     """Where a run stands: with the model's weights, all that is needed to go on."""
 
     processes: int = 1
+    data: str = ""  # a checksum of the persons, see `sources.data_checksum`; none in a run of an older version
     phase: int = 0
     step: int = 0  # finished steps of that phase
     optimizer: dict | None = None

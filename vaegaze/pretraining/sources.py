@@ -1,25 +1,31 @@
 """The sources that the settings name, each with the persons to train on and those held out."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vaegaze.config.pretrain import HELD_OUT_BATCH, RENDERED, PretrainParams
+from vaegaze.data.hdf5 import opened_samples
 from vaegaze.data.persons import files_of
+from vaegaze.data.samples import ALIKE_RAD
 from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
 from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
 from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.losses import texture_loss
 from vaegaze.pretraining.phases import Phase
-from vaegaze.pretraining.photographs import CropBatches
+from vaegaze.pretraining.photographs import CropBatches, photograph_files
 from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
+COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,11 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
 
     And for a file in two sources, whose persons one may hold out and the other train on.
     """
-    source_of: dict[Path, str] = {}
+    source_of: dict[tuple[int, int] | Path, str] = {}
     for name in params.sources:
         for file in files_of(name) if name != RENDERED else ():
-            if (other := source_of.setdefault(file.resolve(), name)) != name:
+            is_known_by = (file.stat().st_dev, file.stat().st_ino) if file.exists() else file
+            if (other := source_of.setdefault(is_known_by, name)) != name:
                 raise UserError(f"sources: {other} and {name} are, or hold, the same file; name it once")
     return [
         RenderedPersons(params)
@@ -115,6 +122,44 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
         else DataSet(params, name, read_split(name, params.split_of(i), val_share=params.val_share, seed=params.seed))
         for i, name in enumerate(params.sources)
     ]
+
+
+def held_out_elsewhere(sources: Sequence[RenderedPersons | DataSet]) -> list[str]:
+    """A line for two data sets if one holds persons out and the other, as a copy of them has it, trains on these."""
+    lines = []
+    for one, other in permutations([each for each in sources if isinstance(each, DataSet)], 2):
+        trained = set(other.split.train)
+        shared = [person for person in (*one.split.val, *one.split.test) if person in trained]
+        if any(_have_equal_labels(one.name, other.name, person) for person in shared[:COMPARED]):
+            named = ", ".join(map(plain, shared[:NAMED])) + " …" * (len(shared) > NAMED)
+            lines.append(
+                plain(f"⚠️ {other.name} trains on {len(shared)} persons whom {one.name} holds out ({named}): ")
+                + "give both the same split"
+            )
+    return lines
+
+
+def _have_equal_labels(path: str, other_path: str, person: str) -> bool:
+    """Whether the person's first sample has the same labels in two data sets."""
+    angles = []
+    for each in (path, other_path):
+        try:
+            with opened_samples(each, person) as stored:
+                angles.append(np.concatenate(stored.labels(0)))
+        except UserError:
+            return False
+    return bool(abs(angles[0] - angles[1]).max() < ALIKE_RAD)
+
+
+def data_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str | None) -> str:
+    """Of who is trained on and who is held out, with their numbers of frames, and of the photographs' names."""
+    persons = [
+        [[[person, each.split.counts[person]] for person in ids] for ids in (each.split.train, each.split.val)]
+        for each in sources
+        if isinstance(each, DataSet)
+    ]
+    names = [path.name for path in photograph_files(photographs)] if photographs else []
+    return hashlib.sha256(json.dumps([persons, names]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def _checked(groups: Mapping, all_counts: Mapping[str, int], path, source: str) 
 def _from_json(path: Path) -> Mapping:
     """A file such as {"train": ["00002", …], "val": […], "test": […]}."""
     if not path.is_file():
-        raise UserError(f"split: there is no file {path}; expected auto, file, share or a JSON file")
+        what = f"{path} is no plain file" if path.exists() else f"there is no file {path}"
+        raise UserError(f"split: {what}; expected auto, file, share or a JSON file")
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("it is too large")

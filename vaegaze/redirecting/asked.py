@@ -1,6 +1,6 @@
 """What a Python caller asks for, held to the limits that the commands have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ import torch
 
 from vaegaze.config import shared
 from vaegaze.config.tree import option, resolve
+from vaegaze.errors import UserError
+from vaegaze.redirecting.fading import Fades
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,34 @@ class Asked:
     head: tuple[float, float] | None = shared.angles("how the head is turned")
     face: int | None = shared.face()
     strength: float = option(1.0, low=0, high=1, help="how far the eyes move")
+    look_away: int | None = shared.seed("of looks away", None)
 
 
-def asked(gaze: Any, head: Any, face: Any, strength: Any) -> Asked:
+@dataclass(frozen=True)
+class AskedFades:
+    """The angles of `Fades`."""
+
+    fade_head_pitch: tuple[float, float] = option((0.0, 0.0), low=0, high=3.2, unit="rad", help="")
+    fade_head_yaw: tuple[float, float] = option((0.0, 0.0), low=0, high=3.2, unit="rad", help="")
+    fade_gaze: tuple[float, float] = option((0.0, 0.0), low=0, high=3.2, unit="rad", help="")
+
+
+def asked(gaze: Any, head: Any, face: Any, strength: Any, look_away: Any = None) -> Asked:
     """UserError for what is of another form, or beyond the limits. Arrays are taken as well."""
-    given = {"gaze": gaze, "head": head, "face": face, "strength": strength}
+    given = {"gaze": gaze, "head": head, "face": face, "strength": strength, "look_away": look_away}
     return resolve(Asked, named={name: _plain(value) for name, value in given.items()}).config
+
+
+def asked_fades(fades: Any) -> Fades:
+    """The same for the angles between which eyes fade."""
+    if not isinstance(fades, Fades):
+        raise UserError(f"fades: got {type(fades).__name__}; expected vaegaze.redirecting.fading.Fades")
+    named = {f"fade_{field.name}": _plain(getattr(fades, field.name)) for field in fields(Fades)}
+    pairs = vars(resolve(AskedFades, named=named).config)
+    for name, (begins, ends) in pairs.items():
+        if begins > ends:
+            raise UserError(f"{name}: got {begins:g}, {ends:g}; expected the smaller angle first")
+    return Fades(*pairs.values())
 
 
 def _plain(value: Any) -> Any:

@@ -15,10 +15,12 @@ from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.faces.reader import backend, read_picture
 from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import Checkpoint
-from vaegaze.redirecting.asked import asked
+from vaegaze.redirecting.asked import asked, asked_fades
 from vaegaze.redirecting.drawing import FollowedReferences, is_own_reference
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
 from vaegaze.redirecting.video import Look, Series, low_precision
+
+LATEST_SEC = 1e12
 
 
 class Redirector:
@@ -44,11 +46,12 @@ class Redirector:
     ):
         if not isinstance(model, Checkpoint):
             raise UserError(f"model: got {type(model).__name__}; expected what `load_model` or `finetune` returns")
-        look = asked(gaze, head, face, strength)
+        look = asked(gaze, head, face, strength, look_away)
         from_itself = is_own_reference(reference, model)
         self._model = copy.deepcopy(model.model).eval()  # low precision changes its weights
         self._precision = low_precision(self._model)
-        self._look, self._face = Look(look.gaze, look.head, look.strength, fades, look_away), look.face
+        self._look = Look(look.gaze, look.head, look.strength, asked_fades(fades), look.look_away)
+        self._face = look.face
         with self._precision:
             known = () if reference == "none" else model.references
             self._references = None if from_itself else FollowedReferences(self._model, known)
@@ -72,7 +75,7 @@ class Redirector:
             got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
             raise UserError(f"frame: got {got}; expected an array (height, width, 3) of uint8, in RGB")
         time_sec = time.monotonic() if time_sec is None else time_sec
-        if not isinstance(time_sec, int | float | np.number) or not math.isfinite(time_sec):
+        if not isinstance(time_sec, int | float | np.number) or not abs(time_sec) < LATEST_SEC:  # nor NaN
             raise UserError(f"time_sec: got {time_sec!r}; expected a number of seconds")
         if rgb.shape != self._shape or time_sec < self._time_sec:
             self._begin(rgb.shape)

@@ -36,13 +36,20 @@ def written(path: Path) -> list[tuple[Path, str]]:
     return [(path, HEADING), (path.with_suffix(".json"), '{\n "settings": ')]
 
 
+def pictures_beside(path: Path) -> list[Path]:
+    """The sheets that it writes as well."""
+    return [path.with_name(f"{path.stem}_{name}.jpg") for name in SHEETS]
+
+
 def write_report(path: Path, cells: Sequence[Cell], settings: dict, estimator_info: dict, pictures: Path) -> None:
     """Write `path` in Markdown, and beside it the numbers as .json and sheets of the cells' pictures."""
     content = {"settings": settings, "estimator": estimator_info, "cells": [asdict(cell) for cell in cells]}
     write_text(path.with_suffix(".json"), json.dumps(content, indent=1, allow_nan=False) + "\n")
     tested = [cell for cell in cells if cell.split == "test"]
-    for name, sheet in sheets(tested, pictures, settings["held_out"]).items():
-        with atomic_path(path.with_name(f"{path.stem}_{name}.jpg")) as temporary:
+    drawn = sheets(tested, pictures, settings["held_out"])
+    for name, picture in zip(SHEETS, pictures_beside(path)):
+        sheet = drawn[name]
+        with atomic_path(picture) as temporary:
             Image.fromarray(sheet).save(temporary, "JPEG", quality=90)
 
     val = [cell for cell in cells if cell.split == "val"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vaegaze.errors import plain
 from vaegaze.files import atomic_path
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write_loss_curve(path: Path, history: list[dict], title: str, names: Sequenc
         figure = _figure(history, recorded(history, names), PAPER, height_inches=3.4, top_inches=TOP_WITH_TITLES)
         for axis, name in zip(figure.axes, recorded(history, names)):
             axis.set_title(name)
-        figure.suptitle(title, parse_math=False)  # an id may hold a $
+        figure.suptitle(plain(title), parse_math=False)  # an id may hold a $
         with atomic_path(path) as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a title may have letters that the font lacks
             figure.savefig(temporary, dpi=110)

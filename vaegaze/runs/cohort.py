@@ -12,12 +12,13 @@ from pathlib import Path
 
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError, inert
-from vaegaze.files import write_text
+from vaegaze.files import read_text, write_text
 from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
 from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
 REWRITE_SEC = 1.0
+CSV_BEGINS = ("id", "status", "samples", "held_out", "seconds")
 LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
 
 
@@ -65,8 +66,8 @@ def finished_record(config: Config, person_id: str) -> Record | None:
             return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
         if missing:
             return Record(person_id, FAILED, f"the finished run lacks {missing[0]}; remove its folder to run it again")
-        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
-        person = json.loads((folder.path / "person_info.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(folder.summary))
+        person = json.loads(read_text(folder.path / "person_info.json"))
         record = Record(
             id=person_id,
             status=FINISHED,
@@ -170,14 +171,21 @@ class CohortFiles:
     def __init__(self, save_dir: str, person_ids: Iterable[str]):
         self.csv, self.jsonl = Path(save_dir) / "cohort.csv", Path(save_dir) / "cohort.jsonl"
         self.page = Path(save_dir) / "cohort.html"
+        self._refuse_strangers()
         self.order = {person_id: position for position, person_id in enumerate(person_ids)}
         self.records: dict[str, Record] = {}
         self.written_at, self.waiting = -math.inf, False
         self.others = [record for record in self._earlier() if record.id not in self.order]
 
+    def _refuse_strangers(self) -> None:
+        """UserError if one of the files is there and no cohort made them."""
+        if not (_begins_with(self.csv, ",".join(CSV_BEGINS)) or _begins_with(self.jsonl, '{"id": ')):
+            for path in filter(Path.exists, (self.csv, self.jsonl, self.page)):
+                raise UserError(f"{path} exists, and no cohort wrote it", about="save_dir")
+
     def _earlier(self) -> list[Record]:
         try:
-            lines = self.jsonl.read_text(encoding="utf-8").splitlines()
+            lines = read_text(self.jsonl).splitlines()
             records = [Record(**json.loads(line, parse_constant=_refuse_constant)) for line in lines]
         except (OSError, ValueError, TypeError, RecursionError):  # none, or no longer one
             return []
@@ -206,13 +214,21 @@ class CohortFiles:
         return sum(record.status == status for record in self.records.values())
 
 
+def _begins_with(path: Path, text: str) -> bool:
+    """Whether it is a file that begins so, or an empty one: without a record."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(text)) in (b"", text.encode())
+
+
 def as_csv(records: list[Record]) -> str:
     """A column for every number before and after; an unknown one is left empty."""
     metrics = list(dict.fromkeys(name for record in records for name in record.after or ()))
     columns = [f"{when}_{name}" for name in metrics for when in ("before", "after")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "status", "samples", "held_out", "seconds", *columns, "reason"])
+    writer.writerow([*CSV_BEGINS, *columns, "reason"])
     for record in records:
         numbers = [(getattr(record, when) or {}).get(name) for name in metrics for when in ("before", "after")]
         facts = inert(record.id), record.status, record.samples, record.held_out, record.seconds

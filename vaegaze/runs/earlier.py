@@ -5,6 +5,7 @@ from typing import Any
 
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import resolve, settings_of, value_at
+from vaegaze.errors import UserError
 from vaegaze.runs.folder import RunFolder
 
 FREE = ("save_dir", "base", "gradient_checkpointing", "tracker")
@@ -30,13 +31,15 @@ def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
 
 
 def differing_keys(config: Config, folder: RunFolder, *, may_have_moved: bool = False) -> list[tuple[str, Any, Any]]:
-    """Each setting in which the stored run differs, with the stored value and the present one.
+    """Each setting in which the stored run differs, with the stored value and the present one. UserError without these.
 
     Four may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers;
     gradient checkpointing changes no result, but may be what a run that ran out of memory needs; nor does a tracker.
     Where the caller compares fingerprints, data and base model `may_have_moved` as well.
     """
     free = {f"oneshot_params.{name}" for name in (*FREE, *(MOVABLE if may_have_moved else ()))}
+    if not folder.config.is_file():
+        raise UserError(f"{folder.config} is gone, and with it what the run's settings were", about="resume")
     stored = resolve(Config, str(folder.config)).config
     return [
         (key, value_at(stored, key), value_at(config, key))

@@ -10,10 +10,13 @@ from urllib.parse import quote
 import numpy as np
 
 from vaegaze.errors import UserError
-from vaegaze.files import atomic_path, probe_folder, write_text
+from vaegaze.files import atomic_path, probe_folder, read_text, write_text
 from vaegaze.images.pictures import as_image
 
-OTHERS = ("metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png")
+OTHERS = (
+    "metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png", "person_info.json",
+    "tensorboard",
+)  # fmt: skip
 RESERVED_NAMES = {  # of devices on Windows, with any ending
     "CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)),
 }  # fmt: skip
@@ -41,11 +44,28 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run wrote, its results first, since they mark it as finished."""
+        for path in self._written():
+            if path.name == "tensorboard":
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def refuse_strangers(self) -> None:
+        """UserError if the folder holds what a run would replace, and no run made it: that writes config.yaml first."""
+        try:
+            is_a_runs = re.search("(?m)^oneshot_params:", read_text(self.config)) is not None
+        except (OSError, ValueError):
+            is_a_runs = False
+        strangers = [] if is_a_runs else [path for path in self._written() if path.exists()]
+        if strangers:
+            what = strangers[0].relative_to(self.path)
+            raise UserError(f"{self.path} holds {what}, which no run wrote", about="strangers")
+
+    def _written(self) -> list[Path]:
+        """All that a run writes, its results first."""
+        first = (self.model, self.adapter, self.summary, self.report, self.resume)
         others = (self.path / name for name in OTHERS)
-        pictures = self.path.glob("samples/step_*.png")
-        for path in (self.model, self.adapter, self.summary, self.report, self.resume, *others, *pictures):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        return [*first, *others, *self.path.glob("samples/step_*.png"), self.config]
 
     def write_json(self, name: str, content: dict) -> None:
         write_text(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -63,7 +83,7 @@ class RunFolder:
     def stored_fingerprint(self) -> str | None:
         """The fingerprint of base model and data that the run was started with; None if the folder has none."""
         try:
-            return json.loads((self.path / "person_info.json").read_text(encoding="utf-8")).get("fingerprint")
+            return json.loads(read_text(self.path / "person_info.json")).get("fingerprint")
         except (OSError, ValueError, AttributeError):
             return None
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -36,7 +37,8 @@ class PretrainFolder:
     def clear(self) -> None:
         """Remove an earlier run's files, so that they do not mix with those of other settings."""
         for earlier in self._written():
-            earlier.unlink(missing_ok=True)
+            is_folder = earlier.is_dir() and not earlier.is_symlink()
+            shutil.rmtree(earlier) if is_folder else earlier.unlink(missing_ok=True)
 
     def refuse_strangers(self) -> None:
         """UserError if the folder holds a file that a run would replace, and no pre-training made the folder.
@@ -51,8 +53,9 @@ class PretrainFolder:
             )
 
     def _written(self) -> list[Path]:
-        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json")
-        return [*(path for name in names if (path := self.path / name).exists()), *self.path.glob("samples/step_*.png")]
+        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json", "tensorboard")
+        paths = [*(self.path / name for name in names), *self.path.glob("samples/step_*.png"), self.config]
+        return [path for path in paths if path.exists()]
 
     def stored_settings(self) -> str:
         """The run's config.yaml; empty if there is none."""
@@ -62,10 +65,11 @@ class PretrainFolder:
         tensors = {"model": state_of(model), "model_config": model.config}
         save_resume(self.state, progress, tensors, settings_checksum(self.stored_settings()))
 
-    def load(self, config: PretrainConfig, model: VAEGaze, processes: int) -> Progress:
+    def load(self, config: PretrainConfig, model: VAEGaze, processes: int, data: str) -> Progress:
         """Restores the model from the interrupted run with these settings; only `output` may differ.
 
-        UserError if there is no such run, or if it had a different number of processes.
+        UserError if there is no such run, or if it had a different number of processes, or other persons than this
+        checksum of the `data` is of.
         """
         checksum = settings_checksum(to_yaml(config))
         if not self.state.is_file() or settings_checksum(self.stored_settings()) != checksum:
@@ -75,6 +79,11 @@ class PretrainFolder:
             raise UserError(
                 f"the run in {self.path} used {resumed.progress.processes} processes, not {processes}; resume it with "
                 "as many, since each step's data depends on their number"
+            )
+        if resumed.progress.data not in ("", data):
+            raise UserError(
+                f"{self.path} was started with other persons, photographs or numbers of frames, or split otherwise",
+                about="other_data",
             )
         try:
             model.load_state_dict(resumed.tensors["model"])

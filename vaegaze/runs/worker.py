@@ -102,7 +102,9 @@ class Worker:
         folder = RunFolder(self.params.save_dir, person.name)
         folder.check_writable()
         resumed = None
-        if folder.resume.exists():
+        if not folder.resume.exists():
+            folder.refuse_strangers()
+        else:
             config = adopt_stored_choices(config, folder)
             changed = differing_keys(config, folder, may_have_moved=True)
             if changed:

@@ -241,7 +241,7 @@ def open_video(path: str | Path, key: str) -> Iterator[VideoReader]:
     if not Path(path).is_file():
         if words := address_words(path):
             raise UserError(f"{key}: {path} {words}")
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        what = "is a folder" if Path(path).is_dir() else "is no plain file" if Path(path).exists() else "does not exist"
         raise UserError(f"{key}: {path} {what}; give the path of a video ({FORMATS})")
     if not Path(path).stat().st_size:
         raise UserError(f"{key}: {path} is empty; give an undamaged video ({FORMATS})")

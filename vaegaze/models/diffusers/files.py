@@ -22,7 +22,10 @@ INDEX_SUFFIX = ".index.json"  # of the list of files that large weights were spl
 CONFIG_FILES = ("config.json", "musetalk.json")
 OWN_FILE = "vaegaze.json"  # beside a UNet's weights: what diffusers' configs cannot say of our model
 UPSTREAMS = {"image_size": 256, "residual": False, "fill_eyes": False}  # its keys, with the values of upstream's model
-DROPS_REFERENCE = "drops_reference"  # a further key, in `info` of a checkpoint: trained with some references dropped
+# Further keys, which stand in `info` of a checkpoint: trained with some references dropped; with frames that are their
+# own references; and on what.
+DROPS_REFERENCE, DRAWS_FROM_ITSELF, TRAINED_ON = "drops_reference", "draws_from_itself", "trained_on"
+INFO_KEYS = {DROPS_REFERENCE: False, DRAWS_FROM_ITSELF: False, TRAINED_ON: ""}  # by their types
 OWN_KEYS = {**UPSTREAMS, "canvas": {}, "eye_masks": ""}  # by their types; a model has image_size or canvas
 MAX_CONFIG_BYTES = 2**20
 EMA_NOTES = {  # what diffusers' EMAModel leaves in the config of an averaged copy
@@ -39,7 +42,7 @@ class Source:
     configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by part, where a file states them
     stated_in: dict[str, str] = field(default_factory=dict)  # file names by part; under "own" for `own`
     own: dict[str, Any] = field(default_factory=dict)  # the OWN_KEYS that are stated
-    drops_reference: bool = False
+    info: dict[str, Any] = field(default_factory=dict)  # the INFO_KEYS that are stated
     notes: tuple[str, ...] = ()  # on unused configs
 
 
@@ -60,9 +63,8 @@ def open_source(path: str | Path, wanted: Collection[str], *, ema: bool = False)
     own = own_keys_of(configs)
     refuse_wrong_own(file, own)
     stated_in = dict.fromkeys([*PARTS, "own"], "its own model_config")
-    info = content.get("info")
-    drops_reference = isinstance(info, Mapping) and bool(info.get(DROPS_REFERENCE))
-    return Source(file, contents, {part: configs[part] for part in PARTS}, stated_in, own, drops_reference)
+    info = content["info"] if isinstance(content.get("info"), Mapping) else {}
+    return Source(file, contents, {part: configs[part] for part in PARTS}, stated_in, own, stated_info(info))
 
 
 def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Source:
@@ -83,15 +85,20 @@ def with_configs(file: Path, contents: Contents, wanted: Collection[str]) -> Sou
                 notes.append(f"{name} is not used, because {plain(str(reason))}")
     own = read_config(file.parent / OWN_FILE) if "unet" in wanted else {}
     refuse_wrong_own(file.parent / OWN_FILE, own)
-    drops_reference = own.pop(DROPS_REFERENCE, False)
+    info = {key: own.pop(key) for key in INFO_KEYS if key in own}
     if own:
         stated_in["own"] = OWN_FILE
-    return Source(file, contents, configs, stated_in, own, drops_reference, tuple(notes))
+    return Source(file, contents, configs, stated_in, own, info, tuple(notes))
+
+
+def stated_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes along with the weights of a checkpoint's `info`."""
+    return {key: info[key] for key, kind in INFO_KEYS.items() if type(info.get(key)) is type(kind)}
 
 
 def refuse_wrong_own(path: Path, own: Mapping[str, Any]) -> None:
     """UserError for an unknown key or a value of the wrong type."""
-    known = {**OWN_KEYS, DROPS_REFERENCE: False}
+    known = {**OWN_KEYS, **INFO_KEYS}
     for key, value in own.items():
         if key not in known:
             raise UserError(f"{path}: unknown key {key!r}, expected {', '.join(known)}; fix it")
