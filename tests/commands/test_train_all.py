@@ -320,6 +320,15 @@ def test_ctrl_c_ends_a_run_also_while_it_is_measured_and_drawn(run_all, flags, t
     run_all(*flags, ok=True)
 
 
+def test_what_to_do_is_said_where_no_worker_can_start(run_all, flags, tmp_path):
+    """Also if that shows in a worker's process; and no empty table is left."""
+    pytest.importorskip("ray")
+    flags = [*flags, "--vgg_loss", 0.1, "--vgg_weights", tmp_path / "no.pth"]
+    for engine in ("ray", "none"):
+        assert_one_line(run_all(*flags, "--engine", engine), "--vgg_loss 0")
+        assert not list((tmp_path / "runs").glob("cohort*"))
+
+
 def test_a_chosen_gpu_is_computed_on_without_ray(run_all, flags, capsys):
     pytest.importorskip("ray")
     assert chosen_engine("auto", None, "cuda:1") == "none" and capsys.readouterr().out.count("\n") == 1

@@ -112,7 +112,7 @@ def refuse(error: Exception):
 
 def test_ray_a_worker_that_cannot_start_later_leaves_the_rest_to_the_others(run_on_ray, on_ray, ended):
     def start(number):
-        return ("node", "") if number < 2 else refuse(on_ray.RayActorError(error_msg="no memory"))
+        return ("node", None) if number < 2 else refuse(on_ray.RayActorError(error_msg="no memory"))
 
     def run(number, person_id):
         return finished(person_id) if number == 0 else refuse(on_ray.RayActorError())
@@ -123,7 +123,7 @@ def test_ray_a_worker_that_cannot_start_later_leaves_the_rest_to_the_others(run_
 
 def test_ray_a_node_without_what_a_worker_needs_is_done_without(run_on_ray, ended):
     def start(number):
-        return "node", "" if number else "no such file"
+        return "node", None if number else UserError("no such file")
 
     assert run_on_ray(start, lambda number, person_id: finished(person_id)) == 2
     assert statuses(ended) == dict.fromkeys(PERSONS, FINISHED)
@@ -133,7 +133,7 @@ def test_ray_without_any_worker_left_the_rest_is_recorded(run_on_ray, on_ray, en
     def run(number, person_id):
         return finished(person_id) if person_id in "ab" else refuse(on_ray.RayActorError())
 
-    run_on_ray(lambda number: ("node", "the disk is gone" if number > 1 else ""), run)
+    run_on_ray(lambda number: ("node", UserError("the disk is gone") if number > 1 else None), run)
     assert statuses(ended) == dict.fromkeys("ab", FINISHED) | dict.fromkeys("cdef", FAILED)
     assert ended["f"].reason == "the disk is gone"
 
@@ -141,7 +141,9 @@ def test_ray_without_any_worker_left_the_rest_is_recorded(run_on_ray, on_ray, en
 @pytest.mark.parametrize("is_users", (True, False))
 def test_ray_nothing_starts(run_on_ray, on_ray, ended, is_users):
     def start(number):
-        return ("node", "no such file") if is_users else refuse(on_ray.RayActorError(error_msg="no such file"))
+        return (
+            ("node", UserError("no such file")) if is_users else refuse(on_ray.RayActorError(error_msg="no such file"))
+        )
 
     with pytest.raises(UserError, match="no such file"):
         run_on_ray(start, None)
@@ -155,7 +157,7 @@ def test_ray_a_bad_node_does_not_fail_everybody(run_on_ray, ended):
     def run(number, person_id):
         return finished(person_id) if number % 3 == 2 else Record(person_id, FAILED, "input/output error")
 
-    run_on_ray(lambda number: (nodes[number % 3], ""), run, count=3, haste=lambda number: (number % 3 == 2, number))
+    run_on_ray(lambda number: (nodes[number % 3], None), run, count=3, haste=lambda number: (number % 3 == 2, number))
     assert statuses(ended) == dict.fromkeys(PERSONS, FINISHED)
 
 
@@ -163,7 +165,7 @@ def test_ray_a_worker_that_fails_again_and_again_is_replaced(run_on_ray, on_ray,
     def run(number, person_id):
         return finished(person_id) if number else Record(person_id, FAILED, "CUDA error")
 
-    assert run_on_ray(lambda number: ("node", ""), run, count=1) == 2
+    assert run_on_ray(lambda number: ("node", None), run, count=1) == 2
     assert statuses(ended) == dict.fromkeys(PERSONS, FINISHED)
 
 
@@ -201,7 +203,7 @@ def run_on_slurm(on_slurm, monkeypatch, work, tmp_path):
             if isinstance(answered, on_slurm.submitit.core.utils.FailedJobError):
                 raise answered
             given.append(person_ids)
-            died = isinstance(answered, Exception)
+            died = isinstance(answered, Exception) and not isinstance(answered, UserError)
             log = [f"begins {number}: {each}" for number, each in enumerate(begun(person_ids))]
             return SimpleNamespace(
                 done=lambda: True,
@@ -293,14 +295,14 @@ def test_slurm_no_job_can_start(run_on_slurm, on_slurm, ended):
 
     def answer(person_ids):
         given.append(person_ids)
-        return "UserError: no such file"
+        return UserError("no such file")
 
     with pytest.raises(UserError, match="no such file"):
         run_on_slurm(answer)
     assert len(given) == on_slurm.FAILED_STARTS and not ended
 
     def at_first(person_ids):
-        return [finished(each) for each in next(answers, [])] or "UserError: no such file"
+        return [finished(each) for each in next(answers, [])] or UserError("no such file")
 
     run_on_slurm(at_first)
     assert statuses(ended) == dict.fromkeys("abc", FINISHED) | dict.fromkeys("def", FAILED)

@@ -97,10 +97,13 @@ def with_irises(
     to_photo: np.ndarray,
     pairs: Sequence[tuple[Iris, Iris]],
     detailed: np.ndarray | None = None,
+    *,
+    painted_over: bool = True,
 ) -> np.ndarray:
     """A drawing (H, W, 3) uint8 that lies on a photo of the same size, with the photo's irises in its own's places.
 
-    `detailed` is the drawing with other detail of the photo, which stays where no iris is laid.
+    `detailed` is the drawing with other detail of the photo, which stays where no iris is laid. The drawing's own
+    irises are `painted_over`, unless their place is known too roughly for that.
     """
     detailed = drawn if detailed is None else detailed
     result = detailed.copy()
@@ -112,7 +115,7 @@ def with_irises(
             top, left = (part.start for part in window)
             to_window = to_crop(np.eye(2, 3), left, top)
             source, target = source.on(to_window), target.on(to_window)
-            result[window] = _laid(drawn[window], detailed[window], photo[window], source, target)
+            result[window] = _laid(drawn[window], detailed[window], photo[window], source, target, painted_over)
     return result
 
 
@@ -123,7 +126,9 @@ def window_around(centres: np.ndarray, reach_px: float, shape: tuple[int, int]) 
     return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
-def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> np.ndarray:
+def _laid(
+    drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Iris, target: Iris, painted_over: bool
+) -> np.ndarray:
     """A drawing (H, W, 3) uint8 with the photo's iris."""
     soft, shape = drawn.astype(np.float32), drawn.shape[:2]
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
@@ -132,7 +137,7 @@ def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Ir
     between = opening(target, shape)
     surely = _step(0.7, 0.98, _averaged(between, max(1, round(SURELY_BETWEEN * target.radius))))
     between = between * np.maximum(_no_lids(soft, between, rho, theta), surely)
-    white = _without_iris(soft, between, rho, target.radius)
+    white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
     result = detailed + (between * _fading(rho, *WITHOUT_IRIS))[..., None] * (white - detailed)
     result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
     follows = replace(target, centre=source.centre + MIRRORED_FOLLOWS * (target.centre - source.centre))

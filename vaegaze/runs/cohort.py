@@ -193,7 +193,7 @@ class CohortFiles:
 
     def add(self, *records: Record) -> None:
         self.records |= {record.id: record for record in records}
-        self.waiting = True
+        self.waiting |= bool(records)
         self.write_if_due()
 
     def write_if_due(self) -> None:

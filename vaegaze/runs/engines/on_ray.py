@@ -32,13 +32,13 @@ class Actor:
         self.stopping = False
         self.worker: Worker | None = None
 
-    def start(self, job: Job, shared: object) -> tuple[str, str]:
-        """Loads the worker; returns its node, and the message of a user's error or an empty text."""
-        problem = ""
+    def start(self, job: Job, shared: object) -> tuple[str, UserError | None]:
+        """Loads the worker; returns its node, and a user's error if it cannot start."""
+        problem = None
         try:
             self.worker = job.worker(shared)
         except UserError as error:
-            problem = str(error)
+            problem = error
         return ray.get_runtime_context().get_node_id(), problem
 
     def run(self, task: str):
@@ -118,8 +118,8 @@ def run_all(
                 return
             if not pool.hired:
                 if not pool.has_started:
-                    raise UserError(pool.problem)
-                work.give_up(pool.problem)
+                    raise pool.problem
+                work.give_up(str(pool.problem))
                 return
             on_change()
             pool.wait()
@@ -150,7 +150,7 @@ class _Pool:
         self.busy: dict = {}  # result → (actor, task or None)
         self.idle: list[_Hired] = []
         self.has_started, self.failed_starts = False, 0
-        self.problem = ""  # of the last one that did not start
+        self.problem = UserError()  # of the last one that did not start
 
     @property
     def hired(self) -> list[_Hired]:
@@ -185,7 +185,7 @@ class _Pool:
                 self.add()
                 return
             self.failed_starts += 1
-            self.problem = f"no Ray worker can start: {lines[-1]}"
+            self.problem = UserError(f"no Ray worker can start: {lines[-1]}")
             if self.failed_starts < FAILED_STARTS:
                 self.add()
             return

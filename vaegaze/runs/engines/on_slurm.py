@@ -21,7 +21,7 @@ FAILED_STARTS = 8  # jobs in a row whose worker did not start: then no further o
 REFUSALS, ASK_AGAIN_SEC = 10, 60.0  # of sbatch in a row: the same; and the time between two
 
 
-def run_persons(job: Job, person_ids: list[str]) -> list[Record] | str:
+def run_persons(job: Job, person_ids: list[str]) -> list[Record] | UserError:
     """What a job does; returns the records of the persons that it ran, or why it could not start.
 
     After SIGTERM, which scancel sends, and the signal that SLURM sends before the time is up, the present run saves
@@ -33,7 +33,7 @@ def run_persons(job: Job, person_ids: list[str]) -> list[Record] | str:
     try:
         worker = job.worker()
     except Exception as error:
-        return reason_of(error)
+        return error if isinstance(error, UserError) else UserError(reason_of(error))
     records = []
     for number, person_id in enumerate(person_ids):
         print(f"begins {number}: {person_id!a}", flush=True)  # a log may be in any encoding
@@ -64,9 +64,9 @@ def run_all(
             jobs.submit()
             if jobs.problem and not jobs.submitted:
                 if not jobs.has_started:
-                    raise UserError(jobs.problem, about="slurm" if jobs.refusals else "")
+                    raise jobs.problem
                 if jobs.is_hopeless:
-                    work.give_up(jobs.problem)
+                    work.give_up(str(jobs.problem))
             on_change()
             time.sleep(POLL_SEC)
             jobs.take_in()
@@ -84,7 +84,7 @@ class _Jobs:
         self.has_started, self.failed_starts = False, 0
         self.refusals, self.refused_at = 0, 0.0
         self.saved: dict[str, float | None] = {}  # of the submitted persons, when each had saved itself
-        self.problem = ""  # why no more are submitted, until one ends that had started
+        self.problem: UserError | None = None  # why no more are submitted, until one ends that had started
 
     @property
     def is_hopeless(self) -> bool:
@@ -93,7 +93,7 @@ class _Jobs:
     def submit(self) -> None:
         work, cohort = self.work, self.cohort
         if self.refusals and not self.is_hopeless and time.monotonic() - self.refused_at >= ASK_AGAIN_SEC:
-            self.problem = ""
+            self.problem = None
         while work.waiting and not self.problem and len(self.submitted) < cohort.jobs:
             person_ids = [work.take() for _ in range(min(cohort.persons_per_job, len(work.waiting)))]
             self.saved |= {person_id: self._saved_at(person_id) for person_id in person_ids}
@@ -102,7 +102,7 @@ class _Jobs:
                 self.refusals = 0
             except (RuntimeError, OSError) as error:  # sbatch refuses, perhaps for as long as other jobs run
                 work.put_back(person_ids)
-                self.problem = f"SLURM takes no job: {_first_line(error)}"
+                self.problem = UserError(f"SLURM takes no job: {_first_line(error)}", about="slurm")
                 self.refusals, self.refused_at = self.refusals + 1, time.monotonic()
 
     def take_in(self) -> None:
@@ -113,10 +113,10 @@ class _Jobs:
             begun = re.findall(r"^begins (\d+):", job.stdout() or "", re.MULTILINE)
             died = job.exception() is not None
             outcome = [] if died else job.result()
-            if isinstance(outcome, str) or (died and not begun):
-                self._did_not_start(job, person_ids, outcome or _death(job))
+            if isinstance(outcome, UserError) or (died and not begun):
+                self._did_not_start(person_ids, outcome or UserError(_death(job)))
                 continue
-            self.has_started, self.failed_starts, self.refusals, self.problem = True, 0, 0, ""
+            self.has_started, self.failed_starts, self.refusals, self.problem = True, 0, 0, None
             for record in outcome:
                 self.work.end(record)
             left = person_ids[len(outcome) :]
@@ -129,11 +129,11 @@ class _Jobs:
             if to_blame is not None:
                 self.work.lose(to_blame, reason)
 
-    def _did_not_start(self, job: submitit.Job, person_ids: list[str], reason: str) -> None:
+    def _did_not_start(self, person_ids: list[str], error: UserError) -> None:
         self.work.put_back(person_ids)
         self.failed_starts += 1
         if self.failed_starts >= FAILED_STARTS:
-            self.problem = f"no SLURM job can start: {reason}"
+            self.problem = UserError(f"no SLURM job can start: {error}", about=error.about)
 
     def _saved_at(self, person_id: str) -> float | None:
         resume = RunFolder(self.job.resolved.config.oneshot_params.save_dir, person_id).resume
