@@ -117,12 +117,12 @@ def window_around(centres: np.ndarray, reach_px: float, shape: tuple[int, int]) 
 
 def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> np.ndarray:
     """A drawing (H, W, 3) uint8 with the photo's iris."""
-    soft = drawn.astype(np.float32)
-    places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in drawn.shape[1::-1])), axis=-1)
-    photo = photo.astype(np.float32)
-    plain, mirrored = _taken_off(photo, source, _seen(photo, source, *_around(source, places)))
+    soft, shape = drawn.astype(np.float32), drawn.shape[:2]
+    places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
+    plain, mirrored = _taken_off(photo.astype(np.float32), source)
     rho, theta = _around(target, places)
-    between = _seen(soft, target, rho, theta)
+    between = opening(target, shape)
+    between = between * _unlike_lids(soft, between, rho, theta)
     # Detail of the drawing's own outline would show beside that of the photo's.
     result = detailed + (between * _fading(rho, FADE, FADE + FADE - SURE))[..., None] * (soft - detailed)
     result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
@@ -138,27 +138,23 @@ def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(across, down) / iris.radius, np.arctan2(down, across)
 
 
-def _seen(picture: np.ndarray, iris: Iris, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """(H, W) 0..1: how much of each pixel around an iris no lid covers.
+def _unlike_lids(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """(H, W) 0..1: how unlike the skin above and below it a drawing is, measured by how unlike that the iris is.
 
-    Lids may lie elsewhere than they were read: the skin above and below tells them, too, by how unlike it a pixel is,
-    measured by how unlike it the iris is.
+    Drawn lids may lie elsewhere than they were read: than `between` them (H, W) 0..1 says.
     """
-    between = opening(iris, picture.shape[:2])
     inner = (rho < 0.7) & (between > 0.9)
+    share = np.ones(rho.shape, np.float32)
     if not inner.any():
-        return between
-    own, share = np.median(picture[inner], axis=0), np.ones(rho.shape, np.float32)
+        return share
+    own = np.median(drawn[inner], axis=0)
     for up in (-1, 1):
         skin = (rho > 1.3) & (rho < 1.9) & (up * np.sin(theta) > 0.7) & (between < 0.02)
         if skin.any():
-            lid = np.median(picture[skin], axis=0)
-            like = np.linalg.norm(picture - lid, axis=-1) / max(float(np.linalg.norm(own - lid)), 1.0)
+            lid = np.median(drawn[skin], axis=0)
+            like = np.linalg.norm(drawn - lid, axis=-1) / max(float(np.linalg.norm(own - lid)), 1.0)
             share = np.minimum(share, np.clip((like - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1))
-    # What is like skin within the iris, as a light's edge, is no lid: a lid comes from above or below.
-    seen = between * share
-    from_above, from_below = (np.maximum.accumulate(seen[::step], axis=0)[::step] for step in (1, -1))
-    return np.minimum(between, np.where(np.sin(theta) < 0, from_above, from_below))
+    return share
 
 
 def _fading(rho: np.ndarray, sure: float = SURE, fade: float = FADE) -> np.ndarray:
@@ -166,9 +162,9 @@ def _fading(rho: np.ndarray, sure: float = SURE, fade: float = FADE) -> np.ndarr
     return share * share * (3 - 2 * share)
 
 
-def _taken_off(photo: np.ndarray, iris: Iris, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An iris (R, A, C), whole behind the lids, without the lights that it mirrors; and these. `seen` (H, W) 0..1."""
-    rings, seen = polar(photo, iris), polar(seen[..., None], iris)
+def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
+    """An iris (R, A, C), whole behind the lids, without the lights that it mirrors; and these."""
+    rings, seen = polar(photo, iris), polar(opening(iris, photo.shape[:2])[..., None], iris)
     whole = seen * rings + (1 - seen) * _ring_means(rings, seen)
     grey = whole.mean(axis=-1, keepdims=True)
     rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
