@@ -119,7 +119,7 @@ class SteadyIrises:
         radius, due = known.radius(read), len(open_ones) and time_sec - known.sized_sec >= SIZE_EVERY_SEC
         if due:
             measured = float(np.mean([refined(true, [read[eye]])[0].radius for eye in open_ones]))
-            # A single measurement may be far off: at first, the average counts as much.
+            # A single measurement may be far off: at first, an average iris counts as much.
             radius, known.sized_sec = radius if known.radii else (radius + measured) / 2, time_sec
         sources = [found_near(true, [replace(iris, radius=radius)], OFF_READ)[0] for iris in read]
         sources = known.steadied(sources, step_sec)
