@@ -56,7 +56,8 @@ def render_gazes(
     light = Light.of(scene, person)
     surface = head_surface(person, view)
 
-    noise, areas = scene.noise * _sensor_noise(scene.noise_seed, camera.shape), eye_areas(scene.head, camera)
+    noise = scene.noise * _sensor_noise(scene.noise_seed, camera.shape)
+    areas = eye_areas(scene.head, camera) if scene.jpeg_quality else None
     boxes = [EyeBox.of(scene, view, side) for side in range(2)]
 
     without_eyes = _background(scene, view)
