@@ -279,14 +279,21 @@ def test_a_second_ctrl_c_ends_it_at_once(finished, tmp_path, monkeypatch):
     assert outcome.code == 130 and "Traceback" not in outcome.err
 
 
-@pytest.fixture
-def interrupted(finished, tmp_path, monkeypatch):
-    """The flags of a run that was stopped at step 5."""
-    flags = (*finished[0], "--save_dir", tmp_path)
-    with monkeypatch.context() as patched:
+@pytest.fixture(scope="module")
+def stopped(finished, tmp_path_factory):
+    """The folder of a run that was stopped at step 5. To be copied."""
+    save_dir = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patched:
         signal_at_step(patched, 5, signal.SIGTERM)
-        assert command(*flags).code == 143
-    return flags
+        assert command(*finished[0], "--save_dir", save_dir).code == 143
+    return save_dir / PERSON
+
+
+@pytest.fixture
+def interrupted(finished, stopped, tmp_path):
+    """The flags of a run that was stopped at step 5."""
+    shutil.copytree(stopped, tmp_path / PERSON)
+    return (*finished[0], "--save_dir", tmp_path)
 
 
 def test_resume_with_anything_changed_is_an_error(interrupted, world, tmp_path):

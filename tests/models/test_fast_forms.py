@@ -124,20 +124,21 @@ def test_under_autocast_the_product_has_the_type_and_order_of_the_convolution(fr
     torch.testing.assert_close(result, expected, rtol=2**-7, atol=2**-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("mean", [0, 5])
-def test_frozen_group_norm_has_the_gradient_of_pytorchs(mean):
+def test_frozen_group_norm_has_the_gradient_of_pytorchs(mean, dtype):
     layer = layers.GroupNorm(2, 6).requires_grad_(False)
     layer.weight.copy_(random_like(6).float()), layer.bias.copy_(random_like(6, seed=1).float())
 
     def as_computed(values):
-        return values.to(torch.bfloat16, memory_format=torch.channels_last)
+        return values.to(dtype, memory_format=torch.channels_last)
 
     # The gradient has parts that are the same everywhere, and along x: what normalising takes away.
     x, factors = random_like(2, 6, 64, 80) + mean, random_like(2, 6, 64, 80, seed=3)
     x = as_computed(x).requires_grad_()
     factors = as_computed(factors + x.detach().double() - mean + 1)
     result = layer(x)
-    assert result.grad_fn.name() == "FrozenGroupNormBackward" and result.dtype == torch.bfloat16
+    assert result.grad_fn.name() == "FrozenGroupNormBackward" and result.dtype == dtype
     (got,) = torch.autograd.grad(result, x, factors)
     (native,) = torch.autograd.grad(torch.nn.GroupNorm.forward(layer, x), x, factors)
     exact = x.detach().double().requires_grad_()
@@ -147,13 +148,16 @@ def test_frozen_group_norm_has_the_gradient_of_pytorchs(mean):
         return float((gradient - want).norm() / want.norm())
 
     assert torch.equal(result, torch.nn.GroupNorm.forward(layer.float(), x))
-    assert off(native) < 2**-9 and off(got) < 2**-7, "rounded once, and three times"
+    if dtype == torch.bfloat16:
+        assert off(native) < 2**-9 and off(got) < 2**-7, "rounded once, and three times"
+    else:
+        assert off(got) < 1.1 * off(native) < 2**-14
     assert got.stride() == x.stride()
 
 
-def test_group_norm_that_trains_or_is_small_or_float32_is_pytorchs():
-    def backward_of(layer, *shape, dtype=torch.bfloat16, layout=torch.channels_last):
-        return layer(torch.zeros(shape).to(dtype, memory_format=layout).requires_grad_()).grad_fn.name()
+def test_group_norm_that_trains_or_is_small_or_contiguous_is_pytorchs():
+    def backward_of(layer, *shape, layout=torch.channels_last):
+        return layer(torch.zeros(shape).to(torch.bfloat16, memory_format=layout).requires_grad_()).grad_fn.name()
 
     frozen, trained = (layers.GroupNorm(2, 30).requires_grad_(on) for on in (False, True))
     one_trained = layers.GroupNorm(2, 30)
@@ -163,7 +167,6 @@ def test_group_norm_that_trains_or_is_small_or_float32_is_pytorchs():
         backward_of(trained, 1, 30, 64, 64),
         backward_of(one_trained, 1, 30, 64, 64),
         backward_of(frozen, 1, 30, 64, 63),
-        backward_of(frozen, 1, 30, 64, 64, dtype=torch.float32),
         backward_of(frozen, 1, 30, 64, 64, layout=torch.contiguous_format),
         backward_of(layers.GroupNorm(2, 32).requires_grad_(False), 1, 32, 64, 64),
     }

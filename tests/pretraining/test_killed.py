@@ -16,7 +16,7 @@ from vaegaze.renderer import data_set
 
 KILLS = 20
 SETTINGS = {
-    "vae_steps": 20, "vae_band_steps": 10, "latent_steps": 20, "pixel_steps": 20, "held_out": 8, "eval_every": 4,
+    "vae_steps": 12, "vae_band_steps": 6, "latent_steps": 12, "pixel_steps": 12, "held_out": 8, "eval_every": 4,
     "min_vae_eye_psnr": 0, "threads": 1, "vae_batch_size": 1, "latent_batch_size": 1, "pixel_batch_size": 1,
     "ema": 0.9, "gradient_accumulation": 2, "frames_per_person": 3, "estimator": "none", "workers": 1,
 }  # fmt: skip

@@ -34,6 +34,8 @@ from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.batches import Batches
 from vaegaze.pretraining.distributed import Processes
 from vaegaze.pretraining.loop import Progress, learning_rate_factor, pretraining_steps
+from vaegaze.pretraining.losses import Objective, encode_batch
+from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.sources import held_out_frames, open_sources
 from vaegaze.renderer import data_set as synthetic
@@ -235,6 +237,21 @@ def test_each_phase_trains_its_own_parts():
     assert all(5 < record["held_out_eye_psnr"] < 40 for record in progress.records)
 
 
+def test_targets_are_encoded_only_where_latents_are_compared(monkeypatch):
+    batch, model, encoded = render_batch("train", [0, 1, 0], SIZE_PX, 2, gazes=2), make_tiny_model(), {}
+    encode = model.encode
+
+    def counted(images):
+        encoded[phase.name].append(len(images))
+        return encode(images)
+
+    monkeypatch.setattr(model, "encode", counted)
+    for phase in phases(CONFIG)[1:]:
+        encoded[phase.name] = []
+        Objective(model, phase.loss, phase.weights, None, encode_batch)(batch)
+    assert encoded == {PHASES[1]: [4, 2, 4], PHASES[2]: [4, 2]}, "masked targets, references, targets"
+
+
 @torch.no_grad()
 def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
     model, _, _ = uninterrupted
@@ -269,6 +286,16 @@ def test_a_reference_of_the_same_frame_differs_in_the_eyes_alone():
         difference = np.abs(example.target[0].astype(float) - example.reference).mean(axis=-1)
         eyes = example.eye_masks[0]
         assert difference[eyes].mean() > 4 * difference[~eyes].mean() and difference[~eyes].mean() < 4  # noise, JPEG
+
+
+@pytest.mark.parametrize("same_frame", [0.0, 1.0])
+def test_gazes_painted_together_are_those_painted_alone(same_frame):
+    source = RenderedSource(CANVAS, 0, 50, 1000, same_frame=same_frame)
+    for seed in range(3):
+        alone, together = (source.example(0, 0, np.random.default_rng(seed), gazes) for gazes in (1, 3))
+        assert np.array_equal(together.target[0], alone.target[0])
+        assert np.array_equal(together.reference, alone.reference)
+        assert len({picture.tobytes() for picture in together.target}) == 3
 
 
 def test_a_canvas_that_is_a_band():

@@ -155,6 +155,7 @@ def known_keys() -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
+@cache
 def image_keys() -> tuple[str, ...]:
     """The names of the image datasets in all layouts."""
     return tuple(dict.fromkeys(row.images_key for row in LAYOUTS))

@@ -168,7 +168,8 @@ def _count(file: h5py.File, person_id: str, prefix: str) -> int:
         if not person_id.isprintable() or (prefix and not is_hard_link(file.id, person_id)):
             return 0  # control characters in an id would reach the terminal
         for row in LAYOUTS:
-            if all(is_hard_link(file.id, prefix + key) for key in (row.images_key, row.gaze.key, row.head.key)):
+            keys = dict.fromkeys((row.images_key, row.gaze.key, row.head.key))
+            if all(is_hard_link(file.id, prefix + key) for key in keys):
                 shape = dataset_shape(file, prefix + row.images_key)
                 if len(shape) != 4 or shape[0] > MAX_SAMPLES:
                     return 0

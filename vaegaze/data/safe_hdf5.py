@@ -117,13 +117,13 @@ def safe_group(file: h5py.File, path: str, where: str) -> h5py.Group:
     for name in path.split("/"):
         if not is_hard_link(group.id, name):
             raise UserError(f"{where} is a link; links are not followed: copy what it points to into the file")
-        if not isinstance(found := _member(group, name), h5py.h5g.GroupID):
+        if not isinstance(found := member(group, name), h5py.h5g.GroupID):
             raise NoGroup(f"{where} is no group; expected one group per person, each with images and labels")
         group = h5py.Group(found)
     return group
 
 
-def _member(group: h5py.Group, name: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID:
+def member(group: h5py.Group, name: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID:
     """What a group holds by this name. h5py's `group[name]` takes three times as long."""
     return h5py.h5o.open(group.id, _encoded(name))
 
@@ -154,7 +154,7 @@ def safe_datasets(group: h5py.Group, keys: tuple[str, ...], where: str) -> dict[
 def _safe_dataset(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
     if not is_hard_link(group.id, key):
         raise UserError(f"{where} is a link; links are not followed: copy what it points to into the file")
-    if not isinstance(found := _member(group, key), h5py.h5d.DatasetID):
+    if not isinstance(found := member(group, key), h5py.h5d.DatasetID):
         raise UserError(f"{where} is no dataset; expected an array with one entry per sample")
     dataset = h5py.Dataset(found, readonly=True)  # so that it keeps what it looked up once
     creation = found.get_create_plist()

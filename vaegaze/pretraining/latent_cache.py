@@ -63,14 +63,14 @@ class LatentCache:
         self.known = np.frombuffer(self._read(self._known_at, frames), np.uint8).copy()
 
     @torch.no_grad()
-    def encode(self, model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(self, model: VAEGaze, batch: Batch, *, with_target: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """As `losses.encode_batch`, from the cache if possible; missing latents are computed and stored."""
         gazes = batch.frames.shape[1] - 1
         targets, references = batch.frames[:, :gazes].flatten(), batch.frames[:, gazes]
         of_targets = self._latents(model, batch.target, batch.eye_masks, targets)
         of_references = self._latents(model, batch.reference, batch.reference_eye_masks, references)
-        masked, own = of_targets.to(batch.target.device).float().unbind(1)
-        reference = of_references[:, 1].to(batch.target.device).float()
+        masked, reference = (each.to(batch.target.device).float() for each in (of_targets[:, 0], of_references[:, 1]))
+        own = of_targets[:, 1].to(batch.target.device).float() if with_target else None
         return masked, for_each_target(reference, batch), own
 
     def _latents(self, model: VAEGaze, pictures: Tensor, eye_masks: Tensor, frames: Tensor) -> Tensor:

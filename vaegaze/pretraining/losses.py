@@ -12,7 +12,7 @@ from vaegaze.models import VAEGaze
 from vaegaze.pretraining.batches import Batch, Crops
 from vaegaze.training.losses import VGGLoss
 
-Encode = Callable[[VAEGaze, Batch], tuple[Tensor, Tensor, Tensor]]
+Encode = Callable[..., tuple[Tensor, Tensor, Tensor | None]]  # as `encode_batch`
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def latent_loss(objective: Objective, batch: Batch) -> Tensor:
     """The UNet's latents against the target's own."""
     model = objective.model
     with torch.no_grad():
-        masked, reference, target = objective.encode(model, batch)
+        masked, reference, target = objective.encode(model, batch, with_target=True)
     result = model.inpaint(masked, reference, batch.head, batch.gaze)
     eye_masks, valid = (F.adaptive_avg_pool2d(mask, target.shape[-2:]) for mask in (batch.eye_masks, batch.valid))
     return objective.compare(result.float(), target, eye_masks, valid)
@@ -105,16 +105,16 @@ def redrawing_loss(objective: Objective, batch: Batch) -> Tensor:
     """The picture with its eyes redrawn against the target."""
     model = objective.model
     with torch.no_grad():
-        masked, reference, _ = objective.encode(model, batch)
+        masked, reference, _ = objective.encode(model, batch, with_target=False)
     result = model(masked, reference, batch.head, batch.gaze).float()
     loss = objective.compare(result, batch.target, batch.eye_masks, batch.valid)
     return loss + objective.weights.gradient * gradient_difference(result, batch.target, batch.eye_masks)
 
 
-def encode_batch(model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents of the masked target, of its reference and of the target itself, each (P·G, C, h, w) float32."""
+def encode_batch(model: VAEGaze, batch: Batch, *, with_target: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Latents of the masked target, its reference and, if asked for, the target itself, each (P·G, C, h, w) float32."""
     masked, reference = encode_inputs(model, batch)
-    return masked, reference, model.encode(batch.target).float()
+    return masked, reference, model.encode(batch.target).float() if with_target else None
 
 
 def encode_inputs(model: VAEGaze, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
 from vaegaze.pretraining.batches import Example, Skipped
 from vaegaze.pretraining.mask_jitter import SQUARES_SHARE, jittered_corners
 from vaegaze.renderer import data_set as rendering
+from vaegaze.renderer import render_gazes
 
 MASK_FACTORS = (1.25, 1.6)  # around upstream's 1.4: masks of other sources are cut differently
 MASK_JITTER = 0.04  # of the eye's radius, standard deviation of the centre
@@ -35,13 +36,18 @@ class RenderedSource:
         person = rendering.person_from_seed(self.seed, number, self.split)
         frame = partial(rendering.scene_from_seed, self.seed, number, split=self.split)
         scene, other = map(frame, rng.choice(self.samples_per_person, size=2, replace=False).tolist())
-        if self.same_frame and rng.random() < self.same_frame:
+        same_frame = self.same_frame and rng.random() < self.same_frame
+        if same_frame:
             other = replace(scene, gaze=other.gaze)
         target_mask, reference_mask = self._eye_mask(scene, rng), self._eye_mask(other, rng)
         elsewhere = rng.integers(self.samples_per_person, size=gazes - 1).tolist()
-        looks = [scene, *(replace(scene, gaze=frame(sample).gaze) for sample in elsewhere)]
+        looks = [scene.gaze, *(frame(sample).gaze for sample in elsewhere)]
 
-        pictures = np.stack([rendering.render(person, look, self.canvas).image for look in (*looks, other)])
+        if same_frame:
+            drawn = render_gazes(person, scene, [*looks, other.gaze], self.canvas)
+        else:
+            drawn = [*render_gazes(person, scene, looks, self.canvas), rendering.render(person, other, self.canvas)]
+        pictures = np.stack([each.image for each in drawn])
         if rng.random() < self.photographic:
             pictures = like_a_photograph(pictures, rng)
         valid = np.ones(pictures.shape[:3], bool)
@@ -49,8 +55,8 @@ class RenderedSource:
             target=pictures[:-1],
             eye_masks=np.stack([target_mask] * gazes),
             valid=valid[:-1],
-            gaze=np.array([look.gaze for look in looks], np.float32),
-            head=np.array([look.head for look in looks], np.float32),
+            gaze=np.array(looks, np.float32),
+            head=np.array([scene.head] * gazes, np.float32),
             reference=pictures[-1],
             reference_eye_masks=reference_mask,
             reference_valid=valid[-1],

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from vaegaze.data.persons import person_counts
-from vaegaze.data.safe_hdf5 import is_hard_link, opened, plain_attributes, text_list
+from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list
 from vaegaze.errors import UserError, plain
 from vaegaze.files import as_spelt
 
@@ -123,8 +123,9 @@ def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, lis
         if lists["train"] is not None:
             return {name: ids or [] for name, ids in lists.items()}
         for person in all_counts:
-            if person in file and is_hard_link(file.id, person) and isinstance(group := file[person], h5py.Group):
-                name = plain_attributes(group, ("split",)).get("split")
+            found = member(file, person) if is_hard_link(file.id, person) else None
+            if isinstance(found, h5py.h5g.GroupID) and h5py.h5a.exists(found, b"split"):
+                name = plain_attributes(h5py.Group(found), ("split",)).get("split")
                 if name in groups:
                     groups[name].append(person)
     return groups if groups["train"] else None

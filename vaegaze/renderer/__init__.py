@@ -30,7 +30,7 @@ from vaegaze.renderer.canvas import (
     smoothstep,
     white_noise,
 )
-from vaegaze.renderer.eyes import draw_eye, eye_areas
+from vaegaze.renderer.eyes import EyeBox, draw_eye, eye_areas
 from vaegaze.renderer.face import head_surface, shade, skin, skin_colour
 from vaegaze.renderer.persons import Person, Scene, eye_gazes
 
@@ -56,6 +56,10 @@ def render_gazes(
     light = Light.of(scene, person)
     surface = head_surface(person, view)
 
+    noise = scene.noise * _sensor_noise(scene.noise_seed, camera.shape)
+    areas = eye_areas(scene.head, camera) if scene.jpeg_quality else None
+    boxes = [EyeBox.of(scene, view, side) for side in range(2)]
+
     without_eyes = _background(scene, view)
     _draw_behind_the_face(without_eyes, person, view, light)
     face = shade(skin(person, scene, surface), person, surface, light)
@@ -63,13 +67,13 @@ def render_gazes(
 
     for gaze in gazes:
         scene, picture, face_parsing = replace(scene, gaze=gaze), without_eyes.copy(), np.zeros(camera.shape, np.uint8)
-        for side, eye_gaze in enumerate(eye_gazes(person, scene)):
-            draw_eye(picture, face_parsing, person, scene, view, light, side, eye_gaze)
+        for box, eye_gaze in zip(boxes, eye_gazes(person, scene)):
+            draw_eye(picture, face_parsing, person, scene, view, light, box, eye_gaze)
         if person.glasses:
             _draw_glasses(picture, person, scene, view, light)
-        image = _develop(picture, scene, camera)
+        image = _develop(picture, scene, camera, noise)
         if scene.jpeg_quality:
-            image = _compress(image, scene, camera)
+            image = _compress(image, scene.jpeg_quality, areas)
         yield Rendering(image, face_parsing)
 
 
@@ -142,14 +146,14 @@ def _draw_glasses(picture: np.ndarray, person: Person, scene: Scene, view: View,
     )
 
 
-def _develop(picture: np.ndarray, scene: Scene, camera: geometry.Camera) -> np.ndarray:
+def _develop(picture: np.ndarray, scene: Scene, camera: geometry.Camera, noise: np.ndarray) -> np.ndarray:
     """Linear light (3, H, W) → 8-bit sRGB (H, W, 3): lens blur, colours, tone, the sensor's noise."""
     picture = _blur(picture, blur_sigma_px(scene, camera), blur_reach_px(scene, camera)) * colour(scene.white_balance)
     grey = dot([0.25, 0.65, 0.10], picture)
     picture = np.maximum(grey + scene.saturation * (picture - grey), 0)
     picture = np.sqrt(1.25 * picture / (1 + 0.35 * picture))  # about sRGB's curve; highlights roll off
     picture = 0.5 + (picture - 0.5) * scene.contrast
-    picture += scene.noise * _sensor_noise(scene.noise_seed, camera.shape)
+    picture += noise
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0).copy()
 
 
@@ -174,17 +178,16 @@ def _blur(picture: np.ndarray, sigma_px: float, reach: int) -> np.ndarray:
     return sum(weight * padded[:, :, k : k + width] for k, weight in enumerate(weights))
 
 
-def _compress(image: np.ndarray, scene: Scene, camera: geometry.Camera) -> np.ndarray:
+def _compress(image: np.ndarray, quality: int, eye_areas: np.ndarray) -> np.ndarray:
     """JPEG and back. Its blocks of 8 × 8 pixels do not know of each other here, since colour keeps its resolution.
 
     Blocks across the border of an eye's area would carry gaze beyond it: their outer pixels stay as they were.
     """
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=scene.jpeg_quality, subsampling=0)
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=0)
     compressed = np.asarray(Image.open(file).convert("RGB"))
-    areas = eye_areas(scene.head, camera)
-    height, width = camera.shape
-    blocks = np.pad(areas, ((0, -height % 8), (0, -width % 8)))
+    height, width = eye_areas.shape
+    blocks = np.pad(eye_areas, ((0, -height % 8), (0, -width % 8)))
     blocks = blocks.reshape(-(-height // 8), 8, -(-width // 8), 8).any(axis=(1, 3))
-    border = blocks.repeat(8, 0).repeat(8, 1)[:height, :width] & ~areas
+    border = blocks.repeat(8, 0).repeat(8, 1)[:height, :width] & ~eye_areas
     return np.where(border[..., None], image, compressed)

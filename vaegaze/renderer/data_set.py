@@ -4,6 +4,7 @@ Everything follows from four numbers: a person from (split, seed, person number)
 number. So person 3's picture 7 is the same however many are rendered, and no two splits share a person.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,8 +49,12 @@ def person_from_seed(seed: int, number: int, split: str = "demo") -> Person:
 
 def scene_from_seed(seed: int, number: int, sample: int, split: str = "demo") -> Scene:
     """The scene of that person's picture `sample` (0, 1, …)."""
-    recording = random_recording(_rng(split, seed, number, 1))
-    return random_scene(_rng(split, seed, number, 3 + sample), recording)
+    return random_scene(_rng(split, seed, number, 3 + sample), _recording(split, seed, number))
+
+
+@functools.lru_cache(maxsize=8)
+def _recording(split: str, seed: int, number: int) -> Recording:
+    return random_recording(_rng(split, seed, number, 1))
 
 
 def labels(person: Person, scene: Scene) -> np.ndarray:

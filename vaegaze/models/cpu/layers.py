@@ -93,12 +93,12 @@ class SpatialAttention(blocks.SpatialAttention):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Uses `FrozenGroupNorm` if frozen, for large bf16 inputs in channels_last format with few channels per group."""
+    """Uses `FrozenGroupNorm` if frozen, for large inputs in channels_last format with few channels per group."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), normalised."""
         slow = x.shape[1] < FEW_CHANNELS * self.num_groups and x.shape[-2:].numel() >= NORM_BY_HAND_FROM
-        last = x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.bfloat16
+        last = x.is_contiguous(memory_format=torch.channels_last)
         frozen = not any(parameter.requires_grad for parameter in self.parameters())
         if slow and last and frozen:
             return FrozenGroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
@@ -110,7 +110,7 @@ class FrozenGroupNorm(torch.autograd.Function):
 
     With x̂ = (x − mean) / std over a group's n values, y = γ x̂ + β and g the gradient of y, that of x is
     (γ g − mean(γ g) − x̂ mean(γ g x̂)) / std (Wu and He 2018, arXiv:1803.08494, differentiated). Written as
-    a g + b x + c with a of each channel and b, c of each group. Products, sums of rows, a, b and c are rounded to bf16.
+    a g + b x + c with a of each channel and b, c of each group. In bf16 products, sums of rows, a, b and c are rounded.
     """
 
     @staticmethod
