@@ -43,10 +43,12 @@ def through_every_command_and_back(world, folder, capsys):
     for words in ("83,653,863 parameters", "849,947,844 parameters", "gaze_mlp: new", "full.pth: 64 px, 933,767,595"):
         assert words in out, words
 
-    # two steps
+    # dry run, and two steps
     flags = [*world.flags, "--person_id", PERSON, "--num_samples", 2, "--num_eval_samples", 1, "--num_steps", 2]
     flags += ["--checkpoint_path", folder / "full.pth", "--save_dir", folder / "runs", "--save", "adapter"]
     flags += ["--finetune_strategy", "cross_attention_only", "--learning_rate", 1e-3]
+    outcome = command(*flags, "--dry_run")
+    assert outcome.code == 0 and "Dry run: 2 steps" in outcome.out and not (folder / "runs").exists(), outcome
     with torch.enable_grad():
         outcome = command(*flags)
     assert outcome.code == 0, outcome

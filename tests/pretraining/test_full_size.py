@@ -1,4 +1,4 @@
-"""The full-size path for real: published shapes, two steps on a CPU, shipped, and taken for fine-tuning."""
+"""The full-size path for real: published shapes, three steps on a CPU, shipped, and fine-tuned."""
 
 import gc
 
@@ -41,7 +41,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_steps_resumed_shipped_and_taken_for_fine_tuning(weights, tmp_path, capsys):
+def test_three_steps_resumed_shipped_and_fine_tuned(weights, tmp_path, capsys):
     data_set.write_hdf5(tmp_path / "data.h5", 4, size=SIZE_PX, samples=4, split="all")
     content = yaml.safe_load((ROOT / "configs" / "pretrain" / "gazecapture_256.yaml").read_text())
     content["model_params"]["image_size"] = SIZE_PX
@@ -50,7 +50,7 @@ def test_two_steps_resumed_shipped_and_taken_for_fine_tuning(weights, tmp_path, 
     run = tmp_path / "run"
     content["pretrain_params"] |= {
         "save_dir": str(run), "output": str(run / "model.pth"), "sources": [str(tmp_path / "data.h5")],
-        "latent_steps": 1, "pixel_steps": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
+        "latent_steps": 1, "pixel_steps": 2, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
         "eval_every": 2, "held_out": 8, "workers": 0, "min_vae_eye_psnr": 0, "pixel_vgg_loss": 0, "ema": 0,
         "precision": "bf16" if has_native_bf16("cpu") else "fp32",
     }  # fmt: skip
@@ -91,8 +91,9 @@ def test_two_steps_resumed_shipped_and_taken_for_fine_tuning(weights, tmp_path, 
     flags = [
         *("--hdf_path", tmp_path / "data.h5", "--checkpoint_path", run / "model.pth", "--save_dir", tmp_path / "tuned"),
         *("--num_steps", 2, "--num_samples", 3, "--num_eval_samples", 1, "--vgg_loss", 0, "--estimator", "none"),
-        *("--person_id", "person_001", "--device", "cpu", "--finetune_strategy", "minimal", "--dry_run"),
+        *("--person_id", "person_001", "--device", "cpu", "--sample_every", 0, "--save", "adapter"),
+        *("--finetune_strategy", "minimal", "--checkpoint_every", 0),
     ]
     with process_restored():
         assert train.main([str(flag) for flag in flags]) == 0
-    assert "Dry run: 2 steps" in capsys.readouterr().out and not (tmp_path / "tuned").exists()
+    assert (tmp_path / "tuned" / "person_001" / "adapter.pth").exists()
