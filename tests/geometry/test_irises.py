@@ -147,11 +147,12 @@ def test_the_photos_irises_go_where_the_drawing_has_them(way):
     np.testing.assert_array_equal(result[far], large[far])
 
 
-def test_an_iris_that_the_photo_shows_less_of_is_whole():
-    """A squint becomes an open eye."""
+@pytest.mark.parametrize("lids", [6.0, 9.0])
+def test_an_iris_that_the_photo_shows_less_of_is_whole(lids):
+    """A squint becomes an open eye, also where its lids were read too wide open."""
     drawn, true = soft(picture(colour=BLUE, pupil=False)), picture()
     photo = picture(height=6.0)
-    result = with_irises(drawn, photo, np.eye(2, 3), matched(photo, drawn, read(height=6.0), read(), told()))
+    result = with_irises(drawn, photo, np.eye(2, 3), matched(photo, drawn, read(height=lids), read(), told()))
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     for ball in BALLS:
         above = (np.hypot(x - ball[0], y - ball[1]) < 0.85 * RADIUS) & (abs(y - ball[1]) > 6.5)
