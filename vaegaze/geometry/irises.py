@@ -152,9 +152,11 @@ def _without_iris(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, radiu
     total, share = np.zeros_like(drawn), np.zeros_like(white)
     for weight, reach in zip((1.0, 0.01), WHITE_FROM):
         across, down = (max(1, round(radii * radius)) for radii in reach)
+        near = _averaged(_averaged(white, across, down), across, down)
         total += weight * _averaged(_averaged(white * drawn, across, down), across, down)
-        share += weight * (all_white := _averaged(_averaged(white, across, down), across, down))
-    painted = np.clip(30 * all_white, 0, 1) * (between * _fading(rho, *WITHOUT_IRIS))[..., None]
+        share += weight * near
+    # Where there is no white even far off, the drawing stays.
+    painted = np.clip(30 * near, 0, 1) * (between * _fading(rho, *WITHOUT_IRIS))[..., None]
     return drawn + painted * (total / np.maximum(share, 1e-7) - drawn)
 
 
