@@ -2,14 +2,15 @@
 
     python -m benchmarks.pasting
 
-A base model redraws frames of rendered val persons with other gazes. Each drawing is pasted alone, with detail, and
-with detail and irises; the numbers are those of `evaluation.full_size.judge`, means over persons. The last line is one
-JSON object.
+A base model redraws frames of rendered val persons with other gazes. Each drawing is pasted alone, with detail, with
+detail and irises as of a photo, and with irises as of a data set's frame, of which it is known where it looks. The
+numbers are those of `evaluation.full_size.judge`, means over persons. The last line is one JSON object.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--face_px", type=int, default=FACE_PX, help="side of the frames (default: %(default)s)")
     given = parser.parse_args(argv)
     checkpoint, estimator = load_checkpoint(given.checkpoint), load_estimator(given.estimator).model
-    numbers: dict[str, list[dict]] = {"alone": [], "detail": [], "irises": []}
+    numbers: dict[str, list[dict]] = {"alone": [], "detail": [], "irises": [], "known": []}
     kept: list[bool] = []
     for number in range(1, given.persons + 1):
         faces = [
@@ -65,11 +66,13 @@ def main(argv: list[str] | None = None) -> int:
 def _pasted(checkpoint: Checkpoint, face: RenderedFace):
     """Of each way of pasting its name, the pictures (K, H, W, 3), and which of them have the photo's irises."""
     drawn = redraw_gazes(checkpoint.model, face.photo, reference_of("auto", checkpoint, face.photo), face.gazes)
-    irises = [own_irises(face.photo, *each) for each in zip(drawn, face.gazes)]
+    known = [own_irises(face.photo, *each) for each in zip(drawn, face.gazes)]
+    irises = [own_irises(replace(face.photo, gaze=None), *each) for each in zip(drawn, face.gazes)]
     for name, detail, own in (
         ("alone", False, [()] * len(drawn)),
         ("detail", True, [()] * len(drawn)),
         ("irises", True, irises),
+        ("known", True, known),
     ):
         results = [paste(face.photo, each, detail=detail, irises=each_own) for each, each_own in zip(drawn, own)]
         yield name, np.stack([rgb_over_white(each) for each in results]), list(map(bool, own)) if own is irises else []

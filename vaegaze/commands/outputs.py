@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from vaegaze.config.tree import is_dumped
+from vaegaze.config.tree import has_comments
 from vaegaze.errors import UserError
 from vaegaze.files import as_bytes, probe_folder, read_text
 
@@ -42,9 +42,9 @@ def refuse_output(
 
 
 def refuse_own_settings(read: str | None, written: Path) -> None:
-    """UserError if the settings file that was read would be replaced by the run's own, unless a run wrote it."""
+    """UserError if the settings file that was read would be replaced by the run's own, and loses comments by it."""
     same = read is not None and written.is_file() and Path(read).exists() and written.samefile(read)
-    if same and not is_dumped(read_text(written)):
+    if same and has_comments(read_text(written)):
         raise UserError(
             f"--config: {written} is where the run writes all its settings, without your comments; give yours another "
             "name"

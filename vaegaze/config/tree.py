@@ -14,6 +14,7 @@ import difflib
 import functools
 import math
 import os
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -303,19 +304,13 @@ def describe(resolved: Resolved) -> str:
 
 def to_yaml(config: Any) -> str:
     """The settings as YAML that reads back to an equal tree. Text is quoted, so that other readers keep ids as text."""
-    return _dumped(dataclasses.asdict(config))
+    return yaml.dump(_quoted(dataclasses.asdict(config)), Dumper=_Dumper, sort_keys=False, width=math.inf)
 
 
-def is_dumped(text: str) -> bool:
-    """Whether YAML text is `to_yaml`'s, of this version or another: a person's has comments, or other quotes."""
-    try:
-        return _dumped(yaml.safe_load(text)) == text
-    except (yaml.YAMLError, ValueError):
-        return False
-
-
-def _dumped(content: Any) -> str:
-    return yaml.dump(_quoted(content), Dumper=_Dumper, sort_keys=False, width=math.inf)
+def has_comments(text: str) -> bool:
+    """Whether YAML text has what a run would not write: it lists settings alone."""
+    unquoted = re.sub(r'"(\\.|[^"\\])*"', "", text)
+    return re.search(r"(?m)(^|\s)#", unquoted) is not None
 
 
 class _Quoted(str):

@@ -15,6 +15,7 @@ SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 25
 LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
 # Levels by which an iris must be clearer a millimetre off where it was read, or told to look; by the square:
 OFF_READ, OFF_TOLD = 1.0, 20.0
+MOST_OFF_MM = 1.5  # by which both irises are off where an average eye has them: 8° of gaze
 RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
 DULLER = 0.7  # weight of the side of an outline that is less clear
 # Where less is seen, the drawing keeps its own irises:
@@ -90,10 +91,13 @@ def apart(irises: Sequence[Iris], gaze: np.ndarray | None = None) -> np.ndarray:
     If it is known where they look (2,), this tells how both differ from other people's; else only how one differs from
     the other, so that both together are 0, 0.
     """
-    if gaze is not None:
-        return np.stack([iris.centre - iris.ball - _turned(iris, gaze) for iris in irises])
-    off = np.stack([iris.centre - iris.ball for iris in irises])
-    return off - off.mean(axis=0)
+    if gaze is None:
+        off = np.stack([iris.centre - iris.ball for iris in irises])
+        return off - off.mean(axis=0)
+    off = np.stack([iris.centre - iris.ball - _turned(iris, gaze) for iris in irises])
+    both = off.mean(axis=0)
+    most = MOST_OFF_MM * irises[0].px_per_mm  # more is an error of what is known
+    return off - both + both * min(1, most / max(float(np.linalg.norm(both)), 1e-6))
 
 
 def looking_at(irises: Sequence[Iris], gaze: np.ndarray, off: np.ndarray) -> list[Iris]:

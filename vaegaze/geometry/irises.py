@@ -136,7 +136,7 @@ def _laid(
     rho, theta = _around(target, places)
     between = opening(target, shape)
     surely = _step(0.7, 0.98, _averaged(between, max(1, round(SURELY_BETWEEN * target.radius))))
-    between = between * np.maximum(_no_lids(soft, between, rho, theta), surely)
+    between = between * np.maximum(_no_lids(soft, target, between, rho, theta), surely)
     white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
     result = detailed + (between * _fading(rho, *WITHOUT_IRIS))[..., None] * (white - detailed)
     result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
@@ -166,7 +166,7 @@ def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(across, down) / iris.radius, np.arctan2(down, across)
 
 
-def _no_lids(picture: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
+def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """(H, W) 0..1: where a picture (H, W, 3) shows no lid, though lids may lie elsewhere than `between` them says.
 
     Lid is what looks like the skin above or below the eye and hangs together with it.
@@ -176,8 +176,13 @@ def _no_lids(picture: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: n
     if not inner.any():
         return share
     own = np.median(picture[inner], axis=0)
-    for up, from_skin in ((-1, slice(None)), (1, slice(None, None, -1))):
-        skin = (rho > 1.3) & (rho < 1.9) & (up * np.sin(theta) > 0.7) & (between < 0.02)
+    across, down = iris.lids[len(iris.lids) // 2] - iris.lids[0]  # from one corner of the eye to the other
+    axis = 0 if abs(across) >= abs(down) else 1  # of the picture, from lid to lid
+    first = np.sign((across, -down)[axis])
+    for side in (-1, 1):
+        from_skin = slice(None) if side * first < 0 else slice(None, None, -1)
+        from_skin = (from_skin, slice(None)) if axis == 0 else (slice(None), from_skin)
+        skin = (rho > 1.3) & (rho < 1.9) & (side * np.sin(theta - np.arctan2(down, across)) > 0.7) & (between < 0.02)
         if skin.any():
             lid = np.median(picture[skin], axis=0)
             levels = float(np.linalg.norm(own - lid))
@@ -186,7 +191,7 @@ def _no_lids(picture: np.ndarray, between: np.ndarray, rho: np.ndarray, theta: n
             unlike = np.maximum(unlike, 1 - _step(*TOLD_APART, np.float32(levels)))
             light = (picture.mean(axis=-1) - lid.mean()) / MIRRORED - 1
             unlike = np.maximum(unlike, np.clip(light, 0, 1)) * (between > 0.02)
-            share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=0)[from_skin])
+            share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=axis)[from_skin])
     return share
 
 
@@ -211,7 +216,9 @@ def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
     plain_grey[pupil] = np.minimum.accumulate(plain_grey[pupil][::-1])[::-1]
     above = (grey - plain_grey) / MIRRORED
     core = np.clip(above - 1, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
-    around = np.clip(4 * _averaged(core, max(1, round(MIRRORED_EDGE * len(rings) / OUT_TO))), 0, 1)
+    reach = max(1, round(MIRRORED_EDGE * len(rings) / OUT_TO))
+    closed = np.pad(core, [(0, 0), (reach, reach), (0, 0)], mode="wrap")
+    around = np.clip(4 * _averaged(closed, reach)[:, reach:-reach], 0, 1)
     bright = np.maximum(core, around * np.clip(4 * above, 0, 1))
     inner = rho < MIRRORED_WITHIN[1]
     bright *= np.interp(np.average(core[inner].mean(axis=(1, 2)), weights=rho[inner]), MOST_MIRRORED, (1, 0))
@@ -224,7 +231,7 @@ def _seen(photo: np.ndarray, iris: Iris) -> np.ndarray:
     between = opening(iris, photo.shape[:2])
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in photo.shape[1::-1])), axis=-1)
     rho, theta = _around(iris, places)
-    no_lids = _no_lids(photo, between, rho, theta)
+    no_lids = _no_lids(photo, iris, between, rho, theta)
     no_lids = np.clip(2 * _averaged(no_lids, max(1, round(HIDDEN * iris.radius))) - 1, 0, 1)
     return between * np.maximum(no_lids, _step(0.9, 1.0, rho))
 

@@ -77,7 +77,7 @@ class LatentCache:
         """(N, KINDS, C, h, w) float16 on the CPU. One picture at a time, so that none depends on its batch."""
         latents = []
         for i, frame in enumerate(frames.tolist()):
-            if self.known[frame]:
+            if self._is_known(frame):
                 row = np.frombuffer(self._read(frame * self._row_bytes, self._row_bytes), np.float16)
                 latents.append(torch.from_numpy(row.copy()).view(KINDS, *self.shape))
                 continue
@@ -89,6 +89,12 @@ class LatentCache:
             self._write(self._known_at + frame, b"\1")
             self.known[frame] = 1
         return torch.stack(latents)
+
+    def _is_known(self, frame: int) -> bool:
+        """Also if another process has stored it meanwhile."""
+        if not self.known[frame]:
+            self.known[frame] = self._read(self._known_at + frame, 1)[0]
+        return bool(self.known[frame])
 
     def _read(self, at: int, count: int) -> bytes:
         self._file.seek(at)

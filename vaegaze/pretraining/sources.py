@@ -113,7 +113,9 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
     source_of: dict[tuple[int, int] | Path, str] = {}
     for name in params.sources:
         for file in files_of(name) if name != RENDERED else ():
-            is_known_by = (file.stat().st_dev, file.stat().st_ino) if file.exists() else file
+            is_known_by = file.resolve()
+            if file.exists() and file.stat().st_ino:  # some network shares have no numbers
+                is_known_by = file.stat().st_dev, file.stat().st_ino
             if (other := source_of.setdefault(is_known_by, name)) != name:
                 raise UserError(f"sources: {other} and {name} are, or hold, the same file; name it once")
     return [

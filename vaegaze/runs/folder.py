@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from vaegaze.config.tree import has_comments
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, probe_folder, read_text, write_text
 from vaegaze.images.pictures import as_image
@@ -53,7 +54,8 @@ class RunFolder:
     def refuse_strangers(self) -> None:
         """UserError if the folder holds what a run would replace, and no run made it: that writes config.yaml first."""
         try:
-            is_a_runs = re.search("(?m)^oneshot_params:", read_text(self.config)) is not None
+            settings = read_text(self.config)
+            is_a_runs = re.search("(?m)^oneshot_params:", settings) is not None and not has_comments(settings)
         except (OSError, ValueError):
             is_a_runs = False
         strangers = [] if is_a_runs else [path for path in self._written() if path.exists()]

@@ -45,8 +45,8 @@ class PretrainFolder:
 
         A run writes its config.yaml first.
         """
-        strangers = [] if re.search("(?m)^pretrain_params:", self.stored_settings()) else self._written()
-        if strangers:
+        strangers = self._written()  # before the settings, which another process of this run may be writing
+        if strangers and not re.search("(?m)^pretrain_params:", self.stored_settings()):
             raise UserError(
                 f"{self.path} holds {strangers[0].relative_to(self.path)}, which no pre-training wrote",
                 about="strangers",
