@@ -125,6 +125,7 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
                 files.add(*from_folders())  # who has ended since the engine last listened
                 if files.records:
                     files.write()
+    files.write()
     command = shlex.join(["vaegaze", "train_all", *(word for word in words if word != "--overwrite")])
     report = CohortReport(
         records=[asdict(record) for record in files.in_order()],
