@@ -86,6 +86,11 @@ def test_one_after_the_other(run_all, flags, world, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/finetuned_model.pth")}
     assert records_in(tmp_path / "runs") == records
 
+    # The page alone is a cohort's, too.
+    for name in ("cohort.csv", "cohort.jsonl"):
+        (tmp_path / "runs" / name).unlink()
+    assert run_all(*flags, "--engine", "none").code == 3 and records_in(tmp_path / "runs") == records
+
     # A finished run of other settings is no result of this command.
     others = run_all(*flags, "--engine", "none", "--persons", "person_002", "--num_steps", 7)
     assert_one_line(others, "num_steps was 6, now 7", "--overwrite")

@@ -104,6 +104,16 @@ def test_times_that_vary_are_kept(tmp_path):
     np.testing.assert_allclose(read(tmp_path / "a.mkv")[1], times, atol=1e-3)
 
 
+def test_a_clocks_rate_counts_no_frames(tmp_path):
+    """Matroska states no number of frames. Those far apart, or of varying length, were counted as the clock's ticks."""
+    with write_video(tmp_path / "a.mkv", WIDTH, HEIGHT, 1000) as writer:
+        for frame, time_sec in zip(pictures(), [0, 0.001, 0.002, 0.003, 3600]):
+            writer.write(frame, time_sec)
+        writer.finish(whole=True)
+    with open_video(tmp_path / "a.mkv", "--video") as reader:
+        assert reader.frame_count is None and reader.most_sec is None
+
+
 def test_an_odd_side_gets_a_pixel_more(tmp_path):
     write(tmp_path / "a.mp4", pictures(2, 95, 63))
     shown, _ = read(tmp_path / "a.mp4")

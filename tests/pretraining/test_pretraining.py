@@ -13,6 +13,7 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -550,6 +551,27 @@ def test_other_persons_are_another_run(command, tmp_path, capsys):
     assert command("--resume", **settings) == 2
     assert "other persons" in error_line(capsys)
     split.write_text(json.dumps({"train": ids[:2], "val": ids[2:]}))
+    assert command("--resume", **settings) == 2
+    assert "min_vae_eye_psnr" in error_line(capsys), "it goes on, and is as weak as before"
+
+
+@pytest.mark.parametrize("key", ["pixels", "labels"])
+def test_other_content_is_another_run(key, command, tmp_path, capsys):
+    """Of the same persons, as many frames. Put back, the run goes on."""
+    data = tmp_path / "data.h5"
+    synthetic.write_hdf5(data, 4, size=SIZE_PX, samples=4)
+    settings = {"sources": [str(data)], "min_vae_eye_psnr": 90}
+    assert command(**settings) == 2  # leaves its state
+    before = data.read_bytes()
+    with h5py.File(data, "r+") as file:
+        for person in file.values():
+            if key in person:
+                person[key][...] = person[key][...] // 2 if key == "pixels" else person[key][...] / 2
+    assert data.read_bytes() != before
+    capsys.readouterr()
+    assert command("--resume", **settings) == 2
+    assert "other pixels, masks or labels" in error_line(capsys)
+    data.write_bytes(before)
     assert command("--resume", **settings) == 2
     assert "min_vae_eye_psnr" in error_line(capsys), "it goes on, and is as weak as before"
 

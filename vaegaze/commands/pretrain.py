@@ -39,7 +39,14 @@ from vaegaze.pretraining.model_card import Sources, model_card, skipped_line, tr
 from vaegaze.pretraining.phases import AUTOENCODER, phases
 from vaegaze.pretraining.photographs import read_photographs
 from vaegaze.pretraining.plan import plan
-from vaegaze.pretraining.sources import HeldOut, data_checksum, held_out_elsewhere, held_out_frames, open_sources
+from vaegaze.pretraining.sources import (
+    HeldOut,
+    content_checksum,
+    data_checksum,
+    held_out_elsewhere,
+    held_out_frames,
+    open_sources,
+)
 from vaegaze.runs.pretraining_folder import PretrainFolder
 from vaegaze.runs.tracker import open_tracker
 
@@ -109,9 +116,10 @@ def train(
         read_photographs(params.photographs, params.crop_px)  # fails early if one is unusable
     base = build_base_model(config.model_params)
     data = data_checksum(sources, params.photographs)
-    model, progress = base.model, Progress(processes.count, data)
+    content = content_checksum(sources, params.photographs)
+    model, progress = base.model, Progress(processes.count, data, content)
     if resume:
-        progress = folder.load(config, model, processes.count, data)
+        progress = folder.load(config, model, progress)
     elif folder.state.exists() and not overwrite:
         raise UserError(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"

@@ -142,9 +142,8 @@ class RedirectConfig:
         if given("face") and given("faces"):
             yield about("face", "faces"), "cannot be combined with --faces all; leave out one of them"
         for name in FADED:
-            begins, ends = getattr(params, name)
-            if begins > ends:
-                yield about(name), f"got {begins:g} {ends:g}; expected the smaller angle first"
+            if fault := shared.fault_of_range(getattr(params, name)):
+                yield about(name), fault
         if sources == ["image"] and given("face") and params.mask_path is not None:
             yield about("face", "mask"), "cannot be combined with --mask, which already marks the eyes"
         if sources == ["hdf_path"]:

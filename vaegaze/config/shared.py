@@ -78,6 +78,12 @@ def angles(help: str, default: tuple[float, float] | None = None, null: str | No
     return option(default, **limits, unit="rad", help=help, metavar=("PITCH", "YAW"), null=null)
 
 
+def fault_of_range(ends: tuple[float, float]) -> str | None:
+    """What is wrong with an angle from … to …, if anything."""
+    begins, stops = ends
+    return f"got {begins:g} {stops:g}; expected the smaller angle first" if begins > stops else None
+
+
 def output(help: str) -> Any:
     return option(None, help=help, metavar="PATH")
 

@@ -98,7 +98,7 @@ class Checkpoint:
     base: Base | None = None  # only of an adapter
     adapted: frozenset[str] = frozenset()  # names of the tensors from an adapter
     notes: tuple[str, ...] = ()  # for an upstream file: inferred, assumed and omitted values
-    fingerprint: str = ""  # of all its weights, an adapter's too, where a run starts from it
+    fingerprint: str | None = None  # of all its weights, an adapter's too; known where a run starts from it
 
     @property
     def drops_reference(self) -> bool:

@@ -39,6 +39,7 @@ class Progress:
 
     processes: int = 1
     data: str = ""  # a checksum of the persons, see `sources.data_checksum`; none in a run of an older version
+    content: str = ""  # of what is stored in some of their frames, see `sources.content_checksum`; likewise
     phase: int = 0
     step: int = 0  # finished steps of that phase
     optimizer: dict | None = None

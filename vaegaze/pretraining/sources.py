@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import groupby, permutations
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
+SAMPLED = 64  # frames, and photographs, whose content a resumed run compares
+UNREADABLE = (UserError, OSError, RuntimeError, KeyError, ValueError)
 COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
 
@@ -162,6 +165,43 @@ def data_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str
     ]
     names = [path.name for path in photograph_files(photographs)] if photographs else []
     return hashlib.sha256(json.dumps([persons, names]).encode()).hexdigest()
+
+
+def content_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str | None) -> str:
+    """Of what is stored in SAMPLED frames at most, and in as many photographs: the same ones for the same data.
+
+    Pixels, eye masks and labels. A larger data set may have changed elsewhere: reading all would take too long.
+    """
+    digest, data_sets = hashlib.sha256(), [each for each in sources if isinstance(each, DataSet)]
+    for source in data_sets:
+        split = source.split
+        rows = [(person, row) for person in (*split.train, *split.val) for row in range(split.counts[person])]
+        for person, of_person in groupby(_spread(rows, SAMPLED // len(data_sets)), key=itemgetter(0)):
+            for array in _stored_arrays(source.name, person, [row for _, row in of_person]):
+                digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
+    for path in _spread(photograph_files(photographs), SAMPLED) if photographs else []:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _spread(items: Sequence, most: int) -> list:
+    """So many at most, in their order; chosen by chance, always by the same."""
+    chosen = np.random.default_rng(0).permutation(len(items))[: max(1, most)]
+    return [items[i] for i in sorted(chosen)]
+
+
+def _stored_arrays(path: str, person: str, rows: Sequence[int]) -> Iterator[np.ndarray]:
+    """What these rows hold; nothing of those that cannot be read, which training skips."""
+    try:
+        with opened_samples(path, person) as stored:
+            for row in rows:
+                try:
+                    frame = stored.raw(row)
+                except UNREADABLE:
+                    continue
+                yield from (each for each in (frame.pixels, frame.eyes, frame.gaze, frame.head) if each is not None)
+    except UNREADABLE:
+        return
 
 
 @dataclass(frozen=True)

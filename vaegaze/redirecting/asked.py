@@ -44,9 +44,9 @@ def asked_fades(fades: Any) -> Fades:
         raise UserError(f"fades: got {type(fades).__name__}; expected vaegaze.redirecting.fading.Fades")
     named = {f"fade_{field.name}": _plain(getattr(fades, field.name)) for field in fields(Fades)}
     pairs = vars(resolve(AskedFades, named=named).config)
-    for name, (begins, ends) in pairs.items():
-        if begins > ends:
-            raise UserError(f"{name}: got {begins:g}, {ends:g}; expected the smaller angle first")
+    for name, pair in pairs.items():
+        if fault := shared.fault_of_range(pair):
+            raise UserError(f"{name}: {fault}")
     return Fades(*pairs.values())
 
 

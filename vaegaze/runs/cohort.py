@@ -20,6 +20,7 @@ FINISHED, FAILED = "finished", "failed"
 REWRITE_SEC = 1.0
 CSV_BEGINS = ("id", "status", "samples", "held_out", "seconds")
 LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
+PAGE_TITLE = ": vaegaze cohort</title>"  # how report/templates/cohort.html.j2 names the page
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,13 @@ class CohortFiles:
 
     def _refuse_strangers(self) -> None:
         """UserError if one of the files is there and no cohort made them."""
-        if not (_begins_with(self.csv, ",".join(CSV_BEGINS)) or _begins_with(self.jsonl, '{"id": ')):
-            for path in filter(Path.exists, (self.csv, self.jsonl, self.page)):
-                raise UserError(f"{path} exists, and no cohort wrote it", about="save_dir")
+        there = [path for path in (self.csv, self.jsonl, self.page) if path.exists()]
+        if there == [self.page]:
+            is_a_cohorts = self.page.is_file() and PAGE_TITLE in self.page.read_text("utf-8", "replace")
+        else:
+            is_a_cohorts = _begins_with(self.csv, ",".join(CSV_BEGINS)) or _begins_with(self.jsonl, '{"id": ')
+        if there and not is_a_cohorts:
+            raise UserError(f"{there[0]} exists, and no cohort wrote it", about="save_dir")
 
     def _earlier(self) -> list[Record]:
         try:

@@ -46,7 +46,7 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what an earlier run wrote, its results first, since they mark it as finished."""
         for path in self._written():
-            if path.name == "tensorboard":
+            if path.name == "tensorboard" and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)

@@ -52,6 +52,8 @@ def load_base(params: OneshotParams) -> Checkpoint:
 
 def with_fingerprint(person: Person, base: Checkpoint) -> Person:
     """The person, with a checksum of the samples and the base model in its `info`."""
+    if base.fingerprint is None:  # else two bases would look equal
+        raise ValueError("the base has no fingerprint: load it with load_base")
     fingerprint = data_fingerprint(person.train, person.held_out, base=base.fingerprint, photo=person.photo)
     return replace(person, info={**person.info, "fingerprint": fingerprint})
 

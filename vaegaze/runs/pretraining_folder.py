@@ -65,24 +65,29 @@ class PretrainFolder:
         tensors = {"model": state_of(model), "model_config": model.config}
         save_resume(self.state, progress, tensors, settings_checksum(self.stored_settings()))
 
-    def load(self, config: PretrainConfig, model: VAEGaze, processes: int, data: str) -> Progress:
+    def load(self, config: PretrainConfig, model: VAEGaze, fresh: Progress) -> Progress:
         """Restores the model from the interrupted run with these settings; only `output` may differ.
 
-        UserError if there is no such run, or if it had a different number of processes, or other persons than this
-        checksum of the `data` is of.
+        UserError if there is no such run, or if it had another number of processes, other persons or other frames than
+        `fresh`, the progress of a run that begins now.
         """
         checksum = settings_checksum(to_yaml(config))
         if not self.state.is_file() or settings_checksum(self.stored_settings()) != checksum:
             raise UserError(f"{self.path} holds no interrupted run with exactly these settings", about="resume")
         resumed = load_resume(self.state, Progress, ("model", "model_config"), checksum)
-        if resumed.progress.processes != processes:
+        if resumed.progress.processes != fresh.processes:
             raise UserError(
-                f"the run in {self.path} used {resumed.progress.processes} processes, not {processes}; resume it with "
-                "as many, since each step's data depends on their number"
+                f"the run in {self.path} used {resumed.progress.processes} processes, not {fresh.processes}; resume it "
+                "with as many, since each step's data depends on their number"
             )
-        if resumed.progress.data not in ("", data):
+        if resumed.progress.data not in ("", fresh.data):
             raise UserError(
                 f"{self.path} was started with other persons, photographs or numbers of frames, or split otherwise",
+                about="other_data",
+            )
+        if resumed.progress.content not in ("", fresh.content):
+            raise UserError(
+                f"{self.path} was started with other pixels, masks or labels in the same data (checksums differ)",
                 about="other_data",
             )
         try:

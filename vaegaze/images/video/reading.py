@@ -174,7 +174,10 @@ class VideoReader:
             return None
         least_sec, stated_sec = self._least_sec() or 0, self._stated_sec()
         seconds = (least_sec if least_sec > 0 else stated_sec) or (self._container.duration or 0) * MICROSECOND
-        return self._stream.frames or round(seconds * self._rate) or None
+        if self._stream.frames:
+            return self._stream.frames
+        ticks = self._rate * self._stream.time_base >= 1  # where frames vary in length, FFmpeg gives the clock's rate
+        return None if ticks else round(seconds * self._rate) or None
 
     def _decode(self) -> Iterator:
         """The frames, upright or not; their times are those of the packets, on one clock."""
