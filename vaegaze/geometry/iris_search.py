@@ -18,11 +18,9 @@ OFF_READ, OFF_TOLD = 1.0, 20.0
 MOST_OFF_MM = 1.5  # by which both irises are off where an average eye has them: 8° of gaze
 RING = 0.1  # of the radius: how far inside and outside of the outline pictures are compared
 DULLER = 0.7  # weight of the side of an outline that is less clear
-# Where less is seen, the drawing keeps its own irises:
-LEAST_AHEAD = 0.85  # width / height of the photo's
-LEAST_CONTRAST = 8.0  # levels between inside and outside, on the duller side
-LEAST_DRAWN = 3.0  # the same of a drawing's irises, of which it is known where they should be
-LEAST_BETWEEN = 0.3  # of the photo's, between its lids
+# Of a photo's irises their width / their height, the levels between inside and outside on the duller side, and how much
+# of them lies between the lids: where less is seen, looking ahead or aside, the drawing keeps its own.
+AHEAD, ASIDE = (0.85, 8.0, 0.3), (0.72, 15.0, 0.6)
 # The place between a grid's points is the mean of those near the clearest one:
 NEAR_PX, NEAR_STEP_PX, NEAR_CLEAR = 1.5, 0.5, 2.0  # how far around it, and levels by which e times less counts
 
@@ -33,26 +31,26 @@ def matched(
 ) -> list[tuple[Iris, Iris]]:  # fmt: skip
     """Both eyes' irises in a picture (H, W, 3) uint8 and in a drawing of the same place that looks at `gaze` (2,).
 
-    They lie near where they were read in the picture, and near where the gaze puts them in the drawing; if it is known
-    where the picture looks (2,), as far off as there. Nothing where they are not clear to see, or where the photo's
-    look far to the side.
+    They lie near where they were read in the picture, and near where the gaze puts them in the drawing, however faint
+    it has them there; if it is known where the picture looks (2,), as far off as there. Nothing where the photo's are
+    not clear to see, or look far to the side.
     """
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
     sources = refined(true, in_picture)
     targets = found_near(drawing, looking_at(sources, gaze, apart(sources, own_gaze)), OFF_TOLD)
     radius = larger_in(drawing, targets) * targets[0].radius
     targets = [replace(iris, lids=read.lids, radius=radius) for iris, read in zip(targets, in_drawing)]
-    return list(zip(sources, targets)) if are_clear(sources, targets, picture.shape[:2]) else []
+    return list(zip(sources, targets)) if are_clear(sources, picture.shape[:2]) else []
 
 
-def are_clear(sources: Sequence[Iris], targets: Sequence[Iris], shape: tuple[int, int]) -> bool:
-    """Whether a photo's irises (H, W) can go into a drawing of the same place."""
-    return (
-        min(iris.narrow for iris in sources) >= LEAST_AHEAD
-        and min(iris.contrast for iris in sources) >= LEAST_CONTRAST
-        and min(iris.contrast for iris in targets) >= LEAST_DRAWN
-        and min(_between_lids(iris, shape) for iris in sources) >= LEAST_BETWEEN
+def are_clear(irises: Sequence[Iris], shape: tuple[int, int]) -> bool:
+    """Whether a photo (H, W) shows enough of its irises to lay them into a drawing."""
+    seen = (
+        min(iris.narrow for iris in irises),
+        min(iris.contrast for iris in irises),
+        min(_between_lids(iris, shape) for iris in irises),
     )
+    return any(np.greater_equal(seen, least).all() for least in (AHEAD, ASIDE))
 
 
 def _between_lids(iris: Iris, shape: tuple[int, int]) -> float:

@@ -34,6 +34,7 @@ MARGIN_PX = 24  # around a drawing whose irises are read
 STILL_SEC, MOVED_MM = 0.2, 0.5  # the same of an iris that rests; and from how far on it has moved, not been misread
 PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
 SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
+LEAST_DRAWN = 3.0  # levels between inside and outside of a drawn iris: below, nothing can be learnt from where it is
 CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
 SHOWN_FROM, HIDDEN_BELOW = 0.9, 0.5  # of these weights: irises are put in, and no longer put in
 
@@ -128,7 +129,8 @@ class SteadyIrises:
             off = known.apart(sources, open_ones)
             told = looking_at(read, gaze, off)
             found = [found_near(drawing, [iris], OFF_TOLD)[0] for iris in told]
-            clear = are_clear(*([irises[eye] for eye in open_ones] for irises in (sources, found)), canvas.shape)
+            clear = are_clear([sources[eye] for eye in open_ones], canvas.shape)
+            clear = clear and min(found[eye].contrast for eye in open_ones) >= LEAST_DRAWN
             known.judge(clear, step_sec)
             if clear:
                 moved = np.stack([there.centre - each.centre for there, each in zip(found, told)])
