@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, permutations
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -174,10 +173,12 @@ def content_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: 
     """
     digest, data_sets = hashlib.sha256(), [each for each in sources if isinstance(each, DataSet)]
     for source in data_sets:
-        split = source.split
-        rows = [(person, row) for person in (*split.train, *split.val) for row in range(split.counts[person])]
-        for person, of_person in groupby(_spread(rows, SAMPLED // len(data_sets)), key=itemgetter(0)):
-            for array in _stored_arrays(source.name, person, [row for _, row in of_person]):
+        persons = (*source.split.train, *source.split.val)
+        ends = np.cumsum([source.split.counts[person] for person in persons])
+        chosen = np.array(_spread(range(ends[-1]), SAMPLED // len(data_sets)))
+        for i, of_person in groupby(chosen, key=lambda frame: np.searchsorted(ends, frame, side="right")):
+            first = ends[i] - source.split.counts[persons[i]]
+            for array in _stored_arrays(source.name, persons[i], [int(frame - first) for frame in of_person]):
                 digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
     for path in _spread(photograph_files(photographs), SAMPLED) if photographs else []:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
