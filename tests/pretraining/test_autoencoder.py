@@ -218,7 +218,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(stop_after, folder, tmp_pa
     run.config.write_text(to_yaml(config))
     run.save(model, progress)
     resumed = new_model()
-    train(resumed, params, run.load(config, resumed, 1, ""))
+    train(resumed, params, run.load(config, resumed, Progress()))
     assert resumed.config == whole.config
     for name, tensor in whole.state_dict().items():
         if name.startswith("vae."):

@@ -272,7 +272,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     folder.save(model, progress)
 
     model = make_tiny_model(seed=5)
-    progress = folder.load(config, model, processes=1, data="")
+    progress = folder.load(config, model, Progress())
     seen += losses_of(steps_of(model, progress))
 
     assert seen == uninterrupted[2]

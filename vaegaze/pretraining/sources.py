@@ -25,7 +25,7 @@ from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
-SAMPLED = 64  # frames, and photographs, whose content a resumed run compares
+SAMPLED = 16  # frames, and photographs, whose content a resumed run compares
 UNREADABLE = (UserError, OSError, RuntimeError, KeyError, ValueError)
 COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
