@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageSequence
 
 from vaegaze.commands import redirect
 from vaegaze.data import hdf5
-from vaegaze.data.photo import load_photo, photo_of_frame
+from vaegaze.data.photo import load_photo, own_irises, photo_of_frame
 from vaegaze.data.photo import paste as paste_photo
 from vaegaze.evaluation.metrics import draw
 from vaegaze.geometry.camera import canvas_camera
@@ -200,12 +200,13 @@ def frame_flags(world, index=3, person_id=PERSON):
 
 
 def drawn_by_hand(world, checkpoint, references, gaze, index=3, person_id=PERSON):
-    """The frame, its eye mask, and the drawing as evaluation makes it, pasted into the frame."""
+    """The frame, its eye mask, and the drawing as evaluation makes it, pasted into the frame with its irises."""
     model = checkpoint.model
     sample = hdf5.read_person(world.hdf_path, person_id, [index], model.canvas).samples
     frames = prepare_frames(model, sample, references, torch.device("cpu"))
-    drawn = to_pixels(draw(model, frames.looking(gaze)))[0]
-    return sample.images[0], sample.eye_masks[0], paste_photo(photo_of_frame(sample), drawn)
+    drawn, frame = to_pixels(draw(model, frames.looking(gaze)))[0], photo_of_frame(sample)
+    irises = own_irises(frame, drawn, np.array(gaze))
+    return sample.images[0], sample.eye_masks[0], paste_photo(frame, drawn, irises=irises)
 
 
 def test_a_frame_is_drawn_with_the_nearest_reference(run, world, tuned, tmp_path):
@@ -278,9 +279,11 @@ def test_a_photo_is_its_own_reference_unless_the_model_has_one(run, photo, base,
         return (tmp_path / "a.png").read_bytes()
 
     model, paths = load_checkpoint(base).model, (tmp_path / "me.png", tmp_path / "eyes.png")
-    subject = load_photo(*paths, (0, 0), None, model.canvas)
+    subject = load_photo(*paths, None, None, model.canvas)
     own = Reference(subject.samples.images[0], subject.samples.gaze[0], subject.samples.head[0])
-    by_hand = paste_photo(subject, redraw_gazes(model, subject, own, np.array([[0.2, 0]]))[0])
+    gaze = np.array([0.2, 0])
+    by_hand = redraw_gazes(model, subject, own, gaze[None])[0]
+    by_hand = paste_photo(subject, by_hand, irises=own_irises(subject, by_hand, gaze))
     assert drawn(base) == drawn(base, "--reference", "own") != drawn(base, "--reference", "none")
     drawn(base)
     assert abs(pixels(tmp_path / "a.png").astype(int) - by_hand).max() <= 1
