@@ -175,7 +175,7 @@ def test_shipped_files_are_right(monkeypatch):
 
 
 def test_every_yaml_below_configs_is_read_by_a_test():
-    known = {*SHIPPED, *(ROOT / "configs" / "pretrain").rglob("*.yaml")}  # see test_pretraining
+    known = {*SHIPPED, *(ROOT / "configs" / "pretrain").rglob("*.yaml")}  # see test_pretrain_command
     assert set((ROOT / "configs").rglob("*.yaml")) == known
 
 

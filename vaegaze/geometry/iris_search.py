@@ -37,10 +37,12 @@ def matched(
     """
     true, drawing = (each.astype(np.float32).mean(axis=-1) for each in (picture, drawn))
     sources = refined(true, in_picture)
+    if not are_clear(sources, picture.shape[:2]):
+        return []
     targets = found_near(drawing, looking_at(sources, gaze, apart(sources, own_gaze)), OFF_TOLD)
     radius = larger_in(drawing, targets) * targets[0].radius
     targets = [replace(iris, lids=read.lids, radius=radius) for iris, read in zip(targets, in_drawing)]
-    return list(zip(sources, targets)) if are_clear(sources, picture.shape[:2]) else []
+    return list(zip(sources, targets))
 
 
 def are_clear(irises: Sequence[Iris], shape: tuple[int, int]) -> bool:

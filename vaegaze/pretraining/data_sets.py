@@ -27,6 +27,7 @@ from vaegaze.pretraining.batches import Example, Skipped
 from vaegaze.pretraining.mask_jitter import SQUARES_SHARE, jittered_corners
 
 NEEDED = 2  # usable frames of a person: a target and its reference
+UNREADABLE = (UserError, OSError, RuntimeError, KeyError, ValueError)  # what a damaged person may raise
 
 
 class DataSetSource:
@@ -111,7 +112,7 @@ class DataSetSource:
                 continue
             try:
                 frames = self._read(person, np.random.default_rng([*self.entropy, epoch, int(candidate)]))
-            except (UserError, OSError, RuntimeError, KeyError, ValueError) as error:
+            except UNREADABLE as error:
                 self._skip(person, None, error)
                 continue
             self._visits[visit] = frames
@@ -142,7 +143,7 @@ class DataSetSource:
         for row in rows:
             try:
                 raw[row] = stored.raw(row)
-            except (UserError, OSError, RuntimeError, ValueError) as error:
+            except UNREADABLE as error:
                 self._skip(person, row, error)
         for row, frame in zip(raw, self._on_canvas(stored, person, raw)):
             if frame.eye_mask.any():

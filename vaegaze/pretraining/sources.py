@@ -17,7 +17,7 @@ from vaegaze.data.samples import ALIKE_RAD
 from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
 from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
-from vaegaze.pretraining.data_sets import DataSetSource
+from vaegaze.pretraining.data_sets import UNREADABLE, DataSetSource
 from vaegaze.pretraining.losses import texture_loss
 from vaegaze.pretraining.phases import Phase
 from vaegaze.pretraining.photographs import CropBatches, photograph_files
@@ -26,7 +26,6 @@ from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
 SAMPLED = 16  # frames, and photographs, whose content a resumed run compares
-UNREADABLE = (UserError, OSError, RuntimeError, KeyError, ValueError)
 COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
 
@@ -167,7 +166,9 @@ def data_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str
 
 
 def content_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str | None) -> str:
-    """Of what is stored in SAMPLED frames at most, and in as many photographs: the same ones for the same data.
+    """Of what is stored in about SAMPLED frames, one of each data set at least, and in as many photographs.
+
+    They are the same ones for the same data.
 
     Pixels, eye masks and labels. A larger data set may have changed elsewhere: reading all would take too long.
     """
@@ -186,8 +187,8 @@ def content_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: 
 
 
 def _spread(items: Sequence, most: int) -> list:
-    """So many at most, in their order; chosen by chance, always by the same."""
-    chosen = np.random.default_rng(0).permutation(len(items))[: max(1, most)]
+    """So many at most, in their order; drawn at random with a fixed seed."""
+    chosen = np.random.default_rng(0).choice(len(items), min(max(1, most), len(items)), replace=False)
     return [items[i] for i in sorted(chosen)]
 
 

@@ -47,12 +47,11 @@ def frame_ms(sweep: str) -> int:
 def close_ups(photo: Photo, drawn: np.ndarray, gazes: np.ndarray, least_px: int, most_px: int) -> list[np.ndarray]:
     """The photo's face with each drawing (K, H, W, 3) of gazes (K, 2) pasted in: pictures (H, W, 3) uint8.
 
-    Their longer side is scaled into the range from `least_px` to `most_px`. All have the photo's own irises, or none:
-    an animation must not change between the two.
+    Their longer side is scaled into the range from `least_px` to `most_px`. All have the photo's own irises, or none,
+    since the photo alone decides.
     """
     face = photo.around_face()
     irises = [own_irises(face, *each) for each in zip(drawn, gazes)]
-    irises = irises if all(irises) else [()] * len(drawn)
     return [scaled(paste(face, each, irises=own), least_px, most_px) for each, own in zip(drawn, irises)]
 
 

@@ -20,7 +20,7 @@ FINISHED, FAILED = "finished", "failed"
 REWRITE_SEC = 1.0
 CSV_BEGINS = ("id", "status", "samples", "held_out", "seconds")
 LOST_WORKERS = 5  # so many may die in a person's run before the person is given up
-PAGE_TITLE = ": vaegaze cohort</title>"  # how report/templates/cohort.html.j2 names the page
+PAGE_TITLE, HEAD_BYTES = ": vaegaze cohort</title>", 4096  # as report/templates/cohort.html.j2 names it, and where
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class CohortFiles:
         """UserError if one of the files is there and no cohort made them."""
         there = [path for path in (self.csv, self.jsonl, self.page) if path.exists()]
         if there == [self.page]:
-            is_a_cohorts = self.page.is_file() and PAGE_TITLE in self.page.read_text("utf-8", "replace")
+            is_a_cohorts = self.page.is_file() and PAGE_TITLE.encode() in _head(self.page, HEAD_BYTES)
         else:
             is_a_cohorts = _begins_with(self.csv, ",".join(CSV_BEGINS)) or _begins_with(self.jsonl, '{"id": ')
         if there and not is_a_cohorts:
@@ -221,10 +221,12 @@ class CohortFiles:
 
 def _begins_with(path: Path, text: str) -> bool:
     """Whether it is a file that begins so, or an empty one: without a record."""
-    if not path.is_file():
-        return False
+    return path.is_file() and _head(path, len(text)) in (b"", text.encode())
+
+
+def _head(path: Path, count: int) -> bytes:
     with open(path, "rb") as file:
-        return file.read(len(text)) in (b"", text.encode())
+        return file.read(count)
 
 
 def as_csv(records: list[Record]) -> str:

@@ -68,8 +68,8 @@ class PretrainFolder:
     def load(self, config: PretrainConfig, model: VAEGaze, fresh: Progress) -> Progress:
         """Restores the model from the interrupted run with these settings; only `output` may differ.
 
-        UserError if there is no such run, or if it had another number of processes, other persons or other frames than
-        `fresh`, the progress of a run that begins now.
+        UserError if there is no such run, or if it had another number of processes or other data than `fresh`, the
+        progress of a run that begins now.
         """
         checksum = settings_checksum(to_yaml(config))
         if not self.state.is_file() or settings_checksum(self.stored_settings()) != checksum:
@@ -87,7 +87,8 @@ class PretrainFolder:
             )
         if resumed.progress.content not in ("", fresh.content):
             raise UserError(
-                f"{self.path} was started with other pixels, masks or labels in the same data (checksums differ)",
+                f"{self.path} was started with other pixels, masks, labels or photographs in the same data (checksums "
+                "differ)",
                 about="other_data",
             )
         try:
@@ -96,6 +97,8 @@ class PretrainFolder:
             model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = stored
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise damaged(self.state, error) from error
+        # A run of an older version has none; from now on they are compared.
+        resumed.progress.data, resumed.progress.content = fresh.data, fresh.content
         return resumed.progress
 
     def report(self, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> dict:

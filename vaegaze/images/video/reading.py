@@ -109,9 +109,10 @@ class VideoReader:
     @property
     def most_sec(self) -> float | None:
         """When it ends at the latest, as far as the file states it."""
+        stated_sec = self._stated_sec()
         if self.frame_count is None:
-            return None
-        return max(self.frame_count / self.frames_per_sec, float(self._stated_sec() or 0))
+            return None if stated_sec is None else float(stated_sec)
+        return max(self.frame_count / self.frames_per_sec, float(stated_sec or 0))
 
     @property
     def other_streams(self) -> list:
@@ -172,12 +173,13 @@ class VideoReader:
             with open_container(self.path, self.key) as container, suppress(self._av.error.FFmpegError):
                 return sum(packet.size > 0 for packet in packets_of(container, container.streams[self._stream.index]))
             return None
-        least_sec, stated_sec = self._least_sec() or 0, self._stated_sec()
-        seconds = (least_sec if least_sec > 0 else stated_sec) or (self._container.duration or 0) * MICROSECOND
         if self._stream.frames:
             return self._stream.frames
-        ticks = self._rate * self._stream.time_base >= 1  # where frames vary in length, FFmpeg gives the clock's rate
-        return None if ticks else round(seconds * self._rate) or None
+        if self._is_matroska and self._rate * (self._stream.time_base or 0) >= 1:
+            return None  # where its frames vary in length, FFmpeg gives the clock's rate
+        least_sec, stated_sec = self._least_sec() or 0, self._stated_sec()
+        seconds = (least_sec if least_sec > 0 else stated_sec) or (self._container.duration or 0) * MICROSECOND
+        return round(seconds * self._rate) or None
 
     def _decode(self) -> Iterator:
         """The frames, upright or not; their times are those of the packets, on one clock."""
@@ -228,8 +230,12 @@ class VideoReader:
         """How long it is at least, unless it is cut off: FFmpeg counts a Matroska file's length from 0, others from
         the first frame."""
         stated_sec = self._stated_sec()
-        counts_from_0 = not self._stream.duration and "matroska" in self._container.format.name
+        counts_from_0 = not self._stream.duration and self._is_matroska
         return stated_sec - max(self.start_sec, 0) if stated_sec and counts_from_0 else stated_sec
+
+    @property
+    def _is_matroska(self) -> bool:
+        return "matroska" in self._container.format.name
 
     def _refuse_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
