@@ -32,13 +32,13 @@ def lids_of(ball: np.ndarray, height: float = 9.0) -> np.ndarray:
 
 def picture(
     way=(0.0, 0.0), colour=BROWN, *, size: int = 1, height: float = 9.0, pupil: bool = True,
-    radius: float = RADIUS, light=(5.0, -3.0), light_px: float = 1.2,
+    radius: float = RADIUS, light=(5.0, -3.0), light_px: float = 1.2, skin=SKIN,
 ) -> np.ndarray:  # fmt: skip
     """Two eyes whose irises are `way` off the middle, drawn fine and reduced; with pupils, and a light in each."""
     fine = 4 * size
     y, x = (np.mgrid[: HEIGHT * fine, : WIDTH * fine] + 0.5) / fine
     pixels = np.empty((*x.shape, 3), np.float32)
-    pixels[:] = SKIN
+    pixels[:] = skin
     for ball in BALLS:
         open_ = ((x - ball[0]) / 22) ** 2 + ((y - ball[1]) / height) ** 2 < 1
         off = np.hypot(x - ball[0] - way[0], y - ball[1] - way[1])
@@ -212,6 +212,23 @@ def test_a_light_moves_whole(light, light_px):
     for ball in BALLS:
         taken = np.hypot(x - ball[0] - way[0] - light[0], y - ball[1] - light[1]) < light_px + 1.5
         assert abs(result.astype(float) - true)[taken].mean() < 20
+
+
+@pytest.mark.parametrize("height", [7.0, 8.0])
+def test_no_white_above_an_iris_on_lids_as_dark_as_itself(height):
+    """They were read too wide open, and nothing but their form tells them from the iris."""
+    dark, brown = (88, 66, 54), (70, 50, 38)
+    photo = soft(picture(colour=brown, height=6.0, skin=dark))
+    drawn, true = (soft(picture((4.0, 0.0), brown, height=6.0, skin=dark, pupil=pupil)) for pupil in (False, True))
+    pairs = [
+        tuple(replace(iris, centre=iris.ball + np.array([way, 0]), radius=RADIUS) for way in (0, 4))
+        for iris in read(height=height)
+    ]
+    result = with_irises(drawn, photo, np.eye(2, 3), pairs).astype(float)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    for ball in BALLS:
+        lid = (abs(x - ball[0] - 4) < 0.6 * RADIUS) & (((x - ball[0]) / 22) ** 2 + ((y - ball[1]) / 6) ** 2 > 1.3)
+        assert (result - true)[lid].max() < 14
 
 
 def test_drawn_lids_stay_over_the_irises():

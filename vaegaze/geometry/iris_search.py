@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from vaegaze.geometry.camera import gaze_vector
-from vaegaze.geometry.irises import AROUND, BALL_MM, Iris, disc, opening, sampled, window_around
+from vaegaze.geometry.iris_rings import sampled
+from vaegaze.geometry.irises import AROUND, BALL_MM, Iris, disc, opening, window_around
 from vaegaze.geometry.transforms import to_crop
 
 IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the smallest and largest, of that
 REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
 SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
 LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
+LEAST_DRAWN = 3.0  # levels between inside and outside of a drawn iris: below, nothing can be learnt from it
 # Levels by which an iris must be clearer a millimetre off where it was read, or told to look; by the square:
 OFF_READ, OFF_TOLD = 1.0, 20.0
 MOST_OFF_MM = 1.5  # by which both irises are off where an average eye has them: 8° of gaze
@@ -132,6 +134,8 @@ def found_near(grey: np.ndarray, irises: Sequence[Iris], off: float) -> list[Iri
 
 def larger_in(grey: np.ndarray, irises: Sequence[Iris]) -> float:
     """How many times larger irises are in a drawing (H, W), so that no rim of the drawing's own shows around them."""
+    if min(iris.contrast for iris in irises) < LEAST_DRAWN:
+        return 1.0
 
     def clear(larger: float) -> float:
         return sum(_contrast(grey, iris, iris.centre[None], larger * iris.radius)[0].item() for iris in irises)

@@ -2,8 +2,8 @@
 
 The photo's iris is taken off in polar coordinates, Daugman's rubber sheet, and laid where the drawing's was
 (`iris_search` finds both), whose rim the white of the drawn eye covers first. What the lids cover of it in the photo is
-filled from the same ring; what they cover in the drawing stays the drawing's. The lights that an iris mirrors follow it
-half-way.
+filled from the same ring; what they cover in the drawing stays the drawing's. The lights that an iris mirrors
+(`mirrored`) follow it half-way.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vaegaze.geometry.iris_rings import OUT_TO, averaged, means, sampled, step, unrolled
+from vaegaze.geometry.mirrored import MIRRORED, Lights, without_lights
 from vaegaze.geometry.transforms import move, scale_of, to_crop
 
 BALL_MM, LEAST_NARROW = 10.5, 0.6  # from the eyeball's middle to the iris; the narrowest that an iris is taken for
-OUT_TO = 1.25  # radii that a polar picture reaches
 SURE, FADE = 0.98, 1.18  # radii between which the photo's iris fades into the drawing
 FINE_UP_TO_PX, FINE = 50, 4  # up to this radius the lids' outline is drawn so many times finer
 LID_EDGE = 0.12  # of the radius: half the width of the lids' soft edge
@@ -25,12 +26,10 @@ SURELY_BETWEEN = 0.4  # radii from the lids that were read: from here on a drawi
 HIDDEN = 0.1  # radii around a lid that are taken for hidden, too: it throws a shadow
 WITHOUT_IRIS = (1.25, 1.5)  # radii up to which the white of the eye covers the drawing's own iris
 WHITE_FROM = (0.6, 0.1), (1.5, 0.8)  # radii across and down from which it is taken: first of all, and where none is
-MIRRORED = 20.0  # levels above its ring: from here on a pixel mirrors a light; from twice as many, nothing else
-MIRRORED_EDGE = 0.12  # radii: a light's soft edge
-PUPIL = 0.5  # radii: it is no larger
-MIRRORED_WITHIN = (0.8, 0.95)  # radii: farther out it may be the white of the eye
-MOST_MIRRORED = (0.12, 0.16)  # of an iris; more is light that falls on it from the side
-MIRRORED_FOLLOWS = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
+WELL_BETWEEN = 0.5  # radii from the lids that were read, which may lie beside them: nearer, what is white is not sure
+RIM = (0.9, 1.02)  # radii between which the photo's iris ends where white is not sure
+ASIDE = (0.4, 0.8)  # cosines of the angle to the line through the eye's corners: from here on it is sure
+LIGHTS_FOLLOW = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
 
 
@@ -88,7 +87,7 @@ def opening(iris: Iris, shape: tuple[int, int]) -> np.ndarray:
     fine = Image.new("L", (shape[1] * finer, shape[0] * finer))
     ImageDraw.Draw(fine).polygon([tuple(point) for point in iris.lids * finer], fill=255)
     share = np.asarray(fine.reduce(finer), np.float32) / 255
-    return _averaged(share, max(1, round(LID_EDGE * iris.radius)))
+    return averaged(share, max(1, round(LID_EDGE * iris.radius)))
 
 
 def with_irises(
@@ -132,17 +131,21 @@ def _laid(
     """A drawing (H, W, 3) uint8 with the photo's iris."""
     soft, shape = drawn.astype(np.float32), drawn.shape[:2]
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
-    plain, mirrored = _taken_off(photo.astype(np.float32), source)
+    plain, lights = _taken_off(photo.astype(np.float32), source)
     rho, theta = _around(target, places)
-    between = opening(target, shape)
-    surely = _step(0.7, 0.98, _averaged(between, max(1, round(SURELY_BETWEEN * target.radius))))
-    between = between * np.maximum(_no_lids(soft, target, between, rho, theta), surely)
-    white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
-    result = detailed + (between * _fading(rho, *WITHOUT_IRIS))[..., None] * (white - detailed)
-    result += (between * _fading(rho))[..., None] * (unrolled(plain, rho, theta) - result)
-    follows = replace(target, centre=source.centre + MIRRORED_FOLLOWS * (target.centre - source.centre))
+    lids_apart = opening(target, shape)
+    surely, white = (averaged(lids_apart, max(1, round(far * target.radius))) for far in (SURELY_BETWEEN, WELL_BETWEEN))
+    between = lids_apart * np.maximum(_no_lids(soft, target, lids_apart, rho, theta), step(0.7, 0.98, surely))
+    white = step(0.7, 1.0, white)
+    aside = np.maximum(white, step(*ASIDE, np.abs(np.cos(theta - _line_of_corners(target)))))
+    plain_white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
+    result = detailed + (between * aside * _fading(rho, *WITHOUT_IRIS))[..., None] * (plain_white - detailed)
+    within = np.maximum(white, 1 - step(*RIM, rho)) * _fading(rho)
+    result += (between * within)[..., None] * (unrolled(plain, rho, theta) - result)
+    follows = replace(target, centre=source.centre + LIGHTS_FOLLOW * (target.centre - source.centre))
     rho, theta = _around(follows, places)
-    result += (between * _fading(rho))[..., None] * unrolled(mirrored, rho, theta)
+    opacity = (between * _fading(rho))[..., None] * unrolled(lights.opacity, rho, theta)
+    result += opacity * np.maximum(lights.colour - result, 0)
     return np.rint(result.clip(0, 255)).astype(np.uint8)
 
 
@@ -152,8 +155,8 @@ def _without_iris(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, radiu
     total, share = np.zeros_like(drawn), np.zeros_like(white)
     for weight, reach in zip((1.0, 0.01), WHITE_FROM):
         across, down = (max(1, round(radii * radius)) for radii in reach)
-        near = _averaged(_averaged(white, across, down), across, down)
-        total += weight * _averaged(_averaged(white * drawn, across, down), across, down)
+        near = averaged(averaged(white, across, down), across, down)
+        total += weight * averaged(averaged(white * drawn, across, down), across, down)
         share += weight * near
     # Where there is no white even far off, the drawing stays.
     painted = np.clip(30 * near, 0, 1) * (between * _fading(rho, *WITHOUT_IRIS))[..., None]
@@ -176,54 +179,39 @@ def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarr
     if not inner.any():
         return share
     own = np.median(picture[inner], axis=0)
-    across, down = iris.lids[len(iris.lids) // 2] - iris.lids[0]  # from one corner of the eye to the other
-    axis = 0 if abs(across) >= abs(down) else 1  # of the picture, from lid to lid
-    first = np.sign((across, -down)[axis])
+    line = _line_of_corners(iris)
+    axis = 0 if abs(np.cos(line)) >= abs(np.sin(line)) else 1  # of the picture, from lid to lid
+    first = np.sign((np.cos(line), -np.sin(line))[axis])
     for side in (-1, 1):
         from_skin = slice(None) if side * first < 0 else slice(None, None, -1)
         from_skin = (from_skin, slice(None)) if axis == 0 else (slice(None), from_skin)
-        skin = (rho > 1.3) & (rho < 1.9) & (side * np.sin(theta - np.arctan2(down, across)) > 0.7) & (between < 0.02)
+        skin = (rho > 1.3) & (rho < 1.9) & (side * np.sin(theta - line) > 0.7) & (between < 0.02)
         if skin.any():
             lid = np.median(picture[skin], axis=0)
             levels = float(np.linalg.norm(own - lid))
             unlike = np.linalg.norm(picture - lid, axis=-1) / max(levels, 1.0)
             unlike = np.clip((unlike - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1)
-            unlike = np.maximum(unlike, 1 - _step(*TOLD_APART, np.float32(levels)))
+            unlike = np.maximum(unlike, 1 - step(*TOLD_APART, np.float32(levels)))
             light = (picture.mean(axis=-1) - lid.mean()) / MIRRORED - 1
             unlike = np.maximum(unlike, np.clip(light, 0, 1)) * (between > 0.02)
             share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=axis)[from_skin])
     return share
 
 
+def _line_of_corners(iris: Iris) -> float:
+    """Radians from the picture's right to the way from one corner of the eye to the other."""
+    across, down = iris.lids[len(iris.lids) // 2] - iris.lids[0]
+    return float(np.arctan2(down, across))
+
+
 def _fading(rho: np.ndarray, sure: float = SURE, fade: float = FADE) -> np.ndarray:
-    return 1 - _step(sure, fade, rho)
+    return 1 - step(sure, fade, rho)
 
 
-def _step(low: float, high: float, values: np.ndarray) -> np.ndarray:
-    """0 up to `low`, 1 from `high` on, smooth in between."""
-    share = np.clip((values - low) / (high - low), 0, 1)
-    return share * share * (3 - 2 * share)
-
-
-def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, np.ndarray]:
+def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, Lights]:
     """An iris (R, A, C), whole behind the lids, without the lights that it mirrors; and these."""
     rings, seen = polar(photo, iris), polar(_seen(photo, iris)[..., None], iris)
-    whole = seen * rings + (1 - seen) * _ring_means(rings, seen)
-    grey = whole.mean(axis=-1, keepdims=True)
-    rho = (np.arange(len(rings)) + 0.5) / len(rings) * OUT_TO
-    plain_grey, pupil = np.median(grey, axis=1, keepdims=True), rho < PUPIL
-    # Where a light lies over the pupil's middle, the rings around that tell how dark it is.
-    plain_grey[pupil] = np.minimum.accumulate(plain_grey[pupil][::-1])[::-1]
-    above = (grey - plain_grey) / MIRRORED
-    core = np.clip(above - 1, 0, 1) * _fading(rho, *MIRRORED_WITHIN)[:, None, None] * seen
-    reach = max(1, round(MIRRORED_EDGE * len(rings) / OUT_TO))
-    closed = np.pad(core, [(0, 0), (reach, reach), (0, 0)], mode="wrap")
-    around = np.clip(4 * _averaged(closed, reach)[:, reach:-reach], 0, 1)
-    bright = np.maximum(core, around * np.clip(4 * above, 0, 1))
-    inner = rho < MIRRORED_WITHIN[1]
-    bright *= np.interp(np.average(core[inner].mean(axis=(1, 2)), weights=rho[inner]), MOST_MIRRORED, (1, 0))
-    plain = whole + bright * (_ring_means(rings, seen * (1 - bright)) - whole)
-    return plain, whole - plain
+    return without_lights(seen * rings + (1 - seen) * means(rings, seen), seen)
 
 
 def _seen(photo: np.ndarray, iris: Iris) -> np.ndarray:
@@ -232,18 +220,8 @@ def _seen(photo: np.ndarray, iris: Iris) -> np.ndarray:
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in photo.shape[1::-1])), axis=-1)
     rho, theta = _around(iris, places)
     no_lids = _no_lids(photo, iris, between, rho, theta)
-    no_lids = np.clip(2 * _averaged(no_lids, max(1, round(HIDDEN * iris.radius))) - 1, 0, 1)
-    return between * np.maximum(no_lids, _step(0.9, 1.0, rho))
-
-
-def _ring_means(rings: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(R, 1, C): of each ring the mean of what is seen of it; of one that is hidden whole, that of the next one out."""
-    total, seen = (rings * weight).sum(axis=1, keepdims=True), weight.sum(axis=1, keepdims=True)
-    last = len(rings)
-    shown = np.where(seen[:, 0, 0] > 1e-3, np.arange(last), last)
-    shown = np.minimum.accumulate(shown[::-1])[::-1]
-    of_all = total.sum(axis=0, keepdims=True) / np.maximum(seen.sum(axis=0, keepdims=True), 1e-3)
-    return np.concatenate([total / np.maximum(seen, 1e-3), of_all])[shown]
+    no_lids = np.clip(2 * averaged(no_lids, max(1, round(HIDDEN * iris.radius))) - 1, 0, 1)
+    return between * np.maximum(no_lids, step(0.9, 1.0, rho))
 
 
 def polar(picture: np.ndarray, iris: Iris) -> np.ndarray:
@@ -253,33 +231,3 @@ def polar(picture: np.ndarray, iris: Iris) -> np.ndarray:
     theta = np.arange(angles) / angles * 2 * np.pi
     off = rho[:, None, None] * np.stack([np.cos(theta), np.sin(theta)], axis=-1)
     return sampled(picture, iris.centre + iris.as_it_is(off))
-
-
-def unrolled(rings: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """A polar picture (R, A, C) at radii (…), 1 on the outline, and angles (…) in radians."""
-    around = np.concatenate([rings[:, -1:], rings, rings[:, :1]], axis=1)
-    turn = theta / (2 * np.pi) % 1 * rings.shape[1]
-    return sampled(around, np.stack([turn + 1.5, rho / OUT_TO * len(rings)], axis=-1))
-
-
-def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A picture (H, W) or (H, W, C) at places (..., 2) x, y, between its pixels' centres; its edges repeat."""
-    height, width = picture.shape[:2]
-    x, y = (np.clip(places[..., k] - 0.5, 0, side - 1.001) for k, side in enumerate((width, height)))
-    left, top = x.astype(int), y.astype(int)
-    across, down = (part.reshape(*part.shape, *[1] * (picture.ndim - 2)) for part in (x - left, y - top))
-    right, below = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    upper = picture[top, left] * (1 - across) + picture[top, right] * across
-    lower = picture[below, left] * (1 - across) + picture[below, right] * across
-    return upper * (1 - down) + lower * down
-
-
-def _averaged(picture: np.ndarray, reach: int, down: int | None = None) -> np.ndarray:
-    """(H, W, …): each pixel's mean over those at most `reach` away across, and `down` (or as many) down."""
-    for axis, far in enumerate((reach if down is None else down, reach)):
-        padding = [(0, 0)] * picture.ndim
-        padding[axis] = (far + 1, far)
-        sums = np.cumsum(np.pad(picture, padding, mode="edge"), axis=axis, dtype=np.float64)
-        ends = np.arange(2 * far + 1, sums.shape[axis])
-        picture = (sums.take(ends, axis) - sums.take(ends - 2 * far - 1, axis)) / (2 * far + 1)
-    return picture.astype(np.float32)

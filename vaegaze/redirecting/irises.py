@@ -18,6 +18,7 @@ from vaegaze.geometry.alignment import AlignedFace
 from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.iris_search import (
     IRIS_MM,
+    LEAST_DRAWN,
     OFF_READ,
     OFF_TOLD,
     apart,
@@ -34,7 +35,6 @@ MARGIN_PX = 24  # around a drawing whose irises are read
 STILL_SEC, MOVED_MM = 0.2, 0.5  # the same of an iris that rests; and from how far on it has moved, not been misread
 PLACE_SEC = 0.2  # after which the weight of where a drawing had its irises has fallen to a third
 SIZE_EVERY_SEC, SIZES = 0.4, 10  # between measurements of how large irises are, and how many of these count
-LEAST_DRAWN = 3.0  # levels between inside and outside of a drawn iris: below, nothing can be learnt from where it is
 CLEAR_SEC = 0.5  # after which the weight of a frame whose irises were clear, or not, has fallen to a third
 SHOWN_FROM, HIDDEN_BELOW = 0.9, 0.5  # of these weights: irises are put in, and no longer put in
 
