@@ -17,6 +17,7 @@ from vaegaze.geometry import eye_regions as masks
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import VAEGaze
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.training import losses
 
 
 def pytest_collection_modifyitems(items):
@@ -113,6 +114,15 @@ def finished(world, tmp_path_factory):
     from command_runs import make_finished
 
     return make_finished(world, tmp_path_factory.mktemp("finished"))
+
+
+@contextmanager
+def narrow_vgg():
+    """VGG19 with an eighth of its channels, where what counts is what becomes of its features: much less to compute."""
+    narrow = tuple((channels // 8, convolutions) for channels, convolutions in losses.VGG19_STAGES)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(losses, "VGG19_STAGES", narrow)
+        yield
 
 
 @pytest.fixture(scope="session")
