@@ -20,11 +20,23 @@ from vaegaze.renderer import data_set as synthetic
 from vaegaze.training import losses
 
 
+@pytest.hookimpl(trylast=True)  # once -m has chosen
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device here"))
+    items[:] = longest_first(items)
+
+
+def longest_first(items: list) -> list:
+    """pytest-xdist gives each of two processes one half: the longest tests begin both, lest one waits for the other."""
+    minutes = {item: mark.kwargs.get("minutes", 0) for item in items if (mark := item.get_closest_marker("slow"))}
+    longest = sorted(filter(minutes.get, items), key=minutes.get, reverse=True)
+    others = [item for item in items if not minutes.get(item)]
+    first, second = longest[::2], longest[1::2]
+    more = max(0, len(items) // 2 - len(first))
+    return [*first, *others[:more], *second, *others[more:]]
 
 
 def pytest_make_parametrize_id(val, argname):

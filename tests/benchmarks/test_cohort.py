@@ -24,7 +24,7 @@ def numbers(tmp_path, capsys):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_three_ways(numbers, world, tmp_path, monkeypatch, capsys):
     pytest.importorskip("ray")
     flags = ["speed", "--persons", 2, "--steps", 2, "--size", 32, "--checkpoint_path", world.base, *TINY]
