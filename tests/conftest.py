@@ -16,7 +16,9 @@ from vaegaze.errors import STOP_SIGNALS
 from vaegaze.geometry import eye_regions as masks
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import VAEGaze
+from vaegaze.redirecting.sweeps import sweep_gazes
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.report import pictures
 from vaegaze.training import losses
 
 
@@ -58,6 +60,15 @@ def signals_arrive():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_sweeps():
+    """In reports a person looks around in 4 pictures instead of 24, since all runs here draw them."""
+    gazes = sweep_gazes(pictures.SWEEP)[::6]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "sweep_gazes", lambda name: gazes)
+        yield
 
 
 @pytest.fixture
