@@ -7,7 +7,9 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+# Python compiles what it imports; to compile all that comes with PyTorch would take a minute.
+INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --no-compile
+PIP := $(INSTALL) --quiet
 TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
 
 demo: $(VENV)/installed
@@ -30,7 +32,7 @@ test-slow: $(VENV)/installed-dev
 $(VENV)/installed: requirements.txt
 	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB, a few minutes"
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	touch $@
 
 $(VENV)/installed-vision: requirements-vision.txt requirements-landmarks.txt $(VENV)/installed

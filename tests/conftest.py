@@ -16,14 +16,29 @@ from vaegaze.errors import STOP_SIGNALS
 from vaegaze.geometry import eye_regions as masks
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.models import VAEGaze
+from vaegaze.redirecting.sweeps import sweep_gazes
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.report import pictures
+from vaegaze.training import losses
 
 
+@pytest.hookimpl(trylast=True)  # once -m has chosen
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device here"))
+    items[:] = longest_first(items)
+
+
+def longest_first(items: list) -> list:
+    """pytest-xdist gives each of two processes one half: the longest tests begin both, lest one waits for the other."""
+    minutes = {item: mark.kwargs.get("minutes", 0) for item in items if (mark := item.get_closest_marker("slow"))}
+    longest = sorted(filter(minutes.get, items), key=minutes.get, reverse=True)
+    others = [item for item in items if not minutes.get(item)]
+    first, second = longest[::2], longest[1::2]
+    more = max(0, len(items) // 2 - len(first))
+    return [*first, *others[:more], *second, *others[more:]]
 
 
 def pytest_make_parametrize_id(val, argname):
@@ -45,6 +60,15 @@ def signals_arrive():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_sweeps():
+    """In reports a person looks around in 4 pictures instead of 24, since all runs here draw them."""
+    gazes = sweep_gazes(pictures.SWEEP)[::6]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "sweep_gazes", lambda name: gazes)
+        yield
 
 
 @pytest.fixture
@@ -113,6 +137,15 @@ def finished(world, tmp_path_factory):
     from command_runs import make_finished
 
     return make_finished(world, tmp_path_factory.mktemp("finished"))
+
+
+@contextmanager
+def narrow_vgg():
+    """VGG19 with an eighth of its channels, where what counts is what becomes of its features: much less to compute."""
+    narrow = tuple((channels // 8, convolutions) for channels, convolutions in losses.VGG19_STAGES)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(losses, "VGG19_STAGES", narrow)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_the_readme_shows_it_in_a_few_lines():
 def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     """On a smaller file and with fewer steps."""
     monkeypatch.chdir(tmp_path)
-    data_set.write_hdf5("outputs/demo/demo.h5", 1, samples=lambda number: 60)
+    data_set.write_hdf5("outputs/demo/demo.h5", 1, samples=lambda number: 16)
     script = readme_lines().replace("num_samples=30", "num_samples=8, num_eval_samples=2").replace("150", "15")
     exec(script.replace("evaluate(model, person)", "evaluate(model, person, None)"), {})
     base_psnr, tuned_psnr = map(float, capsys.readouterr().out.split())

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import process_restored
+from conftest import narrow_vgg, process_restored
 from PIL import Image
 
 from benchmarks import gpu
@@ -24,6 +24,7 @@ def run(*flags):
 
 
 @pytest.mark.slow
+@narrow_vgg()
 def test_one_call_measures_everything(tmp_path, capsys):
     page = tmp_path / "docs" / "trial.md"
     assert run(*TRIAL, "--output", page) == 0, capsys.readouterr().err
@@ -65,6 +66,7 @@ def test_one_call_measures_everything(tmp_path, capsys):
         assert picture.width > 500
 
 
+@narrow_vgg()
 def test_a_row_that_does_not_fit_says_so_and_the_others_follow(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "STRATEGIES", ("minimal", "full"))
     train = gpu.train

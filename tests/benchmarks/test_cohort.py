@@ -24,7 +24,7 @@ def numbers(tmp_path, capsys):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_three_ways(numbers, world, tmp_path, monkeypatch, capsys):
     pytest.importorskip("ray")
     flags = ["speed", "--persons", 2, "--steps", 2, "--size", 32, "--checkpoint_path", world.base, *TINY]
@@ -66,11 +66,12 @@ def test_killed_workers(numbers):
 
 
 @pytest.mark.slow
-def test_page_in_a_browser(numbers, tmp_path):
+def test_page_in_a_browser(numbers, tmp_path, monkeypatch):
     for package in ("ray", "selenium"):
         pytest.importorskip(package)
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("needs Debian's packages chromium and chromium-driver")
+    monkeypatch.setattr("benchmarks.cohort_page.TRAINED", 2)
     measured = numbers("page", "--persons", 6, "--steps", 1)
     text = (tmp_path / "page/runs/cohort.html").read_text(encoding="utf-8")
     assert "6 of 6 persons finished" in text and "person_006/report.html" in text

@@ -27,7 +27,7 @@ from command_runs import (
     train_rows,
     weights_in,
 )
-from conftest import SIZE_PX, make_tiny_model
+from conftest import SIZE_PX, make_tiny_model, narrow_vgg
 from PIL import Image
 
 from vaegaze.config.finetune import Config, parse_command
@@ -367,6 +367,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(world, tmp_path):
     assert not (tmp_path / "not").exists()
 
 
+@narrow_vgg()
 def test_the_users_own_file(world, tmp_path):
     """As it stands, with its paths filled in by flags, and with VGG's weights where there is no network."""
     path = tmp_path / "users.yaml"

@@ -26,7 +26,7 @@ from command_runs import (
     start_process,
     train_rows,
 )
-from conftest import SIZE_PX, make_tiny_model
+from conftest import SIZE_PX, make_tiny_model, narrow_vgg
 from PIL import Image
 
 from vaegaze.commands import train_run
@@ -337,6 +337,7 @@ def test_other_eye_masks_are_other_data(world, tmp_path, monkeypatch):
     assert_one_line(command(*flags, "--resume"), "other data", "--overwrite")
 
 
+@narrow_vgg()
 def test_another_estimator_or_vgg_is_refused(world, tmp_path, monkeypatch):
     estimator, vgg = tmp_path / "estimator.pth", tmp_path / "vgg.pth"
 

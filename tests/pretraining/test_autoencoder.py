@@ -18,6 +18,7 @@ from vaegaze.models import AutoencoderKL
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.models.diffusers.files import open_source
 from vaegaze.models.diffusers.parts import config_of
+from vaegaze.pretraining import loop
 from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.distributed import Processes
@@ -37,6 +38,14 @@ MODEL = {
 }
 STEPS = 6
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_first_pictures():
+    """To render them takes longer than these trainings."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "FIRST_PICTURES", loop.FIRST_PICTURES[:8])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -197,21 +206,25 @@ def test_the_average_is_the_formula():
     assert model.weight.item() == pytest.approx(expected)
 
 
-def test_what_a_phase_leaves_is_the_average(folder):
-    averages = []
-    for ema in (0.9, 0.0):
-        model, params = new_model(), settings(folder, ema=ema)
-        progress = train(model, params)
+@pytest.fixture(scope="module")
+def trained(folder):
+    """A model, trained without interruption, and its progress. To be looked at only."""
+    model = new_model()
+    return model, train(model, settings(folder))
+
+
+def test_what_a_phase_leaves_is_the_average(folder, trained):
+    plain = new_model()
+    plain_progress = train(plain, settings(folder, ema=0.0))
+    for progress in (trained[1], plain_progress):
         assert progress.average is None and all(record["held_out_eye_psnr"] > 10 for record in progress.records)
-        averages.append(model)
-    with_average, without = (model.vae.decoder.conv_out.weight for model in averages)
+    with_average, without = (model.vae.decoder.conv_out.weight for model in (trained[0], plain))
     assert not torch.equal(with_average, without)
 
 
 @pytest.mark.parametrize("stop_after", [4, STEPS])
-def test_interrupted_and_resumed_equals_uninterrupted(stop_after, folder, tmp_path):
-    params, whole = settings(folder), new_model()
-    train(whole, params)
+def test_interrupted_and_resumed_equals_uninterrupted(stop_after, folder, trained, tmp_path):
+    params, (whole, _) = settings(folder), trained
     config = PretrainConfig(params, ModelParams(**MODEL))
     model, run = new_model(), PretrainFolder(tmp_path)
     progress = train(model, params, stop_after=stop_after)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_tiny_model
+from conftest import make_tiny_model, narrow_vgg
 
 from vaegaze.config.finetune import LossParams, OneshotParams
 from vaegaze.errors import UserError
@@ -25,7 +25,8 @@ SETTINGS = OneshotParams(num_steps=6, learning_rate=1e-3, batch_size=2, seed=3, 
 
 @pytest.fixture(scope="module")
 def loss():
-    return Loss(LossParams(vgg_weights="random"), seed=0, device=CPU)
+    with narrow_vgg():
+        return Loss(LossParams(vgg_weights="random"), seed=0, device=CPU)
 
 
 @pytest.fixture(scope="module")
