@@ -1,6 +1,5 @@
 """The Python API: load a model, read a person, fine-tune, evaluate, redirect, save."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import fields, replace
 from os import PathLike
@@ -17,7 +16,8 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vaegaze.models.device import to_device
+from vaegaze.models.cpu import own_copy
+from vaegaze.models.device import refuse_other_dtypes, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.asked import asked
 from vaegaze.redirecting.live import Redirector
@@ -79,11 +79,13 @@ def finetune(
     _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
     _refuse_another_kind(model=model, person=person, on_step=on_step)
+    refuse_other_dtypes(model.model)
     params = settle_replay(config.oneshot_params, "the model", model.info)
     _refuse_another_canvas(model, person)
-    tuned = copy.deepcopy(model.model)
-    loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
-    result = adapt(tuned, person.train, params, loss, on_step=on_step)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's script has set
+        tuned = own_copy(model.model)
+        loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
+        result = adapt(tuned, person.train, params, loss, on_step=on_step)
     before = model.info if _is_tuned_on(model, person) else None
     info = {**model.info, **fine_tuning_info(person.name, person.train, result.references, result.state.step, before)}
     return replace(model, model=tuned, info=info, references=tuple(result.references))
@@ -97,6 +99,7 @@ def evaluate(
     If there are none, those on the training samples. An `estimator` of None skips the gaze.
     """
     _refuse_another_kind(model=model, person=person, **({} if estimator is None else {"estimator": estimator}))
+    refuse_other_dtypes(model.model)
     _refuse_another_canvas(model, person)
     tuned = _is_tuned_on(model, person)
     info = model.info if tuned else {}
@@ -137,6 +140,7 @@ def redirect(
     """
     look = asked(gaze, head, face, strength)
     _refuse_another_kind(model=model)
+    refuse_other_dtypes(model.model)
     mask_path = None if isinstance(mask_path, str) and mask_path == "auto" else mask_path
     photo = load_photo(image_path, mask_path, None, look.head, model.model.canvas, look.face)
     return redirect_photo(model, photo, look.gaze, look.strength, reference)
