@@ -1,5 +1,6 @@
 """The Python API: README's lines run, and importing the package stays cheap."""
 
+import os
 import re
 import subprocess
 import sys
@@ -71,6 +72,23 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
 
 def test_persons_are_read_for_the_model_that_ships():
     assert vaegaze.load_model().model.canvas == api.SHIPPED_CANVAS
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_forked_process_computes():
+    """As those of `multiprocessing.Pool` are on Linux; PyTorch's threads do not come along."""
+    script = """
+import os, signal, torch
+from vaegaze import api
+torch.set_num_threads(2)
+torch.rand(2**22).sqrt_()
+if os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(20)  # ends it
+torch.rand(2**22).sqrt_()
+os._exit(0)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT).returncode == 0
 
 
 def test_importing_the_package_imports_no_torch():

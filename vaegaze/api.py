@@ -1,8 +1,8 @@
 """The Python API: load a model, read a person, fine-tune, evaluate, redirect, save."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,8 @@ OF_TRAINING = (
         *(field.name for params in (GazeCaptureParams, PhotoParams) for field in fields(params)),
     }
 )
+if hasattr(os, "register_at_fork"):  # a forked process lacks PyTorch's threads, and would wait for them without end
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
@@ -164,7 +166,7 @@ def _refuse_another_kind(**arguments: object) -> None:
         "on_step": (Callable, "a function that takes a `Step`"),
     }
     for name, value in arguments.items():
-        kind, expected = kinds.get(name, ((str, PathLike), "the path of a file"))
+        kind, expected = kinds.get(name, ((str, os.PathLike), "the path of a file"))
         empty = isinstance(value, str) and not value
         if not isinstance(value, kind) or empty:
             got = "an empty text" if empty else type(value).__name__
