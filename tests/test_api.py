@@ -1,5 +1,6 @@
 """The Python API: README's lines run, and importing the package stays cheap."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import vaegaze
 from vaegaze import api
 from vaegaze.errors import UserError
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
+from vaegaze.models.cpu import drawing_forms
 from vaegaze.renderer import data_set
 from vaegaze.runs.person import Person
 
@@ -70,6 +72,23 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
 
 def test_persons_are_read_for_the_model_that_ships():
     assert vaegaze.load_model().model.canvas == api.SHIPPED_CANVAS
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_forked_process_computes():
+    """As those of `multiprocessing.Pool` are on Linux; PyTorch's threads do not come along."""
+    script = """
+import os, signal, torch
+from vaegaze import api
+torch.set_num_threads(2)
+torch.rand(2**22).sqrt_()
+if os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(20)  # ends it
+torch.rand(2**22).sqrt_()
+os._exit(0)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT).returncode == 0
 
 
 def test_importing_the_package_imports_no_torch():
@@ -207,6 +226,58 @@ def test_frames_that_the_model_was_trained_on_are_not_held_out(tuned, rendered_s
     assert vaegaze.evaluate(model, other_seed, "none") == vaegaze.evaluate(
         model, replace(person, held_out=rendered_samples.take([4])), None
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_that_a_script_has_converted(dtype, tuned, tiny_model):
+    model = Checkpoint(tiny_model.to(dtype), {}, ())
+    photo = (ROOT / "docs/images/astronaut.png", (0, 0))
+    for call in (
+        lambda: vaegaze.finetune(model, tuned[0], **SETTINGS),
+        lambda: vaegaze.evaluate(model, tuned[0], None),
+        lambda: vaegaze.redirect(model, *photo),
+        lambda: vaegaze.Redirector(model),
+    ):
+        with pytest.raises(UserError, match=r"its weights are (float64|bfloat16); .*\.float\(\)"):
+            call()
+
+
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_new_tensors_of_a_script_may_be_double(tuned, tiny_model, double_by_default):
+    person, model = tuned[0], Checkpoint(tiny_model, {}, ())
+    settings = SETTINGS | {"vgg_loss": 0.1, "vgg_weights": "random"}
+    numbers = vaegaze.evaluate(vaegaze.finetune(model, person, **settings), person)
+    torch.set_default_dtype(torch.float32)
+    usual = vaegaze.evaluate(vaegaze.finetune(model, person, **settings), person)
+    assert numbers == pytest.approx(usual, rel=1e-3, abs=1e-3)
+
+
+def weights_after(person, model, **settings) -> dict[str, torch.Tensor]:
+    return vaegaze.finetune(model, person, **{**SETTINGS, **settings}).model.state_dict()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_trains_in_a_script_that_computes_without_gradients(mode, tuned, tiny_model):
+    person, model = tuned[0], Checkpoint(tiny_model, {}, ())
+    usual = weights_after(person, model)
+    with mode():
+        weights = weights_after(person, model)
+    assert all(torch.equal(weights[name], usual[name]) for name in usual)
+
+
+def test_it_trains_while_another_thread_draws_with_the_model(tuned, tiny_model, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    person, model = tuned[0], Checkpoint(tiny_model, {}, ())
+    usual = weights_after(person, model)
+    with drawing_forms(tiny_model):
+        weights = weights_after(person, model)
+    assert all(torch.equal(weights[name], usual[name]) for name in usual)
 
 
 def test_another_person_of_the_same_id(tuned):

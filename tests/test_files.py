@@ -219,6 +219,12 @@ def test_permissions_respect_the_umask(umask, mode, tmp_path):
     assert stat.S_IMODE((tmp_path / "result.txt").stat().st_mode) == mode
 
 
+def test_the_umask_is_kept_while_threads_write(tmp_path, monkeypatch):
+    """It is the whole process's, and there is no way to read it without setting it."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("set"))
+    write_text(tmp_path / "result.txt", "new")
+
+
 def test_missing_folders_are_made(tmp_path):
     path = tmp_path / "a" / "b c" / "ré–sult.json"
     write_text(path, "{}")

@@ -1,9 +1,8 @@
 """The Python API: load a model, read a person, fine-tune, evaluate, redirect, save."""
 
-import copy
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vaegaze.models.device import to_device
+from vaegaze.models.cpu import own_copy
+from vaegaze.models.device import refuse_other_dtypes, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.asked import asked
 from vaegaze.redirecting.live import Redirector
@@ -42,6 +42,8 @@ OF_TRAINING = (
         *(field.name for params in (GazeCaptureParams, PhotoParams) for field in fields(params)),
     }
 )
+if hasattr(os, "register_at_fork"):  # a forked process lacks PyTorch's threads, and would wait for them without end
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
@@ -79,11 +81,13 @@ def finetune(
     _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
     _refuse_another_kind(model=model, person=person, on_step=on_step)
+    refuse_other_dtypes(model.model)
     params = settle_replay(config.oneshot_params, "the model", model.info)
     _refuse_another_canvas(model, person)
-    tuned = copy.deepcopy(model.model)
-    loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
-    result = adapt(tuned, person.train, params, loss, on_step=on_step)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's script has set
+        tuned = own_copy(model.model)
+        loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)
+        result = adapt(tuned, person.train, params, loss, on_step=on_step)
     before = model.info if _is_tuned_on(model, person) else None
     info = {**model.info, **fine_tuning_info(person.name, person.train, result.references, result.state.step, before)}
     return replace(model, model=tuned, info=info, references=tuple(result.references))
@@ -97,6 +101,7 @@ def evaluate(
     If there are none, those on the training samples. An `estimator` of None skips the gaze.
     """
     _refuse_another_kind(model=model, person=person, **({} if estimator is None else {"estimator": estimator}))
+    refuse_other_dtypes(model.model)
     _refuse_another_canvas(model, person)
     tuned = _is_tuned_on(model, person)
     info = model.info if tuned else {}
@@ -137,6 +142,7 @@ def redirect(
     """
     look = asked(gaze, head, face, strength)
     _refuse_another_kind(model=model)
+    refuse_other_dtypes(model.model)
     mask_path = None if isinstance(mask_path, str) and mask_path == "auto" else mask_path
     photo = load_photo(image_path, mask_path, None, look.head, model.model.canvas, look.face)
     return redirect_photo(model, photo, look.gaze, look.strength, reference)
@@ -160,7 +166,7 @@ def _refuse_another_kind(**arguments: object) -> None:
         "on_step": (Callable, "a function that takes a `Step`"),
     }
     for name, value in arguments.items():
-        kind, expected = kinds.get(name, ((str, PathLike), "the path of a file"))
+        kind, expected = kinds.get(name, ((str, os.PathLike), "the path of a file"))
         empty = isinstance(value, str) and not value
         if not isinstance(value, kind) or empty:
             got = "an empty text" if empty else type(value).__name__

@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import re
+import secrets
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -94,12 +95,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_dead_once(path.parent.absolute())
-    handle, name = tempfile.mkstemp(prefix=_temporary_prefix(), suffix=path.suffix, dir=path.parent)
-    temporary = Path(name)
+    temporary = path.with_name(f"{_temporary_prefix()}{secrets.token_hex(8)}{path.suffix}")
     try:
-        os.close(handle)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as for any file
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from a user's group
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -221,12 +220,6 @@ def _is_running(pid: int) -> bool:
     except OSError:  # it is another user's
         return True
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)  # there is no way to read it without setting it
-    os.umask(mask)
-    return mask
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -465,6 +465,20 @@ def test_files_of_somebody_else_in_a_folder_of_the_persons_name(world, tmp_path)
     assert (mine / "thesis.txt").exists() and (mine / "report.html").read_text() != "old"
 
 
+@pytest.mark.parametrize("name", ["loss_curve.png", "config.yaml", "samples/step_000020.png", "finetuned_model.pth"])
+def test_a_folder_in_the_place_of_a_runs_file_is_refused_before_anything_is_removed(name, finished, tmp_path):
+    flags, _, folder = finished
+    copy = tmp_path / PERSON
+    shutil.copytree(folder, copy)
+    (copy / name).unlink()
+    (copy / name).mkdir()
+    (copy / name / "thesis.txt").write_text("dear")
+    before = contents_of(copy)
+    for more in ("--overwrite", "--resume"):
+        assert_one_line(command(*flags, "--save_dir", tmp_path, more), f"{name} is a folder", "--save_dir")
+    assert contents_of(copy) == before
+
+
 def test_settings_of_ones_own_are_not_replaced_by_the_runs(world, tmp_path):
     """A run's may be: to repeat it is what they are for."""
     flags, config = [*world.flags, *RUN, "--num_steps", 1, "--save_dir", tmp_path], tmp_path / PERSON / "config.yaml"

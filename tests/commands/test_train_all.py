@@ -19,7 +19,7 @@ from vaegaze.commands.engines import chosen_engine
 from vaegaze.config.cohort import CohortConfig, CohortParams
 from vaegaze.config.tree import resolve
 from vaegaze.runs import recorder
-from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, Record, Work
+from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, CohortFiles, Record, Work
 from vaegaze.runs.person_list import persons_to_run
 
 STEPS = ("--num_steps", 6, "--num_eval_samples", 2, "--checkpoint_every", 2, "--log_every", 2)
@@ -249,8 +249,30 @@ def test_a_file_of_somebody_else_in_the_place_of_the_cohorts(name, run_all, flag
     own = tmp_path / "runs" / name
     own.parent.mkdir()
     own.write_text("participant,age\n7,31\n")
-    assert_one_line(run_all(*flags, "--engine", "none"), f"{name} exists", "no cohort wrote it", "--save_dir")
+    assert_one_line(run_all(*flags, "--engine", "none"), f"{name} exists", "not as a cohort writes it", "--save_dir")
     assert own.read_text() == "participant,age\n7,31\n" and os.listdir(own.parent) == [name]
+
+
+@pytest.mark.parametrize("name", ["cohort.csv", "cohort.jsonl", "cohort.html"])
+def test_a_file_of_somebody_else_beside_a_cohorts(name, run_all, flags, tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    CohortFiles(folder, ["a"]).write()
+    (folder / "cohort.html").write_text("<title>1 person: vaegaze cohort</title>")
+    before = sorted(os.listdir(folder))
+    (folder / name).write_text("participant,age\n7,31\n")
+    assert_one_line(run_all(*flags, "--engine", "none"), f"{name} exists", "not as a cohort writes it", "--save_dir")
+    assert (folder / name).read_text() == "participant,age\n7,31\n" and sorted(os.listdir(folder)) == before
+
+
+def test_a_folder_in_the_place_of_a_persons_file(run_all, flags, tmp_path):
+    flags = [*flags, "--num_steps", 1, "--engine", "none", "--persons", "person_003,person_004"]
+    run_all(*flags, ok=True)
+    folder, model = tmp_path / "runs/person_004/report.html", tmp_path / "runs/person_003/finetuned_model.pth"
+    folder.unlink()
+    folder.mkdir()
+    assert_one_line(run_all(*flags, "--overwrite"), "report.html is a folder", "--save_dir")
+    assert model.exists() and folder.is_dir()
 
 
 def test_that_a_single_run_names_its_person_is_no_matter(tmp_path):
@@ -382,7 +404,7 @@ def test_lines_of_an_earlier_cohort_are_not_lost(run_all, flags, tmp_path):
         assert list(records) == ["person_003", "person_004"] and records["person_004"] == before["person_004"]
         assert (tmp_path / "runs/cohort.csv").read_text().count("\nperson_") == 2
     begin = '{"id": "a", "status": "failed", '
-    for damaged in ("no table", '{"id": [1], "status": "failed"}', begin + '"seconds": NaN}', begin + '"after": 5}'):
+    for damaged in ('{"id": no', '{"id": [1], "status": "failed"}', begin + '"seconds": NaN}', begin + '"after": 5}'):
         (tmp_path / "runs/cohort.jsonl").write_text(f"{damaged}\n")
         run_all(*flags, "person_003", ok=True)
         assert list(records_in(tmp_path / "runs")) == ["person_003"]

@@ -1,5 +1,6 @@
 """Faces by landmarks: a real face at any roll, rendered ones whose truth is known, and what is no face."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,12 @@ def test_a_real_face_at_any_roll(quarters):
         expected, size = np.stack([expected[:, 1], size[0] - expected[:, 0]], axis=1), size[::-1]
     off = np.linalg.norm(face.eyes - expected, axis=1).max()
     assert off < 3 and (face.openness > 0.7).all() and face.confidence > 0.9
+
+
+def test_a_process_without_standard_error(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.setattr(networks, "_of_thread", threading.local())
+    assert networks.network("iris_landmark").size_px == 64
 
 
 def test_rendered_faces_with_known_heads():

@@ -2,6 +2,8 @@
 
 import struct
 import sys
+import threading
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -254,3 +256,30 @@ def test_without_pyav_it_is_said_how_to_get_it(monkeypatch, tmp_path):
         open_video(tmp_path / "a.mp4", "--video"),
     ):
         pass
+
+
+def test_a_video_is_not_closed_under_a_thread_that_reads_it(tmp_path):
+    """FFmpeg would go on in memory that is no longer its own, which ends the process."""
+    path = tmp_path / "a.mp4"
+    encoded(path, pictures())
+    waiting, answered = threading.Event(), threading.Event()
+
+    def slow(frames):
+        yield next(frames)
+        waiting.set()
+        answered.wait(30)
+        yield from frames
+
+    def work(got):
+        with suppress(UserError):  # as of a file that is cut off; nobody waits for it any more
+            got.extend(reader)
+
+    got = []
+    with open_video(path, "--video") as reader:
+        reader._decoded = slow(reader._decoded)
+        thread = threading.Thread(target=work, args=(got,))
+        thread.start()
+        assert waiting.wait(30)
+    answered.set()
+    thread.join()
+    assert 2 <= len(got) <= 3 and reader._next() is None

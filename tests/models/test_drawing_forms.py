@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import TINY_CONFIG, make_tiny_model
 
-from vaegaze.models.cpu import drawing, drawing_forms, use_drawing_forms
+from vaegaze.models.cpu import drawing, drawing_forms, own_copy, use_drawing_forms
 from vaegaze.models.device import to_device
 
 
@@ -55,6 +55,24 @@ def test_after_the_block_it_trains(model):
         given = inputs(model)
     model(*given).sum().backward()
     assert all(parameter.grad is not None for parameter in model.unet.parameters())
+
+
+def test_a_copy_of_a_model_that_draws_meanwhile_has_weights_of_its_own(model):
+    with drawing_forms(model):
+        copied = own_copy(model)
+    copied(*inputs(copied)).sum().backward()
+    assert all(parameter.grad is not None for parameter in copied.unet.parameters())
+
+
+@torch.no_grad()
+def test_each_thread_draws_in_these_forms_to_its_end(model):
+    given, first = inputs(model), drawing_forms(model)
+    first.__enter__()
+    with drawing_forms(model):
+        drawn = model(*given)
+        first.__exit__(None, None, None)
+        assert torch.equal(model(*given), drawn)
+    assert not any("forward" in vars(layer) for layer in model.modules())
 
 
 def test_other_models_stay_as_they_are(model, monkeypatch):

@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             other_data="restore them to continue, or start over with --overwrite",
             split="give another --split",
             strangers="give another --save_dir, or --overwrite to replace it",
+            folders="move it away, or give another --save_dir",
         ),
     )
 
@@ -125,6 +126,7 @@ def train(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
         )
     else:
+        folder.refuse_folders()
         if not overwrite:
             folder.refuse_strangers()
         if first:

@@ -172,6 +172,7 @@ def clear_folders(folders: Sequence, base_files: Sequence[str]) -> None:
                 raise UserError(f"checkpoint_path: {path} lies in {folder.path}, which --overwrite would clear")
     for folder in folders:
         refuse_occupied(folder.path)
+        folder.refuse_folders()
     for folder in folders:
         folder.clear()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vaegaze.commands.earlier_run import already_finished
+from vaegaze.commands.earlier_run import already_finished, refuse_new_run, settings_to_resume
 from vaegaze.commands.outputs import refuse_own_settings
 from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_callback
@@ -16,7 +16,7 @@ from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.report.tables import summary_table
-from vaegaze.runs.earlier import adopt_stored_choices
+from vaegaze.runs.earlier import with_choices_of
 from vaegaze.runs.folder import RunFolder, check_writable
 from vaegaze.runs.one_person import Stopped, load_base, run_person, settled, with_fingerprint
 from vaegaze.runs.person import load_person
@@ -43,13 +43,15 @@ def run(command: Command) -> None:
     refuse_own_settings(command.resolved.path, folder.config)
 
     # an earlier run in the same folder
-    resolved = command.resolved
+    resolved, person = command.resolved, with_fingerprint(person, base)
     if command.resume:
-        resolved = resolved.settled(adopt_stored_choices(command.config, folder), "stored by the earlier run")
-    person, base_files = with_fingerprint(person, base), (params.checkpoint_path, base.base.path)
-    if already_finished(folder, resolved.config, person.info["fingerprint"], base_files, command):
-        print(f"✅ The run in {folder.path} is already finished")
-        return
+        stored = settings_to_resume(folder)
+        resolved = resolved.settled(with_choices_of(stored, command.config), "stored by the earlier run")
+        if already_finished(folder, stored, resolved.config, person.info["fingerprint"]):
+            print(f"✅ The run in {folder.path} is already finished")
+            return
+    else:
+        refuse_new_run(folder, (params.checkpoint_path, base.base.path), overwrite=command.overwrite)
 
     # device, precision, and what trains
     resolved = settled(resolved, base)

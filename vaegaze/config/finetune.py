@@ -55,6 +55,8 @@ ADVICE = shared.advice(
     "random), or leave the term out (--vgg_loss 0)",
     save_dir="give another --save_dir",
     strangers="give another --save_dir, or --overwrite to replace it",
+    folders="move it away, or give another --save_dir",
+    cohort="move it away, or give another --save_dir",
     video="take one of its frames with --at SECONDS",
     no_video="leave out --at",
     resume="start over with --overwrite",

@@ -11,7 +11,8 @@ C1, C2 = 0.01**2, 0.03**2  # for a range of 1
 def ssim_map(results: Tensor, targets: Tensor) -> Tensor:
     """(N, C, H, W) of pictures of that shape in [0, 1]; mirrored beyond their borders."""
     channels = results.shape[1]
-    weights = torch.exp(-0.5 * (torch.arange(-REACH_PX, REACH_PX + 1, device=results.device) / SIGMA_PX) ** 2)
+    offsets_px = torch.arange(-REACH_PX, REACH_PX + 1, dtype=results.dtype, device=results.device)
+    weights = torch.exp(-0.5 * (offsets_px / SIGMA_PX) ** 2)
     weights = (weights / weights.sum()).expand(channels, 1, 1, -1)
 
     def window_mean(pictures: Tensor) -> Tensor:

@@ -65,6 +65,9 @@ def _load(name: str) -> "Network":
 @contextmanager
 def _standard_error_closed() -> Iterator[None]:
     """LiteRT announces itself there, from C++, and has no setting for it."""
+    if sys.stderr is None:  # as where a script was started without one
+        yield
+        return
     sys.stderr.flush()
     before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -57,6 +57,13 @@ def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     return use_fast_layers(module.to(device), on=device.type == "cpu")
 
 
+def refuse_other_dtypes(model: nn.Module) -> None:
+    """UserError for a model whose weights a script has converted: low precision is a setting, see `autocast`."""
+    others = {str(each.dtype).removeprefix("torch.") for each in model.parameters()} - {"float32"}
+    if others:
+        raise UserError(f"model: its weights are {', '.join(sorted(others))}; give float32, as by model.model.float()")
+
+
 def find_precision(name: str, device: str) -> str:
     """The precision that `auto` stands for: bf16 where the device computes it natively, never by measured speed."""
     if name != "auto":

@@ -86,7 +86,8 @@ class WhatAndWhere(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = features.float()  # and no @ below, which autocast would compute in bf16
-        rows, columns = (torch.linspace(-1, 1, side, device=features.device) for side in features.shape[-2:])
+        like = {"dtype": features.dtype, "device": features.device}
+        rows, columns = (torch.linspace(-1, 1, side, **like) for side in features.shape[-2:])
         places = features.flatten(2).softmax(dim=-1).view_as(features)
         row, column = (places.sum(dim=3) * rows).sum(dim=-1), (places.sum(dim=2) * columns).sum(dim=-1)
         return torch.cat([features.mean(dim=(2, 3)), row, column], dim=1)
@@ -111,7 +112,7 @@ def load_estimator(path: str | Path) -> TrainedEstimator:
     content = load_tensors(path, about="estimator")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a gaze estimator (expected format {FORMAT!r})", about="estimator")
-    model = GazeEstimator()
+    model = GazeEstimator().float()
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in content["state_dict"].items()})
         info = dict(content["info"])

@@ -1,6 +1,5 @@
 """What the page does with a visitor's files. It knows nothing of browsers; `layout` shows it."""
 
-import copy
 import shutil
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from vaegaze.images.animations import write_animation
 from vaegaze.images.pictures import as_image, write_picture
 from vaegaze.images.video import open_video, write_video
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
+from vaegaze.models.cpu import own_copy
 from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
@@ -143,7 +143,7 @@ class Studio:
         """
         checkpoint = self.model_of(visit, tuned)
         with self._drawing:
-            model = copy.deepcopy(checkpoint.model)  # low precision changes its weights
+            model = own_copy(checkpoint.model)  # low precision changes its weights
         output, done = visit.folder / f"{path.stem}_redirected.mp4", 0
 
         def count(frames: int) -> None:

@@ -49,7 +49,7 @@ def is_own_reference(choice: str, checkpoint: Checkpoint) -> bool:
 def encode_reference(model: VAEGaze, reference: Reference | None) -> Tensor:
     """Latents (1, 4, H / f, W / f): zeros if there is no reference."""
     if reference is None:
-        return torch.zeros_like(model.encode(torch.zeros(1, 3, *model.canvas.shape, device=device_of(model))))
+        return torch.zeros_like(encode_pictures(model, np.zeros((1, *model.canvas.shape, 3), np.uint8)))
     return encode_pictures(model, reference.image[None])
 
 

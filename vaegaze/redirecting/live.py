@@ -1,6 +1,5 @@
 """Eyes redrawn frame by frame as the frames come, without looking ahead: for a camera or a call."""
 
-import copy
 import math
 import time
 from dataclasses import replace
@@ -15,6 +14,8 @@ from vaegaze.faces.one_euro import OneEuroFilter
 from vaegaze.faces.reader import backend, read_picture
 from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import Checkpoint
+from vaegaze.models.cpu import own_copy
+from vaegaze.models.device import refuse_other_dtypes
 from vaegaze.redirecting.asked import asked, asked_fades
 from vaegaze.redirecting.drawing import FollowedReferences, is_own_reference
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
@@ -46,9 +47,10 @@ class Redirector:
     ):
         if not isinstance(model, Checkpoint):
             raise UserError(f"model: got {type(model).__name__}; expected what `load_model` or `finetune` returns")
+        refuse_other_dtypes(model.model)
         look = asked(gaze, head, face, strength, look_away)
         from_itself = is_own_reference(reference, model)
-        self._model = copy.deepcopy(model.model).eval()  # low precision changes its weights
+        self._model = own_copy(model.model).eval()  # low precision changes its weights
         self._precision = low_precision(self._model)
         self._look = Look(look.gaze, look.head, look.strength, asked_fades(fades), look.look_away)
         self._face = look.face

@@ -13,7 +13,7 @@ from pathlib import Path
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError, inert
 from vaegaze.files import read_text, write_text
-from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
+from vaegaze.runs.earlier import difference_words, differing_keys, stored_settings, with_choices_of
 from vaegaze.runs.folder import RunFolder
 
 FINISHED, FAILED = "finished", "failed"
@@ -38,16 +38,16 @@ class Record:
 
     @property
     def is_sound(self) -> bool:
-        """Whether all is of these types, as in a file that nobody changed."""
+        """Whether all is of these types, and every number finite, as in a file that nobody changed."""
         words, tables = (self.id, self.status, self.reason), (self.before or {}, self.after or {})
         if not all(isinstance(table, dict) for table in tables):
             return False
         numbers = [self.samples, self.held_out, self.seconds, *(n for table in tables for n in table.values())]
-        return all(isinstance(word, str) for word in words) and all(isinstance(n, int | float | None) for n in numbers)
+        return all(isinstance(word, str) for word in words) and all(n is None or _is_finite(n) for n in numbers)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON's")
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and abs(number) < math.inf  # of NaN this is false, too
 
 
 def finished_record(config: Config, person_id: str) -> Record | None:
@@ -62,7 +62,8 @@ def finished_record(config: Config, person_id: str) -> Record | None:
     if missing and not has_ended:
         return None
     try:
-        changed = differing_keys(adopt_stored_choices(config, folder), folder)
+        stored = stored_settings(folder)
+        changed = differing_keys(stored, with_choices_of(stored, config))
         if changed:
             return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
         if missing:
@@ -78,9 +79,11 @@ def finished_record(config: Config, person_id: str) -> Record | None:
             before=summary["before"],
             after=summary["after"],
         )
+        if not record.is_sound:
+            raise ValueError("not the numbers of a run")
         folder.resume.unlink(missing_ok=True)
         return record
-    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Record(person_id, FAILED, f"{folder.path} holds a finished run with a damaged summary ({error})")
 
 
@@ -179,19 +182,20 @@ class CohortFiles:
         self.others = [record for record in self._earlier() if record.id not in self.order]
 
     def _refuse_strangers(self) -> None:
-        """UserError if one of the files is there and no cohort made them."""
-        there = [path for path in (self.csv, self.jsonl, self.page) if path.exists()]
-        if there == [self.page]:
-            is_a_cohorts = self.page.is_file() and PAGE_TITLE.encode() in _head(self.page, HEAD_BYTES)
-        else:
-            is_a_cohorts = _begins_with(self.csv, ",".join(CSV_BEGINS)) or _begins_with(self.jsonl, '{"id": ')
-        if there and not is_a_cohorts:
-            raise UserError(f"{there[0]} exists, and no cohort wrote it", about="save_dir")
+        """UserError if one of the files is there and is not as a cohort writes it."""
+        is_a_cohorts = {
+            self.csv: _begins_with(self.csv, ",".join(CSV_BEGINS)),
+            self.jsonl: _begins_with(self.jsonl, '{"id": '),
+            self.page: self.page.is_file() and PAGE_TITLE.encode() in _head(self.page, HEAD_BYTES),
+        }
+        for path, as_written in is_a_cohorts.items():
+            if path.exists() and not as_written:
+                raise UserError(f"{path} exists, and is not as a cohort writes it", about="cohort")
 
     def _earlier(self) -> list[Record]:
         try:
             lines = read_text(self.jsonl).splitlines()
-            records = [Record(**json.loads(line, parse_constant=_refuse_constant)) for line in lines]
+            records = [Record(**json.loads(line)) for line in lines]
         except (OSError, ValueError, TypeError, RecursionError):  # none, or no longer one
             return []
         return [record for record in records if record.is_sound]

@@ -20,27 +20,29 @@ def is_finished(folder: RunFolder, save: str) -> bool:
     return all(path.exists() for path in folder.results(save))
 
 
-def adopt_stored_choices(config: Config, folder: RunFolder) -> Config:
-    """On resume, `auto` means the interrupted run's choice, which does not change."""
+def stored_settings(folder: RunFolder) -> Config:
+    """Those of the run in the folder. UserError without them."""
     if not folder.config.is_file():
-        return config
-    stored, params = resolve(Config, str(folder.config)).config.oneshot_params, config.oneshot_params
+        raise UserError(f"{folder.config} is gone, and with it what the run's settings were", about="resume")
+    return resolve(Config, str(folder.config)).config
+
+
+def with_choices_of(stored: Config, config: Config) -> Config:
+    """On resume, `auto` means the interrupted run's choice, which does not change."""
+    params = config.oneshot_params
     asked = [name for name in ("device", "precision", "replay") if getattr(params, name) == "auto"]
-    auto = {name: getattr(stored, name) for name in asked}
+    auto = {name: getattr(stored.oneshot_params, name) for name in asked}
     return replace(config, oneshot_params=replace(params, **auto))
 
 
-def differing_keys(config: Config, folder: RunFolder, *, may_have_moved: bool = False) -> list[tuple[str, Any, Any]]:
-    """Each setting in which the stored run differs, with the stored value and the present one. UserError without these.
+def differing_keys(stored: Config, config: Config, *, may_have_moved: bool = False) -> list[tuple[str, Any, Any]]:
+    """Each setting in which the stored run's settings differ, with the stored value and the present one.
 
     Four may differ: the folder may have moved, and so may an adapter's base, whose weights the fingerprint covers;
     gradient checkpointing changes no result, but may be what a run that ran out of memory needs; nor does a tracker.
     Where the caller compares fingerprints, data and base model `may_have_moved` as well.
     """
     free = {f"oneshot_params.{name}" for name in (*FREE, *(MOVABLE if may_have_moved else ()))}
-    if not folder.config.is_file():
-        raise UserError(f"{folder.config} is gone, and with it what the run's settings were", about="resume")
-    stored = resolve(Config, str(folder.config)).config
     return [
         (key, value_at(stored, key), value_at(config, key))
         for key in settings_of(Config)

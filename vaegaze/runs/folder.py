@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,9 +15,9 @@ from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, probe_folder, read_text, write_text
 from vaegaze.images.pictures import as_image
 
+CURVES = "tensorboard"
 OTHERS = (
-    "metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png", "person_info.json",
-    "tensorboard",
+    "metrics.jsonl", "loss_curve.png", "gazes.png", "before_after.jpg", "photo_result.png", "person_info.json", CURVES,
 )  # fmt: skip
 RESERVED_NAMES = {  # of devices on Windows, with any ending
     "CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)),
@@ -44,12 +45,15 @@ class RunFolder:
         return {"full": [self.model], "adapter": [self.adapter], "both": [self.adapter, self.model]}[save]
 
     def clear(self) -> None:
-        """Remove what an earlier run wrote, its results first, since they mark it as finished."""
-        for path in self._written():
-            if path.name == "tensorboard" and path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        """Remove what an earlier run wrote, its results first, since they mark it as finished. UserError for folders
+        in the place of its files, before anything is removed.
+        """
+        self.refuse_folders()
+        remove_written(self._written())
+
+    def refuse_folders(self) -> None:
+        """UserError if a folder has the name of a file that a run writes."""
+        refuse_folders(self._written())
 
     def refuse_strangers(self) -> None:
         """UserError if the folder holds what a run would replace, and no run made it: that writes config.yaml first."""
@@ -88,6 +92,26 @@ class RunFolder:
             return json.loads(read_text(self.path / "person_info.json")).get("fingerprint")
         except (OSError, ValueError, AttributeError):
             return None
+
+
+def refuse_folders(written: Iterable[Path]) -> None:
+    """UserError if a folder, whose content nobody knows, has the name of a file that a run writes."""
+    for path in written:
+        if _is_folder(path) and path.name != CURVES:
+            raise UserError(f"{path} is a folder, where a run writes a file", about="folders")
+
+
+def remove_written(written: Iterable[Path]) -> None:
+    """Remove files, and the one folder that a run writes."""
+    for path in written:
+        if path.name == CURVES and _is_folder(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def check_writable(folder: Path) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.model_card import best_record
 from vaegaze.pretraining.phases import phases
 from vaegaze.report.figures import write_loss_curve
+from vaegaze.runs.folder import CURVES, refuse_folders, remove_written
 from vaegaze.runs.resume import damaged, load_resume, save_resume
 
 PICTURED = 6  # held-out frames
@@ -36,9 +36,11 @@ class PretrainFolder:
 
     def clear(self) -> None:
         """Remove an earlier run's files, so that they do not mix with those of other settings."""
-        for earlier in self._written():
-            is_folder = earlier.is_dir() and not earlier.is_symlink()
-            shutil.rmtree(earlier) if is_folder else earlier.unlink(missing_ok=True)
+        remove_written(self._written())
+
+    def refuse_folders(self) -> None:
+        """UserError if a folder has the name of a file that a run writes."""
+        refuse_folders(self._written())
 
     def refuse_strangers(self) -> None:
         """UserError if the folder holds a file that a run would replace, and no pre-training made the folder.
@@ -53,7 +55,7 @@ class PretrainFolder:
             )
 
     def _written(self) -> list[Path]:
-        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json", "tensorboard")
+        names = ("resume.pth", "best.pth", "metrics.jsonl", "curves.png", "skipped.json", CURVES)
         paths = [*(self.path / name for name in names), *self.path.glob("samples/step_*.png"), self.config]
         return [path for path in paths if path.exists()]
 

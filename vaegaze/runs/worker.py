@@ -16,7 +16,7 @@ from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.device import cap_memory, settle_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.runs.cohort import FAILED, Record, finished_record
-from vaegaze.runs.earlier import adopt_stored_choices, difference_words, differing_keys
+from vaegaze.runs.earlier import difference_words, differing_keys, stored_settings, with_choices_of
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.one_person import Stopped, load_base, run_person, settled, with_fingerprint
 from vaegaze.runs.person import load_person
@@ -101,12 +101,14 @@ class Worker:
         person = with_fingerprint(load_person(config.oneshot_params, self.model.canvas), self.base.checkpoint)
         folder = RunFolder(self.params.save_dir, person.name)
         folder.check_writable()
+        folder.refuse_folders()
         resumed = None
         if not folder.resume.exists():
             folder.refuse_strangers()
         else:
-            config = adopt_stored_choices(config, folder)
-            changed = differing_keys(config, folder, may_have_moved=True)
+            stored = stored_settings(folder)
+            config = with_choices_of(stored, config)
+            changed = differing_keys(stored, config, may_have_moved=True)
             if changed:
                 raise UserError(f"the interrupted run in {folder.path} had other settings: {difference_words(changed)}")
             resumed = load_resume(folder.resume, Progress, ("trained", "optimizer"), person.info["fingerprint"])

@@ -83,8 +83,8 @@ class VGGLoss(nn.Module):
         self.source = source  # in words
         self.features = features.eval().requires_grad_(False)
         self.distance = nn.L1Loss()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD, dtype=torch.float32).view(1, 3, 1, 1))
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """Features of pictures (B, 3, S, S) in [−1, 1] at every pyramid level and tapped layer."""
@@ -109,7 +109,7 @@ def vgg19_features() -> nn.Sequential:
     for stage, (width, depth) in enumerate(VGG19_STAGES):
         layers += [nn.MaxPool2d(2)] if stage else []
         for _ in range(depth):
-            convolution = skip_init(nn.Conv2d, channels, width, 3, padding=1)
+            convolution = skip_init(nn.Conv2d, channels, width, 3, padding=1, dtype=torch.float32)
             layers += [convolution, nn.ReLU(inplace=True)]
             channels = width
     return nn.Sequential(*layers)

@@ -26,11 +26,17 @@ def pyav():
 
 @contextmanager
 def open_container(path: str | Path, key: str) -> Iterator:
-    """`key` names the flag in errors. UserError if the file is not a video."""
+    """`opened`, and closed at the end."""
+    with opened(path, key) as container:
+        yield container
+
+
+def opened(path: str | Path, key: str):
+    """PyAV's container. `key` names the flag in errors. UserError if the file is not a video."""
     av = pyav()
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
-        container = av.open(str(Path(path).resolve()), options=options, metadata_errors="replace")
+        return av.open(str(Path(path).resolve()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         if kind := picture_format(path):
             raise UserError(
@@ -39,8 +45,6 @@ def open_container(path: str | Path, key: str) -> Iterator:
         raise UserError(
             f"{key}: {path} cannot be read as a video ({error.strerror}); give an undamaged one ({FORMATS})"
         ) from error
-    with container:
-        yield container
 
 
 def packets_of(container, streams) -> Iterator:

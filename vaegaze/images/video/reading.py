@@ -1,8 +1,9 @@
 """Reading a video: its frames one after the other, upright, on one clock, never all in memory."""
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from vaegaze.images.video.container import (
     MICROSECOND,
     clock_may_jump,
     open_container,
+    opened,
     packets_of,
     pyav,
     timed_streams,
@@ -65,7 +67,8 @@ class VideoReader:
 
         self._deinterlacer = Deinterlacer(self._av)
         self._decoded = self._decode()
-        self.first = next(self._decoded, None)  # as decoded
+        self._decoding, self._closed = threading.Lock(), False
+        self.first = self._next()  # as decoded
         if self.first is None:
             raise UserError(f"{key}: {path} holds not a single frame; give an undamaged video ({FORMATS})")
         self.colours, self.lost_in_420 = written_colours(self.first), lost_in_420(self.first)
@@ -101,10 +104,28 @@ class VideoReader:
                 )
             length_sec = max(1 / self.frames_per_sec, float(frame.duration * frame.time_base))
             yield Frame(pixels, time_sec)
-            frame = next(self._decoded, None)
+            frame = self._next()
         end_sec, stated_sec = time_sec + length_sec, self._least_sec()
         if stated_sec is not None and end_sec < 0.95 * stated_sec - 0.5:
             raise self._damaged(f"it ends after {end_sec:.1f} s of {float(stated_sec):.1f}")
+
+    def _next(self):
+        """The next frame as decoded; None after the last, and once it is closed."""
+        with self._decoding:
+            frame = None if self._closed else next(self._decoded, None)
+            if self._closed:  # meanwhile
+                self._container.close()
+        return frame
+
+    def close(self) -> None:
+        """Close the file, or leave that to a thread that is about to return from it: a disk may take long to answer.
+
+        FFmpeg would go on in memory that is no longer its own.
+        """
+        self._closed = True
+        if self._decoding.acquire(blocking=False):
+            self._container.close()
+            self._decoding.release()
 
     @property
     def most_sec(self) -> float | None:
@@ -254,5 +275,11 @@ def open_video(path: str | Path, key: str) -> Iterator[VideoReader]:
         raise UserError(f"{key}: {path} {what}; give the path of a video ({FORMATS})")
     if not Path(path).stat().st_size:
         raise UserError(f"{key}: {path} is empty; give an undamaged video ({FORMATS})")
-    with open_container(path, key) as container:
-        yield VideoReader(path, key, container)
+    container = opened(path, key)
+    try:
+        reader = VideoReader(path, key, container)
+    except BaseException:
+        container.close()
+        raise
+    with closing(reader):
+        yield reader

@@ -4,8 +4,11 @@ Training computes in other forms, whose losses must stay the same to the bit. Wh
 Measured on a processor with AVX2 and without AVX-512; elsewhere a model draws in its usual forms.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +17,44 @@ from torch.nn import functional as F
 from vaegaze.models import blocks
 
 MOST_WEIGHTS = 2**25  # of a model; a larger one would be copied for little gain
+_changing = threading.Lock()
+_changed: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()  # layers, of models in a block
+_blocks: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # that each is in, in several threads
 
 
 @contextmanager
 def drawing_forms(model) -> Iterator[None]:
-    """Inside the block the model only draws, and its weights do not change. Any other function stays as it is."""
-    changed = use_drawing_forms(model) if isinstance(model, nn.Module) else []
+    """Inside the block the model only draws, and its weights do not change. Any other function stays as it is.
+
+    Several threads may draw with one model.
+    """
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    with _changing:
+        if not _blocks.get(model):
+            _changed[model] = use_drawing_forms(model)
+        _blocks[model] = _blocks.get(model, 0) + 1
     try:
         yield
     finally:
-        for layer in changed:
-            vars(layer).pop("forward", None)
+        with _changing:
+            _blocks[model] -= 1
+            if not _blocks[model]:
+                _use_usual_forms(_changed.pop(model))
+
+
+def own_copy(model: nn.Module) -> nn.Module:
+    """A copy in the usual forms, also of a model that another thread draws with: its forms hold the other's weights."""
+    with _changing:
+        copied = copy.deepcopy(model)
+    _use_usual_forms(copied.modules())
+    return copied
+
+
+def _use_usual_forms(layers: Iterable[nn.Module]) -> None:
+    for layer in layers:
+        vars(layer).pop("forward", None)
 
 
 def use_drawing_forms(model: nn.Module) -> list[nn.Module]:
