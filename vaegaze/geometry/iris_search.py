@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from vaegaze.geometry.camera import gaze_vector
-from vaegaze.geometry.iris_rings import sampled
 from vaegaze.geometry.irises import AROUND, BALL_MM, Iris, disc, opening, window_around
+from vaegaze.geometry.sampling import sampled
 from vaegaze.geometry.transforms import to_crop
 
 IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the smallest and largest, of that
@@ -133,7 +133,10 @@ def found_near(grey: np.ndarray, irises: Sequence[Iris], off: float) -> list[Iri
 
 
 def larger_in(grey: np.ndarray, irises: Sequence[Iris]) -> float:
-    """How many times larger irises are in a drawing (H, W), so that no rim of the drawing's own shows around them."""
+    """How many times larger irises are in a drawing (H, W), so that no rim of the drawing's own shows around them.
+
+    1 where these are too faint to tell.
+    """
     if min(iris.contrast for iris in irises) < LEAST_DRAWN:
         return 1.0
 

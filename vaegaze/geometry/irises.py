@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vaegaze.geometry.iris_rings import OUT_TO, averaged, means, sampled, step, unrolled
+from vaegaze.geometry.iris_rings import OUT_TO, means, rings_at
 from vaegaze.geometry.mirrored import MIRRORED, Lights, without_lights
+from vaegaze.geometry.sampling import averaged, sampled, step
 from vaegaze.geometry.transforms import move, scale_of, to_crop
 
 BALL_MM, LEAST_NARROW = 10.5, 0.6  # from the eyeball's middle to the iris; the narrowest that an iris is taken for
@@ -28,7 +29,7 @@ WITHOUT_IRIS = (1.25, 1.5)  # radii up to which the white of the eye covers the 
 WHITE_FROM = (0.6, 0.1), (1.5, 0.8)  # radii across and down from which it is taken: first of all, and where none is
 WELL_BETWEEN = 0.5  # radii from the lids that were read, which may lie beside them: nearer, what is white is not sure
 RIM = (0.9, 1.02)  # radii between which the photo's iris ends where white is not sure
-ASIDE = (0.4, 0.8)  # cosines of the angle to the line through the eye's corners: from here on it is sure
+BESIDE = (0.4, 0.8)  # cosines of the angle to the line through the eye's corners: from here on white is sure
 LIGHTS_FOLLOW = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
 
@@ -134,17 +135,17 @@ def _laid(
     plain, lights = _taken_off(photo.astype(np.float32), source)
     rho, theta = _around(target, places)
     lids_apart = opening(target, shape)
-    surely, white = (averaged(lids_apart, max(1, round(far * target.radius))) for far in (SURELY_BETWEEN, WELL_BETWEEN))
-    between = lids_apart * np.maximum(_no_lids(soft, target, lids_apart, rho, theta), step(0.7, 0.98, surely))
-    white = step(0.7, 1.0, white)
-    aside = np.maximum(white, step(*ASIDE, np.abs(np.cos(theta - _line_of_corners(target)))))
-    plain_white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
-    result = detailed + (between * aside * _fading(rho, *WITHOUT_IRIS))[..., None] * (plain_white - detailed)
-    within = np.maximum(white, 1 - step(*RIM, rho)) * _fading(rho)
-    result += (between * within)[..., None] * (unrolled(plain, rho, theta) - result)
+    near, well = (averaged(lids_apart, max(1, round(far * target.radius))) for far in (SURELY_BETWEEN, WELL_BETWEEN))
+    between = lids_apart * np.maximum(_no_lids(soft, target, lids_apart, rho, theta), step(0.7, 0.98, near))
+    surely_white = step(0.7, 1.0, well)
+    beside = np.maximum(surely_white, step(*BESIDE, np.abs(np.cos(theta - _line_of_corners(target)))))
+    white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
+    result = detailed + (between * beside * _fading(rho, *WITHOUT_IRIS))[..., None] * (white - detailed)
+    within = np.maximum(surely_white, 1 - step(*RIM, rho)) * _fading(rho)
+    result += (between * within)[..., None] * (rings_at(plain, rho, theta) - result)
     follows = replace(target, centre=source.centre + LIGHTS_FOLLOW * (target.centre - source.centre))
     rho, theta = _around(follows, places)
-    opacity = (between * _fading(rho))[..., None] * unrolled(lights.opacity, rho, theta)
+    opacity = (between * _fading(rho))[..., None] * rings_at(lights.opacity, rho, theta)
     result += opacity * np.maximum(lights.colour - result, 0)
     return np.rint(result.clip(0, 255)).astype(np.uint8)
 
@@ -209,7 +210,7 @@ def _fading(rho: np.ndarray, sure: float = SURE, fade: float = FADE) -> np.ndarr
 
 
 def _taken_off(photo: np.ndarray, iris: Iris) -> tuple[np.ndarray, Lights]:
-    """An iris (R, A, C), whole behind the lids, without the lights that it mirrors; and these."""
+    """An iris (R, A, C), whole behind the lids, without the lights that it mirrors, and these lights."""
     rings, seen = polar(photo, iris), polar(_seen(photo, iris)[..., None], iris)
     return without_lights(seen * rings + (1 - seen) * means(rings, seen), seen)
 

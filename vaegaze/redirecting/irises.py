@@ -137,7 +137,7 @@ class SteadyIrises:
                 known.follow(off + moved, open_ones, step_sec)
             if clear and due:
                 known.radii.append(measured)
-                known.larger.append(larger_in(drawing, found))
+                known.larger.append(larger_in(drawing, [found[eye] for eye in open_ones]))
         known.fade(step_sec)
         if known.own == 0:
             return [], 0.0
