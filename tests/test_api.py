@@ -80,12 +80,15 @@ def test_a_forked_process_computes():
     script = """
 import os, signal, torch
 from vaegaze import api
+from vaegaze.models.cpu import drawing, own_copy
 torch.set_num_threads(2)
 torch.rand(2**22).sqrt_()
+drawing._changing.acquire()  # by another thread, say
 if os.fork():
     raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
 signal.alarm(20)  # ends it
 torch.rand(2**22).sqrt_()
+own_copy(torch.nn.Linear(1, 1))
 os._exit(0)
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT).returncode == 0

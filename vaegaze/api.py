@@ -1,4 +1,7 @@
-"""The Python API: load a model, read a person, fine-tune, evaluate, redirect, save."""
+"""The Python API: load a model, read a person, fine-tune, evaluate, redirect, save.
+
+In a process that was forked after this was imported PyTorch computes in one thread; one that was spawned has all.
+"""
 
 import os
 from collections.abc import Callable
@@ -16,7 +19,7 @@ from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vaegaze.models.cpu import own_copy
+from vaegaze.models.cpu import forget_other_threads, own_copy
 from vaegaze.models.device import refuse_other_dtypes, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.asked import asked
@@ -42,8 +45,6 @@ OF_TRAINING = (
         *(field.name for params in (GazeCaptureParams, PhotoParams) for field in fields(params)),
     }
 )
-if hasattr(os, "register_at_fork"):  # a forked process lacks PyTorch's threads, and would wait for them without end
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 SHIPPED_CANVAS = Camera(192, 96, 1000.0, BETWEEN_EYES_MM, eye_masks=LIDS)  # of the model that ships
 
 
@@ -195,3 +196,13 @@ def _is_tuned_on(model: Checkpoint, person: Person) -> bool:
     known = stored_checksums(model.info)
     same_frames = all(known.get(index, checksum) == checksum for index, checksum in frames.items())
     return model.info.get("fine_tuned_on") == person.name and same_frames
+
+
+def _compute_after_a_fork() -> None:
+    """A forked process lacks its parent's threads, and would wait without end for them: PyTorch gets one here."""
+    torch.set_num_threads(1)
+    forget_other_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_after_a_fork)

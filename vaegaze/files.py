@@ -95,7 +95,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_dead_once(path.parent.absolute())
-    temporary = path.with_name(f"{_temporary_prefix()}{secrets.token_hex(8)}{path.suffix}")
+    temporary = path.parent / f"{_temporary_prefix()}{secrets.token_hex(8)}{path.suffix}"
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask, as for any file
         yield temporary
@@ -103,7 +103,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError) and (
             error.filename == str(temporary) or (error.filename is None and error.errno in NO_ROOM)
         ):

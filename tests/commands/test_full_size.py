@@ -114,6 +114,11 @@ def pretrain_three_steps(folder) -> Path:
         saves.append((progress.phase, progress.step))
         raise KeyboardInterrupt
 
+    def counted(folder, model, progress):
+        save(folder, model, progress)
+        resumed.append((progress.phase, progress.step))
+
+    resumed = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(PretrainFolder, "save", interrupted)
         begun = invoke(pretrain.main, "--config", path)
@@ -121,7 +126,10 @@ def pretrain_three_steps(folder) -> Path:
     for words in ("849,947,844", "gaze_mlp  new", "redraws held-out eyes with"):
         assert words in begun.out, words
     gc.collect()
-    invoke(pretrain.main, "--config", path, "--resume", ok=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PretrainFolder, "save", counted)
+        invoke(pretrain.main, "--config", path, "--resume", ok=True)
+    assert (0, 1) not in resumed and resumed, resumed
     (run / "resume.pth").unlink()
     (run / "best.pth").unlink()
     gc.collect()

@@ -277,14 +277,15 @@ def test_overwriting_leaves_no_curves_of_the_earlier_run(command, tmp_path, caps
     assert not curves.exists()
 
 
-def test_a_folder_in_the_place_of_a_runs_file_is_never_removed(command, finished, tmp_path, capsys):
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume", "--dry_run"])
+def test_a_folder_in_the_place_of_a_runs_file_is_never_removed(flag, command, finished, tmp_path, capsys):
     shutil.copytree(finished[0], tmp_path / "run")
     before = sorted(tmp_path.joinpath("run").iterdir())
     own = tmp_path / "run/best.pth/thesis.txt"
     own.parent.unlink(missing_ok=True)
     own.parent.mkdir()
     own.write_text("dear")
-    assert command("--overwrite", min_vae_eye_psnr=90) == 2
+    assert command(flag, min_vae_eye_psnr=90) == 2
     assert "best.pth is a folder, where a run writes a file; move it away" in error_line(capsys)
     assert own.read_text() == "dear" and sorted(tmp_path.joinpath("run").iterdir()) == sorted({*before, own.parent})
 

@@ -49,6 +49,14 @@ def test_a_summary_that_somebody_has_changed_is_told(damage, run):
     assert PERSON in as_csv([record])
 
 
+def test_a_folder_is_no_result(run):
+    folder, config = run
+    (folder / "finetuned_model.pth").unlink(missing_ok=True)
+    (folder / "finetuned_model.pth").mkdir()
+    record = finished_record(config, PERSON)
+    assert record.status == FAILED and "is a folder" in record.reason
+
+
 def test_a_summary_nested_without_end_is_told(run):
     folder, config = run
     (folder / "summary.json").write_text("[" * 100_000)

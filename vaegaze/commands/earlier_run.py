@@ -13,9 +13,9 @@ from vaegaze.runs.resume import refuse_other_data
 
 
 def settings_to_resume(folder: RunFolder) -> Config:
-    """Those of the run that is to go on. UserError if there is none, or if it cannot."""
+    """The settings of the run that is to go on. UserError if there is none, or if it cannot."""
     refuse_occupied(folder.path)
-    if not (_has_results(folder) or folder.resume.exists()):
+    if not (folder.has_results() or folder.resume.exists()):
         raise UserError(f"--resume: {folder.path} holds no interrupted run; start without --resume")
     folder.refuse_folders()
     return stored_settings(folder)
@@ -25,7 +25,7 @@ def already_finished(folder: RunFolder, stored: Config, config: Config, fingerpr
     """Whether nothing of the run is left to do. UserError if `config` or the data are not the `stored` run's."""
     changed = differing_keys(stored, config, may_have_moved=True)  # fingerprints are compared below, or on loading
     only_steps = [key for key, _, _ in changed] == ["oneshot_params.num_steps"]
-    if only_steps and _has_results(folder) and not folder.resume.exists():
+    if only_steps and folder.has_results() and not folder.resume.exists():
         _, steps, _ = changed[0]
         raise UserError(
             f"--resume: the run in {folder.path} is finished after {steps} steps, and what it would need to go on "
@@ -46,7 +46,7 @@ def already_finished(folder: RunFolder, stored: Config, config: Config, fingerpr
 
 
 def refuse_new_run(folder: RunFolder, base_files: Iterable[str], *, overwrite: bool) -> None:
-    """UserError if a new run would replace what it may not: an earlier run unasked, ever one of the `base_files`."""
+    """UserError if a new run would replace an earlier one without --overwrite, or any of the `base_files`."""
     refuse_occupied(folder.path)
     for path in base_files:
         meant = Path(path).resolve()
@@ -57,14 +57,10 @@ def refuse_new_run(folder: RunFolder, base_files: Iterable[str], *, overwrite: b
     folder.refuse_folders()
     if overwrite:
         return
-    if _has_results(folder):
+    if folder.has_results():
         raise UserError(f"{folder.path} holds a finished run; give --overwrite to replace it, or another --save_dir")
     if folder.resume.exists():
         raise UserError(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
         )
     folder.refuse_strangers()
-
-
-def _has_results(folder: RunFolder) -> bool:
-    return any(path.exists() for path in folder.results("both"))

@@ -71,13 +71,14 @@ def main(argv: list[str] | None = None) -> int:
             other_data="restore them to continue, or start over with --overwrite",
             split="give another --split",
             strangers="give another --save_dir, or --overwrite to replace it",
-            folders="move it away, or give another --save_dir",
+            in_the_way="move it away, or give another --save_dir",
         ),
     )
 
 
 def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry_run: bool) -> None:
     params, folder = config.pretrain_params, PretrainFolder(config.pretrain_params.save_dir)
+    folder.refuse_folders()
     if dry_run:
         print(f"Settings: {path}, with the flags over it")
         sources = open_sources(params)
@@ -126,7 +127,6 @@ def train(
             f"{folder.path} holds an interrupted run; give --resume to continue, or --overwrite to start over"
         )
     else:
-        folder.refuse_folders()
         if not overwrite:
             folder.refuse_strangers()
         if first:

@@ -61,7 +61,9 @@ def refuse_other_dtypes(model: nn.Module) -> None:
     """UserError for a model whose weights a script has converted: low precision is a setting, see `autocast`."""
     others = {str(each.dtype).removeprefix("torch.") for each in model.parameters()} - {"float32"}
     if others:
-        raise UserError(f"model: its weights are {', '.join(sorted(others))}; give float32, as by model.model.float()")
+        raise UserError(
+            f"model: its weights are {', '.join(sorted(others))}; expected float32, as after model.model.float()"
+        )
 
 
 def find_precision(name: str, device: str) -> str:

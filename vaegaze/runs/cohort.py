@@ -38,16 +38,16 @@ class Record:
 
     @property
     def is_sound(self) -> bool:
-        """Whether all is of these types, and every number finite, as in a file that nobody changed."""
+        """Whether all is of these types, and every number can be shown, as in a file that nobody changed."""
         words, tables = (self.id, self.status, self.reason), (self.before or {}, self.after or {})
         if not all(isinstance(table, dict) for table in tables):
             return False
         numbers = [self.samples, self.held_out, self.seconds, *(n for table in tables for n in table.values())]
-        return all(isinstance(word, str) for word in words) and all(n is None or _is_finite(n) for n in numbers)
+        return all(isinstance(word, str) for word in words) and all(n is None or _can_be_shown(n) for n in numbers)
 
 
-def _is_finite(number: object) -> bool:
-    return isinstance(number, int | float) and abs(number) < math.inf  # of NaN this is false, too
+def _can_be_shown(number: object) -> bool:
+    return isinstance(number, int | float) and abs(number) < 1e300  # of NaN this is false, too
 
 
 def finished_record(config: Config, person_id: str) -> Record | None:
@@ -58,11 +58,15 @@ def finished_record(config: Config, person_id: str) -> Record | None:
     """
     folder = RunFolder(config.oneshot_params.save_dir, person_id)
     missing = [path for path in folder.results(config.oneshot_params.save) if not path.exists()]
-    has_ended = any(path.exists() for path in folder.results("both")) and not folder.resume.exists()
+    has_ended = folder.has_results() and not folder.resume.exists()
     if missing and not has_ended:
         return None
     try:
+        folder.refuse_folders()
         stored = stored_settings(folder)
+    except UserError as error:
+        return Record(person_id, FAILED, str(error))
+    try:
         changed = differing_keys(stored, with_choices_of(stored, config))
         if changed:
             return Record(person_id, FAILED, f"the finished run had other settings: {difference_words(changed)}")
@@ -190,7 +194,7 @@ class CohortFiles:
         }
         for path, as_written in is_a_cohorts.items():
             if path.exists() and not as_written:
-                raise UserError(f"{path} exists, and is not as a cohort writes it", about="cohort")
+                raise UserError(f"{path} exists, and does not look like a cohort's file", about="in_the_way")
 
     def _earlier(self) -> list[Record]:
         try:

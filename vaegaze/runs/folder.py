@@ -44,6 +44,9 @@ class RunFolder:
         """The files that mark a run as finished, in the order in which they are written."""
         return {"full": [self.model], "adapter": [self.adapter], "both": [self.adapter, self.model]}[save]
 
+    def has_results(self) -> bool:
+        return any(path.exists() for path in self.results("both"))
+
     def clear(self) -> None:
         """Remove what an earlier run wrote, its results first, since they mark it as finished. UserError for folders
         in the place of its files, before anything is removed.
@@ -98,7 +101,7 @@ def refuse_folders(written: Iterable[Path]) -> None:
     """UserError if a folder, whose content nobody knows, has the name of a file that a run writes."""
     for path in written:
         if _is_folder(path) and path.name != CURVES:
-            raise UserError(f"{path} is a folder, where a run writes a file", about="folders")
+            raise UserError(f"{path} is a folder, where a run writes a file", about="in_the_way")
 
 
 def remove_written(written: Iterable[Path]) -> None:

@@ -35,7 +35,10 @@ class PretrainFolder:
         self.config = self.path / "config.yaml"
 
     def clear(self) -> None:
-        """Remove an earlier run's files, so that they do not mix with those of other settings."""
+        """Remove an earlier run's files, so that they do not mix with those of other settings. UserError for folders in
+        the place of its files, before anything is removed.
+        """
+        self.refuse_folders()
         remove_written(self._written())
 
     def refuse_folders(self) -> None:

@@ -61,6 +61,7 @@ class VideoReader:
         self._rate = rate if 0 < rate <= MOST_FRAMES_PER_SEC else USUAL_FRAMES_PER_SEC
         self.frames_per_sec = float(self._rate)
         self.frame_count: int | None = self._about_frames()
+        self._ends_sec = self._least_sec()  # unless it is cut off
         self.time_base: Fraction = self._stream.time_base
         self.pixel_aspect: Fraction = self._stream.sample_aspect_ratio or Fraction(1)
         self._refuse_size(self._stream.width, self._stream.height)
@@ -105,17 +106,18 @@ class VideoReader:
             length_sec = max(1 / self.frames_per_sec, float(frame.duration * frame.time_base))
             yield Frame(pixels, time_sec)
             frame = self._next()
-        end_sec, stated_sec = time_sec + length_sec, self._least_sec()
-        if stated_sec is not None and end_sec < 0.95 * stated_sec - 0.5:
+        end_sec, stated_sec = time_sec + length_sec, self._ends_sec
+        if not self._closed and stated_sec is not None and end_sec < 0.95 * stated_sec - 0.5:
             raise self._damaged(f"it ends after {end_sec:.1f} s of {float(stated_sec):.1f}")
 
     def _next(self):
         """The next frame as decoded; None after the last, and once it is closed."""
-        with self._decoding:
-            frame = None if self._closed else next(self._decoded, None)
+        try:
+            with self._decoding:
+                return None if self._closed else next(self._decoded, None)
+        finally:
             if self._closed:  # meanwhile
-                self._container.close()
-        return frame
+                self._close_unless_read()
 
     def close(self) -> None:
         """Close the file, or leave that to a thread that is about to return from it: a disk may take long to answer.
@@ -123,9 +125,15 @@ class VideoReader:
         FFmpeg would go on in memory that is no longer its own.
         """
         self._closed = True
+        self._close_unless_read()
+
+    def _close_unless_read(self) -> None:
+        """Whoever lets go of the file last closes it."""
         if self._decoding.acquire(blocking=False):
-            self._container.close()
-            self._decoding.release()
+            try:
+                self._container.close()
+            finally:
+                self._decoding.release()
 
     @property
     def most_sec(self) -> float | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from vaegaze.models.cpu import mixed_precision, packed_convolutions
-from vaegaze.models.cpu.drawing import drawing_forms, own_copy, use_drawing_forms
+from vaegaze.models.cpu.drawing import drawing_forms, forget_other_threads, own_copy, use_drawing_forms
 from vaegaze.models.cpu.layers import use_fast_layers
 
-__all__ = ["drawing_forms", "fast_forms", "own_copy", "use_drawing_forms", "use_fast_layers"]
+__all__ = ["drawing_forms", "fast_forms", "forget_other_threads", "own_copy", "use_drawing_forms", "use_fast_layers"]
 
 
 @contextmanager

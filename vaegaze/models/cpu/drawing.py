@@ -52,6 +52,12 @@ def own_copy(model: nn.Module) -> nn.Module:
     return copied
 
 
+def forget_other_threads() -> None:
+    """In a forked process, which has none: one that held the lock can no longer let go of it."""
+    global _changing
+    _changing = threading.Lock()
+
+
 def _use_usual_forms(layers: Iterable[nn.Module]) -> None:
     for layer in layers:
         vars(layer).pop("forward", None)
