@@ -249,7 +249,9 @@ def test_a_file_of_somebody_else_in_the_place_of_the_cohorts(name, run_all, flag
     own = tmp_path / "runs" / name
     own.parent.mkdir()
     own.write_text("participant,age\n7,31\n")
-    assert_one_line(run_all(*flags, "--engine", "none"), f"{name} exists", "not as a cohort writes it", "--save_dir")
+    assert_one_line(
+        run_all(*flags, "--engine", "none"), f"{name} exists", "does not look like a cohort's file", "--save_dir"
+    )
     assert own.read_text() == "participant,age\n7,31\n" and os.listdir(own.parent) == [name]
 
 
@@ -261,7 +263,9 @@ def test_a_file_of_somebody_else_beside_a_cohorts(name, run_all, flags, tmp_path
     (folder / "cohort.html").write_text("<title>1 person: vaegaze cohort</title>")
     before = sorted(os.listdir(folder))
     (folder / name).write_text("participant,age\n7,31\n")
-    assert_one_line(run_all(*flags, "--engine", "none"), f"{name} exists", "not as a cohort writes it", "--save_dir")
+    assert_one_line(
+        run_all(*flags, "--engine", "none"), f"{name} exists", "does not look like a cohort's file", "--save_dir"
+    )
     assert (folder / name).read_text() == "participant,age\n7,31\n" and sorted(os.listdir(folder)) == before
 
 
