@@ -21,7 +21,7 @@ def is_finished(folder: RunFolder, save: str) -> bool:
 
 
 def stored_settings(folder: RunFolder) -> Config:
-    """Those of the run in the folder. UserError without them."""
+    """The settings of the run in the folder. UserError without them."""
     if not folder.config.is_file():
         raise UserError(f"{folder.config} is gone, and with it what the run's settings were", about="resume")
     return resolve(Config, str(folder.config)).config
