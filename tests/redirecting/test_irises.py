@@ -152,11 +152,12 @@ def test_beside_a_blink_no_eye_has_two_irises():
 def test_half_opaque_irises_lie_halfway(drawn):
     image = picture(ASIDE)
     found, _ = pairs(SteadyIrises(), 0, image, drawn)
+    drawn = blurred(drawn, 2.0)  # so soft that sharp irises change it much
     none, half, whole = (
         paste_in_regions(image, np.zeros(2), drawn, np.eye(2, 3), BAND, 1.0, None, found, share).astype(int)
         for share in (0.0, 0.5, 1.0)
     )
-    assert abs(whole - none).max() > 30 and abs(half - (whole + none) / 2).max() <= 1
+    assert abs(whole - none).max() > 40 and abs(half - (whole + none) / 2).max() <= 1
     assert (none == paste_in_regions(image, np.zeros(2), drawn, np.eye(2, 3), BAND)).all()
 
 
