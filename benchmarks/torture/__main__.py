@@ -34,7 +34,7 @@ def main() -> int:
         "--faults", nargs="*", default=[], metavar="COMMAND", help="every failing call of these, or all"
     )
     parser.add_argument("--errors", nargs="*", default=list(ERRORS), choices=list(ERRORS), help="that they return")
-    parser.add_argument("--stride", type=int, default=1, metavar="N", help="only every N-th call, for a first look")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="only one call in N fails")
     parser.add_argument(
         "--hostile", type=int, default=0, metavar="N", help="hostile files, and a tenth as many for whole commands"
     )

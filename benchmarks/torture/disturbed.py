@@ -105,10 +105,12 @@ class Kills:
 
 
 class Faults:
-    """The first call fails, then the second, and so on; with a `stride`, only every so-manieth."""
+    """The first call fails, then the second, and so on; with a `stride`, only one call in so many."""
 
     def __init__(self, scene: Scene, error: str, stride: int):
         self.name, self.scene, self.error, self.stride = f"{error} {scene.command.name}", scene, error, stride
+        if stride > 1:
+            self.name += f", one call in {stride}"
         self.kinds, self.stays = ERRORS[error]
         self.total = -(-scene.undisturbed(self.kinds).calls // stride)
 

@@ -55,8 +55,9 @@ class _Disk(io.RawIOBase):
             left = left[self._try(self._file.write, left) or 0 :]
         return len(data)
 
-    def read(self, size: int = -1) -> bytes:
-        return self._try(self._file.read, size) or b""
+    def readinto(self, buffer) -> int:
+        """What HDF5 asks for once a file outgrows its caches."""
+        return self._try(self._file.readinto, buffer) or 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
