@@ -159,6 +159,7 @@ def occupied(folder: Path) -> Iterator[None]:
     os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)))
     try:
         refuse_occupied(folder)  # by one that began at the same time
+        remove_dead_temporaries(folder)
         yield
     finally:
         with suppress(OSError):

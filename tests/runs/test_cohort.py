@@ -1,6 +1,7 @@
 """A finished run as a line of its cohort."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from command_runs import PERSON
 from vaegaze.config import tree
 from vaegaze.config.finetune import Config
 from vaegaze.config.tree import resolve
+from vaegaze.files import occupied
 from vaegaze.runs.cohort import FAILED, FINISHED, as_csv, finished_record
 
 
@@ -47,6 +49,19 @@ def test_a_summary_that_somebody_has_changed_is_told(damage, run):
     record = finished_record(config, PERSON)
     assert record.status == FAILED and "damaged summary" in record.reason
     assert PERSON in as_csv([record])
+
+
+def test_the_mark_of_a_process_killed_at_the_end_of_a_run_is_removed(run):
+    folder, config = run
+    with occupied(folder):
+        (mark,) = folder.glob(".vaegaze-*")
+    dead = mark.with_name(mark.name.replace(f"-{os.getpid()}-", "-4194999-"))  # above the largest process id there is
+    dead.touch()
+    assert finished_record(config, PERSON).status == FINISHED
+    assert not dead.exists()
+    dead.touch()
+    with occupied(folder):
+        assert not dead.exists() and mark.exists()
 
 
 def test_a_folder_is_no_result(run):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vaegaze.config.finetune import Config
 from vaegaze.errors import UserError, inert
-from vaegaze.files import read_text, write_text
+from vaegaze.files import read_text, remove_dead_temporaries, write_text
 from vaegaze.runs.earlier import difference_words, differing_keys, stored_settings, with_choices_of
 from vaegaze.runs.folder import RunFolder
 
@@ -53,8 +53,8 @@ def _can_be_shown(number: object) -> bool:
 def finished_record(config: Config, person_id: str) -> Record | None:
     """The record of a finished run, from its folder; None if the run is not finished.
 
-    Of a run with other settings than `config`, it is that of a failure. A run that was killed when all but its resume
-    file was in order has that removed.
+    Of a run with other settings than `config`, it is that of a failure. What a run that was killed
+    right at its end would have removed is removed.
     """
     folder = RunFolder(config.oneshot_params.save_dir, person_id)
     missing = [path for path in folder.results(config.oneshot_params.save) if not path.exists()]
@@ -86,6 +86,7 @@ def finished_record(config: Config, person_id: str) -> Record | None:
         if not record.is_sound:
             raise ValueError("not the numbers of a run")
         folder.resume.unlink(missing_ok=True)
+        remove_dead_temporaries(folder.path)
         return record
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Record(person_id, FAILED, f"{folder.path} holds a finished run with a damaged summary ({error})")
