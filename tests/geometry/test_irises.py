@@ -188,7 +188,7 @@ def test_at_any_roll_of_the_head(turns):
 
 def test_the_rim_of_the_drawings_larger_iris_does_not_show():
     drawn, true = soft(picture(colour=BROWN, pupil=False, radius=1.2 * RADIUS)), picture()
-    pairs = [(replace(iris, centre=iris.ball, radius=RADIUS),) * 2 for iris in read()]
+    pairs = [(replace(iris, centre=iris.ball, radius=RADIUS, covers=iris.ball),) * 2 for iris in read()]
     result = with_irises(drawn, picture(), np.eye(2, 3), pairs)
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     for ball in BALLS:
@@ -196,6 +196,25 @@ def test_the_rim_of_the_drawings_larger_iris_does_not_show():
         beside &= abs(y - ball[1]) < 4
         errors = [abs(each.astype(float) - true)[beside].mean() for each in (drawn, result)]
         assert errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("skin", [SKIN, (160, 140, 130)])  # the second lies between iris and white
+def test_an_iris_that_the_drawing_has_elsewhere_does_not_show_beside_the_laid_one(skin):
+    way, far = (-3.0, 0.0), (3.0, 0.0)  # 0.6 radii apart
+    photo, drawn = picture(height=7.0, skin=skin), soft(picture(far, BROWN, pupil=False, height=7.0, skin=skin))
+    sources = [replace(iris, centre=iris.ball, radius=RADIUS) for iris in read(height=7.0)]
+    pairs = [
+        (iris, replace(iris, centre=iris.ball + np.array(way), covers=iris.ball + np.array(far))) for iris in sources
+    ]
+    result, true = with_irises(drawn, photo, np.eye(2, 3), pairs), picture(way, height=7.0, skin=skin)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    for ball in BALLS:
+        beside = (np.hypot(x - ball[0] - way[0], y - ball[1]) > 1.2 * RADIUS) & (abs(y - ball[1]) < 4)
+        beside &= abs(x - ball[0]) < 19
+        left, before = (abs(each.astype(float) - true)[beside] for each in (result, drawn))
+        assert left.mean() < 0.4 * before.mean()
+        if skin != SKIN:
+            assert left.max() < 50  # 113 where such a border counts as lid
 
 
 @pytest.mark.parametrize("light, light_px", [((2.0, -1.0), 2.2), ((5.0, 0.0), 1.6)])

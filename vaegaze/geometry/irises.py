@@ -25,7 +25,8 @@ LID_LIKE = (0.3, 0.7)  # of the difference between lid and iris: below, a pixel 
 TOLD_APART = (40.0, 80.0)  # levels between lid and iris: below, neither is told from the other; above, surely
 SURELY_BETWEEN = 0.4  # radii from the lids that were read: from here on a drawing shows no lid, whatever it looks like
 HIDDEN = 0.1  # radii around a lid that are taken for hidden, too: it throws a shadow
-WITHOUT_IRIS = (1.25, 1.5)  # radii up to which the white of the eye covers the drawing's own iris
+WITHOUT_IRIS = (1.15, 1.4)  # radii up to which the white of the eye covers the drawing's own iris
+BORDER = 0.15  # of the radius: half the width of an iris's border to the white, which may look like a lid
 WHITE_FROM = (0.6, 0.1), (1.5, 0.8)  # radii across and down from which it is taken: first of all, and where none is
 WELL_BETWEEN = 0.5  # radii from the lids that were read, which may lie beside them: nearer, what is white is not sure
 RIM = (0.9, 1.02)  # radii between which the photo's iris ends where white is not sure
@@ -44,12 +45,14 @@ class Iris:
     ball: np.ndarray  # (2,): the eyeball's middle, around which the iris turns
     px_per_mm: float
     contrast: float = 0.0  # levels: how much brighter it is beside the iris than in it, on the duller side
+    covers: np.ndarray | None = None  # (2,): of one to be laid, where the drawing's own is, to be painted over
 
     def on(self, transform: np.ndarray) -> "Iris":
         """In the target of a similarity."""
         scale = scale_of(transform)
         centre, lids, ball = (move(transform, points) for points in (self.centre, self.lids, self.ball))
-        return Iris(centre, self.radius * scale, lids, ball, self.px_per_mm * scale, self.contrast)
+        covers = None if self.covers is None else move(transform, self.covers)
+        return Iris(centre, self.radius * scale, lids, ball, self.px_per_mm * scale, self.contrast, covers)
 
     @property
     def narrow(self) -> float:
@@ -97,13 +100,10 @@ def with_irises(
     to_photo: np.ndarray,
     pairs: Sequence[tuple[Iris, Iris]],
     detailed: np.ndarray | None = None,
-    *,
-    painted_over: bool = True,
 ) -> np.ndarray:
     """A drawing (H, W, 3) uint8 that lies on a photo of the same size, with the photo's irises in its own's places.
 
-    `detailed` is the drawing with other detail of the photo, which stays where no iris is laid. The drawing's own
-    irises are `painted_over`, unless their place is known too roughly for that.
+    `detailed` is the drawing with other detail of the photo, which stays where no iris is laid.
     """
     detailed = drawn if detailed is None else detailed
     result = detailed.copy()
@@ -115,7 +115,7 @@ def with_irises(
             top, left = (part.start for part in window)
             to_window = to_crop(np.eye(2, 3), left, top)
             source, target = source.on(to_window), target.on(to_window)
-            result[window] = _laid(drawn[window], detailed[window], photo[window], source, target, painted_over)
+            result[window] = _laid(drawn[window], detailed[window], photo[window], source, target)
     return result
 
 
@@ -126,9 +126,7 @@ def window_around(centres: np.ndarray, reach_px: float, shape: tuple[int, int]) 
     return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
-def _laid(
-    drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Iris, target: Iris, painted_over: bool
-) -> np.ndarray:
+def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Iris, target: Iris) -> np.ndarray:
     """A drawing (H, W, 3) uint8 with the photo's iris."""
     soft, shape = drawn.astype(np.float32), drawn.shape[:2]
     places = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.5 for side in shape[::-1])), axis=-1)
@@ -139,8 +137,14 @@ def _laid(
     between = lids_apart * np.maximum(_no_lids(soft, target, lids_apart, rho, theta), step(0.7, 0.98, near))
     surely_white = step(0.7, 1.0, well)
     beside = np.maximum(surely_white, step(*BESIDE, np.abs(np.cos(theta - _line_of_corners(target)))))
-    white = _without_iris(soft, between, rho, target.radius) if painted_over else soft
-    result = detailed + (between * beside * _fading(rho, *WITHOUT_IRIS))[..., None] * (white - detailed)
+    result = detailed.astype(np.float32)
+    if target.covers is not None:
+        own_rho, _ = _around(replace(target, centre=target.covers), places)
+        own, laid = _fading(own_rho, *WITHOUT_IRIS), _fading(rho, *WITHOUT_IRIS)
+        white = _without_iris(soft, between, np.maximum(own, laid), target.radius)
+        # Where the drawing's own iris lies beside the laid one, what is not lid is white.
+        share = between * np.maximum(own * np.maximum(beside, step(1.0, 1.2, rho)), laid * beside)
+        result += share[..., None] * (white - result)
     within = np.maximum(surely_white, 1 - step(*RIM, rho)) * _fading(rho)
     result += (between * within)[..., None] * (rings_at(plain, rho, theta) - result)
     follows = replace(target, centre=source.centre + LIGHTS_FOLLOW * (target.centre - source.centre))
@@ -150,9 +154,9 @@ def _laid(
     return np.rint(result.clip(0, 255)).astype(np.uint8)
 
 
-def _without_iris(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, radius: float) -> np.ndarray:
-    """A drawing (H, W, 3) whose iris is painted over with the white beside it, where there is any."""
-    white = (between**2 * (1 - _fading(rho, *WITHOUT_IRIS)))[..., None]
+def _without_iris(drawn: np.ndarray, between: np.ndarray, covered: np.ndarray, radius: float) -> np.ndarray:
+    """A drawing (H, W, 3) in which the white beside, where there is any, covers what is to be `covered` (H, W)."""
+    white = (between**2 * (1 - covered))[..., None]
     total, share = np.zeros_like(drawn), np.zeros_like(white)
     for weight, reach in zip((1.0, 0.01), WHITE_FROM):
         across, down = (max(1, round(radii * radius)) for radii in reach)
@@ -160,7 +164,7 @@ def _without_iris(drawn: np.ndarray, between: np.ndarray, rho: np.ndarray, radiu
         total += weight * averaged(averaged(white * drawn, across, down), across, down)
         share += weight * near
     # Where there is no white even far off, the drawing stays.
-    painted = np.clip(30 * near, 0, 1) * (between * _fading(rho, *WITHOUT_IRIS))[..., None]
+    painted = np.clip(30 * near, 0, 1) * (between * covered)[..., None]
     return drawn + painted * (total / np.maximum(share, 1e-7) - drawn)
 
 
@@ -173,7 +177,8 @@ def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """(H, W) 0..1: where a picture (H, W, 3) shows no lid, though lids may lie elsewhere than `between` them says.
 
-    Lid is what looks like the skin above or below the eye and hangs together with it.
+    Lid is what looks like the skin above or below the eye and hangs together with it; where the iris's dark changes to
+    white, something between them may look so, too, in a slit.
     """
     inner = (rho < 0.7) & (between > 0.9)
     share = np.ones(rho.shape, np.float32)
@@ -195,8 +200,20 @@ def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarr
             unlike = np.maximum(unlike, 1 - step(*TOLD_APART, np.float32(levels)))
             light = (picture.mean(axis=-1) - lid.mean()) / MIRRORED - 1
             unlike = np.maximum(unlike, np.clip(light, 0, 1)) * (between > 0.02)
+            unlike = _without_slits(unlike, max(1, round(BORDER * iris.radius)), 1 - axis)
             share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=axis)[from_skin])
     return share
+
+
+def _without_slits(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """(H, W) in which every run of low values along an axis, at most 2 · `reach` long, is as high as its lower end."""
+    values = np.pad(np.moveaxis(values, axis, 0), [(2 * reach, 2 * reach), (0, 0)], mode="edge")
+    for extreme in (np.maximum, np.minimum):
+        length, all_of_it = 1, 2 * reach + 1
+        while length < all_of_it:  # each value becomes the extreme of those up to `length` behind it
+            further = min(length, all_of_it - length)
+            values, length = extreme(values[:-further], values[further:]), length + further
+    return np.moveaxis(values, 0, axis)
 
 
 def _line_of_corners(iris: Iris) -> float:

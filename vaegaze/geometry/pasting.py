@@ -142,8 +142,7 @@ def paste_in_regions(
         if grain is not None:
             above = with_grain(above, picture[window], grain)
         if irises:
-            # A head read in a video is too rough for painting the drawing's own over: on rendered persons −0.2 dB.
-            laid = with_irises(above, picture[window], to_window, irises[eye : eye + 1], painted_over=False)
+            laid = with_irises(above, picture[window], to_window, irises[eye : eye + 1])
             above = laid if own == 1 else _blend(above, laid, np.float32(own))
         pasted[window] = _blend(picture[window], above, alpha[..., None])
     return pasted
