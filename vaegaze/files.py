@@ -148,8 +148,9 @@ def probe_folder(folder: Path) -> None:
 def occupied(folder: Path) -> Iterator[None]:
     """Marks the folder, which is made if need be, as one that this process writes to.
 
-    UserError if another process of this machine does so already: two runs would mix their files. A killed process's
-    mark does not count. If nothing has been written at the end, a folder that was made is removed.
+    UserError if another process of this machine does so already: two runs would mix their files. What killed
+    processes left there, their marks too, is removed. If nothing has been written at the end, a folder that was made
+    is removed.
     """
     refuse_address(folder)
     refuse_occupied(folder)

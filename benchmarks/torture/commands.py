@@ -184,7 +184,7 @@ COMMANDS = {  # the quick ones first
         Command(
             "inspect", inspect.main,
             lambda folder: [folder / "gaze.h5", "--output", folder / "out/sheet.png", "--overwrite"],
-            for_sheet, kept=("sheet.png",), partial="problem",
+            for_sheet, kept=("sheet.png",), partial="\nproblem ",
         ),
         Command(
             "convert", convert.main, lambda folder: [*converting(folder), "--overwrite"], published, kept=("full.pth",),

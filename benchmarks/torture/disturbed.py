@@ -59,13 +59,14 @@ class Scene:
         if ending.fault is not None and not ending.killed:
             return ending.fault
         found = results(command, folder)
-        if ending.code == 0 and command.partial and command.partial in ending.text:
-            return None
-        for name in command.kept:
-            if found.get(name) not in (self.before[name], self.after[name]):
-                return f"{name} of an earlier run is lost"
         if not ending.killed and (left := [name for name in found if Path(name).name.startswith(".")]):
             return f"{left[0]} is left behind"
+        partial = ending.code == 0 and command.partial and command.partial in ending.text
+        for name in command.kept:
+            if name not in found or (not partial and found[name] not in (self.before[name], self.after[name])):
+                return f"{name} of an earlier run is lost"
+        if partial:
+            return None
         if ending.code == 0:
             wrong = self._difference(found)
             return wrong and f"wrong success: {wrong}"

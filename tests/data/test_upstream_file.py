@@ -1,6 +1,7 @@
 """A data file that the system refuses to write: an error and nothing worse, whichever call fails."""
 
 import errno
+import io
 import os
 
 import h5py
@@ -67,6 +68,19 @@ def test_hdf5_may_read_what_was_written(tmp_path):
         for row, frame in enumerate(frames):
             pixels[row] = frame
         assert np.array_equal(pixels[:], frames)
+
+
+def test_what_hdf5_reads_is_whole_or_zero(tmp_path):
+    """It takes any answer for a full one."""
+
+    class Slow(io.BytesIO):
+        def readinto(self, buffer):
+            return super().readinto(memoryview(buffer)[:3])
+
+    disk, buffer = upstream_file._Disk(tmp_path / "a.h5"), bytearray(b"x" * 12)
+    disk._file.close()
+    disk._file = Slow(b"0123456789")
+    assert disk.readinto(buffer) == 12 and buffer == b"0123456789\0\0"
 
 
 def test_another_error_is_not_replaced(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from vaegaze.geometry import irises
 from vaegaze.geometry.camera import pitch_yaw
 from vaegaze.geometry.iris_search import (
     OFF_READ,
@@ -61,6 +62,11 @@ def read(way=(0.0, 0.0), height: float = 9.0) -> list[Iris]:
         Iris(ball + np.array(way) + np.array([1.5, -1.5]), 8.5, lids_of(ball, height), ball, PX_PER_MM)
         for ball in BALLS
     ]
+
+
+def covered(pairs: list[tuple[Iris, Iris]]) -> list[tuple[Iris, Iris]]:
+    """What the drawing has where the iris is laid is covered by white first."""
+    return [(source, replace(target, covers=target.centre)) for source, target in pairs]
 
 
 def told(way=(0.0, 0.0)) -> np.ndarray:
@@ -176,7 +182,7 @@ def test_an_iris_that_the_photo_shows_less_of_is_whole(lids):
 def test_at_any_roll_of_the_head(turns):
     photo, drawn = picture(height=6.0), soft(picture((2.0, 3.0), BLUE, pupil=False))
     sources = [replace(iris, centre=iris.ball, radius=RADIUS) for iris in read(height=9.0)]
-    pairs = [(each, replace(each, centre=each.ball + np.array([2.0, 3.0]))) for each in sources]
+    pairs = covered([(each, replace(each, centre=each.ball + np.array([2.0, 3.0]))) for each in sources])
     upright = with_irises(drawn, photo, np.eye(2, 3), pairs)
     cosine, sine = [(0, 1), (-1, 0), (0, -1)][turns - 1]
     shift = {1: (0, WIDTH), 2: (WIDTH, HEIGHT), 3: (HEIGHT, 0)}[turns]
@@ -196,6 +202,28 @@ def test_the_rim_of_the_drawings_larger_iris_does_not_show():
         beside &= abs(y - ball[1]) < 4
         errors = [abs(each.astype(float) - true)[beside].mean() for each in (drawn, result)]
         assert errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("colour, believed", [(BLUE, True), ((215, 212, 208), False)])
+def test_each_eyes_own_iris_is_covered_where_the_drawing_has_it(colour, believed):
+    """Though it is laid where the gaze puts it; a faint one is taken to be there."""
+    way, far = (-1.0, 0.0), (3.0, 0.0)
+    drawn = soft(picture(far, colour, pupil=False))
+    for ball, (_, target) in zip(BALLS, matched(picture(), drawn, read(), read(way), told(way)), strict=True):
+        assert np.linalg.norm(target.centre - ball - way) < 1.5
+        where = ball + far if believed else target.centre
+        assert np.linalg.norm(target.covers - where) < 1.0
+
+
+def test_what_is_covered_may_lie_far_from_where_the_iris_is_laid(monkeypatch):
+    """The white for it lies farther still."""
+    way, far, radius = (-3.0, 0.0), (3.0, 0.0), 1.2 * RADIUS
+    drawn = soft(picture(far, BROWN, pupil=False, radius=radius))
+    source = [replace(iris, centre=iris.ball + np.array(way), radius=RADIUS) for iris in read()]
+    pairs = [(iris, replace(iris, radius=radius, covers=iris.ball + np.array(far))) for iris in source]
+    result = with_irises(drawn, picture(way), np.eye(2, 3), pairs).astype(float)
+    monkeypatch.setattr(irises, "AROUND", 4.0)
+    assert abs(result - with_irises(drawn, picture(way), np.eye(2, 3), pairs)).max() < 10
 
 
 @pytest.mark.parametrize("skin", [SKIN, (160, 140, 130)])  # the second lies between iris and white
@@ -226,7 +254,7 @@ def test_a_light_moves_whole(light, light_px):
     pairs = [
         tuple(replace(iris, centre=iris.ball + each, radius=RADIUS) for each in ((0.0, 0.0), way)) for iris in read()
     ]
-    result = with_irises(drawn, photo, np.eye(2, 3), pairs)
+    result = with_irises(drawn, photo, np.eye(2, 3), covered(pairs))
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     for ball in BALLS:
         taken = np.hypot(x - ball[0] - way[0] - light[0], y - ball[1] - light[1]) < light_px + 1.5
@@ -243,7 +271,7 @@ def test_no_white_above_an_iris_on_lids_as_dark_as_itself(height):
         tuple(replace(iris, centre=iris.ball + np.array([way, 0]), radius=RADIUS) for way in (0, 4))
         for iris in read(height=height)
     ]
-    result = with_irises(drawn, photo, np.eye(2, 3), pairs).astype(float)
+    result = with_irises(drawn, photo, np.eye(2, 3), covered(pairs)).astype(float)
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     for ball in BALLS:
         lid = (abs(x - ball[0] - 4) < 0.6 * RADIUS) & (((x - ball[0]) / 22) ** 2 + ((y - ball[1]) / 6) ** 2 > 1.3)

@@ -56,8 +56,12 @@ class _Disk(io.RawIOBase):
         return len(data)
 
     def readinto(self, buffer) -> int:
-        """What HDF5 asks for once a file outgrows its caches."""
-        return self._try(self._file.readinto, buffer) or 0
+        """Fill a buffer, as HDF5 asks for once a file outgrows its caches; with zeros beyond the file's end."""
+        left = memoryview(buffer)
+        while left and (count := self._try(self._file.readinto, left)):
+            left = left[count:]
+        left[:] = bytes(len(left))
+        return len(buffer)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._file.seek(offset, whence)

@@ -14,7 +14,7 @@ IRIS_MM, LEAST, MOST = 5.9, 0.85, 1.15  # radius of an adult's iris, and the sma
 REACH_MM = (3.0, 3.5)  # across and down: how far off an iris may have been read
 SIDES_RAD = np.radians(np.concatenate([np.arange(-70, 71, 10), np.arange(110, 251, 10)]))  # 0: right, 90: down
 LARGER = np.arange(0.95, 1.21, 0.05)  # radius of the drawing's iris / of the photo's
-CLEAR_OWN = 8.0  # levels between inside and outside of a drawn iris that lies elsewhere than where it is laid
+CLEAR_OWN = 8.0  # levels between inside and outside of a drawn iris: above, it is believed to lie elsewhere than told
 LEAST_DRAWN = 3.0  # levels between inside and outside of a drawn iris: below, nothing can be learnt from it
 # Levels by which an iris must be clearer a millimetre off where it was read, or told to look; by the square:
 OFF_READ, OFF_TOLD = 1.0, 20.0
@@ -43,18 +43,19 @@ def matched(
     if not are_clear(sources, picture.shape[:2]):
         return []
     targets = found_near(drawing, looking_at(sources, gaze, apart(sources, own_gaze)), OFF_TOLD)
+    own = [_own(drawing, iris) for iris in targets]
     radius = larger_in(drawing, targets) * targets[0].radius
     targets = [
-        replace(iris, lids=read.lids, radius=radius, covers=_own(drawing, iris))
-        for iris, read in zip(targets, in_drawing)
+        replace(iris, lids=read.lids, radius=radius, covers=each.centre)
+        for iris, each, read in zip(targets, own, in_drawing)
     ]
     return list(zip(sources, targets))
 
 
-def _own(drawing: np.ndarray, told: Iris) -> np.ndarray:
-    """(2,): where a drawing (H, W) has its own iris, each eye by itself; as told, if that is not clear."""
+def _own(drawing: np.ndarray, told: Iris) -> Iris:
+    """A drawing's own iris (H, W), of one eye by itself; where it is told to be, if it is not clear to see."""
     own = found_near(drawing, [told], OFF_READ)[0]
-    return own.centre if own.contrast > CLEAR_OWN else told.centre
+    return own if own.contrast > CLEAR_OWN else told
 
 
 def are_clear(irises: Sequence[Iris], shape: tuple[int, int]) -> bool:

@@ -1,7 +1,7 @@
 """The irises of a photo in the place of those of a drawing, which are softer, and often of another colour.
 
 The photo's iris is taken off in polar coordinates, Daugman's rubber sheet, and laid where the drawing's was
-(`iris_search` finds both), whose rim the white of the drawn eye covers first. What the lids cover of it in the photo is
+(`iris_search` finds both), which the white of the drawn eye covers first. What the lids cover of it in the photo is
 filled from the same ring; what they cover in the drawing stays the drawing's. The lights that an iris mirrors
 (`mirrored`) follow it half-way.
 """
@@ -31,6 +31,7 @@ WHITE_FROM = (0.6, 0.1), (1.5, 0.8)  # radii across and down from which it is ta
 WELL_BETWEEN = 0.5  # radii from the lids that were read, which may lie beside them: nearer, what is white is not sure
 RIM = (0.9, 1.02)  # radii between which the photo's iris ends where white is not sure
 BESIDE = (0.4, 0.8)  # cosines of the angle to the line through the eye's corners: from here on white is sure
+OUTSIDE = (1.0, 1.2)  # radii: beyond these the drawing's own iris lies beside the laid one
 LIGHTS_FOLLOW = 0.53  # of the iris's way: the cornea mirrors, whose centre lies nearer to the eyeball's
 AROUND = 2.0  # radii around an iris that are looked at
 
@@ -45,7 +46,7 @@ class Iris:
     ball: np.ndarray  # (2,): the eyeball's middle, around which the iris turns
     px_per_mm: float
     contrast: float = 0.0  # levels: how much brighter it is beside the iris than in it, on the duller side
-    covers: np.ndarray | None = None  # (2,): of one to be laid, where the drawing's own is, to be painted over
+    covers: np.ndarray | None = None  # (2,): where the drawing has its own iris, which white covers first, if any does
 
     def on(self, transform: np.ndarray) -> "Iris":
         """In the target of a similarity."""
@@ -109,8 +110,8 @@ def with_irises(
     result = detailed.copy()
     for pair in pairs:
         source, target = (iris.on(to_photo) for iris in pair)
-        centres = np.stack([source.centre, target.centre])
-        window = window_around(centres, AROUND * source.radius, drawn.shape[:2])
+        centres = [source.centre, target.centre, *([] if target.covers is None else [target.covers])]
+        window = window_around(np.stack(centres), AROUND * max(source.radius, target.radius), drawn.shape[:2])
         if window is not None:
             top, left = (part.start for part in window)
             to_window = to_crop(np.eye(2, 3), left, top)
@@ -143,7 +144,7 @@ def _laid(drawn: np.ndarray, detailed: np.ndarray, photo: np.ndarray, source: Ir
         own, laid = _fading(own_rho, *WITHOUT_IRIS), _fading(rho, *WITHOUT_IRIS)
         white = _without_iris(soft, between, np.maximum(own, laid), target.radius)
         # Where the drawing's own iris lies beside the laid one, what is not lid is white.
-        share = between * np.maximum(own * np.maximum(beside, step(1.0, 1.2, rho)), laid * beside)
+        share = between * np.maximum(own * np.maximum(beside, step(*OUTSIDE, rho)), laid * beside)
         result += share[..., None] * (white - result)
     within = np.maximum(surely_white, 1 - step(*RIM, rho)) * _fading(rho)
     result += (between * within)[..., None] * (rings_at(plain, rho, theta) - result)
@@ -177,8 +178,8 @@ def _around(iris: Iris, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """(H, W) 0..1: where a picture (H, W, 3) shows no lid, though lids may lie elsewhere than `between` them says.
 
-    Lid is what looks like the skin above or below the eye and hangs together with it; where the iris's dark changes to
-    white, something between them may look so, too, in a slit.
+    Lid is what looks like the skin above or below the eye and hangs together with it; the narrow blend of
+    iris and white may look like skin, too, and is none.
     """
     inner = (rho < 0.7) & (between > 0.9)
     share = np.ones(rho.shape, np.float32)

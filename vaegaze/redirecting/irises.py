@@ -142,7 +142,7 @@ class SteadyIrises:
         if known.own == 0:
             return [], 0.0
         larger = float(np.mean(known.larger or [1.0]))
-        # A head read in a video is too rough for painting the drawing's own over: on rendered persons −0.2 dB.
+        # Nothing that they cover: a head read in a video is too rough for that; on rendered persons −0.2 dB.
         targets = [replace(iris, radius=larger * radius) for iris in looking_at(read, gaze, known.off)]
         return list(zip(sources, targets)), known.own
 

@@ -53,8 +53,8 @@ def _can_be_shown(number: object) -> bool:
 def finished_record(config: Config, person_id: str) -> Record | None:
     """The record of a finished run, from its folder; None if the run is not finished.
 
-    Of a run with other settings than `config`, it is that of a failure. What a run that was killed
-    right at its end would have removed is removed.
+    Of a run with other settings than `config`, it is that of a failure. The resume file and the temporaries
+    of a run that was killed at its very end are removed.
     """
     folder = RunFolder(config.oneshot_params.save_dir, person_id)
     missing = [path for path in folder.results(config.oneshot_params.save) if not path.exists()]
