@@ -193,7 +193,8 @@ def _begin(
             batches.close()
         progress.average = first_average(model) if params.ema else None
     else:
-        optimizer.load_state_dict(progress.optimizer)
+        if progress.step < phase.steps:
+            optimizer.load_state_dict(progress.optimizer)
         if progress.average is not None:
             progress.average = {name: mean.to(device) for name, mean in progress.average.items()}
     loss_sum = torch.zeros((), dtype=torch.float64) if progress.loss_sum is None else progress.loss_sum
@@ -261,7 +262,8 @@ def _update(run: _PhaseRun, step: int, loss: Tensor, progress: Progress) -> None
     if progress.average is not None:
         update_average(progress.average, run.model, run.params.ema, progress.step)
     progress.loss_sum, progress.loss_steps = progress.loss_sum + loss, progress.loss_steps + 1
-    progress.optimizer = run.optimizer.state_dict()  # references, no copies
+    # References, no copies. A finished phase needs none, and the file to resume from is a third as large.
+    progress.optimizer = run.optimizer.state_dict() if progress.step < run.phase.steps else None
 
 
 def measure(
