@@ -30,7 +30,7 @@ SIZE_PX = 64  # so that it fits a CPU; the weights are the same at any size
 
 
 def test_from_diffusers_through_every_command_and_back(world):
-    with tempfile.TemporaryDirectory() as folder:  # 20 GB, gone at once
+    with tempfile.TemporaryDirectory() as folder:  # up to 13 GB, gone at once
         through_every_command_and_back(world, Path(folder))
 
 
