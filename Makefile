@@ -3,7 +3,8 @@
 # make page       a page in the browser to try it
 # make test       install, lint, fast tests
 # make test-slow  the tests that take minutes
-.PHONY: demo vision page test test-slow
+# make test-all   both in one go, which is quicker
+.PHONY: demo vision page lint test test-slow test-all
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -21,13 +22,18 @@ vision: $(VENV)/installed-vision
 page: $(VENV)/installed-page
 	$(PYTHON) -m vaegaze demo_page
 
-test: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+test: lint
 	$(TESTS)
 
 test-slow: $(VENV)/installed-dev
 	$(TESTS) -m slow $$(grep -rl --include="test_*.py" "mark\.slow" tests)
+
+test-all: lint
+	$(TESTS) -m "slow or not slow"
 
 $(VENV)/installed: requirements.txt
 	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB, a few minutes"

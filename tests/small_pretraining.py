@@ -10,8 +10,9 @@ SMALL = {**STEPS, **BATCHES, "eval_every": 2, "min_vae_eye_psnr": 0, "threads": 
 
 def assert_same_model(model, other):
     assert model.config == other.config and model.vae.scaling_factor == other.vae.scaling_factor
+    expected = other.state_dict()
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, other.state_dict()[name]), name
+        assert torch.equal(tensor, expected[name]), name
 
 
 def without_seconds(records):

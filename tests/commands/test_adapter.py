@@ -88,8 +88,9 @@ def test_it_holds_the_trained_tensors_and_no_more(both, world):
 def test_on_its_base_it_is_the_whole_model(both, world, tmp_path):
     _, folder = both
     whole, adapter = load_checkpoint(folder / "finetuned_model.pth"), load_checkpoint(folder / "adapter.pth")
+    weights = adapter.model.state_dict()
     for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(adapter.model.state_dict()[name], tensor), name
+        assert torch.equal(weights[name], tensor), name
     assert adapter.info == whole.info and adapter.info["fine_tuned_on"] == PERSON
     for field in ("image", "gaze", "head"):
         assert np.array_equal(getattr(adapter.references[0], field), getattr(whole.references[0], field))

@@ -95,8 +95,9 @@ def test_a_vae_under_the_first_stable_diffusions_names(prefix, published, files,
 def test_a_runs_folder_stands_for_its_model(finished, tmp_path, world):
     _, _, folder = finished
     given, meant = load_checkpoint(folder), load_checkpoint(folder / "finetuned_model.pth")
+    weights = given.model.state_dict()
     for name, tensor in meant.model.state_dict().items():
-        assert torch.equal(given.model.state_dict()[name], tensor)
+        assert torch.equal(weights[name], tensor)
 
 
 def test_other_folders_say_what_they_contain(world, tmp_path):

@@ -2,6 +2,8 @@
 
 import gc
 import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -16,6 +18,8 @@ from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.config.tree import resolve
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import has_native_bf16
+from vaegaze.pretraining import sources
+from vaegaze.pretraining.sources import held_out_frames
 from vaegaze.renderer import data_set
 from vaegaze.runs.pretraining_folder import PretrainFolder
 
@@ -26,7 +30,7 @@ SIZE_PX = 64  # so that it fits a CPU; the weights are the same at any size
 
 
 def test_from_diffusers_through_every_command_and_back(world):
-    with tempfile.TemporaryDirectory() as folder:  # 20 GB, gone at once
+    with tempfile.TemporaryDirectory() as folder:  # up to 13 GB, gone at once
         through_every_command_and_back(world, Path(folder))
 
 
@@ -48,14 +52,8 @@ def through_every_command_and_back(world, folder):
     assert outcome.code == 0 and "Dry run: 2 steps" in outcome.out and not (folder / "runs").exists(), outcome
     (folder / "full.pth").unlink()
 
-    # three steps of pre-training, stopped after the first, resumed, and shipped
-    pretrained = pretrain_three_steps(folder)
-    loaded = load_checkpoint(pretrained)
-    phases = [record["phase"] for record in loaded.info["records"]]
-    assert phases == ["autoencoder", "UNet on latents", "UNet on pixels"]
-    assert sum(parameter.numel() for parameter in loaded.model.unet.parameters()) == 849_947_844
-    del loaded
-    gc.collect()
+    # two steps of pre-training, stopped after the first, resumed, and shipped
+    pretrained = pretrain_two_steps(folder)
 
     # two steps of fine-tuning what was shipped
     outcome = command(*flags, "--checkpoint_path", pretrained)
@@ -65,13 +63,17 @@ def through_every_command_and_back(world, folder):
     assert "finetuned_model.pth" not in files_in(folder / "runs" / PERSON)
     assert 137e6 < adapter.stat().st_size < 140e6
 
-    # the adapter on its base
-    base = load_checkpoint(pretrained).model.state_dict()
+    # what was shipped, and the adapter on it
+    shipped = load_checkpoint(pretrained)
+    phases = [record["phase"] for record in shipped.info["records"]]
+    assert phases == ["autoencoder", "UNet on latents", "UNet on pixels"]
+    assert sum(parameter.numel() for parameter in shipped.model.unet.parameters()) == 849_947_844
+    base = shipped.model.state_dict()
     tuned = load_checkpoint(adapter)
     for name, tensor in tuned.model.state_dict().items():
         assert torch.equal(tensor, base[name]) != (".attn2." in name), name
     assert tuned.references[0].image.shape == (SIZE_PX, SIZE_PX, 3)
-    del base
+    del shipped, base
 
     # back to diffusers
     invoke(convert.main, "--checkpoint", adapter, "--to_diffusers", folder / "back", ok=True)
@@ -90,8 +92,8 @@ def publish(folder):
         published.save_pretrained(folder / part)
 
 
-def pretrain_three_steps(folder) -> Path:
-    """One on latents, after which the run is stopped as it has saved itself, and two on pixels; → the model's path."""
+def pretrain_two_steps(folder) -> Path:
+    """One on latents, after which the run is stopped as it has saved itself, and one on pixels; → the model's path."""
     content = yaml.safe_load((ROOT / "configs" / "pretrain" / "gazecapture_256.yaml").read_text())
     content["model_params"]["image_size"] = SIZE_PX
     for part in ("vae", "unet"):
@@ -99,7 +101,7 @@ def pretrain_three_steps(folder) -> Path:
     run = folder / "pretraining"
     content["pretrain_params"] |= {
         "save_dir": str(run), "output": str(run / "model.pth"), "sources": [str(folder / "data.h5")],
-        "latent_steps": 1, "pixel_steps": 2, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
+        "latent_steps": 1, "pixel_steps": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
         "eval_every": 2, "held_out": 8, "workers": 0, "min_vae_eye_psnr": 0, "pixel_vgg_loss": 0, "ema": 0,
         "precision": "bf16" if has_native_bf16("cpu") else "fp32",
     }  # fmt: skip
@@ -119,14 +121,15 @@ def pretrain_three_steps(folder) -> Path:
         resumed.append((progress.phase, progress.step))
 
     resumed = []
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, two_held_out_frames():
         patched.setattr(PretrainFolder, "save", interrupted)
         begun = invoke(pretrain.main, "--config", path)
     assert begun.code == 130 and saves == [(0, 1)]
+    assert (run / "resume.pth").stat().st_size < 4e9, "the weights alone"
     for words in ("849,947,844", "gaze_mlp  new", "redraws held-out eyes with"):
         assert words in begun.out, words
     gc.collect()
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, two_held_out_frames():
         patched.setattr(PretrainFolder, "save", counted)
         invoke(pretrain.main, "--config", path, "--resume", ok=True)
     assert (0, 1) not in resumed and resumed, resumed
@@ -134,6 +137,20 @@ def pretrain_three_steps(folder) -> Path:
     (run / "best.pth").unlink()
     gc.collect()
     return run / "model.pth"
+
+
+@contextmanager
+def two_held_out_frames():
+    """To measure and draw eight, the least that settings ask for, takes longer than these steps."""
+
+    def one_batch(*about):
+        held_out, skipped = held_out_frames(*about)
+        return [replace(each, batches=each.batches[:1]) for each in held_out], skipped
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sources, "HELD_OUT_BATCH", 2)
+        patched.setattr(pretrain, "held_out_frames", one_batch)
+        yield
 
 
 @torch.no_grad()

@@ -60,9 +60,10 @@ def test_round_trip(tiny_model, tiny_config, reference, tmp_path):
 
     assert loaded.model.config == tiny_config and loaded.info == info
     assert loaded.model.vae.scaling_factor == 0.7 and loaded.model.canvas == canvas_camera(SIZE_PX)
-    assert list(loaded.model.state_dict()) == list(tiny_model.state_dict())
+    expected = tiny_model.state_dict()
+    assert list(loaded.model.state_dict()) == list(expected)
     for name, tensor in loaded.model.state_dict().items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, tiny_model.state_dict()[name]), name
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, expected[name]), name
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
     for field in ("image", "gaze", "head"):
         ours, theirs = getattr(loaded.references[0], field), getattr(reference, field)
@@ -95,8 +96,9 @@ def test_half_is_half_the_size_and_reads_as_float32(tiny_model, tmp_path):
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     loaded = load_checkpoint(tmp_path / "half.pth")
     assert loaded.references == ()
+    expected = tiny_model.state_dict()
     for name, tensor in loaded.model.state_dict().items():
-        assert torch.equal(tensor, tiny_model.state_dict()[name].half().float()), name
+        assert torch.equal(tensor, expected[name].half().float()), name
     assert tiny_model.unet.conv_in.weight.dtype == torch.float32, "the model itself is untouched"
 
 

@@ -143,8 +143,9 @@ def test_round_trip(estimator, tmp_path):
     loaded = load_estimator(tmp_path / "estimator.pth")
     assert loaded.info == info and not loaded.model.training
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+    expected = estimator.state_dict()
     for name, tensor in loaded.model.state_dict().items():
-        assert torch.equal(tensor, estimator.state_dict()[name].half().to(tensor.dtype)), name
+        assert torch.equal(tensor, expected[name].half().to(tensor.dtype)), name
 
 
 def test_what_is_no_estimator(estimator, tmp_path):

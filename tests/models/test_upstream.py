@@ -51,8 +51,9 @@ def test_a_run_from_a_whole_file(published, world, tmp_path):
     assert outcome.code == 0, outcome
     assert "   config inferred from the tensors' shapes; as published: image_size 256" in outcome.out
     tuned = load_checkpoint(tmp_path / "person_004/finetuned_model.pth").model
+    weights = tuned.state_dict()
     frozen = {name: tensor for name, tensor in published.weights().items() if "unet.conv_" not in name}
-    assert all(torch.equal(tuned.state_dict()[name], tensor) for name, tensor in frozen.items())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in frozen.items())
     assert not torch.equal(tuned.unet.conv_out.weight, published.unet.conv_out.weight)
 
 

@@ -232,10 +232,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(stop_after, folder, traine
     run.save(model, progress)
     resumed = new_model()
     train(resumed, params, run.load(config, resumed, Progress()))
+    weights = resumed.vae.state_dict()
     assert resumed.config == whole.config
-    for name, tensor in whole.state_dict().items():
-        if name.startswith("vae."):
-            assert torch.equal(tensor, resumed.state_dict()[name]), name
+    for name, tensor in whole.vae.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

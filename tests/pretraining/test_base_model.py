@@ -123,8 +123,9 @@ def test_the_given_autoencoder_is_measured_first_and_stays(weights, published, f
     out = capsys.readouterr().out
     assert out.index("redraws held-out eyes with") < out.index('"phase": "UNet on latents"')
     loaded = load_checkpoint(weights / "run" / "model.pth")
+    shipped = loaded.model.vae.state_dict()
     for name, tensor in published.vae.state_dict().items():
-        assert torch.equal(loaded.model.vae.state_dict()[name], tensor.half().float()), name
+        assert torch.equal(shipped[name], tensor.half().float()), name
     assert [record["phase"] for record in loaded.info["records"]] == [
         "autoencoder",
         "UNet on latents",

@@ -106,7 +106,7 @@ def test_a_lost_process_ends_all_with_one_line(config, tmp_path):
 
 
 def test_another_number_of_processes_is_refused_with_the_reason(config, tmp_path, capsys):
-    path = config("one")
+    path = config("one", vae_steps=1, vae_band_steps=0, latent_steps=1, pixel_steps=1)
     with process_restored():
         assert pretrain.main(["--config", str(path)]) == 0
     state = torch.load(tmp_path / "one" / "resume.pth", weights_only=True)

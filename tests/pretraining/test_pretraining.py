@@ -203,6 +203,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     config = resolve(PretrainConfig, None, SMALL).config
     folder.config.write_text(pretrain.to_yaml(config), encoding="utf-8")
     folder.save(model, progress)
+    assert (progress.optimizer is None) == (stop_after in (3, 5, 7)), "a finished phase needs none"
 
     model = make_tiny_model(seed=5)
     progress = folder.load(config, model, Progress(data="data", content="content"))

@@ -41,8 +41,9 @@ def kept(state):
 
 
 def assert_equal_states(first, second):
+    expected = second.state_dict()
     for name, tensor in first.state_dict().items():
-        assert torch.equal(tensor, second.state_dict()[name]), name
+        assert torch.equal(tensor, expected[name]), name
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -16,6 +16,7 @@ from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import MAX_REFERENCES, Reference
 from vaegaze.training.loop import TrainingDiverged, batch_rows, make_optimizer, training_steps
 from vaegaze.training.losses import Loss
+from vaegaze.training.optimizer import AdamW
 from vaegaze.training.references import (
     choose_references,
     nearest_reference,
@@ -292,6 +293,29 @@ def test_the_optimizer_takes_the_settings(tiny_model):
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["betas"]) == (2e-4, 0.03, (0.9, 0.999))
     assert isinstance(optimizer, torch.optim.AdamW) and group["fused"]
+
+
+def test_the_optimizer_computes_what_pytorchs_does():
+    def trained(kind) -> tuple[torch.nn.Parameter, dict]:
+        weights = torch.nn.Parameter(torch.linspace(-1, 1, 5))
+        optimizer, state = kind([weights], lr=0.1, weight_decay=0.5, fused=True), None
+        for step in range(4):
+            if step == 2:
+                state, optimizer = optimizer.state_dict(), kind([weights], lr=0.1, weight_decay=0.5, fused=True)
+                optimizer.load_state_dict(state)
+            (weights - 2).square().sum().backward()
+            optimizer.found_inf = torch.tensor(float(step == 1))
+            optimizer.step()
+            optimizer.zero_grad()
+            assert weights.grad is None and weights.requires_grad
+        return weights, optimizer.state_dict()
+
+    (own, own_state), (pytorchs, state) = trained(AdamW), trained(torch.optim.AdamW)
+    assert torch.equal(own, pytorchs) and own_state["param_groups"] == state["param_groups"]
+    assert own_state["state"].keys() == state["state"].keys() == {0}
+    for name, tensor in state["state"][0].items():
+        assert torch.equal(own_state["state"][0][name], tensor), name
+    assert state["state"][0]["step"] == 3, "a step was skipped"
 
 
 # --- bad numbers ------------------------------------------------------------------------------------------------------

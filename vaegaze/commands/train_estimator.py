@@ -29,6 +29,7 @@ from vaegaze.pretraining.loop import learning_rate_factor
 from vaegaze.pretraining.rendered import like_a_photograph
 from vaegaze.pretraining.workers import ignore_signals
 from vaegaze.renderer import data_set as synthetic
+from vaegaze.training.optimizer import AdamW
 
 RENDERED_AT_ONCE = 40  # frames
 
@@ -133,7 +134,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
 def train(model: GazeEstimator, params: EstimatorParams, device: torch.device) -> None:
     """Train in place."""
     images, gaze, _ = RenderedFrames("train", params.frames, params).render_all()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=1e-3)
+    optimizer = AdamW(model.parameters(), lr=params.learning_rate, weight_decay=1e-3)
     steps, step = params.epochs * math.ceil(params.frames / params.batch_size), 0
     with progress_bar("estimator", steps) as bar:
         for _ in range(params.epochs):

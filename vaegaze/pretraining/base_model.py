@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaegaze.config.pretrain import ModelParams
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
-from vaegaze.models.diffusers.files import open_source
+from vaegaze.models.diffusers.files import Source, open_source
 from vaegaze.models.diffusers.parts import CONFIG_ERRORS, PARTS, WORDS, config_of
 from vaegaze.models.tensor_files import first_line, with_own_memory
 
@@ -72,13 +72,12 @@ def _parts(params: ModelParams) -> tuple[dict[str, Any], dict[str, Mapping[str, 
         origins.append(_origin("vae", "taken", taken["vae"], "frozen"))
     unet, gaze_mlp = params.checkpoint_of("unet"), params.checkpoint_of("gaze_mlp")
     if unet is not None:
-        latents = own["vae"].get("latent_channels", 4)
-        taken["unet"], own["unet"], of_unet = _published_unet(unet, own["unet"], latents)
+        source, latents = open_source(unet, ["unet"]), own["vae"].get("latent_channels", 4)
+        taken["unet"], own["unet"], of_unet = _published_unet(source, own["unet"], latents)
         origins += of_unet
         own["gaze_mlp"] = {"num_out": own["unet"]["cross_attention_dim"], **own["gaze_mlp"]}
         if gaze_mlp is None:
-            held = open_source(unet, ["unet"]).contents.parts
-            gaze_mlp = unet if "gaze_mlp" in held else None
+            gaze_mlp = unet if "gaze_mlp" in source.contents.parts else None
             if gaze_mlp is None:
                 origins.append(Origin("gaze_mlp", "new", 0, 0, f"{unet} holds none"))
     if gaze_mlp is not None:
@@ -131,14 +130,13 @@ def _published(path: str, part: str, stated: Mapping[str, Any]) -> tuple[dict[st
 
 
 def _published_unet(
-    path: str, stated: Mapping[str, Any], latent_channels: int
+    source: Source, stated: Mapping[str, Any], latent_channels: int
 ) -> tuple[dict[str, Tensor], dict[str, Any], list[Origin]]:
     """A published UNet, adapted to two input latents and to tokens of the stated width.
 
     A UNet that takes in one latent, as Stable Diffusion 1.x does, is widened: its kernels apply to the masked picture's
     latent, which comes first, and those for the reference's are 0, so that at first the reference changes nothing.
     """
-    source = open_source(path, ["unet"])
     if "unet" not in source.contents.parts:
         raise UserError(f"{source.file} holds {source.contents.words}, but no UNet; see model_params.unet")
     state = dict(source.contents.parts["unet"])

@@ -28,6 +28,7 @@ from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, phase
 from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.pretraining.workers import worked_ahead
 from vaegaze.training.losses import load_vgg
+from vaegaze.training.optimizer import AdamW
 
 FIRST_PICTURES = range(10**9, 10**9 + 64)  # steps whose batches, never trained on, give a patch shortcut its start
 ADAM_BETAS, WEIGHT_DECAY = (0.9, 0.99), 1e-4
@@ -129,7 +130,7 @@ class _PhaseRun:
     device: torch.device
     processes: Processes
     trained: list[torch.nn.Parameter]
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     objective: torch.nn.Module
     batches: Iterator[StoredBatch | Crops | UserError]
     waiting: WaitingTime
@@ -183,9 +184,7 @@ def _begin(
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in phase.trained)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=phase.learning_rate, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY, fused=True
-    )
+    optimizer = AdamW(trained, lr=phase.learning_rate, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     batches = phase_batches(sources, params, model.canvas, phase, process=processes.rank, processes=processes.count)
     if progress.step == 0:
         if phase.name == AUTOENCODER and model.vae.patch_decoder is not None:
@@ -194,7 +193,8 @@ def _begin(
             batches.close()
         progress.average = first_average(model) if params.ema else None
     else:
-        optimizer.load_state_dict(progress.optimizer)
+        if progress.step < phase.steps:
+            optimizer.load_state_dict(progress.optimizer)
         if progress.average is not None:
             progress.average = {name: mean.to(device) for name, mean in progress.average.items()}
     loss_sum = torch.zeros((), dtype=torch.float64) if progress.loss_sum is None else progress.loss_sum
@@ -262,7 +262,8 @@ def _update(run: _PhaseRun, step: int, loss: Tensor, progress: Progress) -> None
     if progress.average is not None:
         update_average(progress.average, run.model, run.params.ema, progress.step)
     progress.loss_sum, progress.loss_steps = progress.loss_sum + loss, progress.loss_steps + 1
-    progress.optimizer = run.optimizer.state_dict()  # references, no copies
+    # References, no copies. A finished phase needs none, and the file to resume from is a third as large.
+    progress.optimizer = run.optimizer.state_dict() if progress.step < run.phase.steps else None
 
 
 def measure(

@@ -13,6 +13,7 @@ from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
 from vaegaze.training.loop import ADAM_BETAS, batch_rows
 from vaegaze.training.losses import Loss
+from vaegaze.training.optimizer import AdamW
 from vaegaze.training.precompute import Stopped
 from vaegaze.training.tensors import Frames
 
@@ -40,7 +41,7 @@ def tune_decoder(
     `should_stop` is asked before each step; Stopped if it agrees. A bad step changes nothing.
     """
     parameters = [parameter.requires_grad_(True) for _, parameter in decoder_parameters(model)]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=ADAM_BETAS, weight_decay=0.0)
+    optimizer = AdamW(parameters, lr=LEARNING_RATE, betas=ADAM_BETAS, weight_decay=0.0)
     with torch.no_grad():
         latents = torch.cat([model.encode(each[None]) for each in frames.target])
     for step in range(settings.finetune_decoder):

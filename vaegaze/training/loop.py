@@ -13,6 +13,7 @@ from vaegaze.config.finetune import OneshotParams
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
 from vaegaze.training.losses import Loss
+from vaegaze.training.optimizer import AdamW
 from vaegaze.training.tensors import Frames
 
 ADAM_BETAS = (0.9, 0.999)
@@ -62,13 +63,11 @@ class Step:
             raise TrainingDiverged(f"the loss or its gradient became infinite or NaN at step {last_good + 1}")
 
 
-def make_optimizer(model: VAEGaze, params: OneshotParams) -> torch.optim.AdamW:
+def make_optimizer(model: VAEGaze, params: OneshotParams) -> AdamW:
     """AdamW over the trainable parameters. Fused, because that form can skip an update without asking the CPU."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     weight_decay = 0.0 if params.anchor else params.weight_decay
-    return torch.optim.AdamW(
-        trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=True
-    )
+    return AdamW(trainable, lr=params.learning_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=True)
 
 
 def batch_rows(
@@ -105,7 +104,7 @@ def _row_at(position: int, frames: int, *entropy: int) -> int:
 
 def training_steps(
     model: VAEGaze,
-    optimizer: torch.optim.AdamW,
+    optimizer: AdamW,
     frames: Frames,
     loss: Loss,
     settings: OneshotParams,
