@@ -3,8 +3,7 @@
 # make page       a page in the browser to try it
 # make test       install, lint, fast tests
 # make test-slow  the tests that take minutes
-# make test-all   both in one go, which is quicker
-.PHONY: demo vision page lint test test-slow test-all
+.PHONY: demo vision page test test-slow
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -22,18 +21,13 @@ vision: $(VENV)/installed-vision
 page: $(VENV)/installed-page
 	$(PYTHON) -m vaegaze demo_page
 
-lint: $(VENV)/installed-dev
+test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-
-test: lint
 	$(TESTS)
 
 test-slow: $(VENV)/installed-dev
 	$(TESTS) -m slow $$(grep -rl --include="test_*.py" "mark\.slow" tests)
-
-test-all: lint
-	$(TESTS) -m "slow or not slow"
 
 $(VENV)/installed: requirements.txt
 	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB, a few minutes"
