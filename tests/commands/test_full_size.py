@@ -52,8 +52,8 @@ def through_every_command_and_back(world, folder):
     assert outcome.code == 0 and "Dry run: 2 steps" in outcome.out and not (folder / "runs").exists(), outcome
     (folder / "full.pth").unlink()
 
-    # two steps of pre-training, stopped after the first, resumed, and shipped
-    pretrained = pretrain_two_steps(folder)
+    # three steps of pre-training, stopped after the first, resumed, and shipped
+    pretrained = pretrain_three_steps(folder)
 
     # two steps of fine-tuning what was shipped
     outcome = command(*flags, "--checkpoint_path", pretrained)
@@ -92,8 +92,8 @@ def publish(folder):
         published.save_pretrained(folder / part)
 
 
-def pretrain_two_steps(folder) -> Path:
-    """One on latents, after which the run is stopped as it has saved itself, and one on pixels; → the model's path."""
+def pretrain_three_steps(folder) -> Path:
+    """One on latents, after which the run is stopped as it has saved itself, and two on pixels; → the model's path."""
     content = yaml.safe_load((ROOT / "configs" / "pretrain" / "gazecapture_256.yaml").read_text())
     content["model_params"]["image_size"] = SIZE_PX
     for part in ("vae", "unet"):
@@ -101,7 +101,7 @@ def pretrain_two_steps(folder) -> Path:
     run = folder / "pretraining"
     content["pretrain_params"] |= {
         "save_dir": str(run), "output": str(run / "model.pth"), "sources": [str(folder / "data.h5")],
-        "latent_steps": 1, "pixel_steps": 1, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
+        "latent_steps": 1, "pixel_steps": 2, "latent_batch_size": 1, "pixel_batch_size": 1, "gazes_per_person": 1,
         "eval_every": 2, "held_out": 8, "workers": 0, "min_vae_eye_psnr": 0, "pixel_vgg_loss": 0, "ema": 0,
         "precision": "bf16" if has_native_bf16("cpu") else "fp32",
     }  # fmt: skip
