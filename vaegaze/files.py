@@ -8,7 +8,7 @@ import re
 import secrets
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -38,11 +38,18 @@ def as_spelt(name: str, names: Iterable[str]) -> str:
 
     A Mac writes é as e and an accent (NFD), most other systems as one letter (NFC).
     """
-    names = list(names)
-    if name in names or name.isascii():
-        return name
-    composed = unicodedata.normalize("NFC", name)
-    return next((each for each in names if unicodedata.normalize("NFC", each) == composed), name)
+    return spelling_among(names)(name)
+
+
+def spelling_among(names: Iterable[str]) -> Callable[[str], str]:
+    """`as_spelt` for many names among the same ones: thousands of them cost no more than a look at each."""
+    names = set(names)
+    composed = {unicodedata.normalize("NFC", each): each for each in sorted(names, reverse=True)}
+
+    def spelt(name: str) -> str:
+        return name if name in names else composed.get(unicodedata.normalize("NFC", name), name)
+
+    return spelt
 
 
 def ignores_case(folder: Path) -> bool:

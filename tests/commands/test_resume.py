@@ -369,6 +369,8 @@ def test_a_resume_file_that_outlived_its_run_is_removed(interrupted, tmp_path):
     stored = resume.read_bytes()
     assert command(*interrupted, "--resume").code == 0
     resume.write_bytes(stored)  # as if the run had been killed before it removed the file
+    outcome = command(*interrupted, "--resume", "--dry_run")
+    assert outcome.code == 0 and "already finished" in outcome.out and resume.read_bytes() == stored
     outcome = command(*interrupted, "--resume")
     assert outcome.code == 0 and "already finished" in outcome.out and not resume.exists()
 

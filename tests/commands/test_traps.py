@@ -170,6 +170,20 @@ def test_a_link_to_a_disk_that_is_not_there(world, tmp_path):
     assert "🧠" not in outcome.out, "before anything is read"
 
 
+def test_a_link_as_output_is_replaced_only_when_told_to_and_never_what_it_points_to(tmp_path):
+    away, there = tmp_path / "away.h5", tmp_path / "there.h5"
+    there.write_text("mine")
+    for target in (away, there):
+        link = tmp_path / f"link_to_{target.name}"
+        link.symlink_to(target)
+        flags = ("--persons", 1, "--samples", 1, "--size", 16, "--output", link)
+        assert_one_line(invoke(render.main, *flags), "exists", "--overwrite")
+        assert link.is_symlink()
+        assert invoke(render.main, *flags, "--overwrite").code == 0
+        assert not link.is_symlink() and h5py.is_hdf5(link)
+    assert not away.exists() and there.read_text() == "mine"
+
+
 @pytest.mark.parametrize("address", ["https://example.com/me.jpg", "http://example.com/talk.mp4"])
 def test_an_address_is_no_path(address, world, tmp_path):
     flags = (*world.photo_flags, "--no-use_gazecapture", "--gaze", 0, 0, "--save_dir", tmp_path)

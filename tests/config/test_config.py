@@ -294,6 +294,8 @@ def test_a_dotted_key_is_no_short_cut(problems):
 def test_a_key_given_twice(problems):
     expected = "x.yaml, line 5: oneshot_params.seed: given twice, first on line 3; keep one"
     assert problems("", in_run("seed: 1", "num_steps: 2", "seed: 1")) == [expected]
+    expected = "x.yaml, line 4: oneshot_params: given twice, first on line 1; keep one"
+    assert problems("", in_run("seed: 1") + "\noneshot_params:\n  seed: 2\n") == [expected]
 
 
 def test_keys_are_text(problems):

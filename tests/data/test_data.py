@@ -225,6 +225,20 @@ def test_masks_from_face_parsing_and_a_blink_from_the_head_pose(tmp_path, caplog
     assert find_blobs(one_eye)[0].size == 2
 
 
+@pytest.mark.parametrize("key", ["face_parsing", "mask"])
+def test_eyes_of_less_than_a_pixel_come_from_the_head_pose(tmp_path, key):
+    stored, canvas = person("upstream", count=2), canvas_camera(32)
+    stored[key] = np.zeros((2, 256, 256), dtype=np.uint8)
+    for eye, (x, y) in enumerate(camera_of("upstream").project(EYE_CENTRES_MM, stored["labels"][0, 2:4]).astype(int)):
+        value = 255 if key == "mask" else eye + 1
+        stored[key][0, y, x] = value
+        stored[key][1, y - 20 : y + 20, x - 20 : x + 20] = value
+    data = hdf5.read_person(write(tmp_path / "a.h5", {"1": stored}), "1", [0, 1], canvas)
+    assert data.mask_source == f"{key} (1 of 2 samples: head pose)" and data.mask_by_pose.tolist() == [True, False]
+    assert (data.samples.eye_masks[0] == pose_mask(stored["labels"][0, 2:4], canvas)).all()
+    assert data.samples.eye_masks[1].sum() > 20
+
+
 @pytest.mark.parametrize("full_scale", [1, 255, 1.0])
 def test_legacy_mask(tmp_path, full_scale):
     stored = person("upstream", count=2)

@@ -2,9 +2,11 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from command_runs import PERSON, RUN, assert_one_line, command, invoke
 
@@ -12,6 +14,8 @@ from vaegaze import files
 from vaegaze.commands import train_all
 from vaegaze.config.cohort import CohortParams
 from vaegaze.data import hdf5
+from vaegaze.data.frame_labels import FrameLabel
+from vaegaze.data.labelled_frames import labelled_frames, unlabelled_pictures
 from vaegaze.errors import UserError
 from vaegaze.files import as_spelt, ignores_case
 from vaegaze.geometry.camera import canvas_camera
@@ -27,6 +31,18 @@ def renamed(world, path: Path, *names: str) -> Path:
         for name in names:
             source.copy(PERSON, copy, name)
     return path
+
+
+def test_thousands_of_names_spelt_otherwise(tmp_path):
+    """Each folder is listed once, and each name is looked at once."""
+    labels = []
+    for number in range(1500):
+        (tmp_path / f"{DECOMPOSED}{number}.jpg").touch()
+        labels.append(FrameLabel(number + 2, f"{COMPOSED}{number}.jpg", np.zeros(2), None))
+    begin_sec = time.process_time()
+    with labelled_frames(tmp_path, labels, "labels.csv"):
+        assert unlabelled_pictures(tmp_path, labels, "labels.csv") == 0
+    assert time.process_time() - begin_sec < 1.5
 
 
 def test_as_spelt():

@@ -1,6 +1,7 @@
 """The numbers against independent ones, pasting to the pixel, and the baselines on cases made by hand."""
 
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -238,6 +239,17 @@ def test_mean_eye_patch_is_the_mean_of_aligned_eyes():
             patches = [image[r : r + 4, eyes[eye] : eyes[eye] + 6] for image, (r, *eyes) in zip(source, places)]
             expected[row : row + 4, column : column + 6] = np.rint(np.mean(np.stack(patches), axis=0))
         assert np.array_equal(result[i], expected)
+
+
+def test_mean_eye_patch_of_thousands_of_frames():
+    """Frames beyond those moved together count like the others, and the time stays short."""
+    source = noise(3, 3000)
+    train = samples_of(source, np.repeat(two_eyes(10, 3, 20)[None], 3000, axis=0))
+    targets = samples_of(noise(4, 8), np.repeat(two_eyes(12, 4, 22)[None], 8, axis=0))
+    begin_sec = time.process_time()
+    result = mean_eye_patch(train, targets)
+    assert time.process_time() - begin_sec < 1
+    assert np.array_equal(result[5, 12:16, 4:10], np.rint(source[:, 10:14, 3:9].mean(axis=0)))
 
 
 def test_patches_at_the_border_stay_in_the_picture():

@@ -165,6 +165,9 @@ def test_what_is_no_video(tmp_path):
     assert_refused(tmp_path / "text.mp4", "cannot be read as a video")
     Image.new("RGB", (64, 48)).save(tmp_path / "picture.png")
     assert_refused(tmp_path / "picture.png", "is a picture (PNG)")
+    for name in ("old.flv", "camera.h264"):  # sound, but of formats that are not read
+        encoded(tmp_path / name, pictures(2))
+        assert_refused(tmp_path / name, "convert it to one of these")
 
 
 def test_a_playlist_is_no_video(tmp_path):

@@ -41,7 +41,6 @@ def already_finished(folder: RunFolder, stored: Config, config: Config, fingerpr
     finished = is_finished(folder, config.oneshot_params.save)
     if finished:
         refuse_other_data(folder.path, folder.stored_fingerprint(), fingerprint)
-        folder.resume.unlink(missing_ok=True)  # left by a run that was killed right before it removed it
     return finished
 
 

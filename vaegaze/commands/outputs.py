@@ -19,7 +19,7 @@ def refuse_output(
     """UserError if `output` exists and may not be replaced, or cannot be written.
 
     `earlier` is how a result of the same command begins, which is replaced unasked; any other file never is. `inputs`
-    are the files the command reads, by flag. They are never replaced.
+    are the files the command reads, by flag. They are never replaced. Of a link, the link itself is what is replaced.
     """
     for name, path in (inputs or {}).items():
         if path is not None and output.exists() and Path(path).exists() and output.samefile(path):
@@ -28,12 +28,13 @@ def refuse_output(
         raise UserError(f"{flag}: {output} is a folder; give the path of a file")
     if output.exists() and (not output.is_file() or output.parent == Path("/dev")):  # a device, a pipe
         raise UserError(f"{flag}: {output} is no plain file, and is never replaced; give another name")
-    if output.exists() and earlier is not None:
+    there = output.exists() or output.is_symlink()  # to a disk that is away, perhaps
+    if there and earlier is not None:
         if not (output.is_file() and begins_with(output, earlier)):
             raise UserError(
                 f"{flag}: {output} exists and is not an earlier result, so it is not replaced; give another name"
             )
-    elif output.exists() and not overwrite:
+    elif there and not overwrite:
         raise UserError(f"{flag}: {output} exists; give --overwrite to replace it, or another name")
     try:
         probe_folder(output.parent)

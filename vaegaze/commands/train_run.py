@@ -48,6 +48,8 @@ def run(command: Command) -> None:
         stored = settings_to_resume(folder)
         resolved = resolved.settled(with_choices_of(stored, command.config), "stored by the earlier run")
         if already_finished(folder, stored, resolved.config, person.info["fingerprint"]):
+            if not command.dry_run:
+                folder.resume.unlink(missing_ok=True)  # left by a run that was killed right before it removed it
             print(f"✅ The run in {folder.path} is already finished")
             return
     else:

@@ -127,6 +127,7 @@ def _entry(loader: _Loader, node: yaml.Node, path: str, key: str, problems: list
     if isinstance(node, yaml.SequenceNode):
         return Entry([_entry(loader, child, path, key, problems) for child in node.value], line)
     entries: dict[str, Entry] = {}
+    first_lines: dict[str, int] = {}  # of the keys: a section's own line is the one below
     for name, child in node.value:
         place = f"{path}, line {name.start_mark.line + 1}: "
         if not isinstance(name, yaml.ScalarNode):
@@ -134,8 +135,9 @@ def _entry(loader: _Loader, node: yaml.Node, path: str, key: str, problems: list
             continue
         full_key = ".".join(filter(None, [key, name.value]))
         if name.value in entries:
-            problems.append(f"{place}{full_key}: given twice, first on line {entries[name.value].line}; keep one")
+            problems.append(f"{place}{full_key}: given twice, first on line {first_lines[name.value]}; keep one")
         else:
+            first_lines[name.value] = name.start_mark.line + 1
             entries[name.value] = _entry(loader, child, path, full_key, problems)
     return Entry(entries, line)
 

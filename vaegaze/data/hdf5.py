@@ -240,6 +240,9 @@ class OpenPerson:
                 eyes = mask_picture if frame.eyes is None else frame.eyes
                 placed = transform if eyes is not None and eyes.shape == self.frame_hw else np.eye(2, 3)
                 masks.append(eye_mask(eyes, is_parsing, placed, frame.head, valid, canvas, move_corners))
+        for i, (mask, _) in enumerate(masks):
+            if not mask.any():  # eyes of less than a pixel, or beside the canvas
+                masks[i] = eye_mask(None, False, np.eye(2, 3), frames[i].head, drawn[i][1], canvas, move_corners)
         return [
             StoredFrame(image, mask, valid, frame.gaze, frame.head, bool(by_pose))
             for frame, (image, valid), (mask, by_pose) in zip(frames, drawn, masks)

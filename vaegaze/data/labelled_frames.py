@@ -2,15 +2,16 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from vaegaze.data.frame_labels import FRAME, FrameLabel, read_number
 from vaegaze.errors import UserError
-from vaegaze.files import address_words, as_spelt
+from vaegaze.files import address_words, spelling_among
 from vaegaze.images.pictures import read_picture
 from vaegaze.images.video import Frame, VideoReader, open_video
 
@@ -65,21 +66,22 @@ def _of_folder(pictures: dict[Path, FrameLabel]) -> Iterator[tuple[FrameLabel, n
 def _pictures(folder: Path, labels: Sequence[FrameLabel], csv_path: str | Path) -> dict[Path, FrameLabel]:
     """The path of each label's picture; none is read yet."""
     paths: dict[Path, FrameLabel] = {}
+    spelling_in = cache(lambda folder: spelling_among(os.listdir(folder)))  # each folder is listed once
     for label in labels:
         where = f"{csv_path}, line {label.line}"
-        path = _inside(folder, label.frame, where)
+        path = _inside(folder, label.frame, where, spelling_in)
         if path in paths:
             raise UserError(f"{where}: {label.frame} is in line {paths[path].line} already; remove one")
         paths[path] = label
     return paths
 
 
-def _inside(folder: Path, name: str, where: str) -> Path:
+def _inside(folder: Path, name: str, where: str, spelling_in: Callable[[Path], Callable[[str], str]]) -> Path:
     """The path of this picture. It must lie in the folder, even if it is a link."""
     try:
         path = folder / name
         if not path.exists() and not name.isascii():
-            path = path.with_name(as_spelt(path.name, os.listdir(path.parent)))
+            path = path.with_name(spelling_in(path.parent)(path.name))
         path = path.resolve()
         is_inside, is_file = path.is_relative_to(folder.resolve()), path.is_file()
     except (OSError, ValueError, RuntimeError):  # a NUL, too long a name, circular links

@@ -12,6 +12,8 @@ from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import Reference
 from vaegaze.training.references import nearest_reference
 
+IMAGES_AT_ONCE = 500  # whose eyes are moved together: bounds the memory
+
 
 def measure_baselines(
     train: Samples, held_out: EvalSet, references: Sequence[Reference], estimator: Estimator | None = None
@@ -50,19 +52,24 @@ def reference_eyes(references: Sequence[Reference], train: Samples, targets: Sam
 
 def _paste_patches(sources: Samples, targets: Samples) -> np.ndarray:
     results = targets.images.copy()
-    source_centres = [eye_centres(mask) for mask in sources.eye_masks]
+    source_centres = np.array([eye_centres(mask) for mask in sources.eye_masks])
     for result, mask in zip(results, targets.eye_masks):
         for eye, centre in enumerate(eye_centres(mask)):
             rows, columns = np.nonzero(_one_eye(mask, eye))
-            patches = [
-                image[
-                    np.clip(rows + round(source[eye][0] - centre[0]), 0, len(image) - 1),
-                    np.clip(columns + round(source[eye][1] - centre[1]), 0, image.shape[1] - 1),
-                ]
-                for image, source in zip(sources.images, source_centres)
-            ]  # of each source (eye pixels, 3)
-            result[rows, columns] = np.rint(np.mean(patches, axis=0))
+            shifts = np.rint(source_centres[:, eye] - centre).astype(int)
+            result[rows, columns] = np.rint(_mean_patch(sources.images, rows, columns, shifts))
     return results
+
+
+def _mean_patch(images: np.ndarray, rows: np.ndarray, columns: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """The mean over images (N, H, W, 3) of the pixels (P,), moved by each image's shift (N, 2); (P, 3) float."""
+    total = np.zeros((len(rows), 3))
+    for first in range(0, len(images), IMAGES_AT_ONCE):
+        some, by = images[first : first + IMAGES_AT_ONCE], shifts[first : first + IMAGES_AT_ONCE]
+        y = np.clip(rows + by[:, :1], 0, images.shape[1] - 1)  # (images, P)
+        x = np.clip(columns + by[:, 1:], 0, images.shape[2] - 1)
+        total += some[np.arange(len(some))[:, None], y, x].sum(axis=0)
+    return total / len(images)
 
 
 def eye_centres(mask: np.ndarray) -> np.ndarray:

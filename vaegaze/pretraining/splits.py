@@ -11,7 +11,7 @@ import numpy as np
 from vaegaze.data.persons import person_counts
 from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list
 from vaegaze.errors import UserError, plain
-from vaegaze.files import as_spelt
+from vaegaze.files import spelling_among
 
 NAMES = ("train", "val", "test")
 MAX_JSON_BYTES = 64 * 2**20
@@ -81,9 +81,7 @@ def _groups(path, how: str, counts, all_counts, val_share: float, seed: int) -> 
 
 
 def _checked(groups: Mapping, all_counts: Mapping[str, int], path, source: str) -> dict[str, tuple[str, ...]]:
-    def spelt(person: str) -> str:
-        return person if person in all_counts else as_spelt(person, all_counts)
-
+    spelt = spelling_among(all_counts)
     checked: dict[str, tuple[str, ...]] = {name: tuple(map(spelt, groups.get(name, ()))) for name in NAMES}
     seen: dict[str, str] = {}
     for name, ids in checked.items():

@@ -7,7 +7,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.persons import opened_person
 from vaegaze.data.safe_hdf5 import plain_attributes
 from vaegaze.errors import UserError
-from vaegaze.files import as_spelt, ignores_case
+from vaegaze.files import ignores_case, spelling_among
 from vaegaze.runs.folder import folder_name
 
 MAX_LIST_BYTES = 64 * 2**20
@@ -52,8 +52,7 @@ def _lines(path: Path) -> list[str]:
 
 def _known(chosen: list[str], known: list[str], hdf_path: str, setting: str) -> list[str]:
     """The chosen ids as the data set spells them. UserError for one that it lacks."""
-    there = set(known)
-    chosen = [each if each in there else as_spelt(each, known) for each in chosen]
+    chosen = list(map(spelling_among(known), chosen))
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""

@@ -42,6 +42,11 @@ def opened(path: str | Path, key: str):
             raise UserError(
                 f"{key}: {path} is a picture ({kind}); give a video ({FORMATS})", about="picture"
             ) from error
+        if isinstance(error, av.error.ArgumentError):  # none of DEMUXERS: FLV, WMV, MPEG-PS, a bare stream …
+            raise UserError(
+                f"{key}: {path} cannot be read as a video: it is not {FORMATS}, whatever its name; "
+                "convert it to one of these"
+            ) from error
         raise UserError(
             f"{key}: {path} cannot be read as a video ({error.strerror}); give an undamaged one ({FORMATS})"
         ) from error
