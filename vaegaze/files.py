@@ -38,7 +38,8 @@ def as_spelt(name: str, names: Iterable[str]) -> str:
 
     A Mac writes é as e and an accent (NFD), most other systems as one letter (NFC).
     """
-    return spelling_among(names)(name)
+    names = list(names)
+    return name if name in names or name.isascii() else spelling_among(names)(name)
 
 
 def spelling_among(names: Iterable[str]) -> Callable[[str], str]:

@@ -187,7 +187,7 @@ class CohortFiles:
         self.others = [record for record in self._earlier() if record.id not in self.order]
 
     def _refuse_strangers(self) -> None:
-        """UserError if one of the files is there and is does not look like a cohort's file."""
+        """UserError if one of the files is there and does not look like a cohort's file."""
         is_a_cohorts = {
             self.csv: _begins_with(self.csv, ",".join(CSV_BEGINS)),
             self.jsonl: _begins_with(self.jsonl, '{"id": '),
