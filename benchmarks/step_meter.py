@@ -60,16 +60,33 @@ class Meter:
 
 
 def flop_counter():
+    """Counts operations, also those of fused kernels that PyTorch's own counter does not know."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    packed = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    return FlopCounterMode(display=False, custom_mapping={packed: flop_of_packed_convolution} if packed else {})
+    attention = "_scaled_dot_product_flash_attention_for_cpu"
+    fused = {
+        getattr(torch.ops.mkldnn, "_convolution_pointwise", None): flop_of_packed_convolution,
+        getattr(torch.ops.aten, attention, None): flop_of_attention,
+        getattr(torch.ops.aten, f"{attention}_backward", None): flop_of_attention_backward,
+    }
+    known = {operation: count for operation, count in fused.items() if operation is not None}
+    return FlopCounterMode(display=False, custom_mapping=known)
 
 
 def flop_of_packed_convolution(x: tuple, kernel: tuple, *_, out_shape: tuple, **__) -> int:
     """Of shapes (B, C_in, H, W), (C_out, C_in, k, k) and (B, C_out, H, W); PyTorch's counter does not know it."""
     return 2 * math.prod(out_shape) * math.prod(kernel[1:])
+
+
+def flop_of_attention(query: tuple, key: tuple, value: tuple, *_, **__) -> int:
+    """Of shapes (B, heads, T, D), (B, heads, T', D) and (B, heads, T', D'): the weights, and what they weigh."""
+    return 2 * math.prod(query[:3]) * key[2] * (query[3] + value[3])
+
+
+def flop_of_attention_backward(grad: tuple, query: tuple, key: tuple, value: tuple, *_, **__) -> int:
+    """Without the weights, which the kernel computes anew and plain products keep."""
+    return 2 * flop_of_attention(query, key, value)
 
 
 def profiler_for(device):

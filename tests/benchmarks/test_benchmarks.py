@@ -3,10 +3,14 @@
 import json
 
 import pytest
+import torch
 from conftest import make_tiny_model
+from torch.nn import functional as F
 
 from benchmarks import person_loading, rendering, step_time, video_roundtrip
+from benchmarks.step_meter import flop_counter
 from vaegaze.models.checkpoint import save_checkpoint
+from vaegaze.models.cpu.layers import plain_products
 
 
 def test_person_loading(capsys):
@@ -24,6 +28,17 @@ def test_rendering(capsys):
     assert lines[0] == "4 pictures of 32 px, per second"
     numbers = json.loads(lines[-1])
     assert set(numbers) == {"per_sec_1", "per_sec_2"} and all(rate > 0 for rate in numbers.values())
+
+
+def test_fused_attention_counts_like_plain_products():
+    """Else the faster form, which a precision may choose, would look like more work."""
+    counted = []
+    for attend in (plain_products, F.scaled_dot_product_attention):
+        query, key, value = (torch.rand(2, 3, tokens, 8, requires_grad=True) for tokens in (40, 50, 50))
+        with flop_counter() as counter:
+            attend(query, key, value).sum().backward()
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] == 3 * 2 * 2 * (2 * 3) * 40 * 50 * 8
 
 
 @pytest.mark.slow

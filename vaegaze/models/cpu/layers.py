@@ -15,6 +15,7 @@ LARGE_KERNEL = 3 * 2**20  # weights; smaller frozen kernels are packed instead, 
 NORM_BY_HAND_FROM = 64 * 64  # pixels
 FEW_CHANNELS = 16  # per group; with fewer, PyTorch's channels-last backward pass does not vectorise
 FEW_WEIGHTS = 2**20  # of attention; up to here plain products beat the fused kernel, forward and backward
+FEW_IN_BF16 = 2**21  # the same in bf16, of each picture
 DOUBLED_IN_ONE_FROM = 32 * 32  # pixels
 
 
@@ -75,17 +76,24 @@ class Upsample2D(blocks.Upsample2D):
 class Attention(blocks.Attention):
     """Plain products where there are few attention weights.
 
-    PyTorch's fused kernel gives each head one thread, and its backward pass is slow.
+    PyTorch's fused kernel gives each head one thread, and its backward pass is slow. Where the weights of a whole batch
+    would not fit into the cache, pictures take turns.
     """
 
     @staticmethod
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(B, heads, T, D) attends to (B, heads, T', D)."""
         weights = query.shape[:-1].numel() * key.shape[-2]
-        if weights > FEW_WEIGHTS:
-            return F.scaled_dot_product_attention(query, key, value)
-        scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, heads, T, T')
-        return scores.softmax(dim=-1) @ value
+        if weights <= FEW_WEIGHTS:
+            return plain_products(query, key, value)
+        if query.dtype == torch.bfloat16 and weights <= FEW_IN_BF16 * len(query):
+            return torch.cat([plain_products(*each) for each in zip(query.split(1), key.split(1), value.split(1))])
+        return F.scaled_dot_product_attention(query, key, value)
+
+
+def plain_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, heads, T, T')
+    return scores.softmax(dim=-1) @ value
 
 
 class SpatialAttention(blocks.SpatialAttention):
