@@ -8,12 +8,12 @@ from conftest import TINY_CONFIG
 
 from vaegaze.config.pretrain import ModelParams
 from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, canvas_camera
-from vaegaze.geometry.eye_regions import draw_lids
+from vaegaze.geometry.eye_regions import circles_from_parsing, draw_lids, draw_squares
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.mask_jitter import JITTER, SCALES, jittered_corners
 from vaegaze.pretraining.rendered import RenderedSource
-from vaegaze.renderer import data_set
+from vaegaze.renderer import data_set, render
 
 CANVAS = canvas_camera(128)
 LIDS_CANVAS = replace(CANVAS, eye_masks=LIDS)
@@ -65,3 +65,19 @@ def test_the_settings_name_the_shape():
     model = build_base_model(ModelParams(eye_masks="lids", **parts)).model
     assert model.canvas.eye_masks == "lids" and model.config["eye_masks"] == "lids"
     assert "eye_masks" not in build_base_model(ModelParams(**parts)).model.config
+
+
+@pytest.mark.parametrize("size", [48, 128])
+def test_rendered_squares_are_as_large_as_those_of_a_file(size):
+    """A file's squares follow from the pixels that its parsing marks, rendered ones from the head pose."""
+    canvas, source = canvas_camera(size), RenderedSource(canvas_camera(size), 0, 50, 8)
+    areas = []
+    for number in range(1, 13):
+        scene = data_set.scene_from_seed(0, number, 0, "train")
+        person = data_set.person_from_seed(0, number, "train")
+        circles = circles_from_parsing(render(person, scene, canvas).face_parsing)
+        of_file = draw_squares(circles, canvas.shape).sum()
+        rendered = [source._eye_mask(scene, np.random.default_rng([number, seed])).sum() for seed in range(20)]
+        areas.append((of_file / np.mean(rendered), np.min(rendered) <= of_file))
+    ratios, covered = np.transpose(areas)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.15) and covered.mean() > 0.9

@@ -15,6 +15,9 @@ from vaegaze.renderer import render_gazes
 
 MASK_FACTORS = (1.25, 1.6)  # around upstream's 1.4: masks of other sources are cut differently
 MASK_JITTER = 0.04  # of the eye's radius, standard deviation of the centre
+# A circle read off a face parsing encloses the centres of the pixels that show the eye, and the eye's pointed corners
+# hardly fill one: it is so much smaller than the circle through the corners, at any size of the picture.
+PARSING_LOSES_PX = (0.4, 1.2)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class RenderedSource:
             return eye_regions.draw_lids(corners, self.canvas.shape)
         circles = eye_circles(scene.head, self.canvas)
         circles[:, :2] += rng.normal(0.0, MASK_JITTER, size=(2, 2)) * circles[:, 2:]
+        circles[:, 2] -= rng.uniform(*PARSING_LOSES_PX)
         return eye_regions.draw_squares(circles, self.canvas.shape, rng.uniform(*MASK_FACTORS))
 
     def take_skipped(self) -> list[Skipped]:
