@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vaegaze.data.samples import Samples
 from vaegaze.evaluation.eval_set import EvalSet
 from vaegaze.evaluation.metrics import draw, paste
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
+from vaegaze.report.pictures import eye_area
 
+BEFORE_AFTER = 3  # frames
 SHEET_PITCHES_RAD, SHEET_YAWS_RAD = (0.25, 0.0, -0.25), (0.4, 0.0, -0.4)
 
 
@@ -37,10 +38,14 @@ def gazes_sheet(model: VAEGaze, one: EvalSet, check: Callable[[], None]) -> np.n
     return picture_sheet([f"yaw {yaw:+.2f}" for yaw in SHEET_YAWS_RAD], rows)
 
 
-def before_after(one: Samples, before: Tensor, after: Tensor) -> np.ndarray:
-    """The first frame side by side: as it is, and with the eyes that were drawn before and after training, pasted.
+def before_after(samples: Samples, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The eyes of the first few frames, a column each: as they are, and drawn before and after training, pasted.
 
-    `one` holds that frame alone; before (N, S, S, 3) uint8 and after (N, 3, S, S) in [−1, 1] are drawings of N frames.
+    `before` and `after` (N, S, S, 3) uint8 are drawings of the N samples.
     """
-    drawn = before[:1].numpy(), to_pixels(after[:1])
-    return np.concatenate([one.images[0], *(paste(each, one)[0] for each in drawn)], axis=1)
+    few = slice(BEFORE_AFTER)
+    some, before, after = samples.take(few), before[few], after[few]
+    rows, columns = eye_area(some.eye_masks.any(axis=0))
+    shown = {"as it is": some.images, "before": paste(before, some), "after": paste(after, some)}
+    named = [(caption, list(pictures[:, rows, columns])) for caption, pictures in shown.items()]
+    return picture_sheet([f"frame {index}" for index in some.indices], named)

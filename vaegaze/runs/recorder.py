@@ -257,8 +257,9 @@ class Recorder:
             irises = photo.own_irises(picture, redrawn, picture.gaze)
             photos = picture.original, photo.paste(picture, redrawn, irises=irises)
             self.folder.write_picture("photo_result.png", photos[1], picture.colour_profile)
-        first, worst = picture_rows(self.measured.samples, self.progress.drawn_before.numpy(), to_pixels(drawn))
-        self.folder.write_picture("before_after.jpg", before_after(one.samples, self.progress.drawn_before, drawn))
+        drawings = self.progress.drawn_before.numpy(), to_pixels(drawn)
+        first, worst = picture_rows(self.measured.samples, *drawings)
+        self.folder.write_picture("before_after.jpg", before_after(self.measured.samples, *drawings))
         sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered, check)
         check()
         # Up to here: the summary, the report's text and the model are still to come.

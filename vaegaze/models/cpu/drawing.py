@@ -1,7 +1,7 @@
 """How a small trained model draws in float32, without gradients: channels last.
 
 Training computes in other forms, whose losses must stay the same to the bit. What is drawn here differs by rounding.
-Measured on a processor with AVX2 and without AVX-512; elsewhere a model draws in its usual forms.
+Measured on processors with AVX2 and with AVX-512; elsewhere a model draws in its usual forms.
 """
 
 import copy
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vaegaze.models import blocks
 
+MEASURED_ON = ("AVX2", "AVX512")
 MOST_WEIGHTS = 2**25  # of a model; a larger one would be copied for little gain
 _changing = threading.Lock()
 _changed: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()  # layers, of models in a block
@@ -67,7 +68,7 @@ def use_drawing_forms(model: nn.Module) -> list[nn.Module]:
     """From now on the model only draws, and its weights do not change; returns the layers that compute otherwise."""
     weights = list(model.parameters())
     suits = all(each.device.type == "cpu" and each.dtype == torch.float32 for each in weights)
-    known = torch.backends.cpu.get_cpu_capability() == "AVX2" and not torch.is_autocast_enabled("cpu")
+    known = torch.backends.cpu.get_cpu_capability() in MEASURED_ON and not torch.is_autocast_enabled("cpu")
     if not (suits and known and sum(each.numel() for each in weights) <= MOST_WEIGHTS):
         return []
     changed = []
