@@ -1,7 +1,7 @@
 # make demo       fine-tune a rendered person and print how much it improved
 # make vision     install what finds faces and reads videos
 # make page       a page in the browser to try it
-# make test       install, lint, fast tests
+# make test       install, lint, fast tests: about 12 minutes on two cores, without the installation
 # make test-slow  the tests that take minutes
 .PHONY: demo vision page test test-slow
 
@@ -9,7 +9,6 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 # Python compiles what it imports; to compile all that comes with PyTorch would take a minute.
 INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --no-compile
-PIP := $(INSTALL) --quiet
 TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n auto --dist worksteal
 
 demo: $(VENV)/installed
@@ -30,20 +29,23 @@ test-slow: $(VENV)/installed-dev
 	$(TESTS) -m slow $$(grep -rl --include="test_*.py" "mark\.slow" tests)
 
 $(VENV)/installed: requirements.txt
-	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB, a few minutes"
+	@echo "Installing PyTorch and a dozen packages into $(VENV): about 6 GB on Linux, a few minutes"
 	python3 -m venv $(VENV)
 	$(INSTALL) -r requirements.txt
 	touch $@
 
 $(VENV)/installed-vision: requirements-vision.txt requirements-landmarks.txt $(VENV)/installed
-	$(PIP) -r requirements-vision.txt
-	$(PIP) --no-deps -r requirements-landmarks.txt
+	@echo "Installing what finds faces and reads videos into $(VENV) (OpenCV, PyAV, LiteRT): about 0.4 GB"
+	$(INSTALL) -r requirements-vision.txt
+	$(INSTALL) --no-deps -r requirements-landmarks.txt
 	touch $@
 
 $(VENV)/installed-page: requirements-page.txt $(VENV)/installed-vision
-	$(PIP) -r requirements-page.txt
+	@echo "Installing Gradio and what it needs into $(VENV), for the page in the browser: about 0.2 GB"
+	$(INSTALL) -r requirements-page.txt
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt requirements-scale.txt requirements-tensorboard.txt $(VENV)/installed-page
-	$(PIP) -r requirements-scale.txt -r requirements-tensorboard.txt -r requirements-dev.txt
+	@echo "Installing what the tests need into $(VENV) (pytest, ruff, Ray, diffusers, SciPy and more): about 0.8 GB"
+	$(INSTALL) -r requirements-scale.txt -r requirements-tensorboard.txt -r requirements-dev.txt
 	touch $@

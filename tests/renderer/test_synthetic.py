@@ -1,5 +1,6 @@
 """The rendered world: geometry, gaze, masks, determinism, files."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +279,19 @@ def test_demo_file_is_made_once(tmp_path, monkeypatch):
     path = synthetic.demo_file(tmp_path / "deep" / "demo.h5")
     made = path.stat().st_mtime_ns
     assert synthetic.demo_file(path) == path and path.stat().st_mtime_ns == made
+
+
+def test_a_rule_chooses_the_demos_person():
+    """The first seed whose person_001 wears no glasses and is at most as blurred as the median of all."""
+
+    def blur_px(split, seed, number):
+        return synthetic._recording(split, seed, number).places[0].blur_px
+
+    median_px = np.median([blur_px("train", 0, number) for number in range(1, 1001)])
+    fitting = (
+        s for s in itertools.count() if not person_from_seed(s, 1).glasses and blur_px("demo", s, 1) <= median_px
+    )
+    assert next(fitting) == synthetic.DEMO_SEED
 
 
 @pytest.mark.parametrize(
