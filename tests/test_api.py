@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 import vaegaze
 from vaegaze import api
 from vaegaze.errors import UserError
+from vaegaze.models import device
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
 from vaegaze.models.cpu import drawing_forms
 from vaegaze.renderer import data_set
@@ -68,6 +70,19 @@ def test_settings_without_a_flag_count(tmp_path, rendered_samples, tiny_model):
     again = vaegaze.finetune(tuned, replace(person, train=rendered_samples.take([3, 4])), **settings)
     assert again.info["trained_indices"] == [0, 1, 2, 3, 4]
     assert vaegaze.evaluate(again, person, None)["eye_psnr"] > 0
+
+
+def test_bf16_where_it_is_emulated_is_warned_of(rendered_samples, tiny_model, monkeypatch):
+    monkeypatch.setattr(device, "bf16_slowdown", lambda name: 89.0)
+    person = Person("me", rendered_samples.take([0]), rendered_samples.take([1]), {})
+    base = Checkpoint(tiny_model, {}, ())
+    settings = {"num_steps": 1, "vgg_loss": 0, "replay": 0}
+    with pytest.warns(UserWarning, match="emulates bf16: convolutions take 89 times as long as in fp32") as caught:
+        vaegaze.finetune(base, person, **settings, precision="bf16")
+    assert [each.filename for each in caught] == [__file__] and "--" not in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vaegaze.finetune(base, person, **settings, precision="fp32")
 
 
 def test_persons_are_read_for_the_model_that_ships():

@@ -4,6 +4,7 @@ In a process that was forked after this was imported PyTorch computes in one thr
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from vaegaze.evaluation.metrics import evaluate as measure
 from vaegaze.geometry.camera import BETWEEN_EYES_MM, LIDS, Camera
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vaegaze.models.cpu import forget_other_threads, own_copy
-from vaegaze.models.device import refuse_other_dtypes, to_device
+from vaegaze.models.device import emulation_words, refuse_other_dtypes, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.asked import asked
 from vaegaze.redirecting.live import Redirector
@@ -77,7 +78,7 @@ def finetune(
     """A copy of the model adapted to the person's training samples, with their reference frames.
 
     `settings` are keys of the YAML file that concern the training: num_steps, learning_rate, finetune_strategy,
-    vgg_loss and so on. UserError for any other.
+    vgg_loss and so on. UserError for any other. A Python warning where bf16 is asked for and only emulated.
     """
     _refuse_others(settings, OF_TRAINING, "finetune")
     config = resolve(Config, named={"hdf_path": "-", **settings}).config
@@ -85,6 +86,9 @@ def finetune(
     refuse_other_dtypes(model.model)
     params = settle_replay(config.oneshot_params, "the model", model.info)
     _refuse_another_canvas(model, person)
+    emulated = emulation_words(params.precision, str(next(model.model.parameters()).device))
+    if emulated is not None:
+        warnings.warn(f"{emulated}; give precision='fp32'", stacklevel=2)
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's script has set
         tuned = own_copy(model.model)
         loss = Loss(config.loss_params, seed=params.seed, device=next(tuned.parameters()).device)

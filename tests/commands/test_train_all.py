@@ -18,6 +18,7 @@ from vaegaze.commands import train_all
 from vaegaze.commands.engines import chosen_engine
 from vaegaze.config.cohort import CohortConfig, CohortParams
 from vaegaze.config.tree import resolve
+from vaegaze.models import device
 from vaegaze.runs import recorder
 from vaegaze.runs.cohort import FAILED, FINISHED, LOST_WORKERS, CohortFiles, Record, Work
 from vaegaze.runs.person_list import persons_to_run
@@ -366,6 +367,22 @@ def test_a_chosen_gpu_is_computed_on_without_ray(run_all, flags, capsys):
     outcome = run_all(*flags, "--device", "cuda:7")
     assert outcome.code == 2 and "cuda:7 was requested" in outcome.err, outcome
     assert_one_line(run_all(*flags, "--device", "cuda:7", "--address", "auto"), "--device cuda")
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "warned"),
+    [("none", None, True), ("ray", None, True), ("ray", "far", False), ("slurm", None, False)],
+)
+def test_bf16_where_it_is_emulated_is_warned_of_once(engine, address, warned, run_all, flags, tmp_path, monkeypatch):
+    """Wherever this machine is known to compute."""
+    monkeypatch.setattr(device, "bf16_slowdown", lambda name: 89.0)
+    monkeypatch.setattr(train_all, "chosen_engine", lambda *asked: engine)
+    monkeypatch.setattr(train_all, "start_engine", lambda *given, **callbacks: None)
+    where = () if address is None else ("--address", address)
+    outcome = run_all(*flags, "--precision", "bf16", *where)
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("emulates bf16: convolutions take 89 times as long as in fp32") == warned
+    assert "emulates" not in run_all(*flags, "--precision", "fp32", *where).out
 
 
 def test_a_worker_stays_with_its_group():

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaegaze.models.device import find_precision, peak_memory_mb, peak_memory_of
+from vaegaze.commands.precision import warn_if_emulated
+from vaegaze.models import device
+from vaegaze.models.device import bf16_slowdown, find_precision, peak_memory_mb, peak_memory_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,5 +66,19 @@ def test_emulated_bf16_is_never_chosen_and_its_slowdown_is_measured(isa):
     assert len(warnings) == (slowdown != "None")
     if isa == "AVX2":
         assert precision == "fp32"
-    assert (precision == "bf16") == (slowdown == "None")
-    assert precision == "bf16" or float(slowdown) > 1
+    assert slowdown == "None" if precision == "bf16" else slowdown == "None" or float(slowdown) > 1
+
+
+@pytest.mark.parametrize(
+    ("bf16_sec", "words"), [(0.4, None), (1.02, None), (1.27, "1.3 times"), (9.96, "10 times"), (89.4, "89 times")]
+)
+def test_only_a_measured_slowdown_is_warned_of(bf16_sec, words, monkeypatch, capsys):
+    """An ARM processor may have instructions for bf16 that are not those of AVX-512."""
+    monkeypatch.setattr(device, "has_native_bf16", lambda name: False)
+    monkeypatch.setattr(device, "_convolution_sec", lambda name, dtype: bf16_sec if dtype == torch.bfloat16 else 1.0)
+    warn_if_emulated("bf16", "cpu")
+    out = capsys.readouterr().out
+    assert (bf16_slowdown("cpu") is None) == (words is None) == (out == "")
+    assert words is None or f"take {words} as long as in fp32; give --precision fp32" in out
+    warn_if_emulated("fp32", "cpu")
+    assert not capsys.readouterr().out

@@ -14,7 +14,7 @@ from vaegaze.evaluation.gaze import angular_error_deg, gaze_errors, read_gaze
 from vaegaze.evaluation.metrics import lpips
 from vaegaze.geometry import camera as geometry
 from vaegaze.geometry.camera import canvas_camera
-from vaegaze.models import to_unit_range
+from vaegaze.models import device, to_unit_range
 from vaegaze.models.estimator import CANVAS, GazeEstimator, WhatAndWhere, load_estimator, save_estimator
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.training.references import choose_references
@@ -191,6 +191,15 @@ def test_the_command_end_to_end(tmp_path, capsys, monkeypatch):
     assert "--overwrite" in capsys.readouterr().err and output.read_bytes() == before
     assert train(f"--output={output}", *TINY, "--overwrite") == 0
     assert output.read_bytes() == before, "the same seed gives the same estimator"
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_the_precision_that_auto_comes_to_is_written_down(native, precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "has_native_bf16", lambda name: native)
+    assert train(f"--output={tmp_path / 'estimator.pth'}", *TINY) == 0
+    written = f'precision: "{precision}"'
+    assert written in load_estimator(tmp_path / "estimator.pth").info["config"]
+    assert written in (tmp_path / "estimator.md").read_text()
 
 
 def test_test_frames_are_true_pictures_of_test_persons(monkeypatch):

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,13 +19,13 @@ from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
-from vaegaze.config.pretrain import RENDERED, PretrainConfig
+from vaegaze.config.pretrain import RENDERED, PretrainConfig, PretrainParams
 from vaegaze.config.tree import to_yaml
 from vaegaze.errors import Interrupted, UserError
 from vaegaze.files import occupied, write_text
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import save_autoencoder, save_checkpoint
-from vaegaze.models.device import autocast, find_device, to_device
+from vaegaze.models.device import autocast, find_device, find_precision, to_device
 from vaegaze.models.diffusers.files import DRAWS_FROM_ITSELF
 from vaegaze.models.diffusers.parts import PARTS
 from vaegaze.models.estimator import load_estimator
@@ -77,10 +78,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry_run: bool) -> None:
-    params, folder = config.pretrain_params, PretrainFolder(config.pretrain_params.save_dir)
+    folder = PretrainFolder(config.pretrain_params.save_dir)
     folder.refuse_folders()
+    config = folder.with_choices_of_run(config) if resume else config
+    params = config.pretrain_params
     if dry_run:
         print(f"Settings: {path}, with the flags over it")
+        config = in_precision(config, planned_precision(params))
         sources = open_sources(params)
         print(plan(config, sources, processes=int(os.environ.get("WORLD_SIZE", 1))))
         print("".join(f"{line}\n" for line in held_out_elsewhere(sources)), end="")
@@ -93,8 +97,31 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
     processes = Processes(torch.device(find_device(params.device)))
     alone = occupied(folder.path) if processes.is_first else nullcontext()
     with processes.lost_ones_reported(), alone:
+        config = in_precision(config, common_precision(params.precision, processes))
         train(config, path, folder, processes, resume=resume, overwrite=overwrite)
     processes.leave()
+
+
+def in_precision(config: PretrainConfig, precision: str) -> PretrainConfig:
+    return replace(config, pretrain_params=replace(config.pretrain_params, precision=precision))
+
+
+def planned_precision(params: PretrainParams) -> str:
+    """What a run would compute in, which is printed. A plan may be made where the GPU is not."""
+    precision, how = params.precision, ""
+    if precision == "auto":
+        try:
+            precision, how = find_precision("auto", find_device(params.device)), ", chosen by auto"
+        except UserError:
+            precision, how = "bf16", ", assumed of a GPU that is not here"
+    print(f"Precision: {precision}{how}")
+    return precision
+
+
+def common_precision(precision: str, processes: Processes) -> str:
+    """What `auto` stands for in all processes: bf16 only where each has a device that computes it natively."""
+    chosen = processes.gather(find_precision(precision, str(processes.device)))
+    return "fp32" if "fp32" in chosen else "bf16"
 
 
 def train(
@@ -135,6 +162,7 @@ def train(
         write_text(folder.config, to_yaml(config))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"Settings: {path}, with the flags over it")
+        print(f"Device: {device.type}, precision: {params.precision}")
         print(f"Pre-training {parameters:,} parameters; the run's folder is {folder.path}")
         print("\n".join(["Data:", *(f"  {source.describe()}" for source in sources), *held_out_elsewhere(sources)]))
         if base.origins:

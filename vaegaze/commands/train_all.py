@@ -100,6 +100,8 @@ def run_persons(resolved: Resolved, words: Sequence[str], *, overwrite: bool) ->
         name_base(base, params.checkpoint_path)
         if params.estimator != "none":
             load_estimator(params.estimator)  # or it is refused, before any worker starts
+        if params.precision == "bf16":
+            warn_of_emulation(engine, cohort, params.device)
         with CohortProgress(len(person_ids), len(files.records)) as progress:
 
             def on_record(record) -> None:
@@ -190,6 +192,20 @@ def start_engine(engine: str, cohort: CohortParams, job, base, work, **callbacks
     else:
         gpus = cohort.gpus_per_person
         run_on_ray(job, base, work, address=cohort.address, device=device, gpus=gpus, **callbacks)
+
+
+def warn_of_emulation(engine: str, cohort: CohortParams, device: str) -> None:
+    """Warn once that bf16 is emulated, where it is this machine that computes: no other can be asked here.
+
+    Nor is a GPU asked for Ray, since this process would then take memory of it.
+    """
+    from vaegaze.commands.precision import warn_if_emulated
+    from vaegaze.models.device import find_device
+
+    if engine == "none":
+        warn_if_emulated("bf16", find_device(device))
+    elif engine == "ray" and cohort.address is None and (device == "cpu" or find_device("auto") == "cpu"):
+        warn_if_emulated("bf16", "cpu")
 
 
 class CohortProgress:

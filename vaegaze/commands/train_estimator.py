@@ -5,7 +5,7 @@ It is trained only on rendered persons of the train split, and measured on the t
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from vaegaze.config.tree import option, to_yaml
 from vaegaze.evaluation.gaze import angular_error_deg
 from vaegaze.files import write_text
 from vaegaze.models import to_unit_range
-from vaegaze.models.device import find_device
+from vaegaze.models.device import find_device, find_precision
 from vaegaze.models.estimator import ANGLE_SCALE_RAD, CANVAS, GazeEstimator, save_estimator
 from vaegaze.pretraining.loop import learning_rate_factor
 from vaegaze.pretraining.rendered import like_a_photograph
@@ -41,7 +41,7 @@ class EstimatorParams:
     output: str = option("./outputs/gaze_estimator/gaze_estimator.pth", help="the finished estimator", metavar="PATH")
     seed: int = shared.seed("draws persons, frames and initial weights")
     device: str = shared.device()
-    precision: str = option("bf16", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
+    precision: str = shared.precision()
     threads: int = option(2, help="CPU threads", low=1, high=1024)
     workers: int = option(2, help="rendering processes", low=0, high=1024)
     persons: int = option(100_000, help="rendered train persons to draw from", low=1)
@@ -115,6 +115,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     params = config.estimator_params
     refuse_model_output(Path(params.output), "--output", overwrite=overwrite)  # better now than after the training
     device = torch.device(find_device(params.device))
+    params = replace(params, precision=find_precision(params.precision, str(device)))
     torch.set_num_threads(params.threads)
     warn_if_emulated(params.precision, str(device))
     torch.manual_seed(params.seed)
@@ -123,7 +124,7 @@ def run(config: EstimatorConfig, *, overwrite: bool) -> None:
     info = {
         "trained_on": f"rendered persons only ({params.frames:,} frames; no photograph)",
         "own_error_deg": own_error_deg(model, params, device),
-        "config": to_yaml(config),
+        "config": to_yaml(replace(config, estimator_params=params)),
     }
     save_estimator(params.output, model, info)
     write_text(Path(params.output).with_suffix(".md"), card(params, info, model))

@@ -61,7 +61,7 @@ class PretrainParams:
     augmentation: AugmentationParams = AugmentationParams()
     seed: int = shared.seed("chooses people, frames and initial weights")
     device: str = shared.device()
-    precision: str = option("fp32", choices=("fp32", "bf16"), help="number format; bf16 where the hardware computes it")
+    precision: str = shared.precision("fp32")
     threads: int = option(2, help="CPU threads", low=1, high=1024)
     workers: int = option(0, help="processes that prepare batches ahead; best a divisor of 12", low=0, high=1024)
     compile: bool = option(False, help="compile the UNet's training step (torch.compile)")

@@ -27,7 +27,9 @@ def device() -> Any:
 
 def precision(default: str = "auto") -> Any:
     choices = ("auto", "fp32", "bf16")
-    return option(default, choices=choices, help="number format; auto fits the device", metavar="NAME")
+    return option(
+        default, choices=choices, help="number format; auto: bf16 where it is native, else fp32", metavar="NAME"
+    )
 
 
 def seed(help: str, default: int | None = 0) -> Any:

@@ -83,10 +83,23 @@ def has_native_bf16(device: str) -> bool:
 
 
 def bf16_slowdown(device: str) -> float | None:
-    """How many times longer one convolution takes in bf16 than in float32 if the device emulates bf16, else None."""
+    """How many times longer one convolution takes in bf16 than in float32 if the device emulates bf16, else None.
+
+    In two digits. None also where it takes no longer: `has_native_bf16` does not know every processor.
+    """
     if has_native_bf16(device):
         return None
-    return _convolution_sec(device, torch.bfloat16) / _convolution_sec(device, torch.float32)
+    ratio = _convolution_sec(device, torch.bfloat16) / _convolution_sec(device, torch.float32)
+    slowdown = float(f"{ratio:.2g}")
+    return slowdown if slowdown > 1 else None
+
+
+def emulation_words(precision: str, device: str) -> str | None:
+    """What to know about bf16 that was requested where the device emulates it, slower than float32; else None."""
+    slowdown = bf16_slowdown(device) if precision == "bf16" else None
+    if slowdown is None:
+        return None
+    return f"precision: this device emulates bf16: convolutions take {slowdown:g} times as long as in fp32"
 
 
 @torch.no_grad()

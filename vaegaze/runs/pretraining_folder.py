@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from vaegaze.config.pretrain import PretrainConfig
-from vaegaze.config.tree import to_yaml
+from vaegaze.config.tree import resolve, to_yaml
 from vaegaze.errors import UserError
 from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
@@ -65,6 +66,17 @@ class PretrainFolder:
     def stored_settings(self) -> str:
         """The run's config.yaml; empty if there is none."""
         return self.config.read_text(encoding="utf-8", errors="replace") if self.config.is_file() else ""
+
+    def with_choices_of_run(self, config: PretrainConfig) -> PretrainConfig:
+        """On resume, `auto` means the interrupted run's choice, which does not change."""
+        params = config.pretrain_params
+        if params.precision != "auto":
+            return config
+        try:
+            stored = resolve(PretrainConfig, str(self.config)).config.pretrain_params
+        except UserError:  # no run, or a damaged one, which `load` refuses
+            return config
+        return replace(config, pretrain_params=replace(params, precision=stored.precision))
 
     def save(self, model: VAEGaze, progress: Progress) -> None:
         tensors = {"model": state_of(model), "model_config": model.config}
