@@ -74,7 +74,9 @@ def measure_all(given: argparse.Namespace) -> None:
         del contenders["ours"]  # the same as "ours fp32"
     if given.threads:
         torch.set_num_threads(given.threads)
-    print(f"This takes about {expected_minutes(given, device, contenders):.0f} minutes", file=sys.stderr)
+    minutes = expected_minutes(given, device, contenders)
+    steps = f"{len(contenders)} loops of {WARM_UP + given.steps} steps, {given.rounds} times"
+    print(f"This takes about {minutes:.0f} minutes: {steps}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), given.preset, given.checkpoint_path, given.image_size)
         results = run_rounds(given, Path(folder), device, contenders)

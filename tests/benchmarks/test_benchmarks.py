@@ -60,7 +60,7 @@ def minutes(monkeypatch, capsys):
         with process_restored(), pytest.raises(Forecast):
             step_time.main(["--device", "cpu", "--precision", "fp32", *flags])
         (line,) = capsys.readouterr().err.splitlines()
-        return int(re.fullmatch(r"This takes about (\d+) minutes", line)[1])
+        return int(re.fullmatch(r"This takes about (\d+) minutes: .+", line)[1])
 
     return read
 
