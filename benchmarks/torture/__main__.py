@@ -27,7 +27,7 @@ from vaegaze.files import write_text
 
 TURN_SEC = 20.0
 CALLS = 84  # of a command that may return an error, on average: those of `prepare` in docs/reliability.md
-CASE_SEC = {"kills": 3, "failing calls": 3, "readers": 0.02, "commands": 2}  # of a Zen 3 core, for the forecast
+CASE_SEC = {"kills": 1.5, "failing calls": 1.5, "readers": 0.02, "commands": 0.3}  # of a Zen 3 core, for the forecast
 
 
 def main(argv: list[str] | None = None) -> int:
