@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from benchmarks.forecast import say_beforehand
 from vaegaze.commands.running import run_command
 from vaegaze.geometry.camera import EYE_CENTRES_MM, EYE_CORNERS_MM, canvas_camera, eye_circles
 from vaegaze.images.pictures import read_picture
@@ -27,6 +28,7 @@ from vaegaze.renderer import data_set
 BOX = 1.4  # corner radii from an eye's centre to its box's edges
 MARGIN_PX = 64  # around the boxes, of what goes through the autoencoder
 FACE_PX, FRAMES = 512, 5
+PERSON_SEC = 1.1  # of a Zen 3 core, for the forecast
 ASTRONAUTS_EYES = (202.7, 100.9, 247.7, 103.4)
 SMOOTHING = np.array([1, 2, 1]) / 4
 
@@ -42,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    say_beforehand(f"a photograph and {args.persons} rendered persons", args.persons * PERSON_SEC)
     vae = load_autoencoder(args.vae)
     picture = read_picture(args.picture, "--picture").rgb()
     results = {

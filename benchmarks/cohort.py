@@ -35,6 +35,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from benchmarks.forecast import say_beforehand
 from vaegaze.commands.running import run_command
 from vaegaze.errors import UserError
 from vaegaze.files import write_text
@@ -76,21 +77,18 @@ def words_of(column: int) -> str:
     return ", ".join(f"{what} {numbers[column]}" for what, numbers in DEFAULTS.items())
 
 
-def forecast(seconds: float) -> None:
-    print(f"This takes about {max(1, round(seconds / 60))} minutes on two cores", file=sys.stderr)
-
-
 def on_ray(given: argparse.Namespace) -> int:
+    seconds = START_SEC + given.persons / 2 * (TINY_PERSON_SEC + TINY_STEP_SEC * given.steps)
+    say_beforehand(f"{given.persons} short persons of {given.steps} steps", seconds)
     from benchmarks import cohort_engine  # needs Ray
 
-    forecast(START_SEC + given.persons / 2 * (TINY_PERSON_SEC + TINY_STEP_SEC * given.steps))
     return getattr(cohort_engine, given.what)(given)
 
 
 def of_copies(given: argparse.Namespace) -> int:
+    say_beforehand(f"{given.persons} copied runs", START_SEC + COPIED_SEC * given.persons)
     from benchmarks import cohort_page  # needs Ray's package
 
-    forecast(START_SEC + COPIED_SEC * given.persons)
     return cohort_page.page(given)
 
 
@@ -103,7 +101,8 @@ def speed(given: argparse.Namespace) -> None:
         raise UserError(f"{state} is of {done['asked']}; remove {folder}, or give another --out")
     write_text(state, json.dumps(done, indent=1))
     missing = [way for way in given.ways if way not in done]
-    forecast(len(missing) * given.persons * (PERSON_SEC + STEP_SEC * given.steps))
+    seconds = len(missing) * given.persons * (PERSON_SEC + STEP_SEC * given.steps)
+    say_beforehand(f"{given.persons} persons of {given.steps} steps, in {len(missing)} ways", seconds)
     data = folder / "persons.h5"
     if not data.exists():
         write_hdf5(data, given.persons, given.size, samples=FRAMES)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.forecast import say_beforehand
 from vaegaze.errors import UserError
 from vaegaze.faces.face import Face
 from vaegaze.faces.reader import BACKENDS, read_picture
@@ -23,6 +24,7 @@ from vaegaze.renderer.persons import eyeball_centres_mm
 
 SIZE_PX, FOCAL_PX = 512, 1300.0  # the whole head is in view
 MAX_YAW_DEG, MAX_PITCH_DEG, MAX_ROLL_DEG = 30, 20, 45
+PICTURE_SEC = 0.44  # rendered and read twice, of a Zen 3 core, for the forecast
 FOUND = 0.15  # distances of the eyes: an eye found farther from its place is not found
 
 
@@ -40,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--pictures", type=int, default=40, help="(default: %(default)s)")
     given = parser.parse_args(argv)
+    say_beforehand(f"{given.pictures} pictures, read in {len(BACKENDS)} ways", given.pictures * PICTURE_SEC)
     true = [true_face(number) for number in range(given.pictures)]
     numbers = {}
     for backend in BACKENDS:

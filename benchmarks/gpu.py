@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.forecast import say_beforehand
 from benchmarks.tiny_model import TINY_CONFIG
 from vaegaze.commands.running import run_command
 from vaegaze.config import shared
@@ -38,6 +39,7 @@ from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import (
     find_device,
     find_precision,
+    has_native_bf16,
     peak_memory_mb,
     peak_memory_of,
     reset_peak_memory,
@@ -59,6 +61,9 @@ CONFIGS = {
 SEED = 0
 WARM_UP_STEPS = 10  # not timed: cuDNN, cuBLAS and the allocator set themselves up
 FRAMES, CURVE_FRAMES, HELD_OUT = 4, 30, 16
+# Of a curve and of a row, for the forecast: docs/performance.md has the small model on two AVX2 cores (Zen 3), the full
+# size on two AVX512 cores.
+STEP_SEC = {"full": (0.48, 11.0), "tiny": (0.1, 0.1)}
 SMALLEST_SHOWN = 1e-8  # of the differences, on a logarithmic axis
 
 
@@ -133,8 +138,14 @@ def run(params: GpuParams) -> None:
     probe_folder(Path(params.output).parent)
     device, precision = torch.device(params.device), find_precision("auto", params.device)
 
+    wanted = dict.fromkeys([("cpu", "fp32"), (params.device, "fp32"), (params.device, "bf16")])
+    if not has_native_bf16(params.device):
+        del wanted[params.device, "bf16"]
+        print(f"{device} only emulates bf16: without its curve")
+    say_beforehand(*cost(params, len(wanted)))
+
     curves = []
-    for name, number_format in dict.fromkeys([("cpu", "fp32"), (params.device, "fp32"), (params.device, "bf16")]):
+    for name, number_format in wanted:
         curves.append(measure_curve(params, torch.device(name), number_format))
         print(f"{curves[-1].name}: eye PSNR {curves[-1].after['eye_psnr']:.2f} dB")
 
@@ -147,6 +158,15 @@ def run(params: GpuParams) -> None:
             print(" | ".join(time_and_memory(rows)[-1]))
     write_report(params, precision, rows, curves)
     print(f"✅ {params.output}")
+
+
+def cost(params: GpuParams, curves: int) -> tuple[str, float]:
+    """What will be done, and the processor's seconds for it: no GPU was ever measured."""
+    rows, small_sec, large_sec = 2 * len(STRATEGIES), *STEP_SEC[params.size]
+    what = f"{curves} curves of {params.curve_steps} steps, {rows} rows of {params.steps} steps"
+    if not params.device.startswith("cuda"):
+        return what, curves * params.curve_steps * small_sec + rows * params.steps * large_sec
+    return f"{what}; without the GPU's own time", params.curve_steps * small_sec
 
 
 # --- Measuring --------------------------------------------------------------------------------------------------------
@@ -367,12 +387,13 @@ def draw_curves(path: Path, curves: Sequence[Curve], compared: dict[str, np.ndar
     for curve in curves:
         left.plot(range(1, len(curve.losses) + 1), curve.losses, label=curve.name, linewidth=1)
     left.set(title="loss", xlabel="step", ylim=(0, None))
-    for name, values in compared.items():
+    for name, values in compared.items():  # none, where the CPU is measured and only emulates bf16
         right.plot(range(1, len(values) + 1), values.clip(min=SMALLEST_SHOWN), label=name, linewidth=1)
     right.set(title=f"difference from {curves[0].name}, relative", xlabel="step", yscale="log")
     for axis in (left, right):
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.forecast import say_beforehand
 from benchmarks.rendered_video import FRAMES_PER_SEC, rendered_video
 from vaegaze.api import load_model
 from vaegaze.faces import follower, landmarks
@@ -37,6 +38,7 @@ STAGES = {  # what is timed, and where it is called from
     "pasting and grain": (video, "paste_in_regions"),
 }
 WARM_UP = 5  # frames
+FRAME_SEC = 0.55  # rendered, and redrawn twice, of a Zen 3 core, for the forecast
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=40, help="(default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), help="of a frame (default: 1280 720)")
     given = parser.parse_args(argv)
-    seconds = (given.frames + WARM_UP) / FRAMES_PER_SEC
+    count = given.frames + WARM_UP
+    say_beforehand(f"{count} frames of {given.size[0]} × {given.size[1]} px, twice", count * FRAME_SEC)
+    seconds = count / FRAMES_PER_SEC
     true = rendered_video(*given.size, face_px=given.size[1] // 2, seconds=seconds)
     numbers = {f"{threads} threads": measure(given.checkpoint, true.frames, threads) for threads in (1, 2)}
     print(f"{'':<28}" + "".join(f"{column:>12}" for column in numbers))

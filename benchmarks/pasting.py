@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.forecast import say_beforehand
 from vaegaze.data.photo import own_irises, paste
 from vaegaze.evaluation.full_size import judge
 from vaegaze.evaluation.rendered_faces import FACE_PX, RenderedFace, rendered_face
@@ -23,6 +24,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 
 SAMPLES = (1, 5, 6)  # frames of each person
+PICTURE_SEC = 1.15  # in all ways, of a Zen 3 core, for the forecast
 SHOWN = ("eye_psnr", "eye_l1", "sharpness", "edge", "sclera_shift", "travel_pitch", "travel_yaw", "iris_offset",
          "gaze_error_to_target_deg")  # fmt: skip
 
@@ -37,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--face_px", type=int, default=FACE_PX, help="side of the frames (default: %(default)s)")
     given = parser.parse_args(argv)
+    pictures = given.persons * len(SAMPLES) * given.gazes
+    say_beforehand(f"{given.persons} persons, {pictures} pictures in 4 ways", pictures * PICTURE_SEC)
     checkpoint, estimator = load_checkpoint(given.checkpoint), load_estimator(given.estimator).model
     numbers: dict[str, list[dict]] = {"alone": [], "detail": [], "irises": [], "known": []}
     kept: list[bool] = []

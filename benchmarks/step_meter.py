@@ -131,21 +131,23 @@ def matmul_rate(device: str, precision: str) -> float:
     return rate(2 * MATMUL**3, lambda: square @ square)
 
 
-def conv_rate(device: str, precision: str, shape: tuple[int, int, int, int], tries: int = 7) -> float:
+def conv_rate(
+    device: str, precision: str, shape: tuple[int, int, int, int], tries: int = 7, of: Callable = statistics.median
+) -> float:
     """Of a 3 × 3 convolution that keeps the shape (B, C, H, W)."""
     import torch
 
     kind = {"dtype": getattr(torch, DTYPES[precision]), "device": device}
     pictures, kernels = torch.randn(shape, **kind), torch.randn(shape[1], shape[1], 3, 3, **kind)
     flop = 2 * 9 * shape[1] * math.prod(shape)
-    return rate(flop, lambda: torch.nn.functional.conv2d(pictures, kernels, padding=1), tries)
+    return rate(flop, lambda: torch.nn.functional.conv2d(pictures, kernels, padding=1), tries, of)
 
 
-def rate(flop: float, work: Callable, tries: int = 7) -> float:
-    """TFLOP/s, by the median time of a few tries after one to warm up."""
+def rate(flop: float, work: Callable, tries: int = 7, of: Callable = statistics.median) -> float:
+    """TFLOP/s, by the median time (or what `of` makes of them) of a few tries after one to warm up."""
     times = []
     for _ in range(1 + tries):
         started = time.perf_counter()
         work().flatten()[0].item()  # waits for the device
         times.append(time.perf_counter() - started)
-    return flop / statistics.median(times[1:]) / 1e12
+    return flop / of(times[1:]) / 1e12

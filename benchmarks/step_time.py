@@ -31,6 +31,7 @@ ROUNDS, STEPS = 3, 5
 SAME_FIRST_LOSS = 1e-3  # relative; float32 of the same numbers in another order
 PEER_TFLOP = {"tiny": 0.07, "base": 2.4}  # of a step, about
 START_UP_SEC, OVER_FLOOR = {"tiny": 5, "base": 40}, 2.0  # before the first step; a step over its convolutions' rate
+TRIES = 20  # for the forecast
 CONTENDERS = {"peer fp32": ("peer", "fp32"), "ours fp32": ("ours", "fp32"), "ours": ("ours", None)}
 
 
@@ -71,25 +72,40 @@ def measure_all(given: argparse.Namespace) -> None:
     contenders = {name: own or precision for name, (_, own) in CONTENDERS.items()}
     if precision == "fp32":
         del contenders["ours"]  # the same as "ours fp32"
-    print(f"This takes about {expected_minutes(given, device, contenders):.0f} minutes", file=sys.stderr)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    minutes = expected_minutes(given, device, contenders)
+    steps = f"{len(contenders)} loops of {WARM_UP + given.steps} steps, {given.rounds} times"
+    print(f"This takes about {minutes:.0f} minutes: {steps}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), given.preset, given.checkpoint_path, given.image_size)
         results = run_rounds(given, Path(folder), device, contenders)
-    if given.threads:
-        torch.set_num_threads(given.threads)
     report(results, given, device, precision)
 
 
 def expected_minutes(given, device: str, contenders: dict[str, str]) -> float:
     """From the rate of a small convolution in each precision; twice as much or half is possible."""
-    small = (1, 64, 32, 32)
-    rate = {precision: conv_rate(device, precision, small, tries=2) for precision in set(contenders.values())}
+    rate = {precision: fastest_rate(device, precision) for precision in set(contenders.values())}
     steps = WARM_UP + given.steps + 2
     of_one = (
         START_UP_SEC[given.preset] + steps * OVER_FLOOR * PEER_TFLOP[given.preset] / rate[precision]
         for precision in contenders.values()
     )
     return max(1.0, given.rounds * sum(of_one) / 60)
+
+
+def fastest_rate(device: str, precision: str) -> float:
+    """TFLOP/s of a small convolution's fastest try; of one thread where several do worse, waiting for each other."""
+    import torch
+
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in {1, threads}:
+            torch.set_num_threads(number)
+            found.append(conv_rate(device, precision, (1, 64, 32, 32), TRIES, min))
+    finally:
+        torch.set_num_threads(threads)
+    return max(found)
 
 
 def write_inputs(folder: Path, preset: str, checkpoint_path: str, image_size: int) -> None:

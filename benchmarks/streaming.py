@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import torch
 
+from benchmarks.forecast import say_beforehand
 from vaegaze.data.upstream_file import create_frames
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import canvas_camera
@@ -31,6 +32,8 @@ from vaegaze.renderer import data_set
 PERSONS, FRAMES, DIFFERENT = 1_474, 200_000, 64
 BATCH, FRAMES_PER_PERSON = 16, 8
 MB = 2**20
+FRAME_GB = 8.4 / FRAMES  # of 128 px
+FRAME_SEC, SAMPLE_SEC = 0.0005, 0.0021  # on Zen 3 and a disk of 90 MB/s; read: docs/performance.md. For the forecast
 
 
 def write_file(path: Path, size_px: int, frames: int) -> None:
@@ -98,14 +101,21 @@ def peak_memory_mb(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--file", type=Path, default=Path("./outputs/streaming.h5"), help="written if it is missing")
     parser.add_argument("--size", type=int, default=128, help="of the frames, px")
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--steps", type=int, default=150, help=f"batches of {BATCH} samples in each measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    written = 0 if args.file.exists() else args.frames
+    gigabytes = written * FRAME_GB * (args.size / 128) ** 2
+    samples = args.rounds * args.steps * BATCH
+    say_beforehand(
+        f"{written:,} frames written ({gigabytes:.1f} GB), {samples:,} samples read in 3 ways",
+        written * FRAME_SEC * (args.size / 128) ** 2 + samples * SAMPLE_SEC,
+    )
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)
     if not args.file.exists():

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.rendered_video import RenderedVideo, rendered_video
+from benchmarks.forecast import say_beforehand
+from benchmarks.rendered_video import FRAMES_PER_SEC, RenderedVideo, rendered_video
 from benchmarks.video_roundtrip import BASE, OPEN, judge
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.tracking import follow_eyes
@@ -36,6 +37,7 @@ from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import BATCH_SIZE
 from vaegaze.redirecting.video import Look, Series, low_precision
 
+FRAME_SEC = 0.45  # in all ways, of a Zen 3 core, for the forecast
 SHOWN = ("eye_psnr", "blink_psnr", "eye_l1", "sharpness", "gaze_deg", "jitter_px", "jitter_ratio", "closed",
          "closed_kept", "switches", "edges", "colour", "pulsing")  # fmt: skip
 
@@ -48,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--face_px", type=int, default=256, help="size of the faces (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, help="PNG of some eyes: the video, without, with, and the true ones")
     given = parser.parse_args(argv)
+    frames = len(given.persons) * round(given.seconds * FRAMES_PER_SEC)
+    say_beforehand(f"{len(given.persons)} persons, {frames} frames in 3 ways", frames * FRAME_SEC)
     numbers: dict[str, list[dict]] = {"without": [], "with": [], "true": []}
     rows = []
     for number in given.persons:

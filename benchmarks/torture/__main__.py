@@ -19,15 +19,18 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.forecast import say_beforehand
 from benchmarks.torture.children import preloaded
 from benchmarks.torture.commands import COMMANDS
 from benchmarks.torture.disturbed import ERRORS, Faults, Kills, Scene
 from vaegaze.files import write_text
 
 TURN_SEC = 20.0
+CALLS = 84  # of a command that may return an error, on average: those of `prepare` in docs/reliability.md
+CASE_SEC = {"kills": 1.5, "failing calls": 1.5, "readers": 0.02, "commands": 0.3}  # of a Zen 3 core, for the forecast
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kills, spread over the commands")
     parser.add_argument(
@@ -41,7 +44,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--state", type=Path, default=Path("outputs/torture.json"), help="counts so far")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     preloaded(Path(tempfile.gettempdir()) / "vaegaze-torture-faults.so")
     torch.set_num_threads(1)
     state = {"seed": given.seed, "parts": {}}
@@ -49,6 +52,7 @@ def main() -> int:
         state = json.loads(given.state.read_text())
         if state["seed"] != given.seed:
             parser.error(f"{given.state} is of seed {state['seed']}; give another --state")
+    say_beforehand(*cost(given, state["parts"]))
     scratch = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
         campaign(parts(given, scratch), state, given.state, time.monotonic() + 60 * given.minutes)
@@ -57,6 +61,24 @@ def main() -> int:
     bad = [f"{name}, case {case}" for name, part in state["parts"].items() for case in part["bad"]]
     print("\n".join([*table(state["parts"]), *bad]))
     return 1 if bad else 0
+
+
+def cost(given: argparse.Namespace, done: dict[str, dict]) -> tuple[str, float]:
+    """The cases that are asked for and not `done`, by part, and the seconds that they take, or have."""
+    faults = len(COMMANDS) if given.faults == ["all"] else len(given.faults)
+    asked = {
+        "kills": given.kills,
+        "failing calls": faults * len(given.errors) * CALLS // given.stride,
+        "readers": given.hostile,
+        "commands": given.hostile // 10,
+    }
+    for name, part in done.items():
+        kind = next((kind for kind in asked if kind in name), "failing calls")
+        asked[kind] = max(0, asked[kind] - part["done"])
+    seconds = sum(CASE_SEC[kind] * count for kind, count in asked.items())
+    hostile = f"{asked['readers']:,} hostile files for readers and {asked['commands']:,} for commands"
+    what = f"{asked['kills']:,} kills, about {asked['failing calls']:,} failing calls, {hostile}"
+    return what, min(seconds, 60 * given.minutes)
 
 
 def parts(given: argparse.Namespace, scratch: Path) -> Iterator:

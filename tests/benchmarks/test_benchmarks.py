@@ -1,10 +1,12 @@
 """The benchmarks of speed, at a small size: that they measure what they say. Times themselves are in no test."""
 
 import json
+import re
+import time
 
 import pytest
 import torch
-from conftest import make_tiny_model
+from conftest import make_tiny_model, process_restored
 from torch.nn import functional as F
 
 from benchmarks import person_loading, rendering, step_time, video_roundtrip
@@ -39,6 +41,46 @@ def test_fused_attention_counts_like_plain_products():
             attend(query, key, value).sum().backward()
         counted.append(counter.get_total_flops())
     assert counted[0] == counted[1] == 3 * 2 * 2 * (2 * 3) * 40 * 50 * 8
+
+
+class Forecast(Exception):
+    """What comes next would be measured."""
+
+
+@pytest.fixture
+def minutes(monkeypatch, capsys):
+    """The forecast of a step's benchmark, which then goes no further."""
+
+    def stop(*_):
+        raise Forecast
+
+    monkeypatch.setattr(step_time, "write_inputs", stop)
+
+    def read(*flags) -> int:
+        with process_restored(), pytest.raises(Forecast):
+            step_time.main(["--device", "cpu", "--precision", "fp32", *flags])
+        (line,) = capsys.readouterr().err.splitlines()
+        return int(re.fullmatch(r"This takes about (\d+) minutes: .+", line)[1])
+
+    return read
+
+
+def test_the_forecast_holds_on_a_busy_machine(minutes, monkeypatch):
+    """A thread of whatever processor reaches 0.01 to 0.3 TFLOP/s."""
+    assert 1 <= minutes("--threads", "1") <= 15
+    assert 15 <= minutes("--preset", "base", "--threads", "1") <= 450
+    whole, calls = F.conv2d, []
+
+    def disturbed(*given, **named):
+        calls.append(torch.get_num_threads())
+        if len(calls) % 5:  # four tries of five have to wait
+            time.sleep(0.02)
+        return whole(*given, **named)
+
+    quiet = minutes("--preset", "base", "--threads", "2")
+    monkeypatch.setattr(F, "conv2d", disturbed)
+    assert minutes("--preset", "base", "--threads", "2") < 3 * quiet
+    assert set(calls) == {1, 2}, "the threads that were asked for, too"
 
 
 @pytest.mark.slow

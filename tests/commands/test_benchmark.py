@@ -114,13 +114,20 @@ def test_the_command_end_to_end(bench, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(cells, "measure", interrupted)
         assert bench() == 130
-    assert "run it again" in capsys.readouterr().err and not (tmp_path / "docs").exists()
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "⏳ 8 of 8 cells: 2 persons, 7 steps, 48 pictures to judge: about 1 min on a CPU, 1 at once"
+    )
+    assert "run it again" in error and not (tmp_path / "docs").exists()
     finished = json.loads((tmp_path / "work" / "cells.json").read_text())
     assert len(finished) == 3
 
     assert bench("--learning_rate=1e-3") == 2, "cells of other settings are not mixed in"
     assert "--overwrite" in capsys.readouterr().err
     assert bench() == 0
+    assert capsys.readouterr().err.startswith("⏳ 5 of 8 cells: 1 persons, 6 steps, 30 pictures to judge"), (
+        "what is left"
+    )
     content = json.loads((tmp_path / "docs" / "b.json").read_text())
     val, true, ceiling, base, tuned = (content["cells"][part] for part in (slice(2), 2, 3, 4, slice(5, None)))
     assert [cell["k"] for cell in tuned] == [1, 4, 32]

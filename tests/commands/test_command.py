@@ -121,6 +121,7 @@ def test_the_summary(finished, world):
     phases = {"loading", "preparing", "measuring_before", "precomputing", "training", "measuring_after", "writing"}
     assert summary["seconds_of"].keys() == phases and summary["seconds_of"]["training"] == summary["seconds"]
     assert all(seconds > 0 for seconds in summary["seconds_of"].values())
+    assert summary["total_seconds"] == pytest.approx(sum(summary["seconds_of"].values()), abs=0.05)  # each is rounded
     assert 100 < summary["peak_memory_mb"] < 1e6 and summary["peak_memory_of"] == "the whole process"
     total = sum(parameter.numel() for parameter in load_checkpoint(world.base).model.parameters())
     assert summary["parameters"]["total"] == total > summary["parameters"]["trainable"] > 0

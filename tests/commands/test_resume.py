@@ -153,7 +153,7 @@ def test_resumed_equals_uninterrupted(number, signum, code, finished, tmp_path, 
     assert records_in(tmp_path / PERSON) == records_in(folder)
     assert files_in(tmp_path / PERSON) == files_in(folder)
     summary, other = (json.loads((path / "summary.json").read_text()) for path in (tmp_path / PERSON, folder))
-    measured = {"seconds": 0, "sec_per_step": 0, "seconds_of": {}, "peak_memory_mb": 0}
+    measured = {"seconds": 0, "sec_per_step": 0, "seconds_of": {}, "total_seconds": 0, "peak_memory_mb": 0}
     assert summary | measured == other | measured
 
 

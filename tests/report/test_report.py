@@ -332,6 +332,7 @@ def without_measurements(folder) -> str:
     rows = [
         "sec per step",
         "peak memory mb",
+        "total seconds",
         *(f"seconds of {each.replace('_', ' ')}" for each in summary_in(folder)["seconds_of"]),
     ]
     for row in ("seconds", *rows):

@@ -10,6 +10,7 @@ interrupt the command and run it again at will. At the end it writes the tables 
 import hashlib
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from vaegaze.commands.precision import warn_if_emulated
 from vaegaze.commands.progress import StopSignals, progress_bar
 from vaegaze.commands.running import run_with_settings
 from vaegaze.config import shared
-from vaegaze.config.benchmark import PAGE, BenchmarkConfig, BenchmarkParams
+from vaegaze.config.benchmark import PAGE, POOL, BenchmarkConfig, BenchmarkParams
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import Task, grid
 from vaegaze.faces import networks
@@ -30,6 +31,9 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.report.benchmark import Cell, pictures_beside, write_report, written
 from vaegaze.runs.cells import CellJob, CellRecord
 from vaegaze.runs.cohort import FAILED, Record, Work
+
+# Of a Zen 3 core, for the forecast: a picture rendered, one drawn and judged, a step (150 of them: docs/benchmark.md).
+RENDERED_SEC, JUDGED_SEC, STEP_SEC = 0.12, 0.35, 0.5
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,6 +88,7 @@ def measure_cells(
     params: BenchmarkParams, engine: str, missing: dict[str, Task], cells: dict[str, Cell], total: int
 ) -> None:
     """Adds the missing cells to `cells` and to the work folder. UserError for the first that fails."""
+    print(forecast(params, engine, missing.values(), total), file=sys.stderr)
     stop, failed = StopSignals(), []
     job = CellJob(params, missing, str(Path.cwd()))
     with progress_bar("benchmark", total, initial=total - len(missing)) as bar:
@@ -107,6 +112,19 @@ def measure_cells(
     stop.check()
     for record in failed:
         raise getattr(record, "error", None) or UserError(f"{record.id}: {record.reason}")
+
+
+def forecast(params: BenchmarkParams, engine: str, missing: Collection[Task], total: int) -> str:
+    """What is left to do, and about how long that takes."""
+    persons = len({(task.split, task.person) for task in missing})
+    steps = sum({"num_steps": params.num_steps, **dict(task.changed)}["num_steps"] for task in missing if task.k)
+    pictures = params.held_out * (1 + params.gazes)  # of a person and of a cell
+    rendered, judged = persons * (pictures + POOL), len(missing) * pictures
+    at_once = params.workers if engine == "ray" else 1
+    seconds = (rendered * RENDERED_SEC + judged * JUDGED_SEC + steps * STEP_SEC) / at_once
+    counts = f"{persons} persons, {steps:,} steps, {judged:,} pictures to judge"
+    minutes = max(1, round(seconds / 60))
+    return f"⏳ {len(missing)} of {total} cells: {counts}: about {minutes:,} min on a CPU, {at_once} at once"
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.running import run_command
@@ -9,6 +10,8 @@ from vaegaze.config.finetune import ADVICE, describe, parse_command
 
 
 def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
+    began = time.perf_counter()
+
     def work() -> None:
         command = parse_command(with_camera_in_angles(sys.argv[1:] if argv is None else argv), prog)
         if command.debug:
@@ -23,7 +26,7 @@ def main(argv: list[str] | None = None, prog: str = "vaegaze train") -> int:
         # It imports torch, which --help, mistakes and these lines need not wait for.
         from vaegaze.commands import train_run
 
-        train_run.run(command)
+        train_run.run(command, began)
 
     less_memory = (
         "give --gradient_checkpointing, a smaller --batch_size, fewer --num_samples or --num_eval_samples, or set "

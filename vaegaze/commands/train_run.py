@@ -1,6 +1,5 @@
 """One fine-tuning run from start to end: the rooms put together, in the order in which data flows through them."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -27,10 +26,11 @@ from vaegaze.training.finetune import select_trainable
 from vaegaze.training.losses import Loss
 
 
-def run(command: Command) -> None:
-    """Run the command. UserError for any error that the user can fix, Interrupted after a signal."""
-    started = time.perf_counter()
+def run(command: Command, began: float) -> None:
+    """Run the command. UserError for any error that the user can fix, Interrupted after a signal.
 
+    `began` is when the command did, by `time.perf_counter`: to import this module takes its time, too.
+    """
     # the base model and the person
     params = command.config.oneshot_params
     check_writable(Path(params.save_dir))  # before anything is read
@@ -90,7 +90,7 @@ def run(command: Command) -> None:
                 loss,
                 estimator,
                 resumed,
-                loading_sec=time.perf_counter() - started,
+                began=began,
                 say=print,
                 on_start=bar.on_start,
                 on_step=bar.on_step,

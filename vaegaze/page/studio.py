@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -181,6 +182,7 @@ class Studio:
         chosen_photo(visit)
         resolved = resolve(Config, str(shipped_path(RECIPE)), self._settings(visit, steps, gaze))
         with self._working, self._stoppable(visit), told_by_name(visit.path):
+            began = time.perf_counter()
             base = load_base(resolved.config.oneshot_params)
             resolved = settled(resolved, base)
             params = resolved.config.oneshot_params
@@ -198,6 +200,7 @@ class Studio:
                     folder,
                     Loss(resolved.config.loss_params, seed=params.seed, device=device),
                     estimator,
+                    began=began,
                     on_step=lambda number, mean_loss: on_step(number),
                     should_stop=lambda: self._is_over(visit),
                 )

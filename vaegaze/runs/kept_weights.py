@@ -1,6 +1,5 @@
 """Which weights a run keeps in the end: those of its best step, or of its last one, blended with the base's."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -80,7 +79,7 @@ class KeptWeights:
         """Blend base and tuned weights as the settings say; None where all of the fine-tuning is kept unseen."""
         if self.params.blend == "1":
             return None
-        started, tuned = time.perf_counter(), trainable_weights(self.model)
+        tuned = trainable_weights(self.model)
         if self.params.blend == "auto":
             self.blend = choose_blend(
                 self.model,
@@ -95,7 +94,6 @@ class KeptWeights:
         else:
             self.blend = BlendChoice(float(self.params.blend), frames=0, held_out=False, curve=[])
             blend_weights(self.model, self.base, tuned, self.blend.alpha)
-        self.progress.spend("measuring_after", time.perf_counter() - started)
         return self.blend
 
     def _curve(self) -> list[StepPoint]:

@@ -1,5 +1,6 @@
 """The run of one person: measure the base model, fine-tune it, measure again, write the folder."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from vaegaze.models.checkpoint import Base, Checkpoint, load_checkpoint, weights
 from vaegaze.models.device import settle_device
 from vaegaze.models.estimator import TrainedEstimator
 from vaegaze.runs.folder import RunFolder
+from vaegaze.runs.laps import Laps
 from vaegaze.runs.person import Person
 from vaegaze.runs.recorder import NotFinite, Recorder
 from vaegaze.runs.resume import (
@@ -67,7 +69,7 @@ def run_person(
     estimator: TrainedEstimator | None,
     resumed: Resumed[Progress] | None = None,
     *,
-    loading_sec: float = 0.0,
+    began: float | None = None,
     say: Callable[[str], None] = lambda line: None,
     on_start: Callable[[int, list[str]], None] = lambda first_step, precomputed: None,
     on_step: Callable[[int, float | None], None] = lambda number, mean_loss: None,
@@ -78,11 +80,13 @@ def run_person(
     `resolved` comes from `settled`, the model and the loss are on that device, `base.base` is set, and
     `person` comes from `with_fingerprint`. `resumed` continues an interrupted run; the caller has set its number of
     threads. `on_start` gets the number of finished steps and a list of the precomputed parts, `on_step` each step's
-    number and the latest mean loss. `loading_sec` is the time that loading took.
+    number and the latest mean loss. `began` is the moment, by `time.perf_counter`, from which on seconds count: before
+    all that was loaded.
 
     Stopped if `should_stop` ended it; TrainingDiverged or NotFinite if training went wrong; UserError for a base model
     that draws no usable pictures, a damaged resume file, or another process that writes to the folder.
     """
+    began = time.perf_counter() if began is None else began
     networks = {"estimator": estimator and estimator.model, "VGG19 loss": loss.vgg}
     checksums = {name: network_checksum(network) for name, network in networks.items() if network is not None}
     if resumed is not None:
@@ -102,8 +106,9 @@ def run_person(
         say(note)
     select_trainable(base.model, params)  # what a blend interpolates
     with occupied(folder.path):
-        recorder = Recorder(folder, resolved, base, person, loss, estimator, progress, base_knows_person=knows_person)
-        progress.spend("loading", loading_sec)
+        laps = Laps(progress, began)
+        laps.end("loading")
+        recorder = Recorder(folder, resolved, base, person, loss, estimator, laps, base_knows_person=knows_person)
         share = float(recorder.params.replay)
         if share:
             say(f"🔁 {share:.0%} of the training images will show rendered people, so that the gaze survives")
@@ -157,7 +162,7 @@ def _train(
 
     def start(precomputed: list[str], seconds: float) -> None:
         on_start(first_step, precomputed)
-        recorder.on_start(seconds)
+        recorder.on_start()
 
     def record(step: Step) -> None:
         recorder.on_step(step)
@@ -174,6 +179,7 @@ def _train(
         should_stop=should_stop,
         scratch_dir=recorder.folder.path,
     )
+    recorder.laps.end("training")
     if result.stopped and result.state.step > first_step:
         recorder.save(result.state)
     return result

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -26,9 +25,10 @@ from vaegaze.report.page import Report, command_again, page
 from vaegaze.report.pictures import gaze_sweep, photo_sized, picture_rows, thumbnails
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.kept_weights import KeptWeights, set_aside
+from vaegaze.runs.laps import Laps
 from vaegaze.runs.person import Person
 from vaegaze.runs.pictures import before_after, gazes_sheet, results_sheet
-from vaegaze.runs.resume import Progress, save_resume
+from vaegaze.runs.resume import save_resume
 from vaegaze.runs.tracker import open_tracker
 from vaegaze.training import Step, TrainingState
 from vaegaze.training.decoder import decoder_parameters
@@ -59,20 +59,19 @@ class Recorder:
         person: Person,
         loss: Loss,
         estimator: TrainedEstimator | None,
-        progress: Progress,
+        laps: Laps,
         *,
         base_knows_person: bool = False,
     ):
         """`person.info` holds the fingerprint; `base_knows_person`: the base was fine-tuned on this very person."""
-        started = time.perf_counter()
         self.folder, self.resolved, self.params = folder, resolved, resolved.config.oneshot_params
-        self.base, self.model, self.person, self.loss, self.progress = base, base.model, person, loss, progress
+        self.base, self.model, self.person, self.loss = base, base.model, person, loss
+        self.laps, self.progress = laps, laps.progress
         self.device = torch.device(self.params.device)
         self.estimator = estimator.model.to(self.device) if estimator else None
         self.estimator_info = {"path": self.params.estimator, **estimator.info} if estimator else None
         self.base_info = base.info if base_knows_person else {}
         self.last_loss: float | None = None  # mean since the line before, of the last line of metrics.jsonl
-        self._started = 0.0
         self.tracker = open_tracker("none", folder.path)
 
         self.person, choosing, choosing_is_held_out = set_aside(person, self.params)
@@ -99,14 +98,13 @@ class Recorder:
             self.params,
             EvalSet.prepare(self.model, choosing, references, spare=spare) if len(choosing) else training.take([]),
             self.estimator,
-            progress,
+            self.progress,
             held_out=choosing_is_held_out,
         )
         self.pictured = {
             "held out": self.held_out.take(slice(held_out)),
             "training": training.take(slice(PICTURED - held_out)),
         }
-        progress.spend("preparing", time.perf_counter() - started)
 
     @property
     def measured_words(self) -> str:
@@ -123,6 +121,7 @@ class Recorder:
         write_text(self.folder.config, to_yaml(self.resolved.config))
         self.folder.write_json("person_info.json", self.person.info)
         self.tracker = open_tracker(self.params.tracker, self.folder.path)
+        self.laps.end("preparing")
 
     def close(self) -> None:
         """End what is open beside the files, however the run ended."""
@@ -130,7 +129,6 @@ class Recorder:
 
     def measure_base(self, check: Callable[[], None]) -> None:
         """The numbers and drawings before training. NotFinite if the base model draws no usable pictures."""
-        started = time.perf_counter()
         found, drawn = self.measure(check)
         resumed, self.progress.before = bool(self.progress.before), found.numbers
         self.progress.before_per_frame = found.per_frame
@@ -139,7 +137,7 @@ class Recorder:
         if not resumed:  # by an earlier version, which kept no values of single frames
             self.look()
             self.draw_samples()
-        self.progress.spend("measuring_before", time.perf_counter() - started)
+        self.laps.end("measuring_before")
 
     def measure(self, check: Callable[[], None]) -> tuple[Evaluation, Tensor]:
         """The current model's numbers, and its drawings (N, 3, S, S) of the measured frames; or NotFinite."""
@@ -151,18 +149,19 @@ class Recorder:
 
     # ----------------------------------------------------------------------------------------------- while training
 
-    def on_start(self, seconds: float) -> None:
-        """Before the first step; precomputing took so many seconds."""
-        self.progress.spend("precomputing", seconds)
+    def on_start(self) -> None:
+        """After precomputing, before the first step."""
+        self.laps.end("precomputing")
         if not self.progress.judged:
             self.kept.judge_step()
-        self._started = time.perf_counter() - self.progress.seconds
+            self.laps.end("measuring_before")
         reset_peak_memory(self.device)
 
     def on_step(self, step: Step) -> None:
         """After each step: metrics, curve, pictures and resume file, each when it is due."""
         params, progress = self.params, self.progress
-        progress.step, progress.seconds = step.number, time.perf_counter() - self._started
+        progress.step = step.number
+        self.laps.end("training")
         for name, value in {"loss": step.total, **step.terms, "grad_norm": step.grad_norm}.items():
             progress.sums[name] = progress.sums.get(name, 0) + value
 
@@ -225,6 +224,7 @@ class Recorder:
 
     def save(self, state: TrainingState) -> None:
         """resume.pth: all that is needed to continue after this step."""
+        self.laps.end("training")
         peaks_mb = self.progress.peak_memory_mb, peak_memory_mb(self.device)
         self.progress.peak_memory_mb = max(filter(None, peaks_mb), default=None)
         tensors = {"trained": state.trained, "optimizer": state.optimizer}
@@ -235,9 +235,9 @@ class Recorder:
     def finish(self, selection: Selection, check: Callable[[], None]) -> dict:
         """Measure, draw, and write everything; returns the summary. The model comes last: it marks the run as finished.
 
+        Only the seconds in summary.json are brought up to date after it.
         NotFinite if the last update, the only unchecked one, made the model's output infinite or NaN.
         """
-        started = time.perf_counter()
         check()  # now and then, since all this takes a slow machine a while
         self.look()
         check()
@@ -245,8 +245,7 @@ class Recorder:
         after, drawn = self.measure(check)
         baselines = measure_baselines(self.person.train, self.held_out, self.references, self.estimator)
         check()
-        measured = time.perf_counter()
-        self.progress.spend("measuring_after", measured - started)
+        self.laps.end("measuring_after")
 
         one, picture = self.measured.take(slice(1)), self.person.photo
         write_loss_curve(self.folder.path / "loss_curve.png", self.progress.history, f"{self.person.name}: loss")
@@ -262,9 +261,8 @@ class Recorder:
         self.folder.write_picture("before_after.jpg", before_after(self.measured.samples, *drawings))
         sweep = gaze_sweep(self.model, one.frames, one.samples, self.person.rendered, check)
         check()
-        # Up to here: the summary, the report's text and the model are still to come.
-        self.progress.spend("writing", time.perf_counter() - measured)
 
+        self.laps.end("writing")  # so far, for the report
         summary = self.summary(after, baselines, selection)
         self.folder.write_json("summary.json", summary)
         report = Report(
@@ -284,6 +282,9 @@ class Recorder:
         )
         write_text(self.folder.report, page(report))
         self.save_result()
+        self.laps.end("writing")
+        summary |= self.laps.summary()
+        self.folder.write_json("summary.json", summary)
         self.folder.resume.unlink(missing_ok=True)
         return summary
 
@@ -291,8 +292,6 @@ class Recorder:
         """The content of summary.json."""
         progress = self.progress
         errors = two_standard_errors(progress.before_per_frame, after.per_frame) if len(self.held_out) else {}
-        seconds_of = {**progress.seconds_of, "training": progress.seconds}
-        phases = ("loading", "preparing", "measuring_before", "precomputing", "training", "measuring_after", "writing")
         return {
             "person": self.person.name,
             "before": progress.before,
@@ -305,9 +304,7 @@ class Recorder:
             "redirected": len(self.measured.redirections) if self.measured.redirections else 0,
             "estimator": self.estimator_info,
             "steps": progress.step,
-            "seconds": round(progress.seconds, 2),
-            "sec_per_step": round(progress.seconds / progress.step, 4),
-            "seconds_of": {phase: round(seconds_of.get(phase, 0.0), 2) for phase in phases},
+            **self.laps.summary(),
             "peak_memory_mb": progress.peak_memory_mb,
             "peak_memory_of": peak_memory_of(self.device),
             "strategy": self.params.finetune_strategy,

@@ -42,6 +42,9 @@ class Progress:
 
     def spend(self, phase: str, seconds: float) -> None:
         """Add to a phase's seconds."""
+        if phase == "training":
+            self.seconds += seconds
+            return
         self.seconds_of[phase] = self.seconds_of.get(phase, 0.0) + seconds
 
 

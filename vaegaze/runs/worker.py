@@ -91,7 +91,7 @@ class Worker:
                 torch.cuda.empty_cache()
 
     def _run(self, person_id: str, should_stop: Callable[[], bool]) -> Record:
-        started = time.perf_counter()
+        began = time.perf_counter()
         torch.set_num_threads(self.job.threads)  # a setting of the thread that calls
         config = self.job.settings_of(person_id)
         done = finished_record(config, person_id)
@@ -123,7 +123,7 @@ class Worker:
             self.loss,
             self.estimator,
             resumed,
-            loading_sec=time.perf_counter() - started,
+            began=began,
             should_stop=should_stop,
         )
         return finished_record(config, person_id)
