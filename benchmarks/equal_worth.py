@@ -4,8 +4,8 @@
 
 Writes a file of 2,500 rendered persons with 8 frames each, 2,000 of them to train on, and reads it as a foreign one.
 Both runs take the same steps without any augmentation. Both models redraw the eyes of the file's val persons, with the
-file's masks, and those of rendered val persons, whose masks are larger: each does better with the masks that it has
-seen, so the mean over both is compared. So short a training varies with its seed, so several are run.
+file's masks, and those of rendered val persons, whose masks come from the head pose. So short a training varies with
+its seed, so several are run.
 """
 
 import argparse
