@@ -156,6 +156,44 @@ def test_a_file_without_a_split_has_none(file):
     assert "share of 0.1" in read_split(file, "auto", val_share=0.1, seed=0).source
 
 
+@pytest.mark.parametrize("dtype", [str, np.bytes_])
+@pytest.mark.parametrize("kind", ["groups", "attributes", "attributes of persons in groups", "files"])
+def test_whom_a_file_marks_as_test_is_not_trained_on(kind, dtype, file, tmp_path):
+    """By a group train, val or test that holds the person, by the person's own attribute, or by the file's."""
+    splits = {f"person_{number:03d}": split for number, split in ((1, "train"), (2, "val"), (3, "test"), (4, "train"))}
+    path, ids = tmp_path / "other.h5", dict(zip(splits, splits))
+    if kind == "files":
+        path = tmp_path / "folder"
+        path.mkdir()
+    for person, split in splits.items():
+        target = path / f"{person}.h5" if kind == "files" else path
+        with h5py.File(file) as stored, h5py.File(target, "a") as other:
+            if kind == "files":
+                for key in ("pixels", "labels"):
+                    other[key] = stored[person][key][:]
+                other.attrs["split"] = dtype(split)
+                continue
+            ids[person] = {"groups": f"{split}/{person}", "attributes": person}.get(kind, f"site/{person}")
+            stored.copy(person, other, ids[person])
+            other[ids[person]].attrs.update(split=dtype("demo" if kind == "groups" else split))
+    for how in ("auto", "file"):
+        split = read_split(path, how, val_share=0.5, seed=0)
+        assert split.source == "the file" and split.train == (ids["person_001"], ids["person_004"])
+        assert (split.val, split.test) == ((ids["person_002"],), (ids["person_003"],))
+
+
+@pytest.mark.parametrize("kind", ["attributes", "lists"])
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_a_file_with_nobody_to_train_on_is_not_shared_out(kind, name, file):
+    with h5py.File(file, "a") as opened:
+        for person in opened:
+            opened[person].attrs["split"] = np.bytes_(name if kind == "attributes" else "demo")
+        if kind == "lists":
+            opened[name] = ["person_001"]
+    with pytest.raises(UserError, match="the split from the file leaves nobody to train on"):
+        read_split(file, "auto", val_share=0.5, seed=0)
+
+
 # --- what is drawn ----------------------------------------------------------------------------------------------------
 
 
