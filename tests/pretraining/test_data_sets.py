@@ -322,6 +322,28 @@ def test_bad_rows_are_left_out_and_counted(file):
     assert all(torch.isfinite(batch.gaze).all() and batch.gaze.abs().max() < 1.5 for batch in stored)
 
 
+@pytest.mark.parametrize("kind", ["parsing", "mask"])
+def test_a_frame_with_an_empty_mask_is_skipped_and_counted(kind, file):
+    """The head pose would place it. An eye that a parsing lacks, as in a blink, is no reason to skip the frame."""
+    with h5py.File(file, "a") as opened:
+        for person in ("person_002", "person_003"):
+            group = opened[person]
+            parsings = group["face_parsing"][:]
+            parsings[3][np.isin(parsings[3], (2, 4))] = 0
+            parsings[1] = np.where(np.isin(parsings[1], (1, 2, 3, 4)), 9, parsings[1])
+            del group["face_parsing"]
+            group["face_parsing" if kind == "parsing" else "mask"] = (
+                parsings if kind == "parsing" else 255 * np.isin(parsings, (1, 2, 3, 4)).astype(np.uint8)
+            )
+    batches = batches_of(source_of(file, persons=("person_002", "person_003"), frames_per_person=6), turns=6)
+    stored = [batches.batch(step) for step in range(60)]
+    skipped = [(each.person, each.row, each.reason) for batch in stored for each in batch.skipped]
+    assert {(person, row) for person, row, _ in skipped} == {("person_002", 1), ("person_003", 1)}
+    assert len(skipped) == 2 and all(reason.endswith(", row 1: the eye mask is empty") for _, _, reason in skipped)
+    shown = {row for batch in stored for row in batch.frames.flatten().tolist()}
+    assert shown == {0, 2, 3, 4, 5}
+
+
 def test_a_person_without_a_dataset_is_told_before(file):
     with h5py.File(file, "a") as opened:
         del opened["person_005/labels"]
