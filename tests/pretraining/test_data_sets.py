@@ -11,13 +11,14 @@ import published_layouts
 import pytest
 import torch
 
-from vaegaze.config.pretrain import AugmentationParams, PretrainParams
+from vaegaze.config.pretrain import AugmentationParams, PretrainConfig, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.pretraining.batches import STRANDS, Batches, weighted_cycle
 from vaegaze.pretraining.data_sets import DataSetSource, choose_frames
+from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.rendered import RenderedSource
-from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, open_sources
+from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, open_sources, phase_batches
 from vaegaze.pretraining.splits import read_split
 from vaegaze.renderer import data_set
 
@@ -61,6 +62,29 @@ def test_each_visit_is_read_once(rendered_file, monkeypatch):
         batches.batch(step)
     visits = {batches.visit(step, lane)[0] for step in steps for lane in range(lanes)}
     assert len(read) == len(visits)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 5, 24])
+def test_no_more_visits_are_kept_than_are_under_way(workers, rendered_file, monkeypatch):
+    """Whatever the accumulation, whose parts are steps of `Batches`; and each is read once by each worker."""
+    config = PretrainConfig(
+        PretrainParams(
+            sources=(str(rendered_file),), frames_per_person=4, gradient_accumulation=4, pixel_batch_size=2,
+            gazes_per_person=1, workers=workers,
+        )
+    )  # fmt: skip
+    read, read_visit = [], DataSetSource._read
+    monkeypatch.setattr(DataSetSource, "_read", lambda *given: read.append(given[1]) or read_visit(*given))
+    sources, kept = open_sources(config.pretrain_params), 0
+    for worker in {0, max(1, workers) - 1}:
+        batches = phase_batches(sources, config.pretrain_params, canvas_camera(SIZE_PX), phases(config)[-1])
+        (source,), steps = batches.sources, range(worker, 3 * STRANDS * batches.turns, max(1, workers))
+        for step in steps:
+            batches.batch(step)
+            kept = max(kept, len(source._visits))
+        assert len(read) == len({batches.visit(step, lane)[0] for step in steps for lane in range(2)})
+        read.clear()
+    assert kept == 2 * {0: 12, 1: 12, 2: 6, 3: 4, 5: 12, 24: 1}[workers]
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Batches for pre-training, each a pure function of the seed, the phase and the step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
@@ -257,6 +258,14 @@ class Batches(Dataset):
         pattern = weighted_cycle(self.weights)
         source = pattern[place]
         return source, cycles * pattern.count(source) + pattern[:place].count(source)
+
+
+def live_visits(persons: int, workers: int) -> int:
+    """The most visits of one process that are under way at a time and that one worker, or none, comes across.
+
+    Worker w of W makes every W-th batch; so it comes across each gcd(W, STRANDS)-th strand only.
+    """
+    return STRANDS // math.gcd(STRANDS, max(1, workers)) * persons
 
 
 CYCLE = 100

@@ -16,7 +16,7 @@ from vaegaze.data.persons import files_of
 from vaegaze.data.samples import ALIKE_RAD
 from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
-from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
+from vaegaze.pretraining.batches import Batch, Batches, NumberedCrops, Skipped, Source, live_visits
 from vaegaze.pretraining.data_sets import UNREADABLE, DataSetSource
 from vaegaze.pretraining.losses import texture_loss
 from vaegaze.pretraining.phases import Phase
@@ -93,7 +93,7 @@ class DataSet:
             self.split.train,
             entropy=(self.params.seed, phase.number),
             frames_per_person=self.params.frames_per_person,
-            buffered=STRANDS * phase.batch_size * phase.accumulation,
+            buffered=live_visits(phase.batch_size, self.params.workers),
             augmentation=self.params.augmentation,
             first_frames=first_frames,
         )
