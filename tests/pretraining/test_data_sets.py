@@ -18,7 +18,7 @@ from vaegaze.pretraining.batches import STRANDS, Batches, weighted_cycle
 from vaegaze.pretraining.data_sets import DataSetSource, choose_frames
 from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.rendered import RenderedSource
-from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, open_sources, phase_batches
+from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, measured_on, open_sources, phase_batches
 from vaegaze.pretraining.splits import read_split
 from vaegaze.renderer import data_set
 
@@ -280,6 +280,20 @@ def test_a_folder_of_one_person_files(tmp_path):
     assert (len(source.split.train), len(source.split.val)) == (2, 1)
     (held_out,), skipped = held_out_frames([source], params, canvas_camera(SIZE_PX), CPU)
     assert held_out.batches[0].target.shape == (8, 3, SIZE_PX, SIZE_PX) and not skipped
+
+
+def test_the_number_of_held_out_frames_is_of_those_measured(rendered_file):
+    """Whole batches, alike for each source; and the file's two val persons have six frames each."""
+    for names, words in (
+        (("rendered",), "16 held-out frames"),
+        ((str(rendered_file), "rendered"), "48 held-out frames, {} of them different,"),
+    ):
+        params = PretrainParams(sources=names, held_out=20 if len(names) == 1 else 63)
+        held_out, _ = held_out_frames(open_sources(params), params, canvas_camera(SIZE_PX), CPU)
+        pictures = {
+            picture.numpy().tobytes() for each in held_out for batch in each.batches for picture in batch.target
+        }
+        assert measured_on(held_out) == words.format(len(pictures))
 
 
 @pytest.mark.parametrize("name", ["ST-ED", "FAZE", "upstream", "GazeNeRF (GazeCapture)"])

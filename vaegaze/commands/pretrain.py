@@ -245,7 +245,7 @@ def finish(
     where = "a GPU" if find_device(params.device).startswith("cuda") else f"{params.threads} CPU threads"
     if [phase.name for phase in phases(config)] == [AUTOENCODER]:
         save_autoencoder(params.output, model, info)
-        card = autoencoder_card(config, path, model, progress, info["trained_on"])
+        card = autoencoder_card(config, path, model, progress, info["trained_on"], held_out)
     else:
         save_checkpoint(params.output, model, info, half=True)
         gaze = None
@@ -253,7 +253,7 @@ def finish(
             estimator = load_estimator(params.estimator).model.to(next(model.parameters()).device)
             gaze = judge_gaze(model, estimator, held_out)
         facts = {"computed_on": where, "base_table": base_table, "gaze": gaze}
-        card = model_card(config, path, model, progress, sources, **facts)
+        card = model_card(config, path, model, progress, sources, held_out, **facts)
     write_text(Path(params.output).with_suffix(".md"), card)
     if progress.skipped:
         print(skipped_line(progress))

@@ -10,7 +10,7 @@ from vaegaze.models import VAEGaze
 from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.photographs import photograph_files
-from vaegaze.pretraining.sources import DataSet, RenderedPersons
+from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, measured_on
 
 Sources = Sequence[RenderedPersons | DataSet]
 
@@ -52,6 +52,7 @@ def model_card(
     model: VAEGaze,
     progress: Progress,
     sources: Sources,
+    held_out: Sequence[HeldOut],
     *,
     computed_on: str,
     base_table: str = "",
@@ -96,7 +97,7 @@ it and this page.
 {parts}
 | together | {sum(sizes.values()):,} |
 {_weights_section(base_table)}
-Eyes in {params.held_out} held-out frames of people who were not trained on: peak signal-to-noise ratio, and mean
+Eyes in {measured_on(held_out)} of people who were not trained on: peak signal-to-noise ratio, and mean
 absolute difference in [−1, 1].
 
 | phase | steps | held-out eyes | L1 |

@@ -84,26 +84,26 @@ class DataSet:
 
     def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
         """Its frames are numbered from `first_frame` on."""
-        first_frames = {}
-        for person in self.split.train:
-            first_frames[person] = first_frame
-            first_frame += self.split.counts[person]
         return self._source(
             canvas,
             self.split.train,
+            first_frame,
             entropy=(self.params.seed, phase.number),
             frames_per_person=self.params.frames_per_person,
             buffered=live_visits(phase.batch_size, self.params.workers),
             augmentation=self.params.augmentation,
-            first_frames=first_frames,
         )
 
     def held_out(self, canvas: Camera) -> Source:
         entropy = (self.params.seed, HELD_OUT_STREAM)
-        return self._source(canvas, self.split.val, entropy=entropy, frames_per_person=2)
+        return self._source(canvas, self.split.val, 0, entropy=entropy, frames_per_person=2)
 
-    def _source(self, canvas: Camera, persons: tuple[str, ...], **settings) -> DataSetSource:
-        return DataSetSource(self.name, persons, dict(self.split.counts), canvas, **settings)
+    def _source(self, canvas: Camera, persons: tuple[str, ...], first_frame: int, **settings) -> DataSetSource:
+        counts, first_frames = dict(self.split.counts), {}
+        for person in persons:
+            first_frames[person] = first_frame
+            first_frame += counts[person]
+        return DataSetSource(self.name, persons, counts, canvas, first_frames=first_frames, **settings)
 
 
 def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
@@ -212,6 +212,23 @@ class HeldOut:
 
     source: str
     batches: list[Batch]
+
+    @property
+    def drawn(self) -> int:
+        """How many targets are measured."""
+        return sum(len(batch.target) for batch in self.batches)
+
+    @property
+    def different(self) -> int:
+        """How many of them are different frames: few persons, or persons with few frames, are drawn repeatedly."""
+        numbers = [number for batch in self.batches for number in batch.frames[:, :-1].flatten().tolist()]
+        return len({number for number in numbers if number >= 0}) + numbers.count(-1)
+
+
+def measured_on(held_out: Sequence["HeldOut"]) -> str:
+    """In words: the number of frames measured, and how many of them are different."""
+    drawn, different = (sum(getattr(each, name) for each in held_out) for name in ("drawn", "different"))
+    return f"{drawn} held-out frames" + (f", {different} of them different," if different < drawn else "")
 
 
 def held_out_frames(
