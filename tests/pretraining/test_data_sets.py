@@ -330,6 +330,16 @@ def test_sources_are_mixed_by_weight(rendered_file):
         assert [k for s, k in own if s == source] == list(range(75 if source == 0 else 225)), "none is left out"
 
 
+def test_a_source_that_would_never_be_drawn_is_refused(rendered_file):
+    def settings(*weights):
+        return PretrainParams(sources=("rendered", str(rendered_file)), source_weights=weights)
+
+    for weights, name in (((1, 250), "rendered"), ((300, 1), str(rendered_file))):
+        with pytest.raises(UserError, match=f"source_weights: {name} has 0.[34].% .* give each source at least 1%"):
+            open_sources(settings(*weights))
+    assert len(open_sources(settings(1, 99))) == 2 and weighted_cycle((1, 99)).count(0) == 1
+
+
 @pytest.mark.parametrize("count", [2, 3, 8])
 @pytest.mark.parametrize("gazes", [1, 2, 4])
 def test_no_target_is_its_reference(count, gazes):

@@ -16,7 +16,16 @@ from vaegaze.data.persons import files_of
 from vaegaze.data.samples import ALIKE_RAD
 from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
-from vaegaze.pretraining.batches import Batch, Batches, NumberedCrops, Skipped, Source, live_visits
+from vaegaze.pretraining.batches import (
+    CYCLE,
+    Batch,
+    Batches,
+    NumberedCrops,
+    Skipped,
+    Source,
+    live_visits,
+    weighted_cycle,
+)
 from vaegaze.pretraining.data_sets import UNREADABLE, DataSetSource
 from vaegaze.pretraining.losses import texture_loss
 from vaegaze.pretraining.phases import Phase
@@ -109,8 +118,10 @@ class DataSet:
 def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
     """Counts persons and splits them; reads no frame. UserError for a path that is not a data set, or a wrong split.
 
-    And for a file in two sources, whose persons one may hold out and the other train on.
+    And for a file in two sources, whose persons one may hold out and the other train on; and for a weight so small that
+    its source would never be drawn.
     """
+    _refuse_lost_sources(params)
     source_of: dict[tuple[int, int] | Path, str] = {}
     for name in params.sources:
         for file in files_of(name) if name != RENDERED else ():
@@ -125,6 +136,17 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
         else DataSet(params, name, read_split(name, params.split_of(i), val_share=params.val_share, seed=params.seed))
         for i, name in enumerate(params.sources)
     ]
+
+
+def _refuse_lost_sources(params: PretrainParams) -> None:
+    weights = params.weights_of_sources
+    drawn = weighted_cycle(weights)
+    for i, name in enumerate(params.sources):
+        if i not in drawn:
+            raise UserError(
+                f"source_weights: {name} has {weights[i] / sum(weights):.2%} of the samples, so little that none of it "
+                f"would be drawn; give each source at least {1 / CYCLE:.0%}"
+            )
 
 
 def held_out_elsewhere(sources: Sequence[RenderedPersons | DataSet]) -> list[str]:
