@@ -186,6 +186,29 @@ def test_signals_and_resume(signum, exit_code, stream, text, command, tmp_path, 
     assert without_seconds(resumed.info["records"]) == without_seconds(whole.info["records"])
 
 
+def test_all_that_is_left_out_is_printed_and_listed(command, tmp_path, capsys):
+    """Whatever held-out frames lack, and each new row of a person known already; persons without a dataset by name."""
+    data, split = tmp_path / "data.h5", tmp_path / "split.json"
+    synthetic.write_hdf5(data, 8, size=SIZE_PX, samples=6)
+    ids = [f"person_{number:03d}" for number in range(1, 9)]
+    split.write_text(json.dumps({"train": ids[6:7], "val": ids[7:]}))
+    with h5py.File(data, "a") as file:
+        for person in ids[:5]:
+            del file[person]["labels"]
+        file["person_008/labels"][1] = file["person_007/labels"][0] = file["person_007/labels"][4] = float("nan")
+    settings = {"sources": [str(data)], "split": [str(split)], "vae_steps": 6, "frames_per_person": 2, "held_out": 16}
+    assert command("--eval_every=1", **settings) == 0
+    listed = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert {name.removeprefix(f"{data}: ") for name in listed} == {*ids[:5], *ids[6:]}
+    for person in ids[:5]:
+        assert listed[f"{data}: {person}"] == {"rows": [], "left_out": True, "why": "without images or labels"}
+    assert listed[f"{data}: person_008"]["rows"] == [1] and sorted(listed[f"{data}: person_007"]["rows"]) == [0, 4]
+    counts = [
+        int(line.split()[3]) for line in capsys.readouterr().err.splitlines() if line.startswith("Skipped so far")
+    ]
+    assert 1 <= counts[0] < counts[-1] == 3 and counts == sorted(set(counts)), "each time that there are more"
+
+
 def test_another_seed_gives_another_model(command, tmp_path, finished):
     assert command("--seed=1") == 0
     other, model = (load_checkpoint(run / "model.pth").model for run in (tmp_path / "run", finished[0]))

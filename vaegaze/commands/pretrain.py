@@ -35,11 +35,12 @@ from vaegaze.pretraining.judging import judge_gaze
 from vaegaze.pretraining.latent_cache import open_latent_cache
 from vaegaze.pretraining.loop import Progress, pretraining_steps
 from vaegaze.pretraining.losses import Encode, encode_batch, eye_errors, redraw_through_vae
-from vaegaze.pretraining.model_card import Sources, model_card, skipped_line, trained_on
+from vaegaze.pretraining.model_card import Sources, model_card, skipped_counts, skipped_line, trained_on
 from vaegaze.pretraining.phases import AUTOENCODER, phases
 from vaegaze.pretraining.photographs import read_photographs
 from vaegaze.pretraining.plan import plan
 from vaegaze.pretraining.sources import (
+    DataSet,
     HeldOut,
     content_checksum,
     data_checksum,
@@ -189,7 +190,8 @@ def follow(
 ) -> None:
     """Train to the end, showing progress and saving results."""
     params, first = config.pretrain_params, processes.is_first
-    stop, bar, phase_shown, skipped = StopSignals(), None, None, len(progress.skipped)
+    stop, bar, phase_shown, told = StopSignals(), None, None, (0, 0)
+    empty = [each for source in sources if isinstance(source, DataSet) for each in source.empty]
     tracker = open_tracker(params.tracker if first else "none", folder.path)
     for step in pretraining_steps(model, config, sources, held_out, progress, processes, encode=encode):
         phase = step.phase
@@ -204,15 +206,15 @@ def follow(
                 bar.set_postfix(loss=f"{step.loss.item():.4f}", refresh=False)
             bar.update()
             if step.measured:
-                record = folder.report(config, model, progress, held_out[0].batches[0])
+                record = folder.report(config, model, progress, held_out[0].batches[0], empty)
                 tracker.log(record["step"], record)
             if step.measured or stopping:
                 folder.save(model, progress)
             if progress.step == phase.steps:
                 bar.close()
                 print(json.dumps(progress.records[-1]))
-            if step.measured and len(progress.skipped) > skipped:
-                skipped = len(progress.skipped)
+            if step.measured and skipped_counts(progress) != told:
+                told = skipped_counts(progress)
                 print(skipped_line(progress), file=sys.stderr)
         if stopping:
             tracker.close()

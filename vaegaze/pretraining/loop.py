@@ -58,13 +58,7 @@ class Progress:
         return averaged(model, self.average)
 
     def note_skipped(self, skipped: Sequence[Skipped]) -> None:
-        for each in skipped:
-            entry = self.skipped.setdefault(f"{each.source}: {each.person}", {"rows": [], "left_out": False, "why": ""})
-            entry["why"] = entry["why"] or each.reason
-            if each.row is None:
-                entry["left_out"] = True
-            elif each.row not in entry["rows"]:
-                entry["rows"].append(each.row)
+        note(self.skipped, skipped)
 
     def merge_skipped(self, others: Sequence[dict[str, dict]]) -> None:
         """Take over what other processes noted."""
@@ -72,6 +66,17 @@ class Progress:
             entry = self.skipped.setdefault(name, {"rows": [], "left_out": False, "why": other["why"]})
             entry["rows"] = sorted({*entry["rows"], *other["rows"]})
             entry["left_out"] |= other["left_out"]
+
+
+def note(entries: dict[str, dict], skipped: Sequence[Skipped]) -> None:
+    """Add to `entries`, each of a person."""
+    for each in skipped:
+        entry = entries.setdefault(f"{each.source}: {each.person}", {"rows": [], "left_out": False, "why": ""})
+        entry["why"] = entry["why"] or each.reason
+        if each.row is None:
+            entry["left_out"] = True
+        elif each.row not in entry["rows"]:
+            entry["rows"].append(each.row)
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,15 @@ def _data_table(sources: Sources, progress: Progress) -> str:
     return "\n".join(lines)
 
 
+def skipped_counts(progress: Progress) -> tuple[int, int]:
+    """How many frames are skipped, and how many persons left out."""
+    entries = progress.skipped.values()
+    return sum(len(entry["rows"]) for entry in entries), sum(entry["left_out"] for entry in entries)
+
+
 def skipped_line(progress: Progress) -> str:
     """The number of skipped frames and persons, and the first reason."""
-    rows = sum(len(entry["rows"]) for entry in progress.skipped.values())
+    rows, _ = skipped_counts(progress)
     persons = [name for name, entry in progress.skipped.items() if entry["left_out"]]
     first = next(iter(progress.skipped.values()))["why"]
     left_out = f", {len(persons)} persons left out ({', '.join(persons[:3])}{' …' * (len(persons) > 3)})"

@@ -34,6 +34,7 @@ from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
+WITHOUT = "without images or labels"
 SAMPLED = 16  # frames, and photographs, whose content a resumed run compares
 COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
@@ -81,11 +82,15 @@ class DataSet:
         counted = [
             f"{name} {len(ids):,} persons, {sum(split.counts[i] for i in ids):,} frames" for name, ids in groups if ids
         ]
-        unused = [(split.empty, "without images or labels"), (split.unlisted, "in no split")]
+        unused = [(split.empty, WITHOUT), (split.unlisted, "in no split")]
         left = [
             f"{len(ids)} {why} ({', '.join(map(plain, ids[:3]))}{' …' * (len(ids) > 3)})" for ids, why in unused if ids
         ]
         return f"{self.name}: " + "; ".join([*counted, f"split from {split.source}", *left])
+
+    @property
+    def empty(self) -> list[Skipped]:
+        return [Skipped(self.name, person, None, WITHOUT) for person in self.split.empty]
 
     @property
     def train_frames(self) -> int:
