@@ -29,6 +29,7 @@ from vaegaze.files import write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
 from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.renderer import data_set as synthetic
 
 
@@ -184,6 +185,15 @@ def test_signals_and_resume(signum, exit_code, stream, text, command, tmp_path, 
     resumed, whole = (load_checkpoint(run / "model.pth") for run in (tmp_path / "cut", finished[0]))
     assert_same_model(resumed.model, whole.model)
     assert without_seconds(resumed.info["records"]) == without_seconds(whole.info["records"])
+
+
+def test_a_signal_saves_the_seconds_without_data(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(WaitingTime, "seconds", lambda self: 1000.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGTERM))
+        assert command() == 143
+    progress = torch.load(tmp_path / "run" / "resume.pth", weights_only=True)["progress"]
+    assert progress["step"] == 1 and not progress["records"] and progress["waited"] == 1000
 
 
 def test_all_that_is_left_out_is_printed_and_listed(command, tmp_path, capsys):

@@ -198,6 +198,7 @@ def follow(
         stopping = processes.is_any(stop.received is not None)
         if stopping:
             step.refuse_bad()
+            step.settle()
         if first:
             if phase is not phase_shown:
                 bar, phase_shown = progress_bar(phase.name, phase.steps, initial=progress.step - 1), phase

@@ -293,15 +293,34 @@ def phase_batches(
         counts = 2 * phase.batch_size, phase.batch_size  # as many crops of photographs as of rendered eyes
         drawn = (params.seed, params.persons, params.samples_per_person)
         return NumberedCrops(CropBatches(params.photographs, entropy, params.crop_px, *counts, *drawn), entropy)
-    firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
-    return Batches(
-        tuple(source.train(canvas, phase, first) for source, first in zip(sources, firsts)),
-        params.weights_of_sources,
-        (params.seed, phase.number),
+    return person_batches(
+        sources,
+        params,
+        canvas,
+        phase,
         phase.batch_size,
         gazes=phase.gazes,
         turns=max(1, params.frames_per_person // phase.gazes),
         drop_reference=params.drop_reference,
         process=process,
         processes=processes,
+    )
+
+
+def person_batches(
+    sources: Sequence[RenderedPersons | DataSet],
+    params: PretrainParams,
+    canvas: Camera,
+    phase: Phase,
+    persons: int,
+    **settings,
+) -> Batches:
+    """Batches of so many train persons, as the phase sees them."""
+    firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
+    return Batches(
+        tuple(source.train(canvas, phase, first) for source, first in zip(sources, firsts)),
+        params.weights_of_sources,
+        (params.seed, phase.number),
+        persons,
+        **settings,
     )
