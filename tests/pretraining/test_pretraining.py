@@ -13,6 +13,7 @@ from vaegaze.commands import pretrain
 from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.geometry.camera import camera_from_config, canvas_camera
+from vaegaze.pretraining import loop
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.batches import Batches
 from vaegaze.pretraining.distributed import Processes
@@ -231,6 +232,23 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     assert seen == uninterrupted[2]
     assert_same_model(model, uninterrupted[0])
     assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+def test_the_average_begins_with_the_weights_that_all_processes_get(monkeypatch):
+    """Those of the first process, which arrive while the phase is set up."""
+
+    class Second(Processes):
+        def together(self, module):
+            module.model.vae.decoder.conv_out.bias.data.fill_(7.0)
+            return module
+
+    monkeypatch.setattr(loop, "update_average", lambda *about: None)
+    params, progress = replace(PARAMS, ema=0.9), Progress()
+    sources = open_sources(params)
+    held_out, _ = held_out_frames(sources, params, CANVAS, CPU)
+    config = replace(CONFIG, pretrain_params=params)
+    next(pretraining_steps(make_tiny_model(), config, sources, held_out, progress, Second(CPU)))
+    assert (progress.average["vae.decoder.conv_out.bias"] == 7).all()
 
 
 class TwoProcesses(Processes):

@@ -203,7 +203,7 @@ class Batches(Dataset):
 
     So people are read one after the other, and no two processes read the same person, nor do two workers if their
     number divides STRANDS. A lane depends on seed, phase, step and its number alone: two processes together see the
-    same data as one process with twice as many people.
+    same data as one process with twice as many people. Crops of photographs are each process's own.
     """
 
     sources: tuple[Source, ...]

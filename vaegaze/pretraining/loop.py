@@ -205,7 +205,6 @@ def _begin(
             first = (_usable(batches[i]).to(device) for i in FIRST_PICTURES)
             start_from_principal_components(model.vae, map(pictures_of, first))
             batches.close()
-        progress.average = first_average(model) if params.ema else None
     else:
         if progress.step < phase.steps:
             optimizer.load_state_dict(progress.optimizer)
@@ -217,6 +216,9 @@ def _begin(
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
     compiled = params.compile and phase.name != AUTOENCODER  # its noise is reseeded at every step
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
+    objective = processes.together(torch.compile(objective) if compiled else objective)
+    if progress.step == 0:  # now that all processes have the first one's weights
+        progress.average = first_average(model) if params.ema else None
     steps = range(progress.step * phase.accumulation, phase.steps * phase.accumulation)
     return _PhaseRun(
         phase=phase,
@@ -226,7 +228,7 @@ def _begin(
         processes=processes,
         trained=trained,
         optimizer=optimizer,
-        objective=processes.together(torch.compile(objective) if compiled else objective),
+        objective=objective,
         batches=worked_ahead(batches, steps, params.workers, pinned=device.type == "cuda"),
         waiting=WaitingTime(device),
         last_good=torch.tensor(progress.step, device=device),
