@@ -48,7 +48,7 @@ from vaegaze.pretraining.sources import (
     held_out_frames,
     open_sources,
 )
-from vaegaze.runs.pretraining_folder import PretrainFolder
+from vaegaze.runs.pretraining_folder import PretrainFolder, steps_in_all
 from vaegaze.runs.tracker import open_tracker
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
@@ -192,7 +192,8 @@ def follow(
     params, first = config.pretrain_params, processes.is_first
     stop, bar, phase_shown, told = StopSignals(), None, None, (0, 0)
     empty = [each for source in sources if isinstance(source, DataSet) for each in source.empty]
-    tracker = open_tracker(params.tracker if first else "none", folder.path)
+    logged = max((record["step"] for record in steps_in_all(config, progress.records)), default=0)
+    tracker = open_tracker(params.tracker if first else "none", folder.path, after=logged)
     for step in pretraining_steps(model, config, sources, held_out, progress, processes, encode=encode):
         phase = step.phase
         stopping = processes.is_any(stop.received is not None)
