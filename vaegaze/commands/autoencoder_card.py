@@ -6,7 +6,7 @@ from pathlib import Path
 from vaegaze.config.tree import to_yaml
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import find_device
-from vaegaze.pretraining.loop import Progress
+from vaegaze.pretraining.progress import Progress
 from vaegaze.pretraining.sources import HeldOut, measured_on
 
 

@@ -30,6 +30,7 @@ from vaegaze.models.diffusers.parts import PARTS
 from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.checksums import content_checksum, data_checksum
 from vaegaze.pretraining.distributed import Processes
 from vaegaze.pretraining.judging import judge_gaze
 from vaegaze.pretraining.latent_cache import open_latent_cache
@@ -42,8 +43,6 @@ from vaegaze.pretraining.plan import plan
 from vaegaze.pretraining.sources import (
     DataSet,
     HeldOut,
-    content_checksum,
-    data_checksum,
     held_out_elsewhere,
     held_out_frames,
     open_sources,

@@ -8,8 +8,8 @@ would have seen.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -19,12 +19,13 @@ from vaegaze.config.pretrain import PretrainConfig, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
-from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
-from vaegaze.pretraining.batches import Crops, Skipped, StoredBatch
+from vaegaze.pretraining.averaging import first_average, take_average, update_average
+from vaegaze.pretraining.batches import Crops, StoredBatch
 from vaegaze.pretraining.distributed import Processes
 from vaegaze.pretraining.losses import Encode, Objective, encode_batch, eye_errors, pictures_of, redraw_through_vae
 from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.phases import AUTOENCODER, Phase, phases
+from vaegaze.pretraining.progress import Progress
 from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, person_batches, phase_batches
 from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.pretraining.workers import worked_ahead
@@ -34,51 +35,6 @@ from vaegaze.training.optimizer import AdamW
 FIRST_PICTURES = range(10**9, 10**9 + 64)  # steps whose batches, never trained on, give a patch shortcut its start
 SCALED_BATCHES, SCALED_PERSONS = FIRST_PICTURES[:8], 8  # and those that give the latents their scale
 ADAM_BETAS, WEIGHT_DECAY = (0.9, 0.99), 1e-4
-
-
-@dataclass
-class Progress:
-    """Where a run stands: with the model's weights, all that is needed to go on."""
-
-    processes: int = 1
-    data: str = ""  # a checksum of the persons, see `sources.data_checksum`; none in a run of an older version
-    content: str = ""  # of what is stored in some of their frames, see `sources.content_checksum`; likewise
-    phase: int = 0
-    step: int = 0  # finished steps of that phase
-    optimizer: dict | None = None
-    average: dict[str, Tensor] | None = None  # of the weights that train
-    seconds: float = 0.0
-    waited: float = 0.0  # seconds without a batch, since the last record
-    busy: float = 0.0  # seconds, since the last record
-    loss_sum: Tensor | None = None  # float64, since the last record …
-    loss_steps: int = 0  # … over so many steps
-    records: list[dict] = field(default_factory=list)  # what was measured on held-out frames
-    skipped: dict[str, dict] = field(default_factory=dict)  # person by source and id: what of theirs cannot be used
-
-    def shipped_weights(self, model: VAEGaze) -> AbstractContextManager[None]:
-        """Within it the model has the weights that are evaluated and shipped: their average, if one is kept."""
-        return averaged(model, self.average)
-
-    def note_skipped(self, skipped: Sequence[Skipped]) -> None:
-        note(self.skipped, skipped)
-
-    def merge_skipped(self, others: Sequence[dict[str, dict]]) -> None:
-        """Take over what other processes noted."""
-        for name, other in (item for each in others for item in each.items()):
-            entry = self.skipped.setdefault(name, {"rows": [], "left_out": False, "why": other["why"]})
-            entry["rows"] = sorted({*entry["rows"], *other["rows"]})
-            entry["left_out"] |= other["left_out"]
-
-
-def note(entries: dict[str, dict], skipped: Sequence[Skipped]) -> None:
-    """Add to `entries`, each of a person."""
-    for each in skipped:
-        entry = entries.setdefault(f"{each.source}: {each.person}", {"rows": [], "left_out": False, "why": ""})
-        entry["why"] = entry["why"] or each.reason
-        if each.row is None:
-            entry["left_out"] = True
-        elif each.row not in entry["rows"]:
-            entry["rows"].append(each.row)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.config.tree import to_yaml
 from vaegaze.models import VAEGaze
-from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.photographs import photograph_files
+from vaegaze.pretraining.progress import Progress
 from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, measured_on
 
 Sources = Sequence[RenderedPersons | DataSet]

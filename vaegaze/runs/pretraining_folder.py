@@ -17,9 +17,9 @@ from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.tensor_files import save_tensors, state_of
 from vaegaze.pretraining.batches import Batch, Skipped
-from vaegaze.pretraining.loop import Progress, note
 from vaegaze.pretraining.model_card import best_record
 from vaegaze.pretraining.phases import phases
+from vaegaze.pretraining.progress import Progress, note
 from vaegaze.report.figures import write_loss_curve
 from vaegaze.runs.folder import CURVES, refuse_folders, remove_written
 from vaegaze.runs.resume import damaged, load_resume, save_resume
