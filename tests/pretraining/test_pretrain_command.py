@@ -191,9 +191,9 @@ def test_a_signal_saves_the_seconds_without_data(command, tmp_path, monkeypatch)
     monkeypatch.setattr(WaitingTime, "seconds", lambda self: 1000.0)
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGTERM))
-        assert command() == 143
+        assert command(eval_every=3) == 143
     progress = torch.load(tmp_path / "run" / "resume.pth", weights_only=True)["progress"]
-    assert progress["step"] == 1 and not progress["records"] and progress["waited"] == 1000
+    assert progress["step"] == 2 and not progress["records"] and progress["waited"] == 1000
 
 
 def test_all_that_is_left_out_is_printed_and_listed(command, tmp_path, capsys):
