@@ -4,9 +4,10 @@
 
 Writes a file of 200,000 frames in upstream's layout: 1,474 persons; every frame is one of 64 rendered ones, compressed
 once, its chunk stored again and again, so that the file has the size and the chunks of a real one. Three rates are
-measured in turn, several times over, on the same rows in the same random order: a bare loop of `dataset[i]` over the
-pixels; over pixels, parsing and labels, which is all that a sample needs; and the loader with one worker, masks made
-and collated into tensors. A frame that is read counts as one sample.
+measured in turn, several times over: a bare loop of `dataset[i]` over the pixels; one over pixels, parsing and labels,
+which is all that a sample needs; and the loader with one worker, masks made and collated into tensors. The two loops
+read the same rows in the same random order; the loader draws its own, from as many frames of each person. A frame that
+is read counts as one sample.
 """
 
 import argparse

@@ -11,13 +11,14 @@ import published_layouts
 import pytest
 import torch
 
-from vaegaze.config.pretrain import AugmentationParams, PretrainParams
+from vaegaze.config.pretrain import AugmentationParams, PretrainConfig, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
 from vaegaze.pretraining.batches import STRANDS, Batches, weighted_cycle
 from vaegaze.pretraining.data_sets import DataSetSource, choose_frames
+from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.rendered import RenderedSource
-from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, open_sources
+from vaegaze.pretraining.sources import held_out_elsewhere, held_out_frames, measured_on, open_sources, phase_batches
 from vaegaze.pretraining.splits import read_split
 from vaegaze.renderer import data_set
 
@@ -61,6 +62,29 @@ def test_each_visit_is_read_once(rendered_file, monkeypatch):
         batches.batch(step)
     visits = {batches.visit(step, lane)[0] for step in steps for lane in range(lanes)}
     assert len(read) == len(visits)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 5, 24])
+def test_no_more_visits_are_kept_than_are_under_way(workers, rendered_file, monkeypatch):
+    """Whatever the accumulation, whose parts are steps of `Batches`; and each is read once by each worker."""
+    config = PretrainConfig(
+        PretrainParams(
+            sources=(str(rendered_file),), frames_per_person=4, gradient_accumulation=4, pixel_batch_size=2,
+            gazes_per_person=1, workers=workers,
+        )
+    )  # fmt: skip
+    read, read_visit = [], DataSetSource._read
+    monkeypatch.setattr(DataSetSource, "_read", lambda *given: read.append(given[1]) or read_visit(*given))
+    sources, kept = open_sources(config.pretrain_params), 0
+    for worker in {0, max(1, workers) - 1}:
+        batches = phase_batches(sources, config.pretrain_params, canvas_camera(SIZE_PX), phases(config)[-1])
+        (source,), steps = batches.sources, range(worker, 3 * STRANDS * batches.turns, max(1, workers))
+        for step in steps:
+            batches.batch(step)
+            kept = max(kept, len(source._visits))
+        assert len(read) == len({batches.visit(step, lane)[0] for step in steps for lane in range(2)})
+        read.clear()
+    assert kept == 2 * {0: 12, 1: 12, 2: 6, 3: 4, 5: 12, 24: 1}[workers]
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
@@ -156,6 +180,44 @@ def test_a_file_without_a_split_has_none(file):
     assert "share of 0.1" in read_split(file, "auto", val_share=0.1, seed=0).source
 
 
+@pytest.mark.parametrize("dtype", [str, np.bytes_])
+@pytest.mark.parametrize("kind", ["groups", "attributes", "attributes of persons in groups", "files"])
+def test_whom_a_file_marks_as_test_is_not_trained_on(kind, dtype, file, tmp_path):
+    """By a group train, val or test that holds the person, by the person's own attribute, or by the file's."""
+    splits = {f"person_{number:03d}": split for number, split in ((1, "train"), (2, "val"), (3, "test"), (4, "train"))}
+    path, ids = tmp_path / "other.h5", dict(zip(splits, splits))
+    if kind == "files":
+        path = tmp_path / "folder"
+        path.mkdir()
+    for person, split in splits.items():
+        target = path / f"{person}.h5" if kind == "files" else path
+        with h5py.File(file) as stored, h5py.File(target, "a") as other:
+            if kind == "files":
+                for key in ("pixels", "labels"):
+                    other[key] = stored[person][key][:]
+                other.attrs["split"] = dtype(split)
+                continue
+            ids[person] = {"groups": f"{split}/{person}", "attributes": person}.get(kind, f"site/{person}")
+            stored.copy(person, other, ids[person])
+            other[ids[person]].attrs.update(split=dtype("demo" if kind == "groups" else split))
+    for how in ("auto", "file"):
+        split = read_split(path, how, val_share=0.5, seed=0)
+        assert split.source == "the file" and split.train == (ids["person_001"], ids["person_004"])
+        assert (split.val, split.test) == ((ids["person_002"],), (ids["person_003"],))
+
+
+@pytest.mark.parametrize("kind", ["attributes", "lists"])
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_a_file_with_nobody_to_train_on_is_not_shared_out(kind, name, file):
+    with h5py.File(file, "a") as opened:
+        for person in opened:
+            opened[person].attrs["split"] = np.bytes_(name if kind == "attributes" else "demo")
+        if kind == "lists":
+            opened[name] = ["person_001"]
+    with pytest.raises(UserError, match="the split from the file leaves nobody to train on"):
+        read_split(file, "auto", val_share=0.5, seed=0)
+
+
 # --- what is drawn ----------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +282,20 @@ def test_a_folder_of_one_person_files(tmp_path):
     assert held_out.batches[0].target.shape == (8, 3, SIZE_PX, SIZE_PX) and not skipped
 
 
+def test_the_number_of_held_out_frames_is_of_those_measured(rendered_file):
+    """Whole batches, alike for each source; and the file's two val persons have six frames each."""
+    for names, words in (
+        (("rendered",), "16 held-out frames"),
+        ((str(rendered_file), "rendered"), "48 held-out frames, {} of them different,"),
+    ):
+        params = PretrainParams(sources=names, held_out=20 if len(names) == 1 else 63)
+        held_out, _ = held_out_frames(open_sources(params), params, canvas_camera(SIZE_PX), CPU)
+        pictures = {
+            picture.numpy().tobytes() for each in held_out for batch in each.batches for picture in batch.target
+        }
+        assert measured_on(held_out) == words.format(len(pictures))
+
+
 @pytest.mark.parametrize("name", ["ST-ED", "FAZE", "upstream", "GazeNeRF (GazeCapture)"])
 def test_every_published_layout_is_a_source(name, tmp_path):
     """FAZE's strip covers part of the canvas: what it does not show is not valid."""
@@ -254,6 +330,16 @@ def test_sources_are_mixed_by_weight(rendered_file):
         assert [k for s, k in own if s == source] == list(range(75 if source == 0 else 225)), "none is left out"
 
 
+def test_a_source_that_would_never_be_drawn_is_refused(rendered_file):
+    def settings(*weights):
+        return PretrainParams(sources=("rendered", str(rendered_file)), source_weights=weights)
+
+    for weights, name in (((1, 250), "rendered"), ((300, 1), str(rendered_file))):
+        with pytest.raises(UserError, match=f"source_weights: {name} has 0.[34].% .* give each source at least 1%"):
+            open_sources(settings(*weights))
+    assert len(open_sources(settings(1, 99))) == 2 and weighted_cycle((1, 99)).count(0) == 1
+
+
 @pytest.mark.parametrize("count", [2, 3, 8])
 @pytest.mark.parametrize("gazes", [1, 2, 4])
 def test_no_target_is_its_reference(count, gazes):
@@ -282,6 +368,28 @@ def test_bad_rows_are_left_out_and_counted(file):
     assert {each.person for each in skipped if each.row is None} == {"person_003", "person_004"}
     assert len(skipped) == len({(each.person, each.row) for each in skipped}), "each is told once"
     assert all(torch.isfinite(batch.gaze).all() and batch.gaze.abs().max() < 1.5 for batch in stored)
+
+
+@pytest.mark.parametrize("kind", ["parsing", "mask"])
+def test_a_frame_with_an_empty_mask_is_skipped_and_counted(kind, file):
+    """The head pose would place it. An eye that a parsing lacks, as in a blink, is no reason to skip the frame."""
+    with h5py.File(file, "a") as opened:
+        for person in ("person_002", "person_003"):
+            group = opened[person]
+            parsings = group["face_parsing"][:]
+            parsings[3][np.isin(parsings[3], (2, 4))] = 0
+            parsings[1] = np.where(np.isin(parsings[1], (1, 2, 3, 4)), 9, parsings[1])
+            del group["face_parsing"]
+            group["face_parsing" if kind == "parsing" else "mask"] = (
+                parsings if kind == "parsing" else 255 * np.isin(parsings, (1, 2, 3, 4)).astype(np.uint8)
+            )
+    batches = batches_of(source_of(file, persons=("person_002", "person_003"), frames_per_person=6), turns=6)
+    stored = [batches.batch(step) for step in range(60)]
+    skipped = [(each.person, each.row, each.reason) for batch in stored for each in batch.skipped]
+    assert {(person, row) for person, row, _ in skipped} == {("person_002", 1), ("person_003", 1)}
+    assert len(skipped) == 2 and all(reason.endswith(", row 1: the eye mask is empty") for _, _, reason in skipped)
+    shown = {row for batch in stored for row in batch.frames.flatten().tolist()}
+    assert shown == {0, 2, 3, 4, 5}
 
 
 def test_a_person_without_a_dataset_is_told_before(file):

@@ -29,6 +29,7 @@ from vaegaze.files import write_text
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.pretraining import loop as pretraining
 from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.renderer import data_set as synthetic
 
 
@@ -184,6 +185,38 @@ def test_signals_and_resume(signum, exit_code, stream, text, command, tmp_path, 
     resumed, whole = (load_checkpoint(run / "model.pth") for run in (tmp_path / "cut", finished[0]))
     assert_same_model(resumed.model, whole.model)
     assert without_seconds(resumed.info["records"]) == without_seconds(whole.info["records"])
+
+
+def test_a_signal_saves_the_seconds_without_data(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(WaitingTime, "seconds", lambda self: 1000.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Trigger("autoencoder:", signal.SIGTERM))
+        assert command(eval_every=3) == 143
+    progress = torch.load(tmp_path / "run" / "resume.pth", weights_only=True)["progress"]
+    assert progress["step"] == 2 and not progress["records"] and progress["waited"] == 1000
+
+
+def test_all_that_is_left_out_is_printed_and_listed(command, tmp_path, capsys):
+    """Whatever held-out frames lack, and each new row of a person known already; persons without a dataset by name."""
+    data, split = tmp_path / "data.h5", tmp_path / "split.json"
+    synthetic.write_hdf5(data, 8, size=SIZE_PX, samples=6)
+    ids = [f"person_{number:03d}" for number in range(1, 9)]
+    split.write_text(json.dumps({"train": ids[6:7], "val": ids[7:]}))
+    with h5py.File(data, "a") as file:
+        for person in ids[:5]:
+            del file[person]["labels"]
+        file["person_008/labels"][1] = file["person_007/labels"][0] = file["person_007/labels"][4] = float("nan")
+    settings = {"sources": [str(data)], "split": [str(split)], "vae_steps": 6, "frames_per_person": 2, "held_out": 16}
+    assert command("--eval_every=1", **settings) == 0
+    listed = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert {name.removeprefix(f"{data}: ") for name in listed} == {*ids[:5], *ids[6:]}
+    for person in ids[:5]:
+        assert listed[f"{data}: {person}"] == {"rows": [], "left_out": True, "why": "without images or labels"}
+    assert listed[f"{data}: person_008"]["rows"] == [1] and sorted(listed[f"{data}: person_007"]["rows"]) == [0, 4]
+    counts = [
+        int(line.split()[3]) for line in capsys.readouterr().err.splitlines() if line.startswith("Skipped so far")
+    ]
+    assert 1 <= counts[0] < counts[-1] == 3 and counts == sorted(set(counts)), "each time that there are more"
 
 
 def test_another_seed_gives_another_model(command, tmp_path, finished):

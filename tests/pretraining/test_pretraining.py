@@ -13,6 +13,7 @@ from vaegaze.commands import pretrain
 from vaegaze.config.pretrain import ModelParams, PretrainConfig, PretrainParams
 from vaegaze.config.tree import resolve
 from vaegaze.geometry.camera import camera_from_config, canvas_camera
+from vaegaze.pretraining import loop
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.batches import Batches
 from vaegaze.pretraining.distributed import Processes
@@ -20,7 +21,8 @@ from vaegaze.pretraining.loop import Progress, learning_rate_factor, pretraining
 from vaegaze.pretraining.losses import Objective, encode_batch
 from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.rendered import RenderedSource
-from vaegaze.pretraining.sources import held_out_frames, open_sources
+from vaegaze.pretraining.sources import held_out_frames, open_sources, person_batches
+from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.renderer import data_set as synthetic
 from vaegaze.runs.pretraining_folder import PretrainFolder
 
@@ -187,11 +189,28 @@ def test_targets_are_encoded_only_where_latents_are_compared(monkeypatch):
 
 
 @torch.no_grad()
-def test_latents_have_unit_spread_after_the_autoencoder(uninterrupted):
+def test_latents_of_train_persons_have_unit_spread_after_the_autoencoder(uninterrupted):
+    """Also of others, nearly."""
     model, _, _ = uninterrupted
-    held_out = render_batch("val", [0, 99, 0], SIZE_PX, 8)
-    assert model.encode(held_out.target).std().item() == pytest.approx(1.0, rel=1e-4)
+    seen = person_batches(open_sources(PARAMS), PARAMS, CANVAS, phases(CONFIG)[1], 8)
+    train, val = (
+        torch.cat([model.encode(batch.target) for batch in batches]).std().item()
+        for batches in (
+            [seen.batch(step).to(CPU) for step in range(10**9, 10**9 + 8)],
+            [render_batch("val", [0, 99, step], SIZE_PX, 8) for step in range(8)],
+        )
+    )
+    assert train == pytest.approx(1.0, rel=1e-4) and val == pytest.approx(1.0, rel=0.2)
     assert model.config["vae"]["scaling_factor"] == model.vae.scaling_factor != TINY_CONFIG["vae"]["scaling_factor"]
+
+
+def test_held_out_frames_change_nothing_that_is_trained():
+    """Other ones are measured, and the weights and the latents' scale stay."""
+    models = []
+    for frames in (8, 16):
+        models.append(make_tiny_model())
+        list(steps_of(models[-1], Progress(), replace(PARAMS, held_out=frames)))
+    assert_same_model(*models)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 5, 7])
@@ -213,6 +232,45 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(stop_after, unint
     assert seen == uninterrupted[2]
     assert_same_model(model, uninterrupted[0])
     assert without_seconds(progress.records) == without_seconds(uninterrupted[1].records)
+
+
+def test_the_average_begins_with_the_weights_that_all_processes_get(monkeypatch):
+    """Those of the first process, which arrive while the phase is set up."""
+
+    class Second(Processes):
+        def together(self, module):
+            module.model.vae.decoder.conv_out.bias.data.fill_(7.0)
+            return module
+
+    monkeypatch.setattr(loop, "update_average", lambda *about: None)
+    params, progress = replace(PARAMS, ema=0.9), Progress()
+    sources = open_sources(params)
+    held_out, _ = held_out_frames(sources, params, CANVAS, CPU)
+    config = replace(CONFIG, pretrain_params=params)
+    next(pretraining_steps(make_tiny_model(), config, sources, held_out, progress, Second(CPU)))
+    assert (progress.average["vae.decoder.conv_out.bias"] == 7).all()
+
+
+class TwoProcesses(Processes):
+    """The first of two, the other of which skipped a person and lost 1 more at each step."""
+
+    def gather(self, value):
+        return [value, {"data: other": {"rows": [], "left_out": True, "why": "damaged"}}]
+
+    def mean(self, value):
+        return value + 0.5
+
+
+def test_what_is_saved_between_two_measurements_is_whole(monkeypatch):
+    """Seconds without data, what other processes skipped, the loss of all; and once only."""
+    monkeypatch.setattr(WaitingTime, "seconds", lambda self: 3.0)
+    model, progress, sources = make_tiny_model(), Progress(), open_sources(PARAMS)
+    held_out, _ = held_out_frames(sources, PARAMS, CANVAS, CPU)
+    step = next(pretraining_steps(model, CONFIG, sources, held_out, progress, TwoProcesses(CPU)))
+    assert not step.measured and progress.waited == 0 and not progress.skipped
+    step.settle()
+    assert progress.waited == 3 and progress.skipped["data: other"]["left_out"]
+    assert progress.loss_sum.item() == pytest.approx(step.loss.item() + 0.5)
 
 
 def test_a_reference_of_the_same_frame_differs_in_the_eyes_alone():

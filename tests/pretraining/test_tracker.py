@@ -20,6 +20,19 @@ def test_tensorboard_gets_every_number(tmp_path):
     assert [(each.step, each.value) for each in events.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
 
 
+def test_steps_that_are_repeated_are_there_once(tmp_path):
+    """After SIGKILL a run goes on from its last save, and logs again what it had logged since."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for after, steps in ((0, (2, 4, 6)), (2, (4, 6, 8))):
+        tracker = open_tracker("tensorboard", tmp_path, after=after)
+        for step in steps:
+            tracker.log(step, {"step": step, "loss": step + after / 4})
+        tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [(each.step, each.value) for each in events] == [(2, 2.0), (4, 4.5), (6, 6.5), (8, 8.5)]
+
+
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("trackio", "trackio")])
 def test_a_missing_package_is_said(name, module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)

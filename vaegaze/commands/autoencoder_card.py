@@ -1,14 +1,18 @@
 """The page beside an autoencoder that was trained alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vaegaze.config.tree import to_yaml
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import find_device
-from vaegaze.pretraining.loop import Progress
+from vaegaze.pretraining.progress import Progress
+from vaegaze.pretraining.sources import HeldOut, measured_on
 
 
-def autoencoder_card(config, path: str, model: VAEGaze, progress: Progress, trained_on: str) -> str:
+def autoencoder_card(
+    config, path: str, model: VAEGaze, progress: Progress, trained_on: str, held_out: Sequence[HeldOut]
+) -> str:
     """In Markdown, its numbers measured; `path` is the YAML file of `config`."""
     params = config.pretrain_params
     where = "a GPU" if find_device(params.device).startswith("cuda") else f"{params.threads} CPU threads"
@@ -23,7 +27,7 @@ wrote it, and this page.
 - **Made by** `vaegaze pretrain --config {path}`, with the settings below.
 - **Time** {progress.seconds / 60:.0f} minutes of training on {where}, {params.precision}; {params.vae_steps:,} steps.
 - **Parameters** {size:,}.
-- **Held-out eyes** {record["held_out_eye_psnr"]:.2f} dB: of {params.held_out} rendered frames of other persons, at
+- **Held-out eyes** {record["held_out_eye_psnr"]:.2f} dB: in {measured_on(held_out)} of other persons, at
   {model.canvas.size_text}.
 
 ```yaml

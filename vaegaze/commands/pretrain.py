@@ -31,24 +31,24 @@ from vaegaze.models.diffusers.parts import PARTS
 from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
+from vaegaze.pretraining.checksums import content_checksum, data_checksum
 from vaegaze.pretraining.distributed import Processes
 from vaegaze.pretraining.judging import judge_gaze
 from vaegaze.pretraining.latent_cache import open_latent_cache
 from vaegaze.pretraining.loop import Progress, pretraining_steps
 from vaegaze.pretraining.losses import Encode, encode_batch, eye_errors, redraw_through_vae
-from vaegaze.pretraining.model_card import Sources, model_card, skipped_line, trained_on
+from vaegaze.pretraining.model_card import Sources, model_card, skipped_counts, skipped_line, trained_on
 from vaegaze.pretraining.phases import AUTOENCODER, phases
 from vaegaze.pretraining.photographs import read_photographs
 from vaegaze.pretraining.plan import plan
 from vaegaze.pretraining.sources import (
+    DataSet,
     HeldOut,
-    content_checksum,
-    data_checksum,
     held_out_elsewhere,
     held_out_frames,
     open_sources,
 )
-from vaegaze.runs.pretraining_folder import PretrainFolder
+from vaegaze.runs.pretraining_folder import PretrainFolder, steps_in_all
 from vaegaze.runs.tracker import open_tracker
 
 RECIPE = "./configs/pretrain/tiny.yaml"  # of the model that ships: read where --config names no other file
@@ -217,13 +217,16 @@ def follow(
 ) -> None:
     """Train to the end, showing progress and saving results."""
     params, first = config.pretrain_params, processes.is_first
-    stop, bar, phase_shown, skipped = StopSignals(), None, None, len(progress.skipped)
-    tracker = open_tracker(params.tracker if first else "none", folder.path)
+    stop, bar, phase_shown, told = StopSignals(), None, None, (0, 0)
+    empty = [each for source in sources if isinstance(source, DataSet) for each in source.empty]
+    logged = max((record["step"] for record in steps_in_all(config, progress.records)), default=0)
+    tracker = open_tracker(params.tracker if first else "none", folder.path, after=logged)
     for step in pretraining_steps(model, config, sources, held_out, progress, processes, encode=encode):
         phase = step.phase
         stopping = processes.is_any(stop.received is not None)
         if stopping:
             step.refuse_bad()
+            step.settle()
         if first:
             if phase is not phase_shown:
                 bar, phase_shown = progress_bar(phase.name, phase.steps, initial=progress.step - 1), phase
@@ -232,15 +235,15 @@ def follow(
                 bar.set_postfix(loss=f"{step.loss.item():.4f}", refresh=False)
             bar.update()
             if step.measured:
-                record = folder.report(config, model, progress, held_out[0].batches[0])
+                record = folder.report(config, model, progress, held_out[0].batches[0], empty)
                 tracker.log(record["step"], record)
             if step.measured or stopping:
                 folder.save(model, progress)
             if progress.step == phase.steps:
                 bar.close()
                 print(json.dumps(progress.records[-1]))
-            if step.measured and len(progress.skipped) > skipped:
-                skipped = len(progress.skipped)
+            if step.measured and skipped_counts(progress) != told:
+                told = skipped_counts(progress)
                 print(skipped_line(progress), file=sys.stderr)
         if stopping:
             tracker.close()
@@ -273,7 +276,7 @@ def finish(
     where = "a GPU" if find_device(params.device).startswith("cuda") else f"{params.threads} CPU threads"
     if [phase.name for phase in phases(config)] == [AUTOENCODER]:
         save_autoencoder(params.output, model, info)
-        card = autoencoder_card(config, path, model, progress, info["trained_on"])
+        card = autoencoder_card(config, path, model, progress, info["trained_on"], held_out)
     else:
         save_checkpoint(params.output, model, info, half=True)
         gaze = None
@@ -281,7 +284,7 @@ def finish(
             estimator = load_estimator(params.estimator).model.to(next(model.parameters()).device)
             gaze = judge_gaze(model, estimator, held_out)
         facts = {"computed_on": where, "base_table": base_table, "gaze": gaze}
-        card = model_card(config, path, model, progress, sources, **facts)
+        card = model_card(config, path, model, progress, sources, held_out, **facts)
     write_text(Path(params.output).with_suffix(".md"), card)
     if progress.skipped:
         print(skipped_line(progress))

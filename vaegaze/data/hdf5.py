@@ -18,7 +18,7 @@ from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.geometry.alignment import place
 from vaegaze.geometry.camera import SQUARES, Camera
-from vaegaze.geometry.eye_regions import eye_mask, squares_of_parsings, threshold
+from vaegaze.geometry.eye_regions import eye_mask, shows_eyes, squares_of_parsings, threshold
 from vaegaze.geometry.transforms import is_identity, warp
 from vaegaze.images.pictures import read_grey
 from vaegaze.images.side_by_side import side_by_side
@@ -218,6 +218,14 @@ class OpenPerson:
         eyes = _stored_mask([self.datasets[key][row] for key in self.mask_keys]) if self.mask_keys else None
         return RawFrame(pixels, eyes, gaze, head)
 
+    @property
+    def _has_parsings(self) -> bool:
+        return self.mask_keys not in ((), (self.layout.mask_key,))
+
+    def shows_eyes(self, frame: RawFrame) -> bool:
+        """False if the file has masks, and the frame's own is empty. `on_canvas` takes the head pose's in its place."""
+        return frame.eyes is None or shows_eyes(frame.eyes, self._has_parsings)
+
     def on_canvas(
         self,
         frames: Sequence[RawFrame],
@@ -228,7 +236,7 @@ class OpenPerson:
         """Frames of this person, as `frame` gives them; many at once take less time."""
         to_canvas = [place(self._camera, frame.head, canvas) for frame in frames]
         drawn = [_drawn(frame.pixels, transform, canvas) for frame, transform in zip(frames, to_canvas)]
-        is_parsing = self.mask_keys not in ((), (self.layout.mask_key,))
+        is_parsing = self._has_parsings
         if is_parsing and canvas.eye_masks == SQUARES:
             squares, by_pose = squares_of_parsings(
                 np.stack([frame.eyes for frame in frames]), to_canvas, [frame.head for frame in frames], canvas

@@ -250,6 +250,11 @@ def circles_from_parsings(parsings: np.ndarray) -> np.ndarray:
     return circles
 
 
+def shows_eyes(stored: np.ndarray, is_parsing: bool) -> bool:
+    """Whether what a data set has of one sample's eyes (H, W), see `eye_mask`, shows any of them."""
+    return any(mask.any() for mask in (_eyes(stored) if is_parsing else [threshold(stored)]))
+
+
 def _eyes(parsing: np.ndarray) -> list[np.ndarray]:
     """Where a parsing, or rows of one, shows each of the two eyes."""
     return [(parsing == lid) | (parsing == iris) for lid, iris in EYE_LABELS]

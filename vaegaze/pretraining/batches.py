@@ -1,5 +1,6 @@
 """Batches for pre-training, each a pure function of the seed, the phase and the step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
@@ -202,7 +203,7 @@ class Batches(Dataset):
 
     So people are read one after the other, and no two processes read the same person, nor do two workers if their
     number divides STRANDS. A lane depends on seed, phase, step and its number alone: two processes together see the
-    same data as one process with twice as many people.
+    same data as one process with twice as many people. Crops of photographs are each process's own.
     """
 
     sources: tuple[Source, ...]
@@ -257,6 +258,14 @@ class Batches(Dataset):
         pattern = weighted_cycle(self.weights)
         source = pattern[place]
         return source, cycles * pattern.count(source) + pattern[:place].count(source)
+
+
+def live_visits(persons: int, workers: int) -> int:
+    """The most visits of one process that are under way at a time and that one worker, or none, comes across.
+
+    Worker w of W makes every W-th batch; so it comes across each gcd(W, STRANDS)-th strand only.
+    """
+    return STRANDS // math.gcd(STRANDS, max(1, workers)) * persons
 
 
 CYCLE = 100

@@ -142,14 +142,19 @@ class DataSetSource:
         raw, usable = {}, {}
         for row in rows:
             try:
-                raw[row] = stored.raw(row)
+                frame = stored.raw(row)
             except UNREADABLE as error:
                 self._skip(person, row, error)
+                continue
+            if stored.shows_eyes(frame):
+                raw[row] = frame
+            else:
+                self._skip(person, row, UserError(f"{stored.where}, row {row}: the eye mask is empty"))
         for row, frame in zip(raw, self._on_canvas(stored, person, raw)):
             if frame.eye_mask.any():
                 usable[row] = frame
             else:
-                self._skip(person, row, UserError(f"{stored.where}, row {row}: the eye mask is empty"))
+                self._skip(person, row, UserError(f"{stored.where}, row {row}: the eyes are beside the canvas"))
         return usable
 
     def _on_canvas(self, stored: OpenPerson, person: str, raw: dict[int, RawFrame]) -> list[StoredFrame]:

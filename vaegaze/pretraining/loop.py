@@ -7,9 +7,10 @@ would have seen.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,60 +19,22 @@ from vaegaze.config.pretrain import PretrainConfig, PretrainParams
 from vaegaze.errors import UserError
 from vaegaze.models import VAEGaze
 from vaegaze.models.device import autocast
-from vaegaze.pretraining.averaging import averaged, first_average, take_average, update_average
-from vaegaze.pretraining.batches import Crops, Skipped, StoredBatch
+from vaegaze.pretraining.averaging import first_average, take_average, update_average
+from vaegaze.pretraining.batches import Crops, StoredBatch
 from vaegaze.pretraining.distributed import Processes
 from vaegaze.pretraining.losses import Encode, Objective, encode_batch, eye_errors, pictures_of, redraw_through_vae
 from vaegaze.pretraining.patch_codec import start_from_principal_components
 from vaegaze.pretraining.phases import AUTOENCODER, Phase, phases
-from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, phase_batches
+from vaegaze.pretraining.progress import Progress
+from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, person_batches, phase_batches
 from vaegaze.pretraining.waiting import WaitingTime
 from vaegaze.pretraining.workers import worked_ahead
 from vaegaze.training.losses import load_vgg
 from vaegaze.training.optimizer import AdamW
 
 FIRST_PICTURES = range(10**9, 10**9 + 64)  # steps whose batches, never trained on, give a patch shortcut its start
+SCALED_BATCHES, SCALED_PERSONS = FIRST_PICTURES[:8], 8  # and those that give the latents their scale
 ADAM_BETAS, WEIGHT_DECAY = (0.9, 0.99), 1e-4
-
-
-@dataclass
-class Progress:
-    """Where a run stands: with the model's weights, all that is needed to go on."""
-
-    processes: int = 1
-    data: str = ""  # a checksum of the persons, see `sources.data_checksum`; none in a run of an older version
-    content: str = ""  # of what is stored in some of their frames, see `sources.content_checksum`; likewise
-    phase: int = 0
-    step: int = 0  # finished steps of that phase
-    optimizer: dict | None = None
-    average: dict[str, Tensor] | None = None  # of the weights that train
-    seconds: float = 0.0
-    waited: float = 0.0  # seconds without a batch, since the last record
-    busy: float = 0.0  # seconds, since the last record
-    loss_sum: Tensor | None = None  # float64, since the last record …
-    loss_steps: int = 0  # … over so many steps
-    records: list[dict] = field(default_factory=list)  # what was measured on held-out frames
-    skipped: dict[str, dict] = field(default_factory=dict)  # person by source and id: what of theirs cannot be used
-
-    def shipped_weights(self, model: VAEGaze) -> AbstractContextManager[None]:
-        """Within it the model has the weights that are evaluated and shipped: their average, if one is kept."""
-        return averaged(model, self.average)
-
-    def note_skipped(self, skipped: Sequence[Skipped]) -> None:
-        for each in skipped:
-            entry = self.skipped.setdefault(f"{each.source}: {each.person}", {"rows": [], "left_out": False, "why": ""})
-            entry["why"] = entry["why"] or each.reason
-            if each.row is None:
-                entry["left_out"] = True
-            elif each.row not in entry["rows"]:
-                entry["rows"].append(each.row)
-
-    def merge_skipped(self, others: Sequence[dict[str, dict]]) -> None:
-        """Take over what other processes noted."""
-        for name, other in (item for each in others for item in each.items()):
-            entry = self.skipped.setdefault(name, {"rows": [], "left_out": False, "why": other["why"]})
-            entry["rows"] = sorted({*entry["rows"], *other["rows"]})
-            entry["left_out"] |= other["left_out"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +46,7 @@ class Step:
     loss: Tensor
     last_good: Tensor  # (), this step's number, or that of the last step that was still finite
     measured: bool  # whether `progress.records` has a new entry
+    settle: Callable[[], None]  # completes `progress` for saving; every process calls it after the same step
 
     def refuse_bad(self) -> None:
         """UserError if a loss or gradient was not finite; the weights have not changed since the last good step.
@@ -116,7 +80,7 @@ def pretraining_steps(
     while progress.phase < len(todo):
         yield from _phase_steps(model, config, todo[progress.phase], sources, held_out, progress, processes, encode)
         if todo[progress.phase].name == AUTOENCODER:
-            settle_autoencoder(model, held_out, config)
+            settle_autoencoder(model, config, sources, held_out, progress, processes)
         progress.phase, progress.step, progress.optimizer, progress.average = progress.phase + 1, 0, None, None
 
 
@@ -157,17 +121,23 @@ def _phase_steps(
         progress.seconds, progress.busy, started = progress.seconds + now - started, progress.busy + now - started, now
 
         measured = progress.step % params.eval_every == 0 or progress.step == phase.steps
-        done = Step(phase, progress.step, loss, run.last_good, measured)
+        done = Step(phase, progress.step, loss, run.last_good, measured, partial(_settle, run, progress))
         if measured:
             done.refuse_bad()
-            progress.waited += run.waiting.seconds()
-            progress.merge_skipped(processes.gather(progress.skipped))
+            done.settle()
             with progress.shipped_weights(model):
-                progress.records.append(measure(model, phase, held_out, progress, processes))
+                progress.records.append(measure(model, phase, held_out, progress))
         yield done
         started = time.perf_counter()
     if progress.average is not None:
         take_average(model, progress.average)  # what follows builds on it
+
+
+def _settle(run: _PhaseRun, progress: Progress) -> None:
+    """Adds what other processes noted, and the seconds that `progress` lacks: the first one saves for all of them."""
+    progress.waited += run.waiting.seconds()
+    progress.merge_skipped(run.processes.gather(progress.skipped))
+    progress.loss_sum = run.processes.mean(progress.loss_sum)
 
 
 def _begin(
@@ -191,7 +161,6 @@ def _begin(
             first = (_usable(batches[i]).to(device) for i in FIRST_PICTURES)
             start_from_principal_components(model.vae, map(pictures_of, first))
             batches.close()
-        progress.average = first_average(model) if params.ema else None
     else:
         if progress.step < phase.steps:
             optimizer.load_state_dict(progress.optimizer)
@@ -203,6 +172,9 @@ def _begin(
     vgg = load_vgg(params.vgg_weights, seed=params.seed).to(device) if phase.weights.vgg else None
     compiled = params.compile and phase.name != AUTOENCODER  # its noise is reseeded at every step
     objective = Objective(model, phase.loss, phase.weights, vgg, encode)
+    objective = processes.together(torch.compile(objective) if compiled else objective)
+    if progress.step == 0:  # now that all processes have the first one's weights
+        progress.average = first_average(model) if params.ema else None
     steps = range(progress.step * phase.accumulation, phase.steps * phase.accumulation)
     return _PhaseRun(
         phase=phase,
@@ -212,7 +184,7 @@ def _begin(
         processes=processes,
         trained=trained,
         optimizer=optimizer,
-        objective=processes.together(torch.compile(objective) if compiled else objective),
+        objective=objective,
         batches=worked_ahead(batches, steps, params.workers, pinned=device.type == "cuda"),
         waiting=WaitingTime(device),
         last_good=torch.tensor(progress.step, device=device),
@@ -266,11 +238,12 @@ def _update(run: _PhaseRun, step: int, loss: Tensor, progress: Progress) -> None
     progress.optimizer = run.optimizer.state_dict() if progress.step < run.phase.steps else None
 
 
-def measure(
-    model: VAEGaze, phase: Phase, held_out: Sequence[HeldOut], progress: Progress, processes: Processes
-) -> dict:
-    """Measures held-out frames and the mean loss since the last record, and resets the running sums."""
-    loss = processes.mean(progress.loss_sum / progress.loss_steps).item()
+def measure(model: VAEGaze, phase: Phase, held_out: Sequence[HeldOut], progress: Progress) -> dict:
+    """Measures held-out frames and the mean loss since the last record, and resets the running sums.
+
+    `progress` is settled.
+    """
+    loss = (progress.loss_sum / progress.loss_steps).item()
     psnr, l1 = eye_errors(model, phase.redraw, [batch for each in held_out for batch in each.batches])
     record = {"phase": phase.name, "step": progress.step, "loss": loss}
     record |= {"held_out_eye_psnr": psnr, "held_out_eye_l1": l1}
@@ -285,18 +258,34 @@ def measure(
     return record
 
 
-def settle_autoencoder(model: VAEGaze, held_out: Sequence[HeldOut], config: PretrainConfig) -> None:
-    """Scale the latents to unit standard deviation. UserError if the autoencoder's eye PSNR is too low to continue."""
-    batches = [batch for each in held_out for batch in each.batches]
-    params = config.pretrain_params
-    psnr, _ = eye_errors(model, redraw_through_vae, batches)
+def settle_autoencoder(
+    model: VAEGaze,
+    config: PretrainConfig,
+    sources: Sequence[RenderedPersons | DataSet],
+    held_out: Sequence[HeldOut],
+    progress: Progress,
+    processes: Processes,
+) -> None:
+    """Scale the latents to unit standard deviation. UserError if the autoencoder's eye PSNR is too low to continue.
+
+    The standard deviation is of train persons' frames, the same ones however many processes there are.
+    """
+    params, todo = config.pretrain_params, phases(config)
+    psnr, _ = eye_errors(model, redraw_through_vae, [batch for each in held_out for batch in each.batches])
     if psnr < params.min_vae_eye_psnr:
         raise UserError(
             f"the autoencoder redraws held-out eyes with {psnr:.2f} dB, less than {params.min_vae_eye_psnr} dB; "
             f"raise pretrain_params.vae_steps ({params.vae_steps}) or lower pretrain_params.min_vae_eye_psnr"
         )
-    with torch.no_grad():
-        spread = torch.cat([model.vae.encode(batch.target).latent_dist.mode() for batch in batches]).std().item()
+    trains_next = todo[min(progress.phase + 1, len(todo) - 1)]  # its frames' latents are those to be scaled
+    batches, latents = person_batches(sources, params, model.canvas, trains_next, SCALED_PERSONS), []
+    for i in SCALED_BATCHES:
+        stored = _usable(batches[i])
+        progress.note_skipped(stored.skipped)
+        with torch.no_grad():
+            latents.append(model.vae.encode(stored.to(processes.device).target).latent_dist.mode())
+    batches.close()
+    spread = processes.gather(torch.cat(latents).std().item())[0]  # the devices may round differently
     model.vae.scaling_factor = model.config["vae"]["scaling_factor"] = 1 / spread
 
 

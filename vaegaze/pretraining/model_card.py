@@ -7,10 +7,10 @@ from pathlib import Path
 from vaegaze.config.pretrain import PretrainConfig
 from vaegaze.config.tree import to_yaml
 from vaegaze.models import VAEGaze
-from vaegaze.pretraining.loop import Progress
 from vaegaze.pretraining.phases import phases
 from vaegaze.pretraining.photographs import photograph_files
-from vaegaze.pretraining.sources import DataSet, RenderedPersons
+from vaegaze.pretraining.progress import Progress
+from vaegaze.pretraining.sources import DataSet, HeldOut, RenderedPersons, measured_on
 
 Sources = Sequence[RenderedPersons | DataSet]
 
@@ -52,6 +52,7 @@ def model_card(
     model: VAEGaze,
     progress: Progress,
     sources: Sources,
+    held_out: Sequence[HeldOut],
     *,
     computed_on: str,
     base_table: str = "",
@@ -96,7 +97,7 @@ it and this page.
 {parts}
 | together | {sum(sizes.values()):,} |
 {_weights_section(base_table)}
-Eyes in {params.held_out} held-out frames of people who were not trained on: peak signal-to-noise ratio, and mean
+Eyes in {measured_on(held_out)} of people who were not trained on: peak signal-to-noise ratio, and mean
 absolute difference in [−1, 1].
 
 | phase | steps | held-out eyes | L1 |
@@ -142,9 +143,15 @@ def _data_table(sources: Sources, progress: Progress) -> str:
     return "\n".join(lines)
 
 
+def skipped_counts(progress: Progress) -> tuple[int, int]:
+    """How many frames are skipped, and how many persons left out."""
+    entries = progress.skipped.values()
+    return sum(len(entry["rows"]) for entry in entries), sum(entry["left_out"] for entry in entries)
+
+
 def skipped_line(progress: Progress) -> str:
     """The number of skipped frames and persons, and the first reason."""
-    rows = sum(len(entry["rows"]) for entry in progress.skipped.values())
+    rows, _ = skipped_counts(progress)
     persons = [name for name, entry in progress.skipped.items() if entry["left_out"]]
     first = next(iter(progress.skipped.values()))["why"]
     left_out = f", {len(persons)} persons left out ({', '.join(persons[:3])}{' …' * (len(persons) > 3)})"

@@ -1,10 +1,8 @@
 """The sources that the settings name, each with the persons to train on and those held out."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, permutations
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +14,25 @@ from vaegaze.data.persons import files_of
 from vaegaze.data.samples import ALIKE_RAD
 from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
-from vaegaze.pretraining.batches import STRANDS, Batch, Batches, NumberedCrops, Skipped, Source
-from vaegaze.pretraining.data_sets import UNREADABLE, DataSetSource
+from vaegaze.pretraining.batches import (
+    CYCLE,
+    Batch,
+    Batches,
+    NumberedCrops,
+    Skipped,
+    Source,
+    live_visits,
+    weighted_cycle,
+)
+from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.losses import texture_loss
 from vaegaze.pretraining.phases import Phase
-from vaegaze.pretraining.photographs import CropBatches, photograph_files
+from vaegaze.pretraining.photographs import CropBatches
 from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
-SAMPLED = 16  # frames, and photographs, whose content a resumed run compares
+WITHOUT = "without images or labels"
 COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
 
@@ -72,11 +79,15 @@ class DataSet:
         counted = [
             f"{name} {len(ids):,} persons, {sum(split.counts[i] for i in ids):,} frames" for name, ids in groups if ids
         ]
-        unused = [(split.empty, "without images or labels"), (split.unlisted, "in no split")]
+        unused = [(split.empty, WITHOUT), (split.unlisted, "in no split")]
         left = [
             f"{len(ids)} {why} ({', '.join(map(plain, ids[:3]))}{' …' * (len(ids) > 3)})" for ids, why in unused if ids
         ]
         return f"{self.name}: " + "; ".join([*counted, f"split from {split.source}", *left])
+
+    @property
+    def empty(self) -> list[Skipped]:
+        return [Skipped(self.name, person, None, WITHOUT) for person in self.split.empty]
 
     @property
     def train_frames(self) -> int:
@@ -84,33 +95,35 @@ class DataSet:
 
     def train(self, canvas: Camera, phase: Phase, first_frame: int) -> Source:
         """Its frames are numbered from `first_frame` on."""
-        first_frames = {}
-        for person in self.split.train:
-            first_frames[person] = first_frame
-            first_frame += self.split.counts[person]
         return self._source(
             canvas,
             self.split.train,
+            first_frame,
             entropy=(self.params.seed, phase.number),
             frames_per_person=self.params.frames_per_person,
-            buffered=STRANDS * phase.batch_size * phase.accumulation,
+            buffered=live_visits(phase.batch_size, self.params.workers),
             augmentation=self.params.augmentation,
-            first_frames=first_frames,
         )
 
     def held_out(self, canvas: Camera) -> Source:
         entropy = (self.params.seed, HELD_OUT_STREAM)
-        return self._source(canvas, self.split.val, entropy=entropy, frames_per_person=2)
+        return self._source(canvas, self.split.val, 0, entropy=entropy, frames_per_person=2)
 
-    def _source(self, canvas: Camera, persons: tuple[str, ...], **settings) -> DataSetSource:
-        return DataSetSource(self.name, persons, dict(self.split.counts), canvas, **settings)
+    def _source(self, canvas: Camera, persons: tuple[str, ...], first_frame: int, **settings) -> DataSetSource:
+        counts, first_frames = dict(self.split.counts), {}
+        for person in persons:
+            first_frames[person] = first_frame
+            first_frame += counts[person]
+        return DataSetSource(self.name, persons, counts, canvas, first_frames=first_frames, **settings)
 
 
 def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
     """Counts persons and splits them; reads no frame. UserError for a path that is not a data set, or a wrong split.
 
-    And for a file in two sources, whose persons one may hold out and the other train on.
+    And for a file in two sources, whose persons one may hold out and the other train on; and for a weight so small that
+    its source would never be drawn.
     """
+    _refuse_lost_sources(params)
     source_of: dict[tuple[int, int] | Path, str] = {}
     for name in params.sources:
         for file in files_of(name) if name != RENDERED else ():
@@ -125,6 +138,17 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
         else DataSet(params, name, read_split(name, params.split_of(i), val_share=params.val_share, seed=params.seed))
         for i, name in enumerate(params.sources)
     ]
+
+
+def _refuse_lost_sources(params: PretrainParams) -> None:
+    weights = params.weights_of_sources
+    drawn = weighted_cycle(weights)
+    for i, name in enumerate(params.sources):
+        if i not in drawn:
+            raise UserError(
+                f"source_weights: {name} has {weights[i] / sum(weights):.2%} of the samples, so little that none of it "
+                f"would be drawn; give each source at least {1 / CYCLE:.0%}"
+            )
 
 
 def held_out_elsewhere(sources: Sequence[RenderedPersons | DataSet]) -> list[str]:
@@ -154,64 +178,29 @@ def _have_equal_labels(path: str, other_path: str, person: str) -> bool:
     return bool(abs(angles[0] - angles[1]).max() < ALIKE_RAD)
 
 
-def data_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str | None) -> str:
-    """Of who is trained on and who is held out, with their numbers of frames, and of the photographs' names."""
-    persons = [
-        [[[person, each.split.counts[person]] for person in ids] for ids in (each.split.train, each.split.val)]
-        for each in sources
-        if isinstance(each, DataSet)
-    ]
-    names = [path.name for path in photograph_files(photographs)] if photographs else []
-    return hashlib.sha256(json.dumps([persons, names]).encode()).hexdigest()
-
-
-def content_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str | None) -> str:
-    """Of what is stored in about SAMPLED frames, one of each data set at least, and in as many photographs.
-
-    They are the same ones for the same data.
-
-    Pixels, eye masks and labels. A larger data set may have changed elsewhere: reading all would take too long.
-    """
-    digest, data_sets = hashlib.sha256(), [each for each in sources if isinstance(each, DataSet)]
-    for source in data_sets:
-        persons = (*source.split.train, *source.split.val)
-        ends = np.cumsum([source.split.counts[person] for person in persons])
-        chosen = np.array(_spread(range(ends[-1]), SAMPLED // len(data_sets)))
-        for i, of_person in groupby(chosen, key=lambda frame: np.searchsorted(ends, frame, side="right")):
-            first = ends[i] - source.split.counts[persons[i]]
-            for array in _stored_arrays(source.name, persons[i], [int(frame - first) for frame in of_person]):
-                digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
-    for path in _spread(photograph_files(photographs), SAMPLED) if photographs else []:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _spread(items: Sequence, most: int) -> list:
-    """So many at most, in their order; drawn at random with a fixed seed."""
-    chosen = np.random.default_rng(0).choice(len(items), min(max(1, most), len(items)), replace=False)
-    return [items[i] for i in sorted(chosen)]
-
-
-def _stored_arrays(path: str, person: str, rows: Sequence[int]) -> Iterator[np.ndarray]:
-    """What these rows hold; nothing of those that cannot be read, which training skips."""
-    try:
-        with opened_samples(path, person) as stored:
-            for row in rows:
-                try:
-                    frame = stored.raw(row)
-                except UNREADABLE:
-                    continue
-                yield from (each for each in (frame.pixels, frame.eyes, frame.gaze, frame.head) if each is not None)
-    except UNREADABLE:
-        return
-
-
 @dataclass(frozen=True)
 class HeldOut:
     """Frames of people who are never trained on; they depend on the seed alone."""
 
     source: str
     batches: list[Batch]
+
+    @property
+    def drawn(self) -> int:
+        """How many targets are measured."""
+        return sum(len(batch.target) for batch in self.batches)
+
+    @property
+    def different(self) -> int:
+        """How many of them are different frames: few persons, or persons with few frames, are drawn repeatedly."""
+        numbers = [number for batch in self.batches for number in batch.frames[:, :-1].flatten().tolist()]
+        return len({number for number in numbers if number >= 0}) + numbers.count(-1)
+
+
+def measured_on(held_out: Sequence["HeldOut"]) -> str:
+    """In words: the number of frames measured, and how many of them are different."""
+    drawn, different = (sum(getattr(each, name) for each in held_out) for name in ("drawn", "different"))
+    return f"{drawn} held-out frames" + (f", {different} of them different," if different < drawn else "")
 
 
 def held_out_frames(
@@ -249,15 +238,34 @@ def phase_batches(
         counts = 2 * phase.batch_size, phase.batch_size  # as many crops of photographs as of rendered eyes
         drawn = (params.seed, params.persons, params.samples_per_person)
         return NumberedCrops(CropBatches(params.photographs, entropy, params.crop_px, *counts, *drawn), entropy)
-    firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
-    return Batches(
-        tuple(source.train(canvas, phase, first) for source, first in zip(sources, firsts)),
-        params.weights_of_sources,
-        (params.seed, phase.number),
+    return person_batches(
+        sources,
+        params,
+        canvas,
+        phase,
         phase.batch_size,
         gazes=phase.gazes,
         turns=max(1, params.frames_per_person // phase.gazes),
         drop_reference=params.drop_reference,
         process=process,
         processes=processes,
+    )
+
+
+def person_batches(
+    sources: Sequence[RenderedPersons | DataSet],
+    params: PretrainParams,
+    canvas: Camera,
+    phase: Phase,
+    persons: int,
+    **settings,
+) -> Batches:
+    """Batches of so many train persons, as the phase sees them."""
+    firsts = np.cumsum([0, *(getattr(source, "train_frames", 0) for source in sources)]).tolist()
+    return Batches(
+        tuple(source.train(canvas, phase, first) for source, first in zip(sources, firsts)),
+        params.weights_of_sources,
+        (params.seed, phase.number),
+        persons,
+        **settings,
     )

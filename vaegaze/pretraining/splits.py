@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from vaegaze.data.persons import person_counts
-from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list
+from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list, texts_of_files
 from vaegaze.errors import UserError, plain
 from vaegaze.files import spelling_among
 
@@ -67,7 +67,8 @@ def _groups(path, how: str, counts, all_counts, val_share: float, seed: int) -> 
             return _checked(groups, all_counts, path, "the file"), "the file"
         if how == "file":
             raise UserError(
-                f"{path} states no split: neither a 'split' attribute of its persons nor a list train, val or test; "
+                f"{path} states no split: neither a 'split' attribute of its persons, nor groups train, val or test of "
+                "persons, nor lists of ids so named; "
                 "take a share of the persons, or a JSON file",
                 about="split",
             )
@@ -112,18 +113,29 @@ def _from_json(path: Path) -> Mapping:
 
 
 def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, list[str]] | None:
-    """By each person's `split` attribute, or by lists named train, val and test at the file's top; None without."""
-    if Path(path).is_dir():
-        return None
+    """By lists named train, val and test at the file's top; else person by person: by the attribute `split` of the
+    group, or of the file of a folder, or by the group train, val or test that the person lies in. None without any.
+    """
     groups: dict[str, list[str]] = {name: [] for name in NAMES}
-    with opened(path) as file:
-        lists = {name: text_list(file, name) for name in NAMES}
-        if lists["train"] is not None:
-            return {name: ids or [] for name, ids in lists.items()}
-        for person in all_counts:
-            found = member(file, person) if is_hard_link(file.id, person) else None
-            if isinstance(found, h5py.h5g.GroupID) and h5py.h5a.exists(found, b"split"):
-                name = plain_attributes(h5py.Group(found), ("split",)).get("split")
-                if name in groups:
-                    groups[name].append(person)
-    return groups if groups["train"] else None
+    if Path(path).is_dir():
+        stated = {Path(file).stem: split for file, split in texts_of_files(Path(path), "split").items()}
+    else:
+        with opened(path) as file:
+            lists = {name: text_list(file, name) for name in NAMES}
+            if any(ids is not None for ids in lists.values()):
+                return {name: ids or [] for name, ids in lists.items()}
+            stated = {person: _stated(file, person) for person in all_counts}
+    for person in all_counts:
+        if stated.get(person) in groups:
+            groups[stated[person]].append(person)
+    return groups if any(groups.values()) else None
+
+
+def _stated(file: h5py.File, person: str) -> str | None:
+    """What the person's attribute says; else the name of the group that holds the person's, as in "train/ID"."""
+    found = member(file, person) if is_hard_link(file.id, person) else None
+    if isinstance(found, h5py.h5g.GroupID) and h5py.h5a.exists(found, b"split"):
+        name = plain_attributes(h5py.Group(found), ("split",)).get("split")
+        if name in NAMES:
+            return name
+    return person.partition("/")[0] if "/" in person else None

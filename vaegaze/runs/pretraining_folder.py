@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from vaegaze.files import atomic_path, write_text
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.models.tensor_files import save_tensors, state_of
-from vaegaze.pretraining.batches import Batch
-from vaegaze.pretraining.loop import Progress
+from vaegaze.pretraining.batches import Batch, Skipped
 from vaegaze.pretraining.model_card import best_record
 from vaegaze.pretraining.phases import phases
+from vaegaze.pretraining.progress import Progress, note
 from vaegaze.report.figures import write_loss_curve
 from vaegaze.runs.folder import CURVES, refuse_folders, remove_written
 from vaegaze.runs.resume import damaged, load_resume, save_resume
@@ -118,11 +119,23 @@ class PretrainFolder:
         resumed.progress.data, resumed.progress.content = fresh.data, fresh.content
         return resumed.progress
 
-    def report(self, config: PretrainConfig, model: VAEGaze, progress: Progress, few: Batch) -> dict:
-        """Writes metrics, curve and a sheet of held-out frames; returns the newest record, with overall steps."""
+    def report(
+        self,
+        config: PretrainConfig,
+        model: VAEGaze,
+        progress: Progress,
+        few: Batch,
+        empty: Sequence[Skipped] = (),
+    ) -> dict:
+        """Writes metrics, curve, who and what was left out, and a sheet of held-out frames.
+
+        `empty` are the persons that were left out before training. Returns the newest record, with overall steps.
+        """
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in progress.records))
-        if progress.skipped:
-            write_text(self.path / "skipped.json", json.dumps(progress.skipped, indent=2) + "\n")
+        skipped: dict[str, dict] = {}
+        note(skipped, empty)
+        if skipped := skipped | progress.skipped:
+            write_text(self.path / "skipped.json", json.dumps(skipped, indent=2) + "\n")
         history = steps_in_all(config, progress.records)
         write_loss_curve(self.path / "curves.png", history, "pre-training", names=("loss", "eye_l1", "eye_psnr"))
         write_sheet(self.path / "samples" / f"step_{history[-1]['step']:06d}.png", config, model, progress, few)

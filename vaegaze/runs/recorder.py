@@ -120,7 +120,8 @@ class Recorder:
             self.folder.clear()
         write_text(self.folder.config, to_yaml(self.resolved.config))
         self.folder.write_json("person_info.json", self.person.info)
-        self.tracker = open_tracker(self.params.tracker, self.folder.path)
+        logged = self.progress.history[-1]["step"] if self.progress.history else 0
+        self.tracker = open_tracker(self.params.tracker, self.folder.path, after=logged)
         self.laps.end("preparing")
 
     def close(self) -> None:

@@ -25,10 +25,10 @@ class _NoTracker:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, after: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(folder / "tensorboard")
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=after + 1)
 
     def log(self, step: int, metrics: Mapping) -> None:
         for name, value in _numbers(metrics).items():
@@ -40,7 +40,7 @@ class _TensorBoard:
 
 
 class _Trackio:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, after: int):
         import trackio
 
         self._run = trackio.init(project="vaegaze", name=folder.name, resume="allow", embed=False)
@@ -52,12 +52,15 @@ class _Trackio:
         self._run.finish()
 
 
-def open_tracker(name: str, folder: Path) -> Tracker:
-    """`name` is none, tensorboard or trackio. UserError when its package is missing."""
+def open_tracker(name: str, folder: Path, *, after: int = 0) -> Tracker:
+    """`name` is none, tensorboard or trackio. UserError when its package is missing.
+
+    A run that goes on `after` a step may log later ones again: TensorBoard then shows the new ones alone, trackio both.
+    """
     if name == "none":
         return _NoTracker()
     try:
-        return {"tensorboard": _TensorBoard, "trackio": _Trackio}[name](folder)
+        return {"tensorboard": _TensorBoard, "trackio": _Trackio}[name](folder, after)
     except ImportError as error:
         raise UserError(
             f"tracker: {name} needs the {TRACKERS[name]} package: pip install {TRACKERS[name]}; or take tracker none"
