@@ -86,6 +86,7 @@ def loader(path: Path, size_px: int, steps: int) -> tuple[float, float]:
         frames_per_person=FRAMES_PER_PERSON, entropy=(0, 1), buffered=12 * BATCH,
     )  # fmt: skip
     batches = Batches((source,), (1.0,), (0, 1), BATCH, gazes=1, turns=FRAMES_PER_PERSON)
+    others = {child.pid for child in multiprocessing.active_children()}
     loaded = worked_ahead(batches, range(10**6), 1, pinned=False)
     for _ in range(STRANDS * FRAMES_PER_PERSON):  # the buffer fills, and people begin to change one by one
         next(loaded)
@@ -93,8 +94,8 @@ def loader(path: Path, size_px: int, steps: int) -> tuple[float, float]:
     for _ in range(steps):
         assert next(loaded).target.shape == (BATCH, size_px, size_px, 3)
     rate = steps * BATCH / (time.perf_counter() - started)
-    (worker,) = multiprocessing.active_children()
-    return rate, peak_memory_mb(worker.pid)
+    (worker,) = {child.pid for child in multiprocessing.active_children()} - others
+    return rate, peak_memory_mb(worker)
 
 
 def peak_memory_mb(process: int) -> float:
