@@ -294,9 +294,11 @@ else:
         if form == "list":
             values = file.attrs[name] if name in file.attrs else file[name][:]
             texts = [value.decode() if isinstance(value, bytes) else value for value in values]
-        for place in ["/", *file] if form == "attributes" else []:
+        places = list(file) if form == "attributes" else []
+        for place in ["/", *places] if form == "attributes" else []:
             store(None, file, place)
-            for each in inside(file, place) if place != "/" else []:  # a group of persons, such as "train"
+        for place in places if len(places) <= 16 else []:  # groups of persons, such as "train", are few
+            for each in inside(file, place):
                 store(None, file, each)
 print(json.dumps(texts))
 """
