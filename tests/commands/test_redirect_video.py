@@ -131,6 +131,14 @@ def test_a_head_turned_far_is_left_alone(run, talk, tmp_path):
     assert "19 redrawn, 5 left alone (blinks 5, no face 0)" in outcome.out
 
 
+def test_side_by_side_no_wider_than_can_be_read_again(run, talk, tmp_path, monkeypatch):
+    monkeypatch.setattr(redirect, "MAX_SIDE_PX", 900)
+    outcome = run("--video", talk, "--gaze", "camera", "--output", tmp_path / "a.mp4", "--compare", ok=False)
+    assert_one_line(outcome, "--compare", "480", "960", "900")
+    assert not files_in(tmp_path), "and it says so before it draws"
+    run("--video", talk, "--gaze", "camera", "--output", tmp_path / "a.mp4")
+
+
 def test_side_by_side(run, talk, tmp_path):
     run("--video", talk, "--gaze", "camera", "--output", tmp_path / "a.mp4", "--compare")
     both, before = read(tmp_path / "a.mp4")[0], read(talk)[0]

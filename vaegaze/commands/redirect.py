@@ -37,6 +37,7 @@ from vaegaze.images.animations import captioned, write_animation
 from vaegaze.images.pictures import as_image, write_picture
 from vaegaze.images.sheets import picture_sheet
 from vaegaze.images.video import VideoReader, open_video, write_video
+from vaegaze.images.video.reading import MAX_SIDE_PX
 from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.comparison import Comparison
@@ -121,6 +122,11 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
         with open_video(params.video, "--video") as reader:
             print(plain(f"{params.video}: {described(reader)}"))
             width_px = reader.width_px * (2 if params.compare else 1)
+            if width_px > MAX_SIDE_PX:
+                raise UserError(
+                    f"--compare: side by side, two pictures {reader.width_px} px wide make {width_px} px; at most "
+                    f"{MAX_SIDE_PX} can be read again; leave out --compare"
+                )
             with write_video(output, width_px, reader.height_px, reader.frames_per_sec, like=reader) as writer:
                 early_notes = [*reader.notes, *writer.notes]
                 for note in early_notes:
