@@ -141,7 +141,7 @@ def run(params: GpuParams) -> None:
     wanted = dict.fromkeys([("cpu", "fp32"), (params.device, "fp32"), (params.device, "bf16")])
     if not has_native_bf16(params.device):
         del wanted[params.device, "bf16"]
-        print(f"{device} only emulates bf16: without its curve")
+        print(f"{device} only emulates bf16: its bf16 curve is left out")
     say_beforehand(*cost(params, len(wanted)))
 
     curves = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import process_restored
 
-from vaegaze.data import hdf5, safe_hdf5
+from vaegaze.data import hdf5, heap_texts
 from vaegaze.data.safe_hdf5 import plain_attributes, text_list
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import canvas_camera
@@ -72,10 +72,28 @@ def test_a_list_in_a_damaged_heap_is_read_by_another_process(tmp_path, monkeypat
     path = write(tmp_path / "a.h5", {"a": person()})
     with h5py.File(path, "r+") as file:
         file["train"] = ["a"]
-    monkeypatch.setattr(safe_hdf5, "_READ_TEXTS", "import time; print(flush=True); time.sleep(60)")
-    monkeypatch.setattr(safe_hdf5, "MAX_TEXTS_SEC", 0.1)
+    monkeypatch.setattr(heap_texts, "_READ", "import time; print(flush=True); time.sleep(60)")
+    monkeypatch.setattr(heap_texts, "MAX_SEC", 0.1)
     with h5py.File(path) as file, pytest.raises(UserError, match="does not end"):
         text_list(file, "train")
+
+
+def test_the_texts_of_files_leave_a_damaged_one_out(tmp_path, monkeypatch):
+    """Whether reading it does not end, ends the reader, or is refused at once."""
+    files = [tmp_path / f"{name}.h5" for name in ("a", "hangs", "b", "crashes", "c", "no")]
+    for file in (files[0], files[2], files[4]):
+        write(file, {"p": person()})
+        with h5py.File(file, "r+") as opened:
+            opened.attrs["split"] = file.stem
+    files[1].write_bytes(HANGS.read_bytes())
+    files[3].write_bytes(b"")
+    files[5].write_bytes(b"no HDF5 file")
+    stuck = "open_file = h5py.File\ndef file_or_worse(path, mode):\n    import os, time\n"
+    stuck += "    time.sleep(60) if 'hangs' in path else os._exit(1) if 'crashes' in path else None\n"
+    stuck += "    return open_file(path, mode)\nh5py.File = file_or_worse\nFIRST = 8"
+    monkeypatch.setattr(heap_texts, "_READ", heap_texts._READ.replace("FIRST = 8", stuck))
+    monkeypatch.setattr(heap_texts, "MAX_SEC", 2.0)
+    assert heap_texts.of_files(files, "split") == {files[0]: "a", files[2]: "b", files[4]: "c"}
 
 
 def test_texts_of_variable_length_are_read_whatever_is_beside_them(tmp_path):

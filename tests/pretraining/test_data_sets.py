@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import fields, replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -181,7 +182,9 @@ def test_a_file_without_a_split_has_none(file):
 
 
 @pytest.mark.parametrize("dtype", [str, np.bytes_])
-@pytest.mark.parametrize("kind", ["groups", "attributes", "attributes of persons in groups", "files"])
+@pytest.mark.parametrize(
+    "kind", ["groups", "attributes", "attributes of persons in groups", "of many groups with a list beside", "files"]
+)
 def test_whom_a_file_marks_as_test_is_not_trained_on(kind, dtype, file, tmp_path):
     """By a group train, val or test that holds the person, by the person's own attribute, or by the file's."""
     splits = {f"person_{number:03d}": split for number, split in ((1, "train"), (2, "val"), (3, "test"), (4, "train"))}
@@ -189,6 +192,13 @@ def test_whom_a_file_marks_as_test_is_not_trained_on(kind, dtype, file, tmp_path
     if kind == "files":
         path = tmp_path / "folder"
         path.mkdir()
+        (path / "person_003.bak").write_bytes(Path(file).read_bytes())
+    if kind == "of many groups with a list beside":
+        with h5py.File(path, "w") as other:
+            for number in range(30):
+                other[f"empty{number:02d}/_info"] = [1, 2, 3]
+            other["another/_info"] = [1, 2, 3]
+            other["another/group/labels"] = [1, 2, 3]
     for person, split in splits.items():
         target = path / f"{person}.h5" if kind == "files" else path
         with h5py.File(file) as stored, h5py.File(target, "a") as other:
@@ -401,9 +411,12 @@ def test_a_person_without_a_dataset_is_told_before(file):
 
 
 def test_a_damaged_chunk_costs_that_frame_alone(file):
-    with h5py.File(file, "r") as opened:
+    with h5py.File(file, "r+") as opened:
         dataset = opened["person_006/pixels"]
+        dataset[2] = 0  # which lzf makes smaller; noise is stored as it is
+        opened.flush()
         where = dataset.id.get_chunk_info(2)
+    assert where.filter_mask == 0
     with open(file, "r+b") as raw:
         raw.seek(where.byte_offset)
         raw.write(b"\xff" * where.size)  # lzf: a copy of what lies before the beginning

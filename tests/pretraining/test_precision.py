@@ -67,8 +67,8 @@ def test_the_default_is_as_before_and_shipped_files_fit_any_processor():
         path.name: resolve(PretrainConfig, str(path)).config.pretrain_params.precision
         for path in (ROOT / "configs/pretrain").glob("*.yaml")
     }
-    for_a_gpu_of_80_gb = chosen.pop("gazecapture_256.yaml")
-    assert for_a_gpu_of_80_gb == "bf16" and set(chosen.values()) == {"auto"}
+    for_a_gpu = chosen.pop("gazecapture_256.yaml")
+    assert for_a_gpu == "bf16" and set(chosen.values()) == {"auto"}
 
 
 def test_auto_on_a_processor_that_emulates_bf16(settings_file, tmp_path):

@@ -1,6 +1,10 @@
 """Batches from worker processes are those made in the process itself."""
 
+import pickle
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +18,7 @@ from vaegaze.pretraining.data_sets import DataSetSource
 from vaegaze.pretraining.workers import worked_ahead
 from vaegaze.renderer import data_set
 
+ROOT = Path(__file__).parents[2]
 PERSONS, FRAMES, STEPS = 6, 4, 15
 
 
@@ -46,6 +51,14 @@ def test_every_batch_is_the_same_and_stays(workers, batches):
             assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
     told = {(each.person, each.row) for batch in made for each in batch.skipped}
     assert told == {("person_002", 1)}
+
+
+def test_a_loader_that_is_still_alive_does_not_hold_up_the_exit(batches):
+    """As when an error's traceback keeps it."""
+    script = "import pickle, sys\nfrom vaegaze.pretraining.workers import worked_ahead\n"
+    script += "items = worked_ahead(pickle.load(sys.stdin.buffer), range(15), 2, pinned=False)\nnext(items)\n"
+    done = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(batches), timeout=100, cwd=ROOT)
+    assert done.returncode == 0
 
 
 def test_an_error_of_a_worker_arrives_as_it_was(batches):

@@ -32,7 +32,7 @@ from vaegaze.report.benchmark import Cell, pictures_beside, write_report, writte
 from vaegaze.runs.cells import CellJob, CellRecord
 from vaegaze.runs.cohort import FAILED, Record, Work
 
-# Of a Zen 3 core, for the forecast: a picture rendered, one drawn and judged, a step (150 of them: docs/benchmark.md).
+# Of a Zen 3 core, for the forecast: a picture rendered, one drawn and judged, and a step in float32.
 RENDERED_SEC, JUDGED_SEC, STEP_SEC = 0.12, 0.35, 0.5
 
 
@@ -124,7 +124,8 @@ def forecast(params: BenchmarkParams, engine: str, missing: Collection[Task], to
     seconds = (rendered * RENDERED_SEC + judged * JUDGED_SEC + steps * STEP_SEC) / at_once
     counts = f"{persons} persons, {steps:,} steps, {judged:,} pictures to judge"
     minutes = max(1, round(seconds / 60))
-    return f"⏳ {len(missing)} of {total} cells: {counts}: about {minutes:,} min on a CPU, {at_once} at once"
+    side_by_side = f", {at_once} cells at once" if at_once > 1 else ""
+    return f"⏳ {len(missing)} of {total} cells: {counts}: about {minutes:,} min on a CPU{side_by_side}"
 
 
 def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) -> dict[str, Cell]:

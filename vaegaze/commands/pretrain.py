@@ -113,6 +113,8 @@ def planned_precision(params: PretrainParams) -> str:
         try:
             precision, how = find_precision("auto", find_device(params.device)), ", chosen by auto"
         except UserError:
+            if torch.cuda.is_available():
+                raise
             precision, how = "bf16", ", assumed of a GPU that is not here"
     print(f"Precision: {precision}{how}")
     return precision
@@ -217,7 +219,8 @@ def follow(
 ) -> None:
     """Train to the end, showing progress and saving results."""
     params, first = config.pretrain_params, processes.is_first
-    stop, bar, phase_shown, told = StopSignals(), None, None, (0, 0)
+    stop, bar, phase_shown = StopSignals(), None, None
+    told = skipped_counts(progress) if progress.records else (0, 0)
     empty = [each for source in sources if isinstance(source, DataSet) for each in source.empty]
     logged = max((record["step"] for record in steps_in_all(config, progress.records)), default=0)
     tracker = open_tracker(params.tracker if first else "none", folder.path, after=logged)

@@ -195,9 +195,9 @@ def start_engine(engine: str, cohort: CohortParams, job, base, work, **callbacks
 
 
 def warn_of_emulation(engine: str, cohort: CohortParams, device: str) -> None:
-    """Warn once that bf16 is emulated, where it is this machine that computes: no other can be asked here.
+    """Warn once that this machine emulates bf16; others cannot be asked.
 
-    Nor is a GPU asked for Ray, since this process would then take memory of it.
+    With Ray its GPUs are not tried either, because this process would take memory of them.
     """
     from vaegaze.commands.precision import warn_if_emulated
     from vaegaze.models.device import find_device

@@ -6,19 +6,15 @@ types, no giant shapes (the rules of Keras' `safe_get_h5_*`; CVE-2026-1669, CVE-
 """
 
 import itertools
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
+from vaegaze.data import heap_texts
 from vaegaze.errors import UserError, plain
 from vaegaze.files import address_words, stand_in_words
 
@@ -30,8 +26,6 @@ FILTERS = {  # by their numbers in The HDF Group's registry of filters
     305: "lzo", 307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd",
     32017: "sz", 32018: "fcidecomp", 32026: "blosc2",
 }  # fmt: skip
-MAX_TEXTS_SEC = 6.0  # for a file's attributes; 10,000 groups take one
-SEC_PER_FILE = 0.1  # in addition, of a folder; on a disk of one's own it takes a millisecond
 MAX_TEXTS_BYTES = 64 * 2**20  # of a list, where their length is fixed
 MAX_CHUNK_BYTES = 256 * 2**20  # reading one sample unpacks a whole chunk
 
@@ -214,7 +208,7 @@ def plain_attributes(group: h5py.Group, names: tuple[str, ...]) -> dict[str, int
             kind = attribute.get_type()
             if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
                 path = Path(group.file.filename)
-                value = _texts(path, path.stat().st_mtime_ns, name, "attributes").get(group.name)
+                value = heap_texts.of_groups(path, path.stat().st_mtime_ns, name).get(group.name)
             elif isinstance(kind, h5py.h5t.TypeStringID | h5py.h5t.TypeIntegerID):
                 value = group.attrs[name]
             else:
@@ -250,85 +244,7 @@ def text_list(file: h5py.File, name: str) -> list[str] | None:
             return None
         if kind.is_variable_str():
             path = Path(file.filename)
-            return _texts(path, path.stat().st_mtime_ns, name, "list")
+            return heap_texts.of_list(path, path.stat().st_mtime_ns, name)
         return [value.decode() for value in read()]
     except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return None
-
-
-_READ_TEXTS = """
-import sys
-sys.path = [folder for folder in sys.path if folder]  # the working directory, where the file's author may have put code
-import json, os, h5py
-print("ready", flush=True)
-path, name, form = sys.argv[1:]
-texts = {}
-
-def store(key, file, place):
-    try:
-        if place == "/" or isinstance(file.get(place, getlink=True), h5py.HardLink):
-            value = file[place].attrs.get(name)
-            value = value.decode() if isinstance(value, bytes) else value
-            if isinstance(value, str) and len(value) <= 1024:
-                texts[key or file[place].name] = value
-    except Exception:
-        pass
-
-def inside(file, place):
-    try:
-        group = file[place] if isinstance(file.get(place, getlink=True), h5py.HardLink) else {}
-        names = list(group) if isinstance(group, h5py.Group) else []
-        return [f"{place}/{each}" for each in names] if isinstance(group[names[0]], h5py.Group) else []
-    except Exception:
-        return []
-
-if form == "folder":
-    for each in os.listdir(path):
-        try:
-            with h5py.File(os.path.join(path, each), "r") as file:
-                store(each, file, "/")
-        except OSError:
-            continue
-else:
-    with h5py.File(path, "r") as file:
-        if form == "list":
-            values = file.attrs[name] if name in file.attrs else file[name][:]
-            texts = [value.decode() if isinstance(value, bytes) else value for value in values]
-        places = list(file) if form == "attributes" else []
-        for place in ["/", *places] if form == "attributes" else []:
-            store(None, file, place)
-        for place in places if len(places) <= 16 else []:  # groups of persons, such as "train", are few
-            for each in inside(file, place):
-                store(None, file, each)
-print(json.dumps(texts))
-"""
-
-
-def texts_of_files(folder: Path, name: str) -> dict[str, str]:
-    """File name → the short text that is the attribute `name` of that file itself, of all HDF5 files in a folder."""
-    stamps = [(each.name, each.stat().st_mtime_ns) for each in folder.iterdir() if each.is_file()]
-    return _texts(folder, hash(tuple(sorted(stamps))), name, "folder", MAX_TEXTS_SEC + SEC_PER_FILE * len(stamps))
-
-
-@lru_cache(maxsize=64)
-def _texts(path: Path, stamp: int, name: str, form: str, seconds: float | None = None) -> Any:
-    """The texts in the "attributes" `name` of the file and its groups, by the group's path; in the "list" `name`; or in
-    the attributes `name` of the files in a "folder", by the file's name.
-
-    Texts of variable length lie in a heap, and in a damaged one HDF5 searches without end, deaf to signals: so another
-    process reads them, within a time limit. `stamp` tells versions of the file apart.
-    """
-    command = [sys.executable, "-c", _READ_TEXTS, str(path), name, form]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as child:
-        child.stdout.readline()  # it has started, however long that takes on a busy machine
-        try:
-            texts, _ = child.communicate(timeout=seconds or MAX_TEXTS_SEC)
-        except subprocess.TimeoutExpired as error:
-            child.kill()
-            raise UserError(
-                f"HDF5 file {path} is damaged: reading the {form} {name!r} does not end; copy or download it again"
-            ) from error
-    try:
-        return json.loads(texts)
-    except ValueError as error:
-        raise UserError(f"HDF5 file {path} is damaged: the {form} {name!r} cannot be read") from error

@@ -27,11 +27,9 @@ def data_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str
 
 
 def content_checksum(sources: Sequence[RenderedPersons | DataSet], photographs: str | None) -> str:
-    """Of what is stored in about SAMPLED frames, one of each data set at least, and in as many photographs.
+    """Of pixels, masks and labels of about SAMPLED frames, at least one of each data set, and of as many photographs.
 
-    They are the same ones for the same data.
-
-    Pixels, eye masks and labels. A larger data set may have changed elsewhere: reading all would take too long.
+    The same ones each time. A larger data set may have changed elsewhere: reading all would take too long.
     """
     digest, data_sets = hashlib.sha256(), [each for each in sources if isinstance(each, DataSet)]
     for source in data_sets:

@@ -16,7 +16,7 @@ from vaegaze.renderer import render_gazes
 MASK_FACTORS = (1.25, 1.6)  # around upstream's 1.4: masks of other sources are cut differently
 MASK_JITTER = 0.04  # of the eye's radius, standard deviation of the centre
 # A circle read off a face parsing encloses the centres of the pixels that show the eye, and the eye's pointed corners
-# hardly fill one: it is so much smaller than the circle through the corners, at any size of the picture.
+# hardly fill one: it is so much smaller than the circle through the corners, in pixels of the parsing.
 PARSING_LOSES_PX = (0.4, 1.2)
 
 

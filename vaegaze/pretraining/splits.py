@@ -8,8 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaegaze.data.persons import person_counts
-from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list, texts_of_files
+from vaegaze.data import heap_texts
+from vaegaze.data.persons import files_of, person_counts
+from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list
 from vaegaze.errors import UserError, plain
 from vaegaze.files import spelling_among
 
@@ -67,8 +68,7 @@ def _groups(path, how: str, counts, all_counts, val_share: float, seed: int) -> 
             return _checked(groups, all_counts, path, "the file"), "the file"
         if how == "file":
             raise UserError(
-                f"{path} states no split: neither a 'split' attribute of its persons, nor groups train, val or test of "
-                "persons, nor lists of ids so named; "
+                f"{path} states no split: neither 'split' attributes, nor groups or lists named train, val and test; "
                 "take a share of the persons, or a JSON file",
                 about="split",
             )
@@ -118,7 +118,7 @@ def _from_file(path: str | Path, all_counts: Mapping[str, int]) -> dict[str, lis
     """
     groups: dict[str, list[str]] = {name: [] for name in NAMES}
     if Path(path).is_dir():
-        stated = {Path(file).stem: split for file, split in texts_of_files(Path(path), "split").items()}
+        stated = {file.stem: split for file, split in heap_texts.of_files(files_of(path), "split").items()}
     else:
         with opened(path) as file:
             lists = {name: text_list(file, name) for name in NAMES}

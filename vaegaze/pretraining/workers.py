@@ -5,9 +5,12 @@ than reading and drawing what it holds. So a worker writes its batches into a fe
 """
 
 import signal
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -34,7 +37,12 @@ def worked_ahead(
         worker_init_fn=ignore_signals,
         pin_memory=pinned,
     )
-    return map(partial(_taken, {}, pinned), iter(loader))
+    others = active_children()
+    items = iter(loader)
+    # At its exit Python waits for all workers, also for those of a loader that an error's traceback keeps alive; and
+    # they ignore its signal. This runs before.
+    weakref.finalize(items, _kill, [each for each in active_children() if each not in others])
+    return map(partial(_taken, {}, pinned), items)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,11 @@ def _taken(slots: dict[tuple[int, int], StoredBatch], pinned: bool, item):
     if item.batch is not None:
         slots[item.worker, item.slot] = item.batch
     return slots[item.worker, item.slot].copied(pinned=pinned, skipped=item.skipped)
+
+
+def _kill(workers: list[BaseProcess]) -> None:
+    for each in workers:
+        each.kill()
 
 
 def ignore_signals(worker: int) -> None:

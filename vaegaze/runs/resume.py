@@ -35,13 +35,13 @@ class Progress:
     before_per_frame: dict[str, Tensor] = field(default_factory=dict)  # (N,), see `evaluation.metrics.Evaluation`
     drawn_before: Tensor | None = None  # (N, S, S, 3) uint8, the base model's drawings of the measured frames
     peak_memory_mb: float | None = None
-    seconds_of: dict[str, float] = field(default_factory=dict)  # the run's other phases, by name
+    seconds_of: dict[str, float] = field(default_factory=dict)  # of the phases beside training, by name
     judged: list[dict] = field(default_factory=list)  # with keep_best: step, and a judgement of its weights
     best: dict[str, Tensor] = field(default_factory=dict)  # the best of these weights; none while the base's are
     checksums: dict[str, str] = field(default_factory=dict)  # of the networks beside the model, such as "estimator"
 
     def spend(self, phase: str, seconds: float) -> None:
-        """Add to a phase's seconds."""
+        """Add to a phase's seconds; those of training have a field of their own, since older files do."""
         if phase == "training":
             self.seconds += seconds
             return

@@ -36,7 +36,6 @@ class FineTuned:
     stopped: bool  # whether `should_stop` ended it
     losses: Tensor  # (steps,) of the steps made in this call, on the device
     precomputed: list[str]  # what was computed once, in words
-    seconds_of: dict[str, float]  # precomputing (encoding included) and training
 
 
 class StateMismatch(ValueError):
@@ -93,7 +92,6 @@ def finetune(
 
     precomputed: list[str] = []
     losses: list[Tensor] = []
-    seconds_of = {"precomputing": 0.0, "training": 0.0}
     stopped, step = False, None
     if first_step < settings.num_steps or settings.finetune_decoder:
         frames = prepare_training_frames(model, samples, device, mirror=settings.mirror, from_itself=replay > 0)
@@ -123,12 +121,10 @@ def finetune(
                 )
             except Stopped:
                 stopped = True
-            begun = time.perf_counter()
-            seconds_of["precomputing"] = begun - started
             if not stopped:
                 if settings.finetune_decoder:
                     precomputed.append(f"the decoder: tuned on the frames for {settings.finetune_decoder:,} steps")
-                on_start(precomputed, seconds_of["precomputing"])
+                on_start(precomputed, time.perf_counter() - started)
                 for step in training_steps(
                     model,
                     optimizer,
@@ -146,7 +142,6 @@ def finetune(
                     if stopped:
                         break
                 step.refuse_bad()
-            seconds_of["training"] = time.perf_counter() - begun
     return FineTuned(
         selection=selection,
         references=references,
@@ -154,7 +149,6 @@ def finetune(
         stopped=stopped,
         losses=torch.stack(losses) if losses else torch.zeros(0, device=device),
         precomputed=precomputed,
-        seconds_of=seconds_of,
     )
 
 
