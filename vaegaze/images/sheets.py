@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-CELL_PX = 192  # least longer side of a picture in a sheet
+CELL_PX = 192  # least longer side of a picture in a sheet, if none other is asked for
 GAP_PX = 4
 CAPTION_PX = 24
 
 
-def picture_sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
+def picture_sheet(
+    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell_px: int = CELL_PX
+) -> np.ndarray:
     """Pictures (H, W, 3) uint8 of one size in a captioned grid: each row is its caption and one picture per column."""
     height, width = rows[0][1][0].shape[:2]
-    factor = -(-CELL_PX // max(height, width))  # a whole multiple keeps pixels even
+    factor = -(-cell_px // max(height, width))  # a whole multiple keeps pixels even
     cell_height, cell_width = height * factor, width * factor
     font = ImageFont.load_default(size=15)
     margin = max(int(font.getlength(line)) for caption, _ in rows for line in caption.splitlines()) + 2 * GAP_PX

@@ -12,7 +12,7 @@ from vaegaze.images.sheets import picture_sheet
 from vaegaze.models import VAEGaze, to_pixels
 from vaegaze.report.pictures import eye_area
 
-BEFORE_AFTER = 3  # frames
+BEFORE_AFTER, EYES_PX = 3, 320  # frames, and the least longer side of each, since small differences are to be seen
 SHEET_PITCHES_RAD, SHEET_YAWS_RAD = (0.25, 0.0, -0.25), (0.4, 0.0, -0.4)
 
 
@@ -48,4 +48,4 @@ def before_after(samples: Samples, before: np.ndarray, after: np.ndarray) -> np.
     rows, columns = eye_area(some.eye_masks.any(axis=0))
     shown = {"as it is": some.images, "before": paste(before, some), "after": paste(after, some)}
     named = [(caption, list(pictures[:, rows, columns])) for caption, pictures in shown.items()]
-    return picture_sheet([f"frame {index}" for index in some.indices], named)
+    return picture_sheet([f"frame {index}" for index in some.indices], named, EYES_PX)
