@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=48, help="of the pictures, px")
     parser.add_argument("--steps", type=int, default=600, help="of each phase")
     parser.add_argument("--persons", type=int, default=2500)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args(argv)
     file = args.folder / f"{args.persons}_persons_{args.size}.h5"
     sources = {"file": str(file), RENDERED: RENDERED}
