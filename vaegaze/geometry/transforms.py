@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 IDENTITY = np.eye(2, 3)
+MOST_OUTSIDE = 2  # targets' widths and heights outside of a picture: beyond, it is not worth padding
 
 
 def similarity(source: np.ndarray, target: np.ndarray, with_roll: bool = True) -> np.ndarray:
@@ -97,15 +98,22 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
 def glimpse(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """As `warp`, less exact and several times as fast: for what reads pictures, not for pictures that are shown.
 
-    The picture is box-averaged to about the target's scale, then sampled once for each pixel.
+    The picture is box-averaged to about the target's scale, then sampled once for each pixel; its edge is repeated.
     """
     shrink = max(1, int(1 / scale_of(transform)))
     to_source = inverse(transform) / shrink
     corners = move(to_source, np.array([[0, 0], [width_px, 0], [0, height_px], [width_px, height_px]]))
     source = Image.fromarray(picture)
     source = source.reduce(shrink) if shrink > 1 else source
-    if (corners < 0.5).any() or (corners > np.array(source.size) - 1.5).any():  # edges are repeated there
-        return warp(picture, transform, height_px, width_px)[0]
+    before = np.ceil(np.maximum(0, 0.5 - corners.min(axis=0))).astype(int)  # columns and rows that lie outside
+    after = np.ceil(np.maximum(0, corners.max(axis=0) + 1.5 - source.size)).astype(int)
+    if before.any() or after.any():
+        if (before + after > MOST_OUTSIDE * np.array([width_px, height_px])).any():
+            return warp(picture, transform, height_px, width_px)[0]
+        pixels = np.asarray(source)
+        padding = [(before[1], after[1]), (before[0], after[0])] + [(0, 0)] * (pixels.ndim - 2)
+        source = Image.fromarray(np.pad(pixels, padding, mode="edge"))
+        to_source = to_source + np.column_stack([np.zeros((2, 2)), before])
     size, method = (width_px, height_px), Image.Transform.AFFINE
     return np.asarray(source.transform(size, method, to_source.ravel().tolist(), resample=Image.Resampling.BILINEAR))
 
