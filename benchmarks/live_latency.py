@@ -22,20 +22,20 @@ from benchmarks.rendered_video import FRAMES_PER_SEC, rendered_video
 from vaegaze.api import load_model
 from vaegaze.faces import follower, landmarks
 from vaegaze.geometry import pasting
-from vaegaze.redirecting import irises, live, steadying, video
+from vaegaze.redirecting import irises, live, series, steadying
 
 ROOT = Path(__file__).parents[1]
 STAGES = {  # what is timed, and where it is called from
     "face mesh and irises": (landmarks, "read_region"),
     "optical flow": (follower, "movement"),
-    "alignment": (video, "align_face"),
-    "encoding without the eyes": (video, "encode_masked"),
-    "encoding the reference": (video, "encode_pictures"),
-    "drawing": (video, "redraw_eyes"),
+    "alignment": (series, "align_face"),
+    "encoding without the eyes": (series, "encode_masked"),
+    "encoding the reference": (series, "encode_pictures"),
+    "drawing": (series, "redraw_eyes"),
     "colours": (steadying, "surroundings_correction"),
     "own irises: where": (irises.SteadyIrises, "pairs"),
     "own irises: each eye laid": (pasting, "with_irises"),
-    "pasting and grain": (video, "paste_in_regions"),
+    "pasting and grain": (series, "paste_in_regions"),
 }
 WARM_UP = 5  # frames
 FRAME_SEC = 0.55  # rendered, and redrawn twice, of a Zen 3 core, for the forecast

@@ -34,8 +34,8 @@ from vaegaze.images.video import Frame
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.redirecting import irises
 from vaegaze.redirecting.comparison import Comparison
-from vaegaze.redirecting.drawing import BATCH_SIZE
-from vaegaze.redirecting.video import Look, Series, low_precision
+from vaegaze.redirecting.drawing import BATCH_SIZE, low_precision
+from vaegaze.redirecting.series import Look, Series
 
 FRAME_SEC = 0.45  # in all ways, of a Zen 3 core, for the forecast
 SHOWN = ("eye_psnr", "blink_psnr", "eye_l1", "sharpness", "gaze_deg", "jitter_px", "jitter_ratio", "closed",

@@ -42,6 +42,7 @@ from vaegaze.models.checkpoint import Checkpoint, Reference, load_checkpoint
 from vaegaze.models.device import find_device, to_device
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
+from vaegaze.redirecting.series import Look
 from vaegaze.redirecting.sweeps import (
     CELL_PX,
     FRAME_PX,
@@ -51,7 +52,7 @@ from vaegaze.redirecting.sweeps import (
     frame_ms,
     sweep_gazes,
 )
-from vaegaze.redirecting.video import Look, NothingDrawn, redirect_video
+from vaegaze.redirecting.video import NothingDrawn, redirect_video
 from vaegaze.training.provenance import fine_tuned_on
 from vaegaze.training.references import references_of
 

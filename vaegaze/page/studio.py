@@ -26,8 +26,9 @@ from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
 from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
 from vaegaze.redirecting.photo import redirect_photo
+from vaegaze.redirecting.series import Look
 from vaegaze.redirecting.sweeps import FRAME_PX, close_ups, frame_ms, scaled, sweep_gazes
-from vaegaze.redirecting.video import Look, Tally, redirect_video
+from vaegaze.redirecting.video import Tally, redirect_video
 from vaegaze.runs.folder import RunFolder
 from vaegaze.runs.one_person import load_base, run_person, settled, with_fingerprint
 from vaegaze.runs.person import load_person

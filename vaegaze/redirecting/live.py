@@ -17,9 +17,9 @@ from vaegaze.models.checkpoint import Checkpoint
 from vaegaze.models.cpu import own_copy
 from vaegaze.models.device import refuse_other_dtypes
 from vaegaze.redirecting.asked import asked, asked_fades
-from vaegaze.redirecting.drawing import FollowedReferences, is_own_reference
+from vaegaze.redirecting.drawing import FollowedReferences, is_own_reference, low_precision
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fades, Fate
-from vaegaze.redirecting.video import Look, Series, low_precision
+from vaegaze.redirecting.series import Look, Series
 
 LATEST_SEC = 1e12
 
