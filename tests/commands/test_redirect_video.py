@@ -28,9 +28,9 @@ from vaegaze.geometry.transforms import move
 from vaegaze.images.video import Frame, VideoWriter, writing
 from vaegaze.images.video.recoverable import RecoverableFile
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
-from vaegaze.redirecting import irises
-from vaegaze.redirecting import video as redirect_video
+from vaegaze.redirecting import drawing, irises
 from vaegaze.redirecting.drawing import FollowedReferences
+from vaegaze.redirecting.series import Look, Series
 
 av, cv2 = pytest.importorskip("av"), pytest.importorskip("cv2")
 
@@ -176,15 +176,15 @@ def test_the_word_camera_is_two_angles(run, tmp_path):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypatch, signum):
-    redraw, calls = redirect_video.redraw, []
+    paste, calls = Series.paste, []
 
     def interrupted(*args):
         calls.append(args)
-        if len(calls) == 2:
+        if len(calls) == 9:  # in the second batch
             os.kill(os.getpid(), signum)
-        return redraw(*args)
+        return paste(*args)
 
-    monkeypatch.setattr(redirect_video, "redraw", interrupted)
+    monkeypatch.setattr(Series, "paste", interrupted)
     output = tmp_path / "out.mp4"
     outcome = run("--video", talk, *LOOK, "--output", output, ok=False)
     assert outcome.code == 128 + signum and STOPPING in outcome.err
@@ -250,14 +250,14 @@ def test_no_video_is_left_half_written(run, talk, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_what_was_drawn(run, talk, tmp_path, monkeypatch):
-    put, redraw, drawn = RecoverableFile._put, redirect_video.redraw, []
+    put, paste, pasted = RecoverableFile._put, Series.paste, []
 
     def filling(self, data):
-        if len(drawn) >= 2 and self.error is None:
+        if len(pasted) >= 9 and self.error is None:
             raise OSError(errno.ENOSPC, "No space left on device")
         return put(self, data)
 
-    monkeypatch.setattr(redirect_video, "redraw", lambda *args: drawn.append(args) or redraw(*args))
+    monkeypatch.setattr(Series, "paste", lambda *args: pasted.append(args) or paste(*args))
     monkeypatch.setattr(RecoverableFile, "_put", filling)
     monkeypatch.setattr(writing, "BUFFER_BYTES", 1024)
     output = tmp_path / "out.mp4"
@@ -286,10 +286,8 @@ def followed(talking, numbers, **changes) -> list[FollowedFrame]:
 
 def redrawn(few, own=False):
     model = make_tiny_model()
-    with torch.no_grad():
-        return redirect_video.redraw(
-            model, few, None if own else FollowedReferences(model, ()), np.array([0.2, 0.3]), np.zeros(2)
-        )
+    series = Series(model, None if own else FollowedReferences(model, ()), Look((0.2, 0.3), (0.0, 0.0)))
+    return [pixels for pixels, _ in series.redraw([[each] for each in few])]
 
 
 def test_pixels_outside_the_eyes_are_the_frames(talking):
@@ -329,10 +327,10 @@ def test_the_shipped_model_draws_the_same_in_low_precision(own_irises, levels, t
     monkeypatch.setattr(irises.networks, "installed", lambda: own_irises)
     few, drawn = followed(talking, [0, 40]), {}
     for precision in ("fp32", "bf16"):
-        monkeypatch.setattr(redirect_video, "find_precision", lambda *_, chosen=precision: chosen)
-        with redirect_video.low_precision(model), torch.no_grad():
-            referred = FollowedReferences(model, ())
-            drawn[precision] = redirect_video.redraw(model, few, referred, np.zeros(2), np.zeros(2))
+        monkeypatch.setattr(drawing, "find_precision", lambda *_, chosen=precision: chosen)
+        with drawing.low_precision(model):
+            series = Series(model, FollowedReferences(model, ()), Look((0.0, 0.0), (0.0, 0.0)))
+            drawn[precision] = [pixels for pixels, _ in series.redraw([[each] for each in few])]
     off = [differences(*pair) for pair in zip(*drawn.values())]
     assert 0 < np.max(off) <= levels, "where irises go differs a little, too"
     assert np.max([each[each > 0].mean() for each in off]) < 2

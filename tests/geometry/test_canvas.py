@@ -187,3 +187,10 @@ def test_a_frame_is_aligned_and_pasted_inside_the_squares(canvas):
     half = paste_in_regions(frame, near.head, noise(canvas)[0], near.to_canvas, canvas, strength=0.5)
     assert np.abs(half - (pasted.astype(float) + frame) / 2).max() <= 1
     assert scale_of(near.to_canvas) > 1
+
+
+def test_a_larger_frame_is_aligned_nearly_as_well_when_near():
+    frame = np.asarray(Image.open(DOCS / "astronaut.png").convert("RGB").resize((2400, 2400)))
+    whole, near = (align_face(frame, EYES * 2400 / 512, np.zeros(2), NARROW, near=each) for each in (False, True))
+    assert scale_of(near.to_canvas) < 1 and (near.valid == whole.valid).all()
+    assert np.abs(whole.image.astype(int) - near.image).mean() < 1

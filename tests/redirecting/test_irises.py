@@ -17,7 +17,7 @@ from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.fading import SLOWEST_SEC
 from vaegaze.redirecting.irises import SteadyIrises
-from vaegaze.redirecting.video import redraw
+from vaegaze.redirecting.series import Look, Series
 from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 from vaegaze.renderer.persons import eye_gazes
 
@@ -143,7 +143,7 @@ def test_beside_a_blink_no_eye_has_two_irises():
     def error(blend, blinks):
         eyes = BAND.project(EYE_CENTRES_MM, np.zeros(2))
         followed = FollowedFrame(Frame(given, 0.0), eyes, False, blend, blinks=blinks)
-        (result,) = redraw(model, [followed], None, np.array(AHEAD), (0.0, 0.0))
+        ((result, _),) = Series(model, None, Look(AHEAD, (0.0, 0.0))).redraw([[followed]])
         return abs(result.astype(int) - wanted)[on_irises].mean()
 
     assert error(1 / 3, True) < 1.15 * error(1.0, False) < 0.8 * error(1 / 3, False)

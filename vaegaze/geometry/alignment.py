@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from vaegaze.geometry.camera import EYE_CENTRES_MM, FACE_ORIGIN_MM, Camera, rolled
-from vaegaze.geometry.transforms import from_crop, inverse, move, roll_of, scale_of, similarity, warp
+from vaegaze.geometry.transforms import covered, from_crop, glimpse, inverse, move, roll_of, scale_of, similarity, warp
 
 AROUND_FACE = 1.6  # side of the window around a face / `Camera.face_px`, which hardly holds the face
 
@@ -65,18 +65,22 @@ def align_face(
 ) -> AlignedFace:
     """The face whose eye centres are (2, 2) = x, y in a picture (H, W, 3) uint8; `head` (2,) as seen in there.
 
-    With `near` only the window around the face is compared, so that the time does not depend on the picture's size.
+    With `near` only the window around the face is looked at, so that the time does not depend on the picture's size;
+    and where that is larger than the canvas, it is sampled once for each pixel, in a fifth of the time.
     """
     to_canvas = align(eyes, head, canvas)
     head = rolled(head, roll_of(to_canvas))
-    left = top = 0
-    if near:
-        centre, side = face_window(to_canvas, head, canvas)
-        left, top = np.clip(np.floor(centre - side / 2).astype(int), 0, np.array(picture.shape[1::-1]) - 1)
-        right, bottom = np.ceil(centre + side / 2).astype(int)
-        picture = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
-    image, valid = warp(picture, from_crop(to_canvas, left, top), *canvas.shape)
-    return AlignedFace(image, valid, to_canvas, head)
+    if not near:
+        return AlignedFace(*warp(picture, to_canvas, *canvas.shape), to_canvas, head)
+    centre, side = face_window(to_canvas, head, canvas)
+    left, top = np.clip(np.floor(centre - side / 2).astype(int), 0, np.array(picture.shape[1::-1]) - 1)
+    right, bottom = np.ceil(centre + side / 2).astype(int)
+    window = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    to_canvas_here = from_crop(to_canvas, left, top)
+    if scale_of(to_canvas) > 1:
+        return AlignedFace(*warp(window, to_canvas_here, *canvas.shape), to_canvas, head)
+    image = glimpse(window, to_canvas_here, *canvas.shape)
+    return AlignedFace(image, covered(window.shape, to_canvas_here, *canvas.shape), to_canvas, head)
 
 
 def face_window(to_canvas: np.ndarray, head: np.ndarray, canvas: Camera) -> tuple[np.ndarray, float]:

@@ -33,5 +33,6 @@ def means(rings: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def spread(rings: np.ndarray, reach: float) -> np.ndarray:
     """A polar picture (R, A, C) averaged over `reach` radii in and out, and around by what is as far on the outline."""
     reach = max(1, round(reach * len(rings) / OUT_TO))
-    closed = np.pad(rings, [(0, 0), (reach, reach), (0, 0)], mode="wrap")
+    around = np.arange(-reach, rings.shape[1] + reach) % rings.shape[1]
+    closed = rings.take(around, axis=1)
     return averaged(closed, reach)[:, reach:-reach]

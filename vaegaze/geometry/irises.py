@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from vaegaze.geometry.iris_rings import OUT_TO, means, rings_at
 from vaegaze.geometry.mirrored import MIRRORED, Lights, without_lights
-from vaegaze.geometry.sampling import averaged, sampled, step
+from vaegaze.geometry.sampling import averaged, edge_repeated, sampled, step
 from vaegaze.geometry.transforms import move, scale_of, to_crop
 
 BALL_MM, LEAST_NARROW = 10.5, 0.6  # from the eyeball's middle to the iris; the narrowest that an iris is taken for
@@ -63,21 +63,21 @@ class Iris:
     def seen_from_ahead(self, off: np.ndarray) -> np.ndarray:
         """Places (..., 2) off the centre as if the iris looked this way: it is narrower, the farther it is turned."""
         narrow, way = self._narrow(self.centre), self._way(self.centre)
-        return off + (1 / narrow - 1) * (off * way).sum(axis=-1, keepdims=True) * way
+        return off @ (np.eye(2) + (1 / narrow - 1) * np.outer(way, way))
 
     def as_it_is(self, off: np.ndarray, centre: np.ndarray | None = None) -> np.ndarray:
         """The way back; were the iris at `centre` (..., 2)."""
         centre = self.centre if centre is None else centre
         narrow, way = self._narrow(centre), self._way(centre)
-        return off + (narrow - 1) * (off * way).sum(axis=-1, keepdims=True) * way
+        return off + (narrow - 1) * np.einsum("...k,...k->...", off, way)[..., None] * way
 
     def _narrow(self, centre: np.ndarray) -> np.ndarray:
         turned = (centre - self.ball) / (BALL_MM * self.px_per_mm)
-        return np.sqrt(np.clip(1 - (turned**2).sum(axis=-1, keepdims=True), LEAST_NARROW**2, 1))
+        return np.sqrt(np.clip(1 - np.einsum("...k,...k->...", turned, turned)[..., None], LEAST_NARROW**2, 1))
 
     def _way(self, centre: np.ndarray) -> np.ndarray:
         way = centre - self.ball
-        return way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-6)
+        return way / np.maximum(np.hypot(way[..., :1], way[..., 1:]), 1e-6)
 
 
 def disc(iris: Iris, shape: tuple[int, int]) -> np.ndarray:
@@ -208,7 +208,7 @@ def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarr
 
 def _without_slits(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
     """(H, W) in which every run of low values along an axis, at most 2 · `reach` long, is as high as its lower end."""
-    values = np.pad(np.moveaxis(values, axis, 0), [(2 * reach, 2 * reach), (0, 0)], mode="edge")
+    values = edge_repeated(np.moveaxis(values, axis, 0), 2 * reach, 2 * reach, 0)
     for extreme in (np.maximum, np.minimum):
         length, all_of_it = 1, 2 * reach + 1
         while length < all_of_it:  # each value becomes the extreme of those up to `length` behind it

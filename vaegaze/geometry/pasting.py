@@ -162,7 +162,7 @@ def noise_level(picture: np.ndarray) -> float:
     From second differences across and down, which slopes and straight edges leave small (Immerkær 1996); their median,
     since lashes are not noise.
     """
-    grey = picture.astype(np.float64).mean(axis=-1)
+    grey = picture.sum(axis=-1, dtype=np.float32) / 3
     if min(grey.shape) < 3:
         return 0.0
     across = grey[:, :-2] - 2 * grey[:, 1:-1] + grey[:, 2:]

@@ -73,7 +73,7 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
     """
     if picture.shape[:2] == (height_px, width_px) and is_identity(transform):
         return picture.copy(), np.ones((height_px, width_px), dtype=bool)
-    valid = _covered(picture.shape, transform, height_px, width_px)
+    valid = covered(picture.shape, transform, height_px, width_px)
 
     # Box-average a much larger source first; then sample at least one point per source pixel, and average those.
     scale = scale_of(transform)
@@ -96,7 +96,7 @@ def warp(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: i
 
 
 def glimpse(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
-    """As `warp`, less exact and several times as fast: for what reads pictures, not for pictures that are shown.
+    """As `warp`, less exact and several times as fast: for what a network reads, not for pictures that are shown.
 
     The picture is box-averaged to about the target's scale, then sampled once for each pixel; its edge is repeated.
     """
@@ -118,12 +118,18 @@ def glimpse(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px
     return np.asarray(source.transform(size, method, to_source.ravel().tolist(), resample=Image.Resampling.BILINEAR))
 
 
-def _covered(shape: tuple[int, ...], transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+def covered(shape: tuple[int, ...], transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """(height, width) bool: all four corners of the target pixel lie in the source."""
+
+    def inside(target: np.ndarray) -> np.ndarray:
+        source = move(inverse(transform), target)
+        return ((source >= -1e-3) & (source <= np.array([shape[1], shape[0]]) + 1e-3)).all(axis=-1)
+
+    if inside(np.array([[0, 0], [width_px, 0], [0, height_px], [width_px, height_px]])).all():  # so all between are
+        return np.ones((height_px, width_px), bool)
     ys, xs = np.mgrid[: height_px + 1, : width_px + 1]
-    corners = move(inverse(transform), np.stack([xs, ys], axis=-1))  # (height + 1, width + 1, 2)
-    inside = ((corners >= -1e-3) & (corners <= np.array([shape[1], shape[0]]) + 1e-3)).all(axis=-1)
-    return inside[:-1, :-1] & inside[:-1, 1:] & inside[1:, :-1] & inside[1:, 1:]
+    corners = inside(np.stack([xs, ys], axis=-1))  # (height + 1, width + 1)
+    return corners[:-1, :-1] & corners[:-1, 1:] & corners[1:, :-1] & corners[1:, 1:]
 
 
 def _nearest(picture: np.ndarray, transform: np.ndarray, targets: np.ndarray) -> np.ndarray:

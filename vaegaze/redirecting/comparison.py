@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -140,6 +141,7 @@ def _view(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray:
     return glimpse(near, to_view, HEIGHT_PX, EYE_DISTANCE_PX + 2 * MARGIN_PX)
 
 
+@lru_cache(maxsize=1)
 def _masks() -> tuple[np.ndarray, np.ndarray]:
     """(H, W) bool: the eyes, and the skin around them."""
     ys, xs = np.mgrid[:HEIGHT_PX, : EYE_DISTANCE_PX + 2 * MARGIN_PX] + 0.5

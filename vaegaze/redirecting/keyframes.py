@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-APART_SEC = 0.085  # of drawn frames, at most: every other one at 25 and 30 a second
+APART_SEC = 0.17  # of drawn frames, at most: every fourth one at 25 a second
 GAZE_RAD, HEAD_RAD, LEVELS = 0.02, 0.05, 8.0  # by which frames may differ; of the pixels, on average
 
 
