@@ -3,7 +3,8 @@
     python -m benchmarks.faces
 
 Draws persons with and without glasses, their heads turned up to ±30° of yaw, ±20° of pitch and ±45° of roll, and reads
-each picture with both backends. The last line is one JSON object.
+each picture with both backends. Then draws clips, several pictures of one person each, and takes the median error of a
+head pose off, as by a calibration. The last line is one JSON object.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from vaegaze.renderer.persons import eyeball_centres_mm
 SIZE_PX, FOCAL_PX = 512, 1300.0  # the whole head is in view
 MAX_YAW_DEG, MAX_PITCH_DEG, MAX_ROLL_DEG = 30, 20, 45
 PICTURE_SEC = 0.44  # rendered and read twice, of a Zen 3 core, for the forecast
+IN_CLIP = 6  # pictures of one person
 FOUND = 0.15  # distances of the eyes: an eye found farther from its place is not found
 
 
@@ -41,8 +43,10 @@ class TrueFace:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--pictures", type=int, default=40, help="(default: %(default)s)")
+    parser.add_argument("--clips", type=int, default=12, help="(default: %(default)s)")
     given = parser.parse_args(argv)
-    say_beforehand(f"{given.pictures} pictures, read in {len(BACKENDS)} ways", given.pictures * PICTURE_SEC)
+    count = given.pictures + given.clips * IN_CLIP
+    say_beforehand(f"{count} pictures, read in {len(BACKENDS)} ways", count * PICTURE_SEC)
     true = [true_face(number) for number in range(given.pictures)]
     numbers = {}
     for backend in BACKENDS:
@@ -50,6 +54,9 @@ def main(argv: list[str] | None = None) -> int:
             numbers[backend] = judge([nearest(read_picture(each.picture, backend), each) for each in true], true)
         except UserError as error:
             print(f"{backend}: {error}")
+            continue
+        if backend == "landmarks" and given.clips:
+            numbers[backend] |= judge_clips([clip(number) for number in range(1, given.clips + 1)])
     columns = list(numbers)
     print("".join([f"{'':<44}", *(f"{column:>12}" for column in columns)]))
     for what in dict.fromkeys(what for column in columns for what in numbers[column]):
@@ -58,13 +65,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def true_face(number: int) -> TrueFace:
-    """Person `number` + 1, every other one with glasses, turned at random."""
+def clip(person: int) -> list[TrueFace]:
+    return [true_face(100 * person + number, person) for number in range(IN_CLIP)]
+
+
+def true_face(number: int, person_number: int | None = None) -> TrueFace:
+    """A person, by default number `number` + 1, turned at random; every other picture with glasses."""
+    person_number = number + 1 if person_number is None else person_number
     rng = np.random.default_rng([7, number])
     limits = np.radians([MAX_PITCH_DEG, MAX_YAW_DEG, MAX_ROLL_DEG])
     pitch, yaw, roll_rad = rng.uniform(-limits, limits)
-    person = replace(person_from_seed(0, number + 1), glasses=number % 2 == 1)
-    scene = replace(scene_from_seed(0, number + 1, 0), head=(pitch, yaw), blink=0.0, lid_opening=1.0)
+    person = replace(person_from_seed(0, person_number), glasses=number % 2 == 1)
+    scene = replace(scene_from_seed(0, person_number, 0), head=(pitch, yaw), blink=0.0, lid_opening=1.0)
     gaze = np.array([pitch, yaw]) + rng.uniform(-0.25, 0.25, 2)  # seldom far from where the head points
     scene = replace(scene, gaze=tuple(gaze))
     camera = Camera(SIZE_PX, SIZE_PX, FOCAL_PX)
@@ -112,6 +124,20 @@ def judge(read: list[Face | None], true: list[TrueFace]) -> dict[str, float | st
         centred = got - truth - np.median(got - truth)
         numbers[f"head {name}: mean error without its offset, °"] = round(float(abs(centred).mean()), 2)
     return numbers
+
+
+def judge_clips(clips: list[list[TrueFace]]) -> dict[str, float]:
+    """Mean errors of the head pose, each clip's median error taken off."""
+    off = []
+    for pictures in clips:
+        read = [(nearest(read_picture(each.picture, "landmarks"), each), each) for each in pictures]
+        errors = np.degrees([face.head - each.head for face, each in read if face is not None])
+        off += abs(errors - np.median(errors, axis=0)).tolist() if len(errors) else []
+    pitch, yaw = np.mean(off, axis=0).round(2).tolist()
+    return {
+        "head pitch: mean error in a clip, calibrated, °": pitch,
+        "head yaw: mean error in a clip, calibrated, °": yaw,
+    }
 
 
 def percent(share: float) -> float:

@@ -29,6 +29,7 @@ PAIRS = {
 }
 
 
+SEEN_FROM_MM = 600.0  # as from a camera on a screen, or a hand's
 PITCH_RAD = np.radians(4.5)  # of the canonical face in the head's frame of `geometry.camera`; by benchmarks/faces.py
 
 
@@ -49,15 +50,21 @@ def head_pose(mesh: np.ndarray) -> tuple[np.ndarray, float, float]:
     """The head (2,) = pitch, yaw in radians, the roll (rad, from x towards y) and the scale (px per mm) of a face mesh.
 
     The mesh (468, 3) is in pixels, z away from the camera. The network sees a square around the face alone, so the pose
-    is that towards the viewer wherever the face lies in the picture: it needs no lens.
+    is that towards the viewer wherever the face lies in the picture: it needs no lens, only about how far away it is.
     """
-    points = mesh[INDICES]
-    centres = [np.average(each, axis=0, weights=WEIGHTS) for each in (CANONICAL_MM, points)]
-    source, target = CANONICAL_MM - centres[0], points - centres[1]
-    u, singular, vt = np.linalg.svd((WEIGHTS[:, None] * target).T @ source)
-    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * signs) @ vt  # head → picture
-    scale = (singular * signs).sum() / (WEIGHTS[:, None] * source**2).sum()
+    points = mesh[INDICES] - np.average(mesh[INDICES], axis=0, weights=WEIGHTS)
+    _, scale = _procrustes(points)
+    # What lies nearer to the viewer looks larger, which would pass for a larger turn of the head.
+    points[:, :2] *= 1 + points[:, 2:] / scale / SEEN_FROM_MM
+    rotation, scale = _procrustes(points)
     z_axis = rotation[:, 2]  # into the head: (cos p · sin y, sin p, cos p · cos y)
     head = np.array([np.arcsin(np.clip(z_axis[1], -1, 1)), np.arctan2(z_axis[0], z_axis[2])])
     return head, float(np.arctan2(rotation[1, 0], rotation[0, 0])), float(scale)
+
+
+def _procrustes(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rotation (3, 3) and scale that bring the canonical face to points (K, 3), whose weighted mean is 0."""
+    source = CANONICAL_MM - np.average(CANONICAL_MM, axis=0, weights=WEIGHTS)
+    u, singular, vt = np.linalg.svd((WEIGHTS[:, None] * points).T @ source)
+    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+    return (u * signs) @ vt, float((singular * signs).sum() / (WEIGHTS[:, None] * source**2).sum())
