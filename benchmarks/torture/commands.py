@@ -57,7 +57,7 @@ class Command:
     state: str = ""  # the file under out/ that says that --resume is needed to go on
     measured: tuple[str, ...] = ()  # files under out/ that hold times of their own: only their names are compared
     kept: tuple[str, ...] = ()  # files under out/ that are there before, and then old or new, never anything else
-    partial: str = ""  # what it says when the result is of a part of its input
+    partial: tuple[str, ...] = ()  # what it says when the result is of a part of its input
 
     def work(self, folder: Path) -> Callable[[], int]:
         flags = [str(flag) for flag in self.flags(folder)]
@@ -191,7 +191,7 @@ COMMANDS = {  # the quick ones first
         Command(
             "inspect", inspect.main,
             lambda folder: [folder / "gaze.h5", "--output", folder / "out/sheet.png", "--overwrite"],
-            for_sheet, kept=("sheet.png",), partial="\nproblem ",
+            for_sheet, kept=("sheet.png",), partial=("\nproblem ", "unreadable"),
         ),
         Command(
             "convert", convert.main, lambda folder: [*converting(folder), "--overwrite"], published, kept=("full.pth",),
@@ -200,7 +200,7 @@ COMMANDS = {  # the quick ones first
             "prepare", prepare.main,
             lambda folder: ["--frames", folder / "frames", "--labels", folder / "labels.csv", "--person_id", "me",
                             "--output", folder / "out/me.h5", "--size", 64, "--overwrite"],
-            frames, kept=("me.h5",), partial="unreadable",
+            frames, kept=("me.h5",), partial=("unreadable",),
         ),
         Command("benchmark", benchmark_main, benchmarking, for_benchmark, measured=("b.md",)),
         Command(

@@ -61,7 +61,7 @@ class Scene:
         found = results(command, folder)
         if not ending.killed and (left := [name for name in found if Path(name).name.startswith(".")]):
             return f"{left[0]} is left behind"
-        partial = ending.code == 0 and command.partial and command.partial in ending.text
+        partial = ending.code == 0 and any(words in ending.text for words in command.partial)
         for name in command.kept:
             if name not in found or (not partial and found[name] not in (self.before[name], self.after[name])):
                 return f"{name} of an earlier run is lost"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -67,6 +68,7 @@ def run(base, capfd):
         assert (code == 0) is ok, outcome
         return outcome
 
+    run.base = base
     return run
 
 
@@ -180,7 +182,7 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
 
     def interrupted(*args):
         calls.append(args)
-        if len(calls) == 9:  # in the second batch
+        if len(calls) == 9:
             os.kill(os.getpid(), signum)
         return paste(*args)
 
@@ -188,9 +190,26 @@ def test_a_signal_leaves_a_video_of_what_was_done(run, talk, tmp_path, monkeypat
     output = tmp_path / "out.mp4"
     outcome = run("--video", talk, *LOOK, "--output", output, ok=False)
     assert outcome.code == 128 + signum and STOPPING in outcome.err
-    assert f"stopped by {signum.name}; {output} holds the first 16 frames" in outcome.err
-    assert len(read(output)[0]) == 16 and 0.5 < sound_of(output)[-1][0] < 0.7
+    assert f"stopped by {signum.name}; {output} holds the first 9 frames" in outcome.err
+    assert len(read(output)[0]) == 9 and 0.25 < sound_of(output)[-1][0] < 0.45
     assert files_in(tmp_path) == {"out.mp4", "out.frames.csv"}
+
+
+def test_a_video_leaves_the_number_of_threads_as_it_was(run, talk, tmp_path, monkeypatch):
+    drawn, later = [], []
+    draw = Series.draw
+    monkeypatch.setattr(Series, "draw", lambda *args: drawn.append(torch.get_num_threads()) or draw(*args))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        flags = ["--checkpoint", run.base, "--device", "cpu", "--video", talk, *LOOK, "--output", tmp_path / "out.mp4"]
+        assert redirect.main([str(each) for each in flags]) == 0
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert set(drawn) == {2} and later == [3] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 SLOW_DISK = """

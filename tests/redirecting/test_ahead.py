@@ -67,3 +67,19 @@ def test_a_stop_waits_neither_for_the_next_item_nor_for_long_for_its_making(monk
     assert list(ahead(items(), most=8, should_stop=stop.is_set)) == [0, 1, 2]
     assert time.monotonic() - began < 5
     never.set()
+
+
+def test_whoever_is_patient_waits_for_the_item_in_the_making(monkeypatch):
+    monkeypatch.setattr("vaegaze.redirecting.ahead._LAST_ITEM_SEC", 0.1)
+    began, made = threading.Event(), []
+
+    def items():
+        yield 0
+        began.set()
+        time.sleep(0.5)
+        made.append(1)
+        yield 1
+
+    with closing(ahead(items(), most=1, patient=True)) as numbers:
+        assert next(numbers) == 0 and began.wait(5)
+    assert made == [1]

@@ -9,20 +9,22 @@ from command_runs import ROOT
 import vaegaze
 from benchmarks.rendered_video import rendered_video
 from vaegaze.faces.follower import FollowedFrame
+from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.images.video import Frame
 from vaegaze.redirecting import series
 from vaegaze.redirecting.keyframes import APART_SEC, KeyFrames, Moment
+from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 
-PICTURE = np.full((4, 6, 3), 100, np.uint8)
+PICTURE, EYES = np.full((8, 12, 3), 100, np.uint8), np.ones((8, 12), bool)
 
 
 def moment(number, person=0, **changes) -> Moment:
     """Number `number` of 25 a second."""
-    return replace(Moment(person, number / 25, PICTURE, np.zeros(2), np.zeros(2), True), **changes)
+    return replace(Moment(person, number / 25, PICTURE, np.zeros(2), np.zeros(2), EYES, True), **changes)
 
 
 def drawings_of(numbers) -> np.ndarray:
-    return np.stack([np.full((4, 6, 3), 10 * number, np.uint8) for number in numbers])
+    return np.stack([np.full((8, 12, 3), 10 * number, np.uint8) for number in numbers])
 
 
 def test_every_fourth_frame_is_drawn_and_the_last_of_a_batch():
@@ -52,14 +54,36 @@ def test_frames_between_blend_by_time_across_batches():
         {"head": np.array([0.1, 0.0])},
         {"image": PICTURE + 20},
         {"open": False},
+        {"openness": np.array([0.8, 0.6])},
         {"time_sec": 2.0},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_frame_unlike_its_neighbours_is_drawn_and_so_are_they(changes):
-    moments = [moment(0), moment(1), moment(2, **changes)]
-    moments += [replace(moment(number), time_sec=moments[2].time_sec + number / 25) for number in (1, 2)]
+    opened = {"openness": np.array([0.8, 0.8])} if "openness" in changes else {}
+    moments = [moment(0, **opened), moment(1, **opened), moment(2, **changes)]
+    moments += [replace(moment(number, **opened), time_sec=moments[2].time_sec + number / 25) for number in (1, 2)]
     assert KeyFrames(1.0).chosen(moments) == [0, 1, 2, 3, 4] if "time_sec" not in changes else [0, 1, 2, 4]
+
+
+def test_a_half_blink_is_drawn_and_grain_is_not():
+    """Lids that move and are not yet called closed, also where their openness is not read."""
+    person, scene = person_from_seed(0, 5), replace(scene_from_seed(0, 5, 0), lid_opening=1.0, jpeg_quality=0)
+    canvas = vaegaze.load_model(ROOT / "checkpoints" / "pretrained_model.pth").model.canvas
+
+    def seen(number, blink):
+        image = render(person, replace(scene, blink=blink, noise_seed=number), canvas).image
+        return moment(number, image=image, eye_mask=pose_mask(np.array(scene.head), canvas))
+
+    for blink, drawn in ((0.0, [0, 4]), (0.35, [0, 1, 2, 3, 4])):
+        moments = [seen(number, blink if number == 2 else 0.0) for number in range(5)]
+        assert KeyFrames(APART_SEC).chosen(moments) == drawn
+
+
+def test_time_that_goes_back_begins_anew():
+    frames = KeyFrames(1.0)
+    frames.filled([moment(125)], frames.chosen([moment(125)]), drawings_of([1]))
+    assert frames.chosen([moment(0), moment(1), moment(2)]) == [0, 2]
 
 
 def test_each_person_has_drawings_of_their_own():

@@ -12,11 +12,17 @@ _GLANCE_SEC = 0.05  # between looks at whether the caller still wants more
 _LAST_ITEM_SEC = 5.0  # that the item in the making may take once nobody waits for it: a disk may never answer
 
 
-def ahead(items: Iterable[Item], most: int, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Item]:
+def ahead(
+    items: Iterable[Item],
+    most: int,
+    should_stop: Callable[[], bool] = lambda: False,
+    patient: bool = False,
+) -> Iterator[Item]:
     """The items, each made in another thread while the caller works on those before; at most so many wait.
 
     What their making raises is raised here, in its turn. Once the caller stops, nothing more is made. The items end
-    where the next is not ready when `should_stop()`.
+    where the next is not ready when `should_stop()`. The item in the making is waited for, 5 seconds at most
+    unless `patient`.
     """
     ready: queue.Queue = queue.Queue(maxsize=most)
     stopped, failure = threading.Event(), []
@@ -61,4 +67,4 @@ def ahead(items: Iterable[Item], most: int, should_stop: Callable[[], bool] = la
             raise failure[0]
     finally:
         stopped.set()
-        thread.join(_LAST_ITEM_SEC)
+        thread.join(None if patient else _LAST_ITEM_SEC)

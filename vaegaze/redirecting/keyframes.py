@@ -1,6 +1,7 @@
 """Which frames of a video the model draws, and what the frames between them show: a blend of both drawings.
 
-On the canvas a face does not move, so drawings of frames that follow each other closely differ by little.
+On the canvas a face does not move, so drawings of frames that follow each other closely differ by little, unless
+the lids move: a frame is drawn from itself, and has its lids.
 """
 
 from collections import defaultdict
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 APART_SEC = 0.17  # of drawn frames, at most: every fourth one at 25 a second
-GAZE_RAD, HEAD_RAD, LEVELS = 0.02, 0.05, 8.0  # by which frames may differ; of the pixels, on average
+GAZE_RAD, HEAD_RAD, OPENNESS = 0.02, 0.05, 0.08  # by which frames may differ
+LEVELS, CELL_PX = 5.0, 4  # of the eyes' regions, on average over cells, so that grain does not count
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Moment:
     image: np.ndarray  # (H, W, 3) uint8
     gaze: np.ndarray  # (2,) pitch, yaw in radians, as told
     head: np.ndarray  # (2,)
+    eye_mask: np.ndarray  # (H, W) bool
     open: bool  # both eyes; beside a blink each frame is drawn
+    openness: np.ndarray | None = None  # (2,) of the eyes, if it was read
 
     def is_like(self, other: "Moment") -> bool:
         return (
@@ -30,8 +34,24 @@ class Moment:
             and other.open
             and abs(self.gaze - other.gaze).max() <= GAZE_RAD
             and abs(self.head - other.head).max() <= HEAD_RAD
-            and abs(self.image.astype(np.int16) - other.image).mean() <= LEVELS
+            and (self.openness is None or other.openness is None or self._is_as_open_as(other))
+            and self._looks_like(other)
         )
+
+    def _is_as_open_as(self, other: "Moment") -> bool:
+        return bool(abs(self.openness - other.openness).max() <= OPENNESS)
+
+    def _looks_like(self, other: "Moment") -> bool:
+        off = abs(self._cells(self.image) - self._cells(other.image))
+        return bool(off.sum() <= LEVELS * len(off))
+
+    def _cells(self, image: np.ndarray) -> np.ndarray:
+        """The mean brightness (K,) of the cells in this face's eye mask."""
+        height, width = (side // CELL_PX for side in self.eye_mask.shape)
+        cells = (height, CELL_PX, width, CELL_PX)
+        rows, columns = height * CELL_PX, width * CELL_PX
+        inside = self.eye_mask[:rows, :columns].reshape(cells).mean(axis=(1, 3)) > 0.5
+        return image[:rows, :columns].mean(axis=-1).reshape(cells).mean(axis=(1, 3))[inside]
 
 
 class KeyFrames:
@@ -56,7 +76,8 @@ class KeyFrames:
         return sorted(drawn)
 
     def _lies_between(self, before: Moment, this: Moment, after: Moment) -> bool:
-        return after.time_sec - before.time_sec <= self._apart_sec and before.is_like(this) and before.is_like(after)
+        in_turn = before.time_sec < this.time_sec < after.time_sec <= before.time_sec + self._apart_sec
+        return in_turn and before.is_like(this) and before.is_like(after)
 
     def filled(self, moments: Sequence[Moment], drawn: Sequence[int], drawings: np.ndarray) -> np.ndarray:
         """The drawings (K, H, W, 3) uint8 of these rows → those of all moments."""
@@ -73,4 +94,6 @@ class KeyFrames:
                 blend = earlier + np.float32(share) * (all_of_them[row].astype(np.float32) - earlier)
                 all_of_them[between] = np.rint(blend)
             self._last[moment.person] = moment, all_of_them[row]
+        since = moments[-1].time_sec - self._apart_sec
+        self._last = {person: last for person, last in self._last.items() if last[0].time_sec >= since}
         return all_of_them

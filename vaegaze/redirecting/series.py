@@ -12,7 +12,14 @@ from vaegaze.geometry.camera import rolled
 from vaegaze.geometry.eye_regions import pose_mask
 from vaegaze.geometry.pasting import paste_in_regions
 from vaegaze.models import VAEGaze
-from vaegaze.redirecting.drawing import FollowedReferences, device_of, encode_masked, encode_pictures, redraw_eyes
+from vaegaze.redirecting.drawing import (
+    BATCH_SIZE,
+    FollowedReferences,
+    device_of,
+    encode_masked,
+    encode_pictures,
+    redraw_eyes,
+)
 from vaegaze.redirecting.fading import AS_DOCUMENTED, Fader, Fades, Fate, drawn_gaze
 from vaegaze.redirecting.glances import Glances
 from vaegaze.redirecting.irises import SteadyIrises, read_irises
@@ -103,16 +110,20 @@ class Series:
         persons = [(each.person, each.frame.time_sec) for each in followed]
 
         moments = [
-            Moment(*person, image, gaze, head, bool(np.all(each.blend == 1)))
-            for each, person, image, gaze, head in zip(followed, persons, images, on_canvas, heads)
+            Moment(*person, *seen, bool(np.all(each.blend == 1)), None if each.face is None else each.face.openness)
+            for each, person, *seen in zip(followed, persons, images, on_canvas, heads, eye_masks)
         ]
         keys = self._key_frames.chosen(moments)
-        masked = encode_masked(model, images[keys], eye_masks[keys])
-        if self._references is None:
-            reference = encode_pictures(model, images[keys])
-        else:
-            reference = self._references.latents(images[keys], heads[keys], [persons[key][0] for key in keys])
-        drawings = redraw_eyes(model, masked, reference, heads[keys], on_canvas[keys])
+        parts = []
+        for start in range(0, len(keys), BATCH_SIZE):
+            rows = keys[start : start + BATCH_SIZE]
+            masked = encode_masked(model, images[rows], eye_masks[rows])
+            if self._references is None:
+                reference = encode_pictures(model, images[rows])
+            else:
+                reference = self._references.latents(images[rows], heads[rows], [persons[row][0] for row in rows])
+            parts.append(redraw_eyes(model, masked, reference, heads[rows], on_canvas[rows]))
+        drawings = np.concatenate(parts)
         drawings = self._key_frames.filled(moments, keys, drawings)
         drawings = self._colours.matched(drawings, images, eye_masks, valid, canvas, persons)
         return [DrawnEyes(*each) for each in zip(followed, faces, gazes, opacities, drawings)]

@@ -6,6 +6,7 @@ from vaegaze.geometry.camera import Camera
 from vaegaze.geometry.pasting import corrected, surroundings_correction
 
 FADE_SEC = 0.2  # after which the weight of an earlier correction has fallen to a third
+FORGOTTEN_SEC = 2.0  # after which nothing of it is left
 JUMP = 12.0  # levels: a correction that differs by more, as after a cut, counts at once
 
 
@@ -35,4 +36,6 @@ class SteadyColours:
                 if abs(change[masks[number]]).mean() < JUMP:
                     corrections[number] = last + (1 - np.exp((last_sec - time_sec) / FADE_SEC)) * change
             self._last[person] = time_sec, corrections[number]
+        since = persons[-1][1] - FORGOTTEN_SEC
+        self._last = {person: last for person, last in self._last.items() if last[0] >= since}
         return corrected(drawn, corrections)

@@ -1,8 +1,9 @@
 """A video in which the person looks elsewhere: read, followed, redrawn and written a few frames at a time."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -18,7 +19,7 @@ from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import Reference
 from vaegaze.redirecting.ahead import ahead
 from vaegaze.redirecting.comparison import Comparison
-from vaegaze.redirecting.drawing import BATCH_SIZE, FollowedReferences, low_precision
+from vaegaze.redirecting.drawing import BATCH_SIZE, FollowedReferences, device_of, low_precision
 from vaegaze.redirecting.fading import Fate
 from vaegaze.redirecting.series import DrawnFrame, Look, Series
 
@@ -85,19 +86,22 @@ def redirect_video(
     with low_precision(model):  # the references are encoded as the frames are
         series = Series(model, None if from_itself else FollowedReferences(model, references), look)
     # Three threads: this one pastes and writes while another draws the next frames, and a third reads those after.
-    followed = ahead(followed, BATCH_SIZE, should_stop)
-    with closing(ahead(_drawn(followed, series, model), 1, should_stop)) as drawn:
-        for frames in drawn:
-            for each in frames:
+    over = threading.Event()
+    followed = ahead(followed, BATCH_SIZE, lambda: over.is_set() or should_stop())
+    with closing(ahead(_drawn(followed, series, model), BATCH_SIZE, should_stop, patient=True)) as drawn:
+        try:
+            for each in drawn:
                 first, pixels = each.faces[0], series.paste(each)
                 if comparison is not None:
                     comparison.add(first, pixels, None if everyone else not each.fate.left_alone)
                 frame = first.frame
                 writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
                 tally.fates.append(each.fate)
-            on_frames(len(frames))
-            if should_stop():
-                break
+                on_frames(1)
+                if should_stop():
+                    break
+        finally:
+            over.set()  # else who draws might wait for a disk that never answers
     tally.stopped = should_stop()
     if tally.left_alone[NO_FACE] == tally.frames and not tally.stopped:
         raise UserError(
@@ -110,22 +114,25 @@ def redirect_video(
     return tally
 
 
-def _drawn(followed: Iterator[list[FollowedFrame]], series: Series, model: VAEGaze) -> Iterator[list[DrawnFrame]]:
+def _drawn(followed: Iterator[list[FollowedFrame]], series: Series, model: VAEGaze) -> Iterator[DrawnFrame]:
     """The frames, with their faces, drawn a few at a time."""
-    with closing(followed), _a_core_less(), low_precision(model):
+    with closing(followed), low_precision(model):
+        if device_of(model).type == "cpu":
+            leave_a_core()
         for frames in _batches(followed):
-            yield series.draw(frames)
+            yield from series.draw(frames)
 
 
-@contextmanager
-def _a_core_less() -> Iterator[None]:
-    """PyTorch leaves one core to the threads that read and paste: its own wait for each other at every operation."""
+def leave_a_core() -> None:
+    """PyTorch computes on one core less in this thread: at every operation its threads wait for each other, and those
+    that read and paste need a core, too.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    # What a thread sets is its own, but becomes the number of threads begun later, too.
+    restoring = threading.Thread(target=torch.set_num_threads, args=(threads,))
+    restoring.start()
+    restoring.join()
 
 
 def _batches(followed: Iterable[list[FollowedFrame]]) -> Iterator[list[list[FollowedFrame]]]:
