@@ -18,6 +18,8 @@ from benchmarks.forecast import say_beforehand
 from vaegaze.data.photo import own_irises, paste
 from vaegaze.evaluation.full_size import judge
 from vaegaze.evaluation.rendered_faces import FACE_PX, RenderedFace, rendered_face
+from vaegaze.faces.gaze import gaze_of
+from vaegaze.faces.reader import read_picture
 from vaegaze.images.pictures import rgb_over_white
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
 from vaegaze.models.estimator import load_estimator
@@ -69,17 +71,29 @@ def main(argv: list[str] | None = None) -> int:
 
 def _pasted(checkpoint: Checkpoint, face: RenderedFace):
     """Of each way of pasting its name, the pictures (K, H, W, 3), and which of them have the photo's irises."""
-    drawn = redraw_gazes(checkpoint.model, face.photo, reference_of("auto", checkpoint, face.photo), face.gazes)
-    known = [own_irises(face.photo, *each) for each in zip(drawn, face.gazes)]
-    irises = [own_irises(replace(face.photo, gaze=None), *each) for each in zip(drawn, face.gazes)]
-    for name, detail, own in (
-        ("alone", False, [()] * len(drawn)),
-        ("detail", True, [()] * len(drawn)),
-        ("irises", True, irises),
-        ("known", True, known),
+    of_photo = replace(face.photo, gaze=None, read_gaze=_read(face))
+    reference = reference_of("auto", checkpoint, face.photo)
+    of_nothing, of_a_photo, told = (
+        redraw_gazes(checkpoint.model, photo, reference, face.gazes)
+        for photo in (replace(of_photo, read_gaze=None), of_photo, face.photo)
+    )
+    no_irises = [()] * len(face.gazes)
+    irises = [own_irises(of_photo, *each) for each in zip(of_a_photo, face.gazes)]
+    known = [own_irises(face.photo, *each) for each in zip(told, face.gazes)]
+    for name, drawn, detail, own in (
+        ("alone", of_nothing, False, no_irises),
+        ("detail", of_a_photo, True, no_irises),
+        ("irises", of_a_photo, True, irises),
+        ("known", told, True, known),
     ):
         results = [paste(face.photo, each, detail=detail, irises=each_own) for each, each_own in zip(drawn, own)]
         yield name, np.stack([rgb_over_white(each) for each in results]), list(map(bool, own)) if own is irises else []
+
+
+def _read(face: RenderedFace) -> np.ndarray | None:
+    """Where landmarks see the eyes look (2,), as in a photo."""
+    found = read_picture(face.photo.picture, "landmarks")
+    return gaze_of(found[0].eyes, found[0].irises, found[0].head) if found else None
 
 
 if __name__ == "__main__":

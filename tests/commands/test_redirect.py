@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageSequence
 
 from vaegaze.commands import redirect
 from vaegaze.data import hdf5
-from vaegaze.data.photo import load_photo, own_irises, photo_of_frame
+from vaegaze.data.photo import load_photo, own_irises, photo_of_frame, without_own_error
 from vaegaze.data.photo import paste as paste_photo
 from vaegaze.evaluation.metrics import draw
 from vaegaze.geometry.camera import canvas_camera
@@ -204,7 +204,9 @@ def drawn_by_hand(world, checkpoint, references, gaze, index=3, person_id=PERSON
     model = checkpoint.model
     sample = hdf5.read_person(world.hdf_path, person_id, [index], model.canvas).samples
     frames = prepare_frames(model, sample, references, torch.device("cpu"))
-    drawn, frame = to_pixels(draw(model, frames.looking(gaze)))[0], photo_of_frame(sample)
+    frame = photo_of_frame(sample)
+    drawn, own = (to_pixels(draw(model, frames.looking(each))) for each in (gaze, frame.gaze))
+    (drawn,) = without_own_error(frame, drawn, np.array([gaze]), own[0])
     irises = own_irises(frame, drawn, np.array(gaze))
     return sample.images[0], sample.eye_masks[0], paste_photo(frame, drawn, irises=irises)
 
@@ -316,8 +318,8 @@ def test_a_gaze_turns_with_the_photo_and_each_is_drawn_once(cut, tmp_path):
     gazes = np.array([[0.0, 0.3], [0.2, -0.1], [0.0, 0.3]])
     drawn = redraw_gazes(model, photo, None, gazes)
     assert drawn.shape == (3, SIZE_PX, SIZE_PX, 3) and (drawn[0] == drawn[2]).all()
-    assert len(told) == 1 and len(told[0]) == 2
-    np.testing.assert_allclose(told[0][0], (0.3 * np.sin(photo.roll_rad), 0.3), atol=2e-3)
+    assert len(told) == 1 and len(told[0]) == 3, "and the photo's own"
+    np.testing.assert_allclose(told[0][1], (0.3 * np.sin(photo.roll_rad), 0.3), atol=2e-3)
     assert abs(photo.roll_rad) > 0.05
     alone = redraw_gazes(model, photo, None, gazes[1:2])
     assert abs(alone[0].astype(int) - drawn[1]).max() <= 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaegaze.config.benchmark import POOL, BenchmarkParams
 from vaegaze.config.finetune import LossParams, OneshotParams
-from vaegaze.data.photo import Photo, own_irises, paste
+from vaegaze.data.photo import Photo, own_irises, paste, without_own_error
 from vaegaze.data.samples import Samples
 from vaegaze.errors import UserError
 from vaegaze.evaluation.benchmark_grid import AUTOENCODER, TRUE, UNTRAINED, Task
@@ -112,6 +112,11 @@ def measure(
         raise UserError(f"{task.name}: the model draws infinite or NaN pictures", about="diverged")
     drawn = to_pixels(redirected).reshape(len(faces), params.gazes, *samples.images.shape[1:])
     alone = task.strategy == AUTOENCODER
+    if not alone:  # as photos are redirected
+        as_they_are = to_pixels(draw(drawing, own.frames, check))
+        drawn = [
+            without_own_error(face.photo, few, face.gazes, each) for face, few, each in zip(faces, drawn, as_they_are)
+        ]
     pasted = [np.stack(pasted_gazes(face, few, alone=alone)) for face, few in zip(faces, drawn)]
     numbers |= at_full_size(judge(pasted, faces, estimator, check))
     return Measured(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaegaze.data.photo import Photo
+from vaegaze.data.photo import Photo, without_own_error
 from vaegaze.errors import UserError
 from vaegaze.geometry.camera import rolled
 from vaegaze.models import VAEGaze, to_pixels, to_unit_range
@@ -120,10 +120,12 @@ def redraw_gazes(
 ) -> np.ndarray:
     """The photo's canvas with each of the gazes (K, 2), as seen in the photo → (K, H, W, 3) uint8.
 
-    `on_batch(done, total)` follows each batch, if there are several.
+    Where it is known or was read where the photo looks, that is drawn, too, and the drawings made good by it: see
+    `without_own_error`. `on_batch(done, total)` follows each batch, if there are several.
     """
-    samples = photo.samples
-    different, position = np.unique(gazes, axis=0, return_inverse=True)  # a sweep there and back draws each once
+    samples, own_gaze = photo.samples, photo.own_gaze
+    asked = gazes if own_gaze is None else np.vstack([gazes, own_gaze])
+    different, position = np.unique(asked, axis=0, return_inverse=True)  # a sweep there and back draws each once
     on_canvas, redrawn = rolled(different, photo.roll_rad), []
     with drawing_forms(model):
         masked = encode_masked(model, samples.images, samples.eye_masks)
@@ -134,7 +136,8 @@ def redraw_gazes(
             redrawn.append(redraw_eyes(model, masked, reference_latents, heads, batch))
             if len(on_canvas) > BATCH_SIZE:
                 on_batch(start + len(batch), len(on_canvas))
-    return np.concatenate(redrawn)[position.ravel()]
+    drawn = np.concatenate(redrawn)[position.ravel()]
+    return drawn if own_gaze is None else without_own_error(photo, drawn[:-1], gazes, drawn[-1])
 
 
 def low_precision(model: VAEGaze) -> torch.autocast:
