@@ -3,8 +3,8 @@
     python -m benchmarks.pasting
 
 A base model redraws frames of rendered val persons with other gazes. Each drawing is pasted alone, with detail, with
-detail and irises as of a photo, and with irises as of a data set's frame, of which it is known where it looks. The
-numbers are those of `evaluation.full_size.judge`, means over persons. The last line is one JSON object.
+detail and irises as of a photo, and as of a data set's frame, of which it is known where it looks. The numbers are
+those of `evaluation.full_size.judge`, means over persons. The last line is one JSON object.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from benchmarks.forecast import say_beforehand
 from vaegaze.data.photo import own_irises, paste
 from vaegaze.evaluation.full_size import judge
 from vaegaze.evaluation.rendered_faces import FACE_PX, RenderedFace, rendered_face
-from vaegaze.faces.gaze import gaze_of
-from vaegaze.faces.reader import read_picture
 from vaegaze.images.pictures import rgb_over_white
 from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
 from vaegaze.models.estimator import load_estimator
@@ -71,29 +69,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def _pasted(checkpoint: Checkpoint, face: RenderedFace):
     """Of each way of pasting its name, the pictures (K, H, W, 3), and which of them have the photo's irises."""
-    of_photo = replace(face.photo, gaze=None, read_gaze=_read(face))
+    of_photo = replace(face.photo, gaze=None)
     reference = reference_of("auto", checkpoint, face.photo)
-    of_nothing, of_a_photo, told = (
-        redraw_gazes(checkpoint.model, photo, reference, face.gazes)
-        for photo in (replace(of_photo, read_gaze=None), of_photo, face.photo)
-    )
+    drawn, told = (redraw_gazes(checkpoint.model, each, reference, face.gazes) for each in (of_photo, face.photo))
     no_irises = [()] * len(face.gazes)
-    irises = [own_irises(of_photo, *each) for each in zip(of_a_photo, face.gazes)]
+    irises = [own_irises(of_photo, *each) for each in zip(drawn, face.gazes)]
     known = [own_irises(face.photo, *each) for each in zip(told, face.gazes)]
-    for name, drawn, detail, own in (
-        ("alone", of_nothing, False, no_irises),
-        ("detail", of_a_photo, True, no_irises),
-        ("irises", of_a_photo, True, irises),
+    for name, each_way, detail, own in (
+        ("alone", drawn, False, no_irises),
+        ("detail", drawn, True, no_irises),
+        ("irises", drawn, True, irises),
         ("known", told, True, known),
     ):
-        results = [paste(face.photo, each, detail=detail, irises=each_own) for each, each_own in zip(drawn, own)]
+        results = [paste(face.photo, each, detail=detail, irises=each_own) for each, each_own in zip(each_way, own)]
         yield name, np.stack([rgb_over_white(each) for each in results]), list(map(bool, own)) if own is irises else []
-
-
-def _read(face: RenderedFace) -> np.ndarray | None:
-    """Where landmarks see the eyes look (2,), as in a photo."""
-    found = read_picture(face.photo.picture, "landmarks")
-    return gaze_of(found[0].eyes, found[0].irises, found[0].head) if found else None
 
 
 if __name__ == "__main__":

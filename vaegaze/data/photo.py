@@ -31,9 +31,8 @@ NO_FACE_AT_MASK = (
     "⚠️ No face is seen whose eyes the mask covers, so the head is taken as facing the camera: is it the mask of this "
     "picture, and as upright?"
 )
-# Of what a drawing of the photo as it is gets wrong, so much is taken off other drawings: where it is known where the
-# photo looks, and where that is read. Chosen on 12 rendered val persons, see docs/faces.md.
-KNOWN_SHARE, READ_SHARE = 0.6, 0.35
+# Of what a drawing of the photo as it is gets wrong, so much is taken off other drawings: see docs/faces.md.
+OWN_SHARE = 0.6
 ALIKE_RAD = np.array([0.2, 0.4])  # of pitch and yaw, by which the share falls to 1 / e: lids move with the pitch
 SPECK_OF_LARGEST = 0.01  # parts of the mask below this share of the largest are stray pixels, not eyes
 
@@ -71,11 +70,6 @@ class Photo:
     def roll_rad(self) -> float:
         """How far the canvas turns the picture; `camera.rolled(direction, roll_rad)` turns a gaze along with it."""
         return roll_of(self.to_canvas)
-
-    @property
-    def own_gaze(self) -> np.ndarray | None:
-        """Where the eyes look (2,), as somebody told or as it was read; as seen in the upright picture."""
-        return self.read_gaze if self.gaze is None else self.gaze
 
     def around_face(self) -> "Photo":
         """The photo cropped to a square window around the face, as far as there is that much of it."""
@@ -192,12 +186,12 @@ def paste(
 def without_own_error(photo: Photo, drawn: np.ndarray, gazes: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Drawings on the canvas (K, H, W, 3) uint8, of gazes (K, 2) as seen in the photo, less what the model gets wrong.
 
-    That shows in `own` (H, W, 3), its drawing of the photo's own gaze. Lids, lashes and white that are wrong there are
-    so at other gazes, too, and the more, the nearer these are.
+    That shows in `own` (H, W, 3), its drawing of where the photo looks, which must be known. Lids, lashes and white
+    that are wrong there are so at other gazes, too, and the more, the nearer these are.
     """
     error = own.astype(np.float32) - photo.samples.images[0]
-    off = (np.asarray(gazes) - photo.own_gaze) / ALIKE_RAD
-    share = (READ_SHARE if photo.gaze is None else KNOWN_SHARE) * np.exp(-(off**2).sum(axis=-1)).astype(np.float32)
+    off = (np.asarray(gazes) - photo.gaze) / ALIKE_RAD
+    share = OWN_SHARE * np.exp(-(off**2).sum(axis=-1)).astype(np.float32)
     return np.rint((drawn - share[:, None, None, None] * error).clip(0, 255)).astype(np.uint8)
 
 

@@ -120,11 +120,12 @@ def redraw_gazes(
 ) -> np.ndarray:
     """The photo's canvas with each of the gazes (K, 2), as seen in the photo → (K, H, W, 3) uint8.
 
-    Where it is known or was read where the photo looks, that is drawn, too, and the drawings made good by it: see
-    `without_own_error`. `on_batch(done, total)` follows each batch, if there are several.
+    Where it is known where the photo looks, that is drawn, too, and what is wrong in it is taken off the others: see
+    `without_own_error`. A gaze that was read is too far off for that.
+    `on_batch(done, total)` follows each batch, if there are several.
     """
-    samples, own_gaze = photo.samples, photo.own_gaze
-    asked = gazes if own_gaze is None else np.vstack([gazes, own_gaze])
+    samples, knows_gaze = photo.samples, photo.gaze is not None
+    asked = np.vstack([gazes, photo.gaze]) if knows_gaze else gazes
     different, position = np.unique(asked, axis=0, return_inverse=True)  # a sweep there and back draws each once
     on_canvas, redrawn = rolled(different, photo.roll_rad), []
     with drawing_forms(model):
@@ -137,7 +138,7 @@ def redraw_gazes(
             if len(on_canvas) > BATCH_SIZE:
                 on_batch(start + len(batch), len(on_canvas))
     drawn = np.concatenate(redrawn)[position.ravel()]
-    return drawn if own_gaze is None else without_own_error(photo, drawn[:-1], gazes, drawn[-1])
+    return without_own_error(photo, drawn[:-1], gazes, drawn[-1]) if knows_gaze else drawn
 
 
 def low_precision(model: VAEGaze) -> torch.autocast:
