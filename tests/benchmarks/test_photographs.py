@@ -1,4 +1,4 @@
-"""What pasting brings: on the committed photograph, and on rendered faces."""
+"""What pasting brings, on the committed photograph and on rendered faces; and what redirecting costs."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import pytest
 from command_runs import ROOT
 
-from benchmarks import pasting, photographs, video_irises
+from benchmarks import pasting, photographs, redirecting, video_irises
 
 
 @pytest.mark.usefixtures("landmarks_installed")
@@ -40,3 +40,13 @@ def test_irises_in_a_rendered_video(landmarks_installed, capsys):
     assert found["with"]["eye_psnr"] > found["without"]["eye_psnr"] + 0.5 and found["true"]["eye_l1"] == 0
     assert found["without"]["sharpness"] < found["with"]["sharpness"] < 1.1
     assert found["with"]["jitter_ratio"] < 1.5 and found["with"]["switches"] == 0
+
+
+def test_speed_and_memory(landmarks_installed, capsys, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(redirecting, "PHOTOS", 2)
+    assert redirecting.main(["--sizes", "320x256", "--seconds", "0.4"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["photo"]["first_sec"] > 0 and found["photo"]["usual_sec"] > 0
+    video = found["320x256, 0.4 s"]
+    assert video["frames_per_sec"] > 0.05 and 200 < video["most_mb"] < 4000
