@@ -11,8 +11,9 @@ from conftest import process_restored
 from videos import encoded
 
 from vaegaze.commands import compare
+from vaegaze.commands.compare import comparison_lines
 from vaegaze.commands.frame_report import report_text
-from vaegaze.faces.follower import CLOSED, FollowedFrame
+from vaegaze.faces.follower import CLOSED, NO_FACE, FollowedFrame
 from vaegaze.geometry.transforms import similarity, warp
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.comparison import Comparison
@@ -23,12 +24,15 @@ pytest.importorskip("cv2")
 SOME = range(2, 26)  # with a blink
 
 
-def compared(talking, result_of, by="cascades", numbers=SOME):
-    """Of the true eyes, against `result_of(number, picture)`."""
+def compared(talking, result_of, by="cascades", numbers=SOME, lost=(), every_sec=1 / 25):
+    """Of the true eyes, against `result_of(number, picture)`; the face is `lost` in some frames."""
     comparison = Comparison(by)
     for number in numbers:
         picture, closed = talking.frames[number], talking.openness[number] < 0.5
-        frame = Frame(picture, number / 25)
+        frame = Frame(picture, number * every_sec)
+        if number in lost:
+            comparison.add(FollowedFrame(frame, None, False, np.zeros(2), left=NO_FACE), result_of(number, picture))
+            continue
         blend = np.full(2, 0.0 if closed else 1.0)
         followed = FollowedFrame(frame, talking.eyes[number], bool(closed), blend, left=CLOSED if closed else None)
         comparison.add(followed, result_of(number, picture))
@@ -69,6 +73,20 @@ def test_flashes_are_counted(talking):
     drawn = brighter(talking, 24)
     flashing = compared(talking, lambda number, picture: picture if number in (8, 9, 14) else drawn(number, picture))
     assert flashing.switches == 4
+
+
+def test_a_face_that_is_lost_for_a_moment_is_a_flash(talking):
+    drawn, lost = brighter(talking, 24), range(5, 9)
+
+    def result_of(number, picture):
+        return picture if number in lost else drawn(number, picture)
+
+    numbers = compared(talking, result_of, numbers=range(2, 14), lost=lost)
+    assert (numbers.switches, numbers.no_face) == (2, 4)
+    assert [line.split() for line in comparison_lines(numbers) if "no face" in line] == [["no", "face", "4", "frames"]]
+    assert compared(talking, drawn, numbers=range(2, 14), lost=lost).switches == 0, "drawn although not found"
+    assert compared(talking, result_of, numbers=range(2, 14), lost=lost, every_sec=1).switches == 0, "it was gone"
+    assert compared(talking, result_of, numbers=range(5, 14), lost=lost).switches == 0, "it was not there before"
 
 
 def test_a_blink_that_is_drawn_over_is_told(talking):

@@ -178,6 +178,8 @@ def comparison_lines(numbers: Compared) -> list[str]:
     if numbers.closed:
         rows.append(("blinks", f"{numbers.closed_kept} of {numbers.closed} frames with closed eyes stay so"))
     rows.append(("switches", f"{numbers.switches} between drawn and true eyes, blinks apart"))
+    if numbers.no_face:
+        rows.append(("no face", f"{numbers.no_face} frames"))
     if numbers.edges is not None:
         colour = " ".join(f"{level:+.1f}" for level in numbers.colour)
         pulsing = "" if numbers.pulsing is None else f", pulsing by {numbers.pulsing:.2f}"
