@@ -109,6 +109,22 @@ def test_irises_that_tremble(talking, landmarks_installed):
     assert 0.5 < still.jitter_ratio < 1.5 and numbers.jitter_ratio > 3 and numbers.jitter_px > 1
 
 
+def test_eyes_of_another_shape(talking, landmarks_installed):
+    def wider(number, picture):
+        for x in talking.eyes[number][:, 0]:
+            wide, _ = warp(talking.frames[number], np.array([[1.25, 0, -0.25 * x], [0, 1, 0]]), *picture.shape[:2])
+            columns = abs(np.arange(picture.shape[1]) - x) < 30
+            picture = np.where((near_eyes(talking, number, 30) & columns)[..., None], wide, picture)
+        return picture
+
+    same, other = (
+        compared(talking, result_of, "landmarks", range(4, 8)) for result_of in (brighter(talking, 12, 40), wider)
+    )
+    assert other.eye_width > 5 > abs(same.eye_width) and other.corners_off > 3 * same.corners_off
+    assert any("% of the eye distance off the source's, eyes" in line for line in comparison_lines(other))
+    assert compared(talking, wider, "cascades", range(4, 8)).corners_off is None
+
+
 def test_the_command(talking, tmp_path, capfd):
     source, result, output = (tmp_path / name for name in ("a.mp4", "b.mp4", "numbers.json"))
     encoded(source, talking.frames[:8])

@@ -1,4 +1,4 @@
-"""A redirected video against its source, from the frames alone: steadiness, blinks, edges and colours."""
+"""A redirected video against its source, from the frames alone: steadiness, blinks, lids, edges and colours."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ class _Pair:
     closed: bool
     steady: bool  # neither beside a blink nor left in part
     irises: np.ndarray | None  # (2: before and after, 2 eyes, 2) from the eyes' centres, in eye distances
+    corners: np.ndarray | None  # (2, 2 eyes, 2: outer and inner, 2) the same of the lids' corners
     openness: np.ndarray  # (2: before and after,)
     eye_distance_px: float
     drawn: bool
@@ -57,6 +58,8 @@ class Compared:
     closed: int  # frames with closed eyes in the source
     closed_kept: int  # and in the result
     switches: int  # between drawn and left eyes, but for blinks and faces that are gone for more than LOSS_SEC
+    corners_off: float | None  # % of the eye distance: of the lids' corners in open drawn eyes from the source's
+    eye_width: float | None  # % by which these eyes are wider than the source's
     edges: float | None  # levels a pixel: steps in what was changed around the eyes, 95th percentile
     colour: tuple[float, float, float] | None  # RGB levels: mean difference around the eyes
     pulsing: float | None  # levels: how much that differs from frame to frame
@@ -86,10 +89,11 @@ class Comparison:
             return
         self._last_eyes = eyes
         apart_px = float(np.linalg.norm(eyes[1] - eyes[0]))
-        irises = None
+        irises = corners = None
         if self._by == "landmarks":
-            found, _, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
+            found, lids, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
             irises = (np.stack(found)[..., :2] - eyes) / apart_px
+            corners = (np.stack(lids)[:, :, landmarks.CORNERS] - eyes[:, None]) / apart_px
         else:
             openness = [eye_openness(picture, eyes) for picture in pictures]
         drawn, edges, colour = _changes(*pictures, eyes)
@@ -97,12 +101,12 @@ class Comparison:
         openness = np.stack(openness).mean(axis=1)
         steady = bool(np.all(followed.blend == 1))
         self._moments.append(_Moment(time_sec, True, drawn if steady else None))
-        self._pairs.append(_Pair(followed.closed, steady, irises, openness, apart_px, drawn, edges, colour))
+        self._pairs.append(_Pair(followed.closed, steady, irises, corners, openness, apart_px, drawn, edges, colour))
 
     def numbers(self) -> Compared:
         """Of all frames so far."""
         pairs, drawn = self._pairs, [pair for pair in self._pairs if pair.drawn]
-        jitter_px = _jitter_px(pairs)
+        jitter_px, (corners_off, eye_width) = _jitter_px(pairs), _lids(drawn)
         usual = np.median([pair.openness[0] for pair in pairs if not pair.closed] or [1.0])
         closed = [pair for pair in pairs if pair.closed]
         kept = [pair for pair in closed if pair.openness[1] < max(CLOSED_SHARE * usual, 1.2 * pair.openness[0])]
@@ -116,6 +120,8 @@ class Comparison:
             len(closed),
             len(kept),
             _switches(self._moments),
+            corners_off,
+            eye_width,
             float(np.mean([pair.edges for pair in drawn])) if drawn else None,
             tuple(colours.mean(axis=0).tolist()) if drawn else None,
             float(abs(np.diff(colours, axis=0)).mean()) if len(drawn) > 1 else None,
@@ -136,6 +142,17 @@ def _jitter_px(pairs: list[_Pair]) -> tuple[float, float] | None:
         off = near[STEADY] - (near[STEADY - 1] + near[STEADY + 1]) / 2
         offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * pairs[now].eye_distance_px)
     return tuple(np.mean(offs, axis=0).tolist()) if offs else None
+
+
+def _lids(drawn: list[_Pair]) -> tuple[float, float] | tuple[None, None]:
+    """`corners_off` and `eye_width`: what a gaze does not move, unlike the lids between the corners."""
+    corners = [pair.corners for pair in drawn if pair.steady and pair.corners is not None]
+    if not corners:
+        return None, None
+    before, after = np.stack(corners, axis=1)  # (K, 2, 2, 2)
+    wide = [np.linalg.norm(each[:, :, 0] - each[:, :, 1], axis=-1) for each in (before, after)]
+    off = np.linalg.norm(after - before, axis=-1)
+    return 100 * float(off.mean()), 100 * float((wide[1] / wide[0] - 1).mean())
 
 
 def _switches(moments: list[_Moment]) -> int:
