@@ -94,6 +94,21 @@ def test_several_faces_need_a_number(face):
         find_eyes(picture, "me.jpg", face=2)
 
 
+def test_a_face_that_is_partly_read_is_never_passed_over(face):
+    picture, expected = face
+    hidden = picture.copy()
+    for x, y in expected.round().astype(int):
+        hidden[y - 14 : y + 14, x - 16 : x + 16] = hidden[y + 27 : y + 28, x - 16 : x + 16]
+    more = r"more faces that could not be read: at \(4\d\d, \d+\)"
+    three = np.hstack([picture, picture, hidden])
+    with pytest.raises(UserError, match=rf"shows 2 faces, 1 at .*, 2 at \(29\d, 8\d\); {more}$"):
+        find_eyes(three, "me.jpg")
+    with pytest.raises(UserError, match=rf"shows 2 faces with eyes, no face 3; {more}$"):
+        find_eyes(three, "me.jpg", face=3)
+    (note,) = find_face(three, "me.jpg", 2, by="cascades").notes
+    assert re.search(rf"^⚠️ M{more[1:]}$", note)
+
+
 def test_a_small_face_that_one_cascade_alone_sees_is_none(face):
     """As in hair or curtains."""
     picture, _ = face
