@@ -15,6 +15,7 @@ from conftest import make_tiny_model, process_restored
 from PIL import Image
 from videos import read, sound_of, with_sound
 
+from benchmarks.rendered_video import rendered_video
 from vaegaze.commands import redirect
 from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.frame_report import read_report
@@ -104,6 +105,30 @@ def test_only_open_eyes_of_a_video_change(run, talk, talking, tmp_path, suffix):
     fates = read_report(tmp_path / "out.frames.csv")
     closed = [fate.time_sec for fate in fates if fate.why == "eyes closed"]
     assert len(fates) == 24 and f"{len(closed)}  eyes closed: {closed[0]:.2f}–{closed[-1]:.2f} s\n" in outcome.out
+
+
+def test_a_video_as_a_phone_records_it(run, landmarks_installed, tmp_path):
+    """Upright by its display matrix alone, 60 frames a second, with AAC sound."""
+    true = rendered_video(240, 320, 192, seconds=1.1, frames_per_sec=60)
+    true = true.take(slice(36, 66))  # with the first blink
+    talk, output, turned = tmp_path / "talk.mp4", tmp_path / "out.mp4", [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30]
+    with_sound(talk, np.rot90(true.frames, axes=(1, 2)), rate=60, matrix=turned)
+    outcome = run("--video", talk, *LOOK, "--output", output)
+    assert "about 30 frames of 240×320 px, 60 a second" in outcome.out
+    (before, times), (after, new_times) = read(talk), read(output)
+    assert before.shape == after.shape == true.frames.shape and abs(before.astype(int) - true.frames).mean() < 3
+    np.testing.assert_allclose(np.diff(new_times), 1 / 60, atol=2e-3)
+    np.testing.assert_allclose(np.diff(times), 1 / 60, atol=2e-3)
+    assert [packet for _, packet in sound_of(talk)] == [packet for _, packet in sound_of(output)]
+    with av.open(str(output)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    for frame, result, eyes, openness in zip(before, after, true.eyes, true.openness):
+        inside, changed = squares(frame.shape, eyes), differences(frame, result)
+        assert changed[~inside].mean() < 2
+        if openness == 1:
+            assert changed[inside].mean() > 6
+        elif openness == 0:
+            assert changed[inside].mean() < 4
 
 
 def test_every_face_is_redrawn(run, talking, tmp_path):
