@@ -131,6 +131,25 @@ def test_a_video_as_a_phone_records_it(run, landmarks_installed, tmp_path):
             assert changed[inside].mean() < 4
 
 
+def test_a_wink_leaves_one_eye_alone(run, talking, landmarks_installed, monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.rendered_video.BLINKS_SEC", ())
+    opened = rendered_video(seconds=CLIP.stop / talking.frames_per_sec).frames[CLIP]
+    middles = talking.eyes[CLIP].mean(axis=1)[:, 0]
+    on_left = np.arange(opened.shape[2]) < middles[:, None, None]  # (N, 1, W)
+    with_sound(tmp_path / "talk.mp4", np.where(on_left[..., None], opened, talking.frames[CLIP]))
+    run("--video", tmp_path / "talk.mp4", *LOOK, "--output", tmp_path / "out.mp4")
+    before, after = read(tmp_path / "talk.mp4")[0], read(tmp_path / "out.mp4")[0]
+    winks = np.flatnonzero(talking.openness[CLIP] == 0)
+    for number in winks:
+        inside, changed = (
+            squares(opened.shape[1:3], talking.eyes[CLIP][number]),
+            differences(before[number], after[number]),
+        )
+        left, right = inside & on_left[number], inside & ~on_left[number]
+        assert changed[left].mean() > 6 and changed[right].mean() < 4, number
+    assert len(winks) == 3
+
+
 def test_every_face_is_redrawn(run, talking, tmp_path):
     one, other = talking.frames[:6, :, 60:-60], talking.frames[30:36, :, 60:-60]
     with_sound(tmp_path / "two.mp4", np.concatenate([one, other], axis=2))
