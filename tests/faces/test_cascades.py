@@ -2,6 +2,8 @@
 
 import re
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,6 +80,34 @@ def test_a_face_cut_by_the_picture_is_still_placed_right(face):
     picture, expected = face
     for cut in (52, 60):  # her right cheek and temple are outside
         assert off(find_eyes(np.ascontiguousarray(picture[:, cut:]), "photo"), expected - (cut, 0)) < NEAR_PX
+
+
+def test_no_cascade_is_shared_by_threads(face, monkeypatch):
+    """OpenCV's objects are not made for it, and a page reads a photo while it reads a video."""
+    cv2, used_by = cascades.opencv(), {}
+
+    class Recorded:
+        def __init__(self, path):
+            self._cascade = cv2_cascade(path)
+
+        def detectMultiScale(self, *args, **limits):
+            used_by.setdefault(id(self), set()).add(threading.get_ident())
+            return self._cascade.detectMultiScale(*args, **limits)
+
+    cv2_cascade = cv2.CascadeClassifier
+    monkeypatch.setattr(cv2, "CascadeClassifier", Recorded)
+    monkeypatch.setattr(cascades, "_of_thread", threading.local())
+    kept_alive = threading.Barrier(2)
+
+    def read(_):
+        kept_alive.wait()
+        return [find_eyes(face[0], "photo"), find_eyes(face[0], "photo")]
+
+    with ThreadPoolExecutor(2) as threads:
+        (one, again), (other, _) = threads.map(read, range(2))
+    assert (one == other).all() and (one == again).all()
+    assert all(len(threads) == 1 for threads in used_by.values())
+    assert len(set().union(*used_by.values())) == 2
 
 
 def test_several_faces_need_a_number(face):
