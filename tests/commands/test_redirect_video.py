@@ -157,6 +157,7 @@ def test_every_face_is_redrawn(run, talking, tmp_path):
     assert "--faces all redraws every one" in run(*two, "--output", tmp_path / "a.mp4", ok=False).err
     outcome = run(*two, "--faces", "all", "--output", tmp_path / "a.mp4")
     assert "6 redrawn, 0 left alone" in outcome.out
+    assert "\n   Measured on one face of each frame, the one that was found first:\n   irises" in outcome.out
     changed = differences(read(tmp_path / "two.mp4")[0], read(tmp_path / "a.mp4")[0]) > 25
     assert changed[:, :, :360].any(axis=(1, 2)).all() and changed[:, :, 360:].any(axis=(1, 2)).all()
 
