@@ -66,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         if backend == "landmarks" and given.clips:
             numbers[backend] |= judge_clips([clip(number) for number in range(1, given.clips + 1)])
     columns = list(numbers)
-    print("".join([f"{'':<44}", *(f"{column:>12}" for column in columns)]))
+    print("".join([f"{'':<48}", *(f"{column:>12}" for column in columns)]))
     for what in dict.fromkeys(what for column in columns for what in numbers[column]):
-        print("".join([f"{what:<44}", *(f"{numbers[column].get(what, '–'):>12}" for column in columns)]))
+        print("".join([f"{what:<48}", *(f"{numbers[column].get(what, '–'):>12}" for column in columns)]))
     print(json.dumps(numbers))
     return 0
 
@@ -167,7 +167,7 @@ def judge_lids(read: list[Face | None], true: list[TrueFace]) -> dict[str, float
         numbers["openness: mean error"] = round(float(abs(got - truth).mean()), 3)
     for name, shut in (("shut", True), ("open or half shut", False)):
         closed = [face.openness.mean() < closed_below(face) for face, each in pairs if each.shut == shut]
-        numbers[f"{name} pairs of eyes that look closed"] = f"{sum(closed)} of {len(closed)}"
+        numbers[f"{name} pairs that look closed"] = f"{sum(closed)} of {len(closed)}"
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""A redirected video against its source: how steady the eyes are, whether blinks stay, whether edges and colours show.
+"""A redirected video against its source: how steady the eyes are, whether blinks and lids stay, whether edges show.
 
     vaegaze compare talk.mp4 talk_looking.mp4
 

@@ -21,7 +21,7 @@ BELOW, ABOVE = (3, 4, 5), (11, 12, 13)  # opposite each other, in the middle of 
 OUTWARDS, UPWARDS = 0.038, 0.017
 OPEN_GAP = 0.385  # gap of the lids / width of the eye, of eyes wide open: openness 1
 # Mean openness of both eyes. Of 274 faces in photographs ten lay below: six look down or are shut, four are small and
-# blurred. Of 24 rendered shut pairs three in four do. See docs/faces.md.
+# blurred. Of the shut pairs that benchmarks/faces.py draws two in three do, of the others none. See docs/faces.md.
 CLOSED_BELOW = 0.4
 EYE_DISTANCE_MM = float(np.linalg.norm(EYE_CENTRES_MM[1] - EYE_CENTRES_MM[0]))
 EYE_WIDTH_MM = float(np.linalg.norm(EYE_CORNERS_MM[0, 0] - EYE_CORNERS_MM[0, 1]))
