@@ -14,7 +14,7 @@ FACE_MARGIN = 1.5  # side of the square that the mesh network sees / longer side
 EYE_MARGIN = 2.3  # side of the square that the iris network sees / distance of the eye's corners
 EYE_CORNERS = ((33, 133), (263, 362))  # of the mesh: the outer and inner corner of the picture's left eye, of the right
 LID_POINTS = 16  # the first points of the iris network: outer corner, 7 below, inner corner, 7 above
-CORNERS = (0, 8)
+CORNERS = (0, 8)  # of these: the outer and the inner one
 BELOW, ABOVE = (3, 4, 5), (11, 12, 13)  # opposite each other, in the middle of the lids
 # The network's corners lie a little further in and down than those of `geometry.camera`, in distances of the eyes;
 # measured by benchmarks/faces.py.
