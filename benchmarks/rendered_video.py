@@ -11,7 +11,7 @@ from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
 
 FRAMES_PER_SEC = 25
 BLINKS_SEC = (0.9, 2.1)  # middles of the blinks
-BLINK_OPENNESS = (0.75, 0.3, 0.0, 0.0, 0.0, 0.35, 0.8)  # frame by frame
+BLINK_OPENNESS = (0.75, 0.3, 0.0, 0.0, 0.0, 0.35, 0.8)  # frame by frame, at FRAMES_PER_SEC
 EDGE_PX = 10  # width of the blend between the rendered square and the wall
 
 
@@ -39,13 +39,14 @@ def rendered_video(
     seconds: float = 3.0,
     number: int = 2,
     into_camera: bool = False,
+    frames_per_sec: float = FRAMES_PER_SEC,
 ) -> RenderedVideo:
     """Demo person `number`, `face_px` wide, moves by about a tenth of the picture, nods and tilts a little.
 
     `into_camera`: and looks into the camera, in place of around; all else is the same.
     """
-    count = round(seconds * FRAMES_PER_SEC)
-    time_sec = np.arange(count) / FRAMES_PER_SEC
+    count = round(seconds * frames_per_sec)
+    time_sec = np.arange(count) / frames_per_sec
     phase = 2 * np.pi * time_sec / 3
 
     gaze = np.stack([0.14 * np.sin(2 * phase + 1), 0.3 * np.sin(phase)], axis=1)
@@ -53,10 +54,11 @@ def rendered_video(
     head = np.stack([0.07 * np.sin(phase + 2), 0.16 * np.sin(phase - 0.5)], axis=1)
     roll_rad, scale = 0.06 * np.sin(phase + 0.7), 1 + 0.05 * np.sin(phase)
     middle = np.array([width_px, height_px]) * (0.5 + 0.05 * np.stack([np.cos(phase), np.sin(2 * phase)], axis=1))
-    openness = np.ones(count)
+    openness, slow_frames = np.ones(count), np.arange(count) * (FRAMES_PER_SEC / frames_per_sec)
     for blink_sec in BLINKS_SEC:
         first = round(blink_sec * FRAMES_PER_SEC) - len(BLINK_OPENNESS) // 2
-        openness[first : first + len(BLINK_OPENNESS)] = BLINK_OPENNESS[: max(count - first, 0)]
+        shown = first + np.arange(-1, len(BLINK_OPENNESS) + 1)
+        openness = np.minimum(openness, np.interp(slow_frames, shown, (1, *BLINK_OPENNESS, 1)))
 
     camera = canvas_camera(face_px)
     person, place = person_from_seed(0, number), scene_from_seed(0, number, 0)
@@ -74,7 +76,7 @@ def rendered_video(
         frames.append(np.rint(wall + alpha * (placed[0] - wall)).astype(np.uint8))
         eyes.append(move(to_frame, camera.project(EYE_CENTRES_MM, head[i])))
     in_picture = [np.stack([rolled(*each) for each in zip(angles, roll_rad)]) for angles in (gaze, head)]
-    return RenderedVideo(np.stack(frames), *in_picture, np.stack(eyes), openness)
+    return RenderedVideo(np.stack(frames), *in_picture, np.stack(eyes), openness, frames_per_sec)
 
 
 def _place(picture: Image.Image, to_frame: np.ndarray, wall: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.forecast import say_beforehand
 from benchmarks.rendered_video import FRAMES_PER_SEC, RenderedVideo, rendered_video
-from benchmarks.video_roundtrip import BASE, OPEN, judge
+from benchmarks.video_roundtrip import BASE, OPEN, SHUT, judge
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.tracking import follow_eyes
 from vaegaze.geometry.alignment import align
@@ -39,7 +39,8 @@ from vaegaze.redirecting.series import Look, Series
 
 FRAME_SEC = 0.45  # in all ways, of a Zen 3 core, for the forecast
 SHOWN = ("eye_psnr", "blink_psnr", "eye_l1", "sharpness", "gaze_deg", "jitter_px", "jitter_ratio", "closed",
-         "closed_kept", "switches", "edges", "colour", "pulsing")  # fmt: skip
+         "closed_kept", "shut", "shut_changed", "switches", "corners_off", "eye_width", "edges", "colour",
+         "pulsing")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,9 +126,12 @@ def against_truth(
 ) -> dict:
     """Of the frames with open eyes; `blink_psnr` of those beside blinks, where the true eyes come and go.
 
-    `gaze_deg` is the estimator's mean angle to the camera.
+    `gaze_deg` is the estimator's mean angle to the camera. `shut` counts the frames with truly shut eyes, whether they
+    were read so or not, and `shut_changed` those that were drawn in.
     """
     psnr, l1, sharpness, blink_psnr = [], [], [], []
+    shut = [n for n, openness in enumerate(shown.openness) if openness < SHUT]
+    changed = [n for n in shut if (pictures[n] != shown.frames[n]).any()]
     blends = (np.asarray(each.blend) for each in followed)
     truth = (true.frames, true.eyes, true.head, true.openness)
     for picture, blend, wanted, eyes, head, openness in zip(pictures, blends, *truth):
@@ -147,7 +151,8 @@ def against_truth(
         sharpness.append(laplacian_variance(picture, mask) / laplacian_variance(wanted, mask))
     gaze_deg, _ = judge(list(pictures), shown)
     means = map(mean_of, (psnr, blink_psnr, l1, sharpness))
-    return dict(zip(("eye_psnr", "blink_psnr", "eye_l1", "sharpness"), means)) | {"gaze_deg": gaze_deg}
+    found = dict(zip(("eye_psnr", "blink_psnr", "eye_l1", "sharpness"), means))
+    return found | {"gaze_deg": gaze_deg, "shut": len(shut), "shut_changed": len(changed)}
 
 
 def eyes_of(videos: Sequence[np.ndarray], shown: RenderedVideo, face_px: int) -> np.ndarray:

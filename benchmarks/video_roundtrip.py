@@ -5,7 +5,8 @@
 Renders a person who looks around, moves and blinks twice, and runs the real commands in a temporary folder: prepare,
 fine-tune, redirect, compare. The gaze estimator then measures how far the eyes are from looking into the camera: in the
 original video, redirected with the base model, and with the fine-tuned one; and in every sixth frame redirected as a
-photo with its true head pose, which a redirected video lacks. The last line is one JSON object.
+photo with its true head pose, which a redirected video lacks. It counts frames with truly shut eyes that were redrawn.
+The last line is one JSON object.
 """
 
 import argparse
@@ -33,12 +34,14 @@ from vaegaze.models import to_unit_range
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.device import to_device
 from vaegaze.models.estimator import CANVAS, load_estimator
+from vaegaze.redirecting.comparison import eyes_drawn
 from vaegaze.redirecting.drawing import redraw_gazes, reference_of
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "checkpoints" / "pretrained_model.pth"
 ESTIMATOR = ROOT / "checkpoints" / "gaze_estimator" / "gaze_estimator.pth"
 OPEN, CLOSED = 0.9, 0.4  # least openness of eyes that are judged, greatest of eyes that prepare should leave out
+SHUT = 0.2  # below it, no eye may be redrawn
 PHOTO_EVERY = 6  # frames
 START_SEC, FRAME_SEC, STEP_SEC = 60, 0.85, 0.28  # of two Zen 3 cores, for the forecast: from docs/performance.md
 
@@ -80,7 +83,9 @@ def run_all(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
         result = folder / f"{name}.mp4"
         look = ("--video", talk, "--gaze", "camera", "--output", result)
         run("-m", "vaegaze", "redirect", "--checkpoint", checkpoint, *look, "--device", "cpu")
-        numbers[f"{name}_deg"], _ = judge(frames_of(result), true)
+        drawn = frames_of(result)
+        numbers[f"{name}_deg"], _ = judge(drawn, true)
+        numbers |= shut_eyes(name, frames_of(talk), drawn, true)
         run("-m", "vaegaze", "compare", talk, result, "--output", folder / f"{name}.json")
         numbers[f"{name}_video"] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         numbers[f"{name}_photos_deg"], _ = judge(redirected_photos(folder / "photo.png", some, checkpoint), some)
@@ -95,6 +100,8 @@ def run_all(folder: Path, true: RenderedVideo, num_steps: int) -> dict:
     print(f"\n{numbers['kept']} of {numbers['frames']} frames kept; mean angle to the camera, by the estimator\n")
     for what, degrees in rows.items():
         print(f"  {what:<40}{degrees:>6.2f}°")
+    for name, words in (("base", "the base model"), ("after", "the fine-tuned one")):
+        print(f"  {numbers[f'{name}_shut_changed']} of {numbers['shut']} frames with shut eyes redrawn by {words}")
     return numbers
 
 
@@ -135,6 +142,13 @@ def left_out(report: Path, true: RenderedVideo) -> dict:
         "open": int(opened.sum()),
         "open_left_out": int((opened & ~kept).sum()),
     }
+
+
+def shut_eyes(name: str, source: Sequence[np.ndarray], result: Sequence[np.ndarray], true: RenderedVideo) -> dict:
+    """How many frames with truly shut eyes, read so or not, were changed there by more than encoding changes."""
+    shut = np.flatnonzero(true.openness < SHUT)
+    changed = sum(eyes_drawn(source[number], result[number], true.eyes[number]) for number in shut)
+    return {"shut": len(shut), f"{name}_shut_changed": changed}
 
 
 def frames_of(path: Path) -> list[np.ndarray]:

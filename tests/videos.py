@@ -44,15 +44,17 @@ def copy(source, target, whole=True, most=1000) -> list[str]:
     return reader.notes + writer.notes
 
 
-def with_sound(path, frames, codec="aac", seconds=None):
-    """The frames and a tone, which lasts as long."""
+def with_sound(path, frames, codec="aac", seconds=None, rate=RATE, matrix=None):
+    """The frames and a tone, which lasts as long; `matrix` as for `encoded`."""
     with av.open(str(path), "w") as container:
-        picture, sound = container.add_stream("libx264", rate=RATE), container.add_stream(codec, rate=16_000)
+        picture, sound = container.add_stream("libx264", rate=rate), container.add_stream(codec, rate=16_000)
         picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        if matrix is not None:
+            picture.set_display_matrix(matrix)
         for frame in frames:
             container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(picture.encode())
-        seconds = seconds or len(frames) / RATE
+        seconds = seconds or len(frames) / rate
         tone = np.sin(np.arange(round(seconds * 16_000)) * 0.2)
         kind = "fltp" if codec == "aac" else "s16"
         tone = tone.astype(np.float32) if kind == "fltp" else (20_000 * tone).astype(np.int16)

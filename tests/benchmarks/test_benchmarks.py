@@ -4,6 +4,7 @@ import json
 import re
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_tiny_model, process_restored
@@ -104,3 +105,13 @@ def test_a_video_and_back(tmp_path, capsys):
     assert numbers["closed_left_out"] == numbers["closed"] > 0
     assert numbers["open_left_out"] <= 0.1 * numbers["open"]
     assert numbers["after_deg"] < numbers["before_deg"] / 2
+    assert numbers["base_shut_changed"] == numbers["after_shut_changed"] == 0 < numbers["shut"]
+
+
+def test_truly_shut_eyes_that_were_redrawn_are_counted(talking):
+    result = talking.frames.copy()
+    for number in (*np.flatnonzero(talking.openness == 0)[:2], 0):
+        for x, y in talking.eyes[number].round().astype(int):
+            result[number, y - 12 : y + 12, x - 20 : x + 20] = 0
+    found = video_roundtrip.shut_eyes("base", talking.frames, result, talking)
+    assert found == {"shut": 6, "base_shut_changed": 2}

@@ -16,6 +16,7 @@ from conftest import make_tiny_model, process_restored
 from PIL import Image
 from videos import read, sound_of, with_sound
 
+from benchmarks.rendered_video import rendered_video
 from vaegaze.commands import redirect
 from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.frame_report import read_report
@@ -108,6 +109,49 @@ def test_only_open_eyes_of_a_video_change(run, talk, talking, tmp_path, suffix):
     assert len(fates) == 24 and f"{len(closed)}  eyes closed: {closed[0]:.2f}–{closed[-1]:.2f} s\n" in outcome.out
 
 
+def test_a_video_as_a_phone_records_it(run, landmarks_installed, tmp_path):
+    """Upright by its display matrix alone, 60 frames a second, with AAC sound."""
+    true = rendered_video(240, 320, 192, seconds=1.1, frames_per_sec=60)
+    true = true.take(slice(36, 66))  # with the first blink
+    talk, output, turned = tmp_path / "talk.mp4", tmp_path / "out.mp4", [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30]
+    with_sound(talk, np.rot90(true.frames, axes=(1, 2)), rate=60, matrix=turned)
+    outcome = run("--video", talk, *LOOK, "--output", output)
+    assert "about 30 frames of 240×320 px, 60 a second" in outcome.out
+    (before, times), (after, new_times) = read(talk), read(output)
+    assert before.shape == after.shape == true.frames.shape and abs(before.astype(int) - true.frames).mean() < 3
+    np.testing.assert_allclose(np.diff(new_times), 1 / 60, atol=2e-3)
+    np.testing.assert_allclose(np.diff(times), 1 / 60, atol=2e-3)
+    assert [packet for _, packet in sound_of(talk)] == [packet for _, packet in sound_of(output)]
+    with av.open(str(output)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    for frame, result, eyes, openness in zip(before, after, true.eyes, true.openness):
+        inside, changed = squares(frame.shape, eyes), differences(frame, result)
+        assert changed[~inside].mean() < 2
+        if openness == 1:
+            assert changed[inside].mean() > 6
+        elif openness == 0:
+            assert changed[inside].mean() < 4
+
+
+def test_a_wink_leaves_one_eye_alone(run, talking, landmarks_installed, monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.rendered_video.BLINKS_SEC", ())
+    opened = rendered_video(seconds=CLIP.stop / talking.frames_per_sec).frames[CLIP]
+    middles = talking.eyes[CLIP].mean(axis=1)[:, 0]
+    on_left = np.arange(opened.shape[2]) < middles[:, None, None]  # (N, 1, W)
+    with_sound(tmp_path / "talk.mp4", np.where(on_left[..., None], opened, talking.frames[CLIP]))
+    run("--video", tmp_path / "talk.mp4", *LOOK, "--output", tmp_path / "out.mp4")
+    before, after = read(tmp_path / "talk.mp4")[0], read(tmp_path / "out.mp4")[0]
+    winks = np.flatnonzero(talking.openness[CLIP] == 0)
+    for number in winks:
+        inside, changed = (
+            squares(opened.shape[1:3], talking.eyes[CLIP][number]),
+            differences(before[number], after[number]),
+        )
+        left, right = inside & on_left[number], inside & ~on_left[number]
+        assert changed[left].mean() > 6 and changed[right].mean() < 4, number
+    assert len(winks) == 3
+
+
 def test_every_face_is_redrawn(run, talking, tmp_path):
     one, other = talking.frames[:6, :, 60:-60], talking.frames[30:36, :, 60:-60]
     with_sound(tmp_path / "two.mp4", np.concatenate([one, other], axis=2))
@@ -115,6 +159,7 @@ def test_every_face_is_redrawn(run, talking, tmp_path):
     assert "--faces all redraws every one" in run(*two, "--output", tmp_path / "a.mp4", ok=False).err
     outcome = run(*two, "--faces", "all", "--output", tmp_path / "a.mp4")
     assert "6 redrawn, 0 left alone" in outcome.out
+    assert "\n   Measured on one face of each frame, the one that was found first:\n   irises" in outcome.out
     changed = differences(read(tmp_path / "two.mp4")[0], read(tmp_path / "a.mp4")[0]) > 25
     assert changed[:, :, :360].any(axis=(1, 2)).all() and changed[:, :, 360:].any(axis=(1, 2)).all()
 

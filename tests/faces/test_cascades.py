@@ -2,6 +2,8 @@
 
 import re
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +82,34 @@ def test_a_face_cut_by_the_picture_is_still_placed_right(face):
         assert off(find_eyes(np.ascontiguousarray(picture[:, cut:]), "photo"), expected - (cut, 0)) < NEAR_PX
 
 
+def test_no_cascade_is_shared_by_threads(face, monkeypatch):
+    """OpenCV's objects are not made for it, and a page reads a photo while it reads a video."""
+    cv2, used_by = cascades.opencv(), {}
+
+    class Recorded:
+        def __init__(self, path):
+            self._cascade = cv2_cascade(path)
+
+        def detectMultiScale(self, *args, **limits):
+            used_by.setdefault(id(self), set()).add(threading.get_ident())
+            return self._cascade.detectMultiScale(*args, **limits)
+
+    cv2_cascade = cv2.CascadeClassifier
+    monkeypatch.setattr(cv2, "CascadeClassifier", Recorded)
+    monkeypatch.setattr(cascades, "_of_thread", threading.local())
+    kept_alive = threading.Barrier(2)
+
+    def read(_):
+        kept_alive.wait()
+        return [find_eyes(face[0], "photo"), find_eyes(face[0], "photo")]
+
+    with ThreadPoolExecutor(2) as threads:
+        (one, again), (other, _) = threads.map(read, range(2))
+    assert (one == other).all() and (one == again).all()
+    assert all(len(threads) == 1 for threads in used_by.values())
+    assert len(set().union(*used_by.values())) == 2
+
+
 def test_several_faces_need_a_number(face):
     picture, expected = face
     twice = np.hstack([picture, picture])
@@ -92,6 +122,21 @@ def test_several_faces_need_a_number(face):
     assert off(find_eyes(picture, "me.jpg", face=1), expected) < NEAR_PX
     with pytest.raises(UserError, match=r"shows 1 face with eyes, no face 2$"):
         find_eyes(picture, "me.jpg", face=2)
+
+
+def test_a_face_that_is_partly_read_is_never_passed_over(face):
+    picture, expected = face
+    hidden = picture.copy()
+    for x, y in expected.round().astype(int):
+        hidden[y - 14 : y + 14, x - 16 : x + 16] = hidden[y + 27 : y + 28, x - 16 : x + 16]
+    more = r"more faces that could not be read: at \(4\d\d, \d+\)"
+    three = np.hstack([picture, picture, hidden])
+    with pytest.raises(UserError, match=rf"shows 2 faces, 1 at .*, 2 at \(29\d, 8\d\); {more}$"):
+        find_eyes(three, "me.jpg")
+    with pytest.raises(UserError, match=rf"shows 2 faces with eyes, no face 3; {more}$"):
+        find_eyes(three, "me.jpg", face=3)
+    (note,) = find_face(three, "me.jpg", 2, by="cascades").notes
+    assert re.search(rf"^⚠️ M{more[1:]}$", note)
 
 
 def test_a_small_face_that_one_cascade_alone_sees_is_none(face):

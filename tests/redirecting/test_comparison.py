@@ -11,8 +11,9 @@ from conftest import process_restored
 from videos import encoded
 
 from vaegaze.commands import compare
+from vaegaze.commands.compare import comparison_lines
 from vaegaze.commands.frame_report import report_text
-from vaegaze.faces.follower import CLOSED, FollowedFrame
+from vaegaze.faces.follower import CLOSED, NO_FACE, FollowedFrame
 from vaegaze.geometry.transforms import similarity, warp
 from vaegaze.images.video import Frame
 from vaegaze.redirecting.comparison import Comparison
@@ -23,12 +24,15 @@ pytest.importorskip("cv2")
 SOME = range(2, 26)  # with a blink
 
 
-def compared(talking, result_of, by="cascades", numbers=SOME):
-    """Of the true eyes, against `result_of(number, picture)`."""
+def compared(talking, result_of, by="cascades", numbers=SOME, lost=(), every_sec=1 / 25):
+    """Of the true eyes, against `result_of(number, picture)`; the face is `lost` in some frames."""
     comparison = Comparison(by)
     for number in numbers:
         picture, closed = talking.frames[number], talking.openness[number] < 0.5
-        frame = Frame(picture, number / 25)
+        frame = Frame(picture, number * every_sec)
+        if number in lost:
+            comparison.add(FollowedFrame(frame, None, False, np.zeros(2), left=NO_FACE), result_of(number, picture))
+            continue
         blend = np.full(2, 0.0 if closed else 1.0)
         followed = FollowedFrame(frame, talking.eyes[number], bool(closed), blend, left=CLOSED if closed else None)
         comparison.add(followed, result_of(number, picture))
@@ -71,6 +75,20 @@ def test_flashes_are_counted(talking):
     assert flashing.switches == 4
 
 
+def test_a_face_that_is_lost_for_a_moment_is_a_flash(talking):
+    drawn, lost = brighter(talking, 24), range(5, 9)
+
+    def result_of(number, picture):
+        return picture if number in lost else drawn(number, picture)
+
+    numbers = compared(talking, result_of, numbers=range(2, 14), lost=lost)
+    assert (numbers.switches, numbers.no_face) == (2, 4)
+    assert [line.split() for line in comparison_lines(numbers) if "no face" in line] == [["no", "face", "4", "frames"]]
+    assert compared(talking, drawn, numbers=range(2, 14), lost=lost).switches == 0, "drawn although not found"
+    assert compared(talking, result_of, numbers=range(2, 14), lost=lost, every_sec=1).switches == 0, "it was gone"
+    assert compared(talking, result_of, numbers=range(5, 14), lost=lost).switches == 0, "it was not there before"
+
+
 def test_a_blink_that_is_drawn_over_is_told(talking):
     def opened(number, picture):
         to_here = similarity(talking.eyes[8], talking.eyes[number])
@@ -89,6 +107,22 @@ def test_irises_that_tremble(talking, landmarks_installed):
     still = compared(talking, brighter(talking, 12, reach=40), "landmarks", range(4, 14))
     numbers = compared(talking, trembling, "landmarks", range(4, 14))
     assert 0.5 < still.jitter_ratio < 1.5 and numbers.jitter_ratio > 3 and numbers.jitter_px > 1
+
+
+def test_eyes_of_another_shape(talking, landmarks_installed):
+    def wider(number, picture):
+        for x in talking.eyes[number][:, 0]:
+            wide, _ = warp(talking.frames[number], np.array([[1.25, 0, -0.25 * x], [0, 1, 0]]), *picture.shape[:2])
+            columns = abs(np.arange(picture.shape[1]) - x) < 30
+            picture = np.where((near_eyes(talking, number, 30) & columns)[..., None], wide, picture)
+        return picture
+
+    same, other = (
+        compared(talking, result_of, "landmarks", range(4, 8)) for result_of in (brighter(talking, 12, 40), wider)
+    )
+    assert other.eye_width > 5 > abs(same.eye_width) and other.corners_off > 3 * same.corners_off
+    assert any("% of the eye distance off the source's, eyes" in line for line in comparison_lines(other))
+    assert compared(talking, wider, "cascades", range(4, 8)).corners_off is None
 
 
 def test_the_command(talking, tmp_path, capfd):

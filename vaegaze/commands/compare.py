@@ -1,4 +1,4 @@
-"""A redirected video against its source: how steady the eyes are, whether blinks stay, whether edges and colours show.
+"""A redirected video against its source: how steady the eyes are, whether blinks and lids stay, whether edges show.
 
     vaegaze compare talk.mp4 talk_looking.mp4
 
@@ -178,6 +178,11 @@ def comparison_lines(numbers: Compared) -> list[str]:
     if numbers.closed:
         rows.append(("blinks", f"{numbers.closed_kept} of {numbers.closed} frames with closed eyes stay so"))
     rows.append(("switches", f"{numbers.switches} between drawn and true eyes, blinks apart"))
+    if numbers.no_face:
+        rows.append(("no face", f"{numbers.no_face} frames"))
+    if numbers.corners_off is not None:
+        wider = f"eyes {abs(numbers.eye_width):.1f} % {'wider' if numbers.eye_width >= 0 else 'narrower'}"
+        rows.append(("lids", f"corners {numbers.corners_off:.1f} % of the eye distance off the source's, {wider}"))
     if numbers.edges is not None:
         colour = " ".join(f"{level:+.1f}" for level in numbers.colour)
         pulsing = "" if numbers.pulsing is None else f", pulsing by {numbers.pulsing:.2f}"

@@ -158,6 +158,8 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
         raise Interrupted(stop.received, f"{output} holds the first {tally.frames} frames")
     per_sec = tally.frames / (time.perf_counter() - began)
     print(f"✅ {output}: {tally.frames} frames, {per_sec:.1f} a second: {tally.in_words()}")
+    if params.faces == EVERYONE:
+        print("   Measured on one face of each frame, the one that was found first:")
     print("\n".join(comparison_lines(comparison.numbers())))
     print("\n".join([*reason_lines(tally.fates), plain(f"   {report}: what became of each frame")]))
 

@@ -52,8 +52,8 @@ class RedirectParams:
     image: str | None = option(None, help="the photo", metavar="PATH")
     video: str | None = option(None, help="instead of a photo: a video", metavar="PATH")
     mask: str | None = shared.mask(
-        "the photo's eye mask, a picture of the same size, white on the eyes; without it, or with auto, OpenCV finds "
-        "the eyes",
+        "the photo's eye mask, a picture of the same size, white on the eyes; without it, or with auto, the eyes are "
+        "found",
         legal="auto | PATH",
     )
     face: int | None = shared.face()

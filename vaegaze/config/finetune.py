@@ -86,7 +86,7 @@ class PhotoParams:
         None, low=0, unit="s", help="of a video, the time of the frame to take", metavar="SECONDS"
     )
     mask: str | None = shared.mask(
-        "its eye mask, a picture of the same size, white on the eyes; without it, or with auto, OpenCV finds the eyes",
+        "its eye mask, a picture of the same size, white on the eyes; without it, or with auto, the eyes are found",
         legal="auto | PATH",
     )
     face: int | None = shared.face()

@@ -4,9 +4,9 @@ They find faces seen from the front, then eyes in them. A face counts only if tw
 that rules out patterns in the wall.
 """
 
-import functools
 import logging
 import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,8 @@ USUAL_SIZE, SIZE_RATIO = 0.54, 1.45  # of an eye's square / eye distance
 USUAL_MIDDLE, MIDDLE_OFF = np.array([0.5, 0.37]), 0.12
 MUCH_SMALLER = 0.35  # of the largest face's width: a smaller one needs both face cascades
 MAX_SLOPE = 0.27  # of the line through both eyes: 15°; a head tilted farther is rarely found at all
+
+_of_thread = threading.local()  # a cascade searches one picture at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,15 +196,12 @@ def _detect(
     cv2, grey: np.ndarray, cascade: str, least_px: int, most_px: int, neighbours: int, step: float = 1.05
 ) -> list[tuple[int, int, int]]:
     """Left, top and width of every square in which the cascade detects its object, sorted."""
-    classifier = _classifier(cv2.CascadeClassifier, str(Path(cv2.data.haarcascades) / cascade))
+    loaded = vars(_of_thread)
+    if cascade not in loaded:
+        loaded[cascade] = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / cascade))
     limits = {"minSize": (least_px, least_px), "maxSize": (most_px, most_px)}
-    found = classifier.detectMultiScale(grey, step, neighbours, **limits)
+    found = loaded[cascade].detectMultiScale(grey, step, neighbours, **limits)
     return sorted((int(x), int(y), int(width)) for x, y, width, _ in found)
-
-
-@functools.cache
-def _classifier(kind: type, path: str):
-    return kind(path)
 
 
 def _without_doubles(faces: list[_Face]) -> list[_Face]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from vaegaze.faces.face import Face
 from vaegaze.faces.follower import LOST_AFTER_SEC, NO_FACE, FollowedFrame, Follower
-from vaegaze.faces.reader import backend, read_picture
-from vaegaze.images.video import Frame
+from vaegaze.faces.reader import backend, frame_notes, read_faces
+from vaegaze.images.video import Frame, VideoReader
 
 LOOK_SEC = 0.5  # between looks for faces that are new
 APART = 0.7  # eye distances between the eyes' middles of different persons
@@ -25,15 +25,15 @@ class _Person:
 
 def follow_all(frames: Iterable[Frame], by: str | None = None) -> Iterator[list[FollowedFrame]]:
     """The frames, all of one size, each with the eyes of everyone in it, or with NO_FACE; see `follow_eyes`."""
-    everyone = _Everyone(by or backend())
+    everyone = _Everyone(by or backend(), frames.notes if isinstance(frames, VideoReader) else [])
     for frame in frames:
         yield from everyone.follow(frame)
     yield from everyone.rest()
 
 
 class _Everyone:
-    def __init__(self, by: str):
-        self._by = by
+    def __init__(self, by: str, notes: list[str]):
+        self._by, self._notes = by, notes
         self._persons: list[_Person] = []
         self._waiting: deque[tuple[Frame, list[FollowedFrame]]] = deque()
         self._frames = self._given = self._found = 0
@@ -96,7 +96,10 @@ class _Everyone:
 
     def _faces(self, frame: Frame) -> list[Face]:
         if self._seen[0] is not frame:
-            self._seen = frame, read_picture(frame.pixels, self._by)
+            faces, partly = read_faces(frame.pixels, self._by)
+            self._seen = frame, faces
+            if faces and not self._found:
+                self._notes += frame_notes(frame.time_sec, partly)
         return self._seen[1]
 
 

@@ -14,13 +14,14 @@ FACE_MARGIN = 1.5  # side of the square that the mesh network sees / longer side
 EYE_MARGIN = 2.3  # side of the square that the iris network sees / distance of the eye's corners
 EYE_CORNERS = ((33, 133), (263, 362))  # of the mesh: the outer and inner corner of the picture's left eye, of the right
 LID_POINTS = 16  # the first points of the iris network: outer corner, 7 below, inner corner, 7 above
+CORNERS = (0, 8)  # of these: the outer and the inner one
 BELOW, ABOVE = (3, 4, 5), (11, 12, 13)  # opposite each other, in the middle of the lids
 # The network's corners lie a little further in and down than those of `geometry.camera`, in distances of the eyes;
 # measured by benchmarks/faces.py.
 OUTWARDS, UPWARDS = 0.038, 0.017
 OPEN_GAP = 0.385  # gap of the lids / width of the eye, of eyes wide open: openness 1
 # Mean openness of both eyes. Of 274 faces in photographs ten lay below: six look down or are shut, four are small and
-# blurred. Of 24 rendered shut pairs three in four do. See docs/faces.md.
+# blurred. Of the shut pairs that benchmarks/faces.py draws two in three do, of the others none. See docs/faces.md.
 CLOSED_BELOW = 0.4
 EYE_DISTANCE_MM = float(np.linalg.norm(EYE_CENTRES_MM[1] - EYE_CENTRES_MM[0]))
 EYE_WIDTH_MM = float(np.linalg.norm(EYE_CORNERS_MM[0, 0] - EYE_CORNERS_MM[0, 1]))
@@ -58,7 +59,7 @@ def read_region(picture: np.ndarray, region: Region, rounds: int = 3) -> tuple[R
     ends = mesh[np.array(EYE_CORNERS), :2]
     lids, irises = zip(*(_eye(picture, *ends[eye], eye, roll_rad) for eye in range(2)))
     lids, irises = np.stack(lids), np.stack(irises)
-    corners = lids[:, [0, 8]]  # (2, 2, 2)
+    corners = lids[:, CORNERS]  # (2, 2, 2)
     openness = _openness(lids, px_per_mm)
     return region, Face(_centred(corners.mean(axis=1)), openness, confidence, head, corners, lids, irises)
 

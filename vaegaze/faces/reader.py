@@ -37,8 +37,7 @@ class FoundFace:
     @property
     def notes(self) -> list[str]:
         """One line for each thing that the user should know."""
-        places = ", ".join(map(point_text, self.partly_read))
-        partly = [f"⚠️ More faces that could not be read: at {places}"] if self.partly_read else []
+        partly = [f"⚠️ {_more(self.partly_read).capitalize()}"] if self.partly_read else []
         closed = bool(self.face.openness.mean() < closed_below(self.face))
         return partly + (["⚠️ The eyes look closed: if they are, give a photo with open eyes"] if closed else [])
 
@@ -53,7 +52,17 @@ def backend() -> str:
 
 def read_picture(picture: np.ndarray, by: str | None = None) -> list[Face]:
     """The faces in a picture (H, W, 3) uint8, from left to right; `by` names the backend."""
-    return _read(picture, by)[0]
+    return read_faces(picture, by)[0]
+
+
+def read_faces(picture: np.ndarray, by: str | None = None) -> tuple[list[Face], list[np.ndarray]]:
+    """The same, and the places (2,) of faces that were seen but could not be read."""
+    return landmarks.read_faces(picture) if (by or backend()) == "landmarks" else cascades.read_faces(picture)
+
+
+def frame_notes(time_sec: float, partly: list[np.ndarray]) -> list[str]:
+    """One line about a video's frame that shows faces at these places (2,), too, that could not be read."""
+    return [f"⚠️ The frame at {time_sec:.2f} s shows {_more(partly)}"] if partly else []
 
 
 def find_face(
@@ -65,7 +74,7 @@ def find_face(
     about the picture of this `name`, when there is no such face or nothing to choose by; UserError when no backend is
     installed.
     """
-    faces, partly = _read(picture, by)
+    faces, partly = read_faces(picture, by)
     if not faces and partly:
         place = point_text(partly[0])
         seen = f"shows a face at {place}, but not two open eyes in it (closed, covered, askew, or turned away?)"
@@ -77,7 +86,7 @@ def find_face(
     fitting = [face for face in faces if near is not None and _is_near(face, near)]
     if len(faces) > 1 and number is None and len(fitting) == 1:
         return FoundFace(fitting[0], partly, len(faces) - 1)
-    return FoundFace(choose(faces, name, number), partly)
+    return FoundFace(choose(faces, partly, name, number), partly)
 
 
 def head_at(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
@@ -89,14 +98,15 @@ def head_at(picture: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
     return heads[0] if heads else None
 
 
-def choose(faces: list[Face], name: str, number: int | None) -> Face:
+def choose(faces: list[Face], partly: list[np.ndarray], name: str, number: int | None) -> Face:
     """The one among at least one face that `find_face` takes; EyesNotFound as from there."""
+    more = f"; {_more(partly)}" if partly else ""
     if len(faces) > 1 and number is None:
         places = [f"{i} at {point_text(face.eyes.mean(axis=0))}" for i, face in enumerate(faces, 1)]
-        raise EyesNotFound(name, "several faces", f"shows {len(faces)} faces, {', '.join(places)}", "faces")
+        raise EyesNotFound(name, "several faces", f"shows {len(faces)} faces, {', '.join(places)}{more}", "faces")
     if number is not None and number > len(faces):
         shown = f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
-        raise EyesNotFound(name, f"no face {number}", f"shows {shown} with eyes, no face {number}", "face")
+        raise EyesNotFound(name, f"no face {number}", f"shows {shown} with eyes, no face {number}{more}", "face")
     return faces[(number or 1) - 1]
 
 
@@ -114,5 +124,5 @@ def point_text(point: np.ndarray) -> str:
     return f"({point[0]:.0f}, {point[1]:.0f})"
 
 
-def _read(picture: np.ndarray, by: str | None) -> tuple[list[Face], list[np.ndarray]]:
-    return landmarks.read_faces(picture) if (by or backend()) == "landmarks" else cascades.read_faces(picture)
+def _more(partly: list[np.ndarray]) -> str:
+    return f"more faces that could not be read: at {', '.join(map(point_text, partly))}"

@@ -7,8 +7,8 @@ import numpy as np
 
 from vaegaze.faces.face import Face
 from vaegaze.faces.follower import FollowedFrame, Follower
-from vaegaze.faces.reader import EyesNotFound, backend, choose, read_picture
-from vaegaze.images.video import Frame
+from vaegaze.faces.reader import EyesNotFound, backend, choose, frame_notes, read_faces
+from vaegaze.images.video import Frame, VideoReader
 
 WAIT_FOR_FACE_SEC = 1.0  # after the first face, for the face of the given number to appear
 
@@ -19,9 +19,10 @@ def follow_eyes(
     """The frames, all of one size, each with the eyes of one person; those of AHEAD_SEC are held back.
 
     The person is number `face` in the first frame that shows as many faces; later, the nearest face. EyesNotFound, with
-    the video's `name`, as from `find_face`; but frames without a face are no error. `by` names the backend.
+    the video's `name`, as from `find_face`; but frames without a face are no error. `by` names the backend. A video's
+    notes tell of faces in that frame that could not be read.
     """
-    first_face = FirstFace(name, face, by or backend())
+    first_face = FirstFace(name, face, by or backend(), frames.notes if isinstance(frames, VideoReader) else [])
     follower = Follower(first_face.find, by or backend())
     for frame in frames:
         yield from follower.follow(frame)
@@ -33,20 +34,20 @@ def follow_eyes(
 class FirstFace:
     """Which face of a video to follow."""
 
-    def __init__(self, name: str, number: int | None, by: str):
-        self._name, self._number, self._by = name, number, by
+    def __init__(self, name: str, number: int | None, by: str, notes: list[str]):
+        self._name, self._number, self._by, self._notes = name, number, by, notes
         self.refusal: EyesNotFound | None = None  # while the frames so far show too few faces
         self._refused_since_sec = math.inf
 
     def find(self, frame: Frame, last_eyes: np.ndarray | None) -> Face | None:
         """The face nearest to `last_eyes` (2, 2), or at first the one of the number; None if the frame shows none."""
-        faces = read_picture(frame.pixels, self._by)
+        faces, partly = read_faces(frame.pixels, self._by)
         if not faces:
             return None
         if last_eyes is not None:
             return min(faces, key=lambda face: np.linalg.norm(face.eyes - last_eyes))
         try:
-            face = choose(faces, f"{self._name} at {frame.time_sec:.2f} s", self._number)
+            face = choose(faces, partly, f"{self._name} at {frame.time_sec:.2f} s", self._number)
         except EyesNotFound as error:
             self._refused_since_sec = min(self._refused_since_sec, frame.time_sec)
             if self._number is None or frame.time_sec - self._refused_since_sec >= WAIT_FOR_FACE_SEC:
@@ -54,4 +55,5 @@ class FirstFace:
             self.refusal = error
             return None
         self.refusal = None
+        self._notes += frame_notes(frame.time_sec, partly)
         return face

@@ -1,4 +1,4 @@
-"""A redirected video against its source, from the frames alone: steadiness, blinks, edges and colours."""
+"""A redirected video against its source, from the frames alone: steadiness, blinks, lids, edges and colours."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ EYE_DISTANCE_PX, MARGIN_PX, HEIGHT_PX = 96, 44, 72  # of the view in which both 
 EYE, AROUND = (0.2, 0.08), (0.42, 0.3)  # half axes, in eye distances, of the eye and of the skin around it
 FIXATION = 0.012  # in eye distances: farthest that an iris moves from frame to frame in a fixation
 STEADY = 2  # frames before and after, in which it holds, too
+LOSS_SEC = 3.0  # longest time without a face before and after which eyes are held to have been in view
 CLOSED_SHARE = 0.7  # of the usual openness, below which an eye that was closed is still closed
 CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of a frame are drawn
 
@@ -25,15 +26,24 @@ CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of 
 class _Pair:
     """One frame that shows a face, before and after."""
 
-    time_sec: float
     closed: bool
     steady: bool  # neither beside a blink nor left in part
     irises: np.ndarray | None  # (2: before and after, 2 eyes, 2) from the eyes' centres, in eye distances
+    corners: np.ndarray | None  # (2, 2 eyes, 2: outer and inner, 2) the same of the lids' corners
     openness: np.ndarray  # (2: before and after,)
     eye_distance_px: float
     drawn: bool
     edges: float
     colour: np.ndarray  # (3,) mean difference around the eyes
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What counts for switches."""
+
+    time_sec: float
+    face: bool
+    drawn: bool | None  # None beside a blink, where eyes are in part
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,9 @@ class Compared:
     jitter_ratio: float | None  # / the source's
     closed: int  # frames with closed eyes in the source
     closed_kept: int  # and in the result
-    switches: int  # between drawn and left eyes, but for blinks and faces that go
+    switches: int  # between drawn and left eyes, but for blinks and faces that are gone for more than LOSS_SEC
+    corners_off: float | None  # % of the eye distance: of the lids' corners in open drawn eyes from the source's
+    eye_width: float | None  # % by which these eyes are wider than the source's
     edges: float | None  # levels a pixel: steps in what was changed around the eyes, 95th percentile
     colour: tuple[float, float, float] | None  # RGB levels: mean difference around the eyes
     pulsing: float | None  # levels: how much that differs from frame to frame
@@ -57,7 +69,10 @@ class Comparison:
     """Takes the frames one by one."""
 
     def __init__(self, by: str):
-        self._by, self._pairs, self._frames = by, [], 0
+        self._by, self._frames = by, 0
+        self._pairs: list[_Pair] = []
+        self._moments: list[_Moment] = []
+        self._last_eyes: np.ndarray | None = None  # (2, 2)
 
     def add(self, followed: FollowedFrame, result: np.ndarray, was_drawn: bool | None = None) -> None:
         """A followed frame of the source, and the result's frame (H, W, 3) uint8.
@@ -65,31 +80,36 @@ class Comparison:
         Whether its eyes were drawn shows in the pixels, if it is not known.
         """
         self._frames += 1
-        if followed.eyes is None:
-            return
         pictures, eyes = (followed.frame.pixels, result), followed.eyes
+        time_sec = followed.frame.time_sec
+        if eyes is None:
+            if self._last_eyes is not None:
+                drawn = eyes_drawn(*pictures, self._last_eyes) if was_drawn is None else was_drawn
+                self._moments.append(_Moment(time_sec, False, drawn))
+            return
+        self._last_eyes = eyes
         apart_px = float(np.linalg.norm(eyes[1] - eyes[0]))
-        irises = None
+        irises = corners = None
         if self._by == "landmarks":
-            found, _, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
+            found, lids, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
             irises = (np.stack(found)[..., :2] - eyes) / apart_px
+            corners = (np.stack(lids)[:, :, landmarks.CORNERS] - eyes[:, None]) / apart_px
         else:
             openness = [eye_openness(picture, eyes) for picture in pictures]
         drawn, edges, colour = _changes(*pictures, eyes)
         drawn = drawn if was_drawn is None else was_drawn
         openness = np.stack(openness).mean(axis=1)
         steady = bool(np.all(followed.blend == 1))
-        pair = _Pair(followed.frame.time_sec, followed.closed, steady, irises, openness, apart_px, drawn, edges, colour)
-        self._pairs.append(pair)
+        self._moments.append(_Moment(time_sec, True, drawn if steady else None))
+        self._pairs.append(_Pair(followed.closed, steady, irises, corners, openness, apart_px, drawn, edges, colour))
 
     def numbers(self) -> Compared:
         """Of all frames so far."""
         pairs, drawn = self._pairs, [pair for pair in self._pairs if pair.drawn]
-        jitter_px = _jitter_px(pairs)
+        jitter_px, (corners_off, eye_width) = _jitter_px(pairs), _lids(drawn)
         usual = np.median([pair.openness[0] for pair in pairs if not pair.closed] or [1.0])
         closed = [pair for pair in pairs if pair.closed]
         kept = [pair for pair in closed if pair.openness[1] < max(CLOSED_SHARE * usual, 1.2 * pair.openness[0])]
-        whole = [pair.drawn for pair in pairs if pair.steady]
         colours = np.array([pair.colour for pair in drawn])
         return Compared(
             self._frames,
@@ -99,7 +119,9 @@ class Comparison:
             None if jitter_px is None else jitter_px[1] / max(jitter_px[0], 1e-9),
             len(closed),
             len(kept),
-            sum(one != other for one, other in pairwise(whole)),
+            _switches(self._moments),
+            corners_off,
+            eye_width,
             float(np.mean([pair.edges for pair in drawn])) if drawn else None,
             tuple(colours.mean(axis=0).tolist()) if drawn else None,
             float(abs(np.diff(colours, axis=0)).mean()) if len(drawn) > 1 else None,
@@ -120,6 +142,36 @@ def _jitter_px(pairs: list[_Pair]) -> tuple[float, float] | None:
         off = near[STEADY] - (near[STEADY - 1] + near[STEADY + 1]) / 2
         offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * pairs[now].eye_distance_px)
     return tuple(np.mean(offs, axis=0).tolist()) if offs else None
+
+
+def _lids(drawn: list[_Pair]) -> tuple[float, float] | tuple[None, None]:
+    """`corners_off` and `eye_width`: what a gaze does not move, unlike the lids between the corners."""
+    corners = [pair.corners for pair in drawn if pair.steady and pair.corners is not None]
+    if not corners:
+        return None, None
+    before, after = np.stack(corners, axis=1)  # (K, 2, 2, 2)
+    wide = [np.linalg.norm(each[:, :, 0] - each[:, :, 1], axis=-1) for each in (before, after)]
+    off = np.linalg.norm(after - before, axis=-1)
+    return 100 * float(off.mean()), 100 * float((wide[1] / wide[0] - 1).mean())
+
+
+def _switches(moments: list[_Moment]) -> int:
+    """Between drawn and left eyes, in frames that show them whole and where the face is lost for a moment."""
+    whole, lost, last_sec = [], [], 0.0
+    for moment in moments:
+        if not moment.face:
+            lost.append(moment.drawn)
+            continue
+        if moment.time_sec - last_sec <= LOSS_SEC:
+            whole += lost
+        whole += [] if moment.drawn is None else [moment.drawn]
+        lost, last_sec = [], moment.time_sec
+    return sum(one != other for one, other in pairwise(whole))
+
+
+def eyes_drawn(source: np.ndarray, result: np.ndarray, eyes: np.ndarray) -> bool:
+    """Whether pictures (H, W, 3) uint8 differ at the eyes (2, 2) by more than encoding changes elsewhere."""
+    return _changes(source, result, eyes)[0]
 
 
 def _changes(source: np.ndarray, result: np.ndarray, eyes: np.ndarray) -> tuple[bool, float, np.ndarray]:
