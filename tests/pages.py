@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaegaze.commands import demo_page
 from vaegaze.page.folder import own_folder
 from vaegaze.page.serving import serve
 from vaegaze.page.studio import Studio
@@ -37,7 +38,8 @@ def served(checkpoint: str | Path) -> Iterator[Page]:
         try:
             with own_folder() as folder:
                 folders.append(folder)
-                serve(Studio(str(checkpoint), None, "cpu", folder), str, port, lambda address: ready.set(), end.is_set)
+                studio = Studio(str(checkpoint), None, "cpu", folder)
+                serve(studio, demo_page.explain, demo_page.describe, port, lambda address: ready.set(), end.is_set)
         except BaseException as error:
             failed.append(error)
             ready.set()

@@ -103,7 +103,7 @@ def test_a_taken_port_is_a_users_error(base, tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} is taken") as error:
-            serving.serve(Studio(str(base), None, "cpu", tmp_path), str, port, print)
+            serving.serve(Studio(str(base), None, "cpu", tmp_path), str, list, port, print)
         assert error.value.about == "port"
 
 

@@ -8,15 +8,16 @@ import pytest
 import torch
 from conftest import make_tiny_model
 from PIL import Image, ImageSequence
-from videos import read, with_sound
+from videos import encoded, read, with_sound
 
 from vaegaze import api
 from vaegaze.errors import UserError
+from vaegaze.faces.reader import NO_LANDMARKS
 from vaegaze.files import shipped_path
 from vaegaze.images.pictures import read_picture
 from vaegaze.models.checkpoint import load_checkpoint, save_checkpoint
 from vaegaze.page import studio as studio_module
-from vaegaze.page.studio import Studio
+from vaegaze.page.studio import BrokenOff, Studio
 from vaegaze.redirecting.sweeps import SWEEP_FRAMES
 from vaegaze.runs.one_person import Stopped
 
@@ -115,14 +116,53 @@ def test_without_a_photo_there_is_nothing_to_look_at(studio):
 def test_a_video_is_redirected_whole_or_until_it_is_stopped(studio, talking, tmp_path):
     visit, done = studio.begin(), []
     with_sound(tmp_path / "talk.mp4", talking.frames[:12])
-    output, tally = studio.redirect_video(
-        visit, tmp_path / "talk.mp4", (0, 0), WHOLE, False, lambda *each: done.append(each)
-    )
-    assert output.name == "talk_redirected.mp4" and len(read(output)[0]) == tally.frames == 12
-    assert tally.redrawn > 6 and done[-1][0] == 12
+    whole = studio.redirect_video(visit, tmp_path / "talk.mp4", (0, 0), WHOLE, False, lambda *each: done.append(each))
+    assert whole.path.name == "talk_redirected.mp4" and len(read(whole.path)[0]) == whole.tally.frames == 12
+    assert whole.tally.redrawn > 6 and done[-1][0] == 12
+    assert whole.numbers.frames == 12 and whole.numbers.drawn == whole.tally.redrawn
 
-    _, tally = studio.redirect_video(visit, tmp_path / "talk.mp4", (0, 0), WHOLE, False, lambda *each: visit.stop.set())
-    assert tally.stopped and 0 < tally.frames < 12
+    stopped = studio.redirect_video(visit, tmp_path / "talk.mp4", (0, 0), WHOLE, False, lambda *each: visit.stop.set())
+    assert stopped.tally.stopped and 0 < stopped.tally.frames < 12
+
+
+def test_what_is_lost_of_a_video_is_said(studio, talking, tmp_path):
+    encoded(tmp_path / "talk.mkv", talking.frames[:3], pixel_format="yuv444p10le")
+    notes = studio.redirect_video(studio.begin(), tmp_path / "talk.mkv", (0, 0), WHOLE, False).notes
+    assert any("10-bit colour" in note and "4:4:4 colour" in note for note in notes)
+
+
+@pytest.mark.usefixtures("cascades_only")
+def test_a_video_whose_heads_cannot_be_read_says_so(studio, talking, tmp_path):
+    encoded(tmp_path / "talk.mp4", talking.frames[:2])
+    assert NO_LANDMARKS in studio.redirect_video(studio.begin(), tmp_path / "talk.mp4", (0, 0), WHOLE, False).notes
+
+
+def test_of_several_persons_in_a_video_one_or_everyone_is_redrawn(studio, talking, tmp_path):
+    pair, visit = tmp_path / "us two.mp4", studio.begin()
+    encoded(pair, np.concatenate([talking.frames[:4]] * 2, axis=2))
+    with pytest.raises(UserError, match=r"^us two.mp4 at 0.00 s shows 2 faces") as error:
+        studio.redirect_video(visit, pair, LEFT, WHOLE, False)
+    assert error.value.about == "faces"
+    changed = {}
+    for name, whom in {"right": {"face": 2}, "both": {"everyone": True}}.items():
+        drawn = read(studio.redirect_video(visit, pair, LEFT, WHOLE, False, **whom).path)[0]
+        halves = np.split(abs(drawn[0].astype(int) - read(pair)[0][0]), 2, axis=1)
+        changed[name] = [bool((half > 40).any()) for half in halves]
+    assert changed == {"right": [False, True], "both": [True, True]}
+
+
+def test_of_a_damaged_video_what_is_finished_stays(studio, talking, tmp_path):
+    encoded(tmp_path / "whole.mkv", talking.frames)
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "talk.mkv").write_bytes(content[: len(content) // 2])
+    visit = studio.begin()
+    with pytest.raises(BrokenOff, match=r"; talk_redirected.mp4 holds the first \d+ frames") as error:
+        studio.redirect_video(visit, tmp_path / "talk.mkv", (0, 0), WHOLE, False)
+    assert str(tmp_path) not in str(error.value) and len(read(error.value.part)[0]) > 5
+    (tmp_path / "talk.mkv").write_bytes(b"no video")
+    with pytest.raises(UserError) as error:
+        studio.redirect_video(visit, tmp_path / "talk.mkv", (0, 0), WHOLE, False)
+    assert not isinstance(error.value, BrokenOff), "the earlier result"
 
 
 def test_a_video_without_a_face_is_told_by_its_name(studio, tmp_path):

@@ -4,14 +4,20 @@ vaegaze demo_page
 vaegaze demo_page --checkpoint outputs/photo_oneshot/astronaut/finetuned_model.pth --port 8000
 """
 
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from vaegaze.commands.compare import comparison_lines
+from vaegaze.commands.frame_report import reason_lines
 from vaegaze.commands.running import in_words, run_with_settings
 from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.errors import UserError
+from vaegaze.redirecting.comparison import Compared
+from vaegaze.redirecting.fading import Fate
 
 INSTALL_PAGE = "pip install 'gradio>=6.31,<7'"
 LESS_MEMORY = "give a smaller picture or video"
@@ -72,10 +78,22 @@ def run(params: PageParams) -> None:
 
         serve(
             studio,
-            lambda error: in_words(error, LESS_MEMORY, ADVICE_ON_PAGE),
+            explain,
+            describe,
             params.port,
             lambda address: print(f"✅ The page is at {address} until you press Ctrl-C here", flush=True),
         )
+
+
+def explain(error: Exception) -> str | None:
+    """What went wrong, for a visitor who can do something about it; None for a bug."""
+    return in_words(error, LESS_MEMORY, ADVICE_ON_PAGE)
+
+
+def describe(numbers: Compared, fates: Sequence[Fate]) -> list[str]:
+    """What `redirect` prints at a video's end, without its columns."""
+    lines = [(": ", line) for line in comparison_lines(numbers)] + [(" × ", line) for line in reason_lines(fates)]
+    return [between.join(re.split(" {2,}", line.strip(), maxsplit=1)) for between, line in lines]
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ def line(text: str, *, is_error: bool = False) -> str:
     return f'<p class="{"error" if is_error else "note"}" role="{"alert" if is_error else "status"}">{shown}</p>'
 
 
+def listed(texts: Sequence[str]) -> str:
+    """The content of a list: each text is one plain line."""
+    return f"<ul>{''.join(f'<li>{html.escape(plain(text))}</li>' for text in texts)}</ul>" if texts else ""
+
+
 def message(name: str) -> gr.HTML:
     return gr.HTML("", elem_id=f"{name}_message", elem_classes="message")
 

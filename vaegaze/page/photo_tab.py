@@ -35,7 +35,9 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
             "Choose a photo", file_types=SUFFIXES, variant="primary", min_width=240, elem_id="upload"
         )
         hint("JPEG, PNG, WebP, TIFF or BMP; one face with open eyes, not turned far away.")
-    face = gr.Number(1, label="Which face, from left to right", minimum=1, precision=0, visible=False, elem_id="face")
+    face = gr.Number(
+        None, label="Which face, from left to right", minimum=1, precision=0, visible=False, elem_id="face"
+    )
     told = message("photo")
     with gr.Row(elem_classes="pictures"):
         before, after = picture("As it is", "before"), picture("Redirected", "after")
@@ -78,7 +80,7 @@ def photo_tab(studio: Studio, explain: Explain, page: gr.Blocks, visit: gr.State
             return {**opened(visit, Path(path), None, *looks), face: gr.update(visible=False)}
         except UserError as error:
             several = error.about == "faces"
-            return {told: line(explain(error), is_error=True), face: gr.update(visible=several, value=1)}
+            return {told: line(explain(error), is_error=True), face: gr.update(visible=several, value=None)}
 
     @guarded(explain, told)
     def open_face(visit: Visit, number: float | None, *looks) -> dict:

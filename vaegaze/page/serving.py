@@ -15,6 +15,7 @@ from vaegaze.errors import UserError
 from vaegaze.page.controls import Explain
 from vaegaze.page.layout import draw_page
 from vaegaze.page.studio import Studio
+from vaegaze.page.video_tab import Describe
 
 ADDRESS = "127.0.0.1"
 MAX_UPLOAD = "500mb"
@@ -31,6 +32,7 @@ POLICY = (
 def serve(
     studio: Studio,
     explain: Explain,
+    describe: Describe,
     port: int,
     on_ready: Callable[[str], None],
     should_end: Callable[[], bool] = lambda: False,
@@ -39,7 +41,7 @@ def serve(
 
     It must run within `own_folder`. `on_ready` gets the page's address. UserError, about the port, if it is taken.
     """
-    page = draw_page(studio, explain)
+    page = draw_page(studio, explain, describe)
     try:
         launch(page, port)
         on_ready(f"http://{ADDRESS}:{port}")

@@ -16,6 +16,7 @@ from vaegaze.config.finetune import Config, OneshotParams
 from vaegaze.config.tree import resolve
 from vaegaze.data.photo import Photo, load_photo
 from vaegaze.errors import UserError
+from vaegaze.faces.reader import NO_LANDMARKS, backend
 from vaegaze.files import shipped_path
 from vaegaze.images.animations import write_animation
 from vaegaze.images.pictures import as_image, write_picture
@@ -24,6 +25,7 @@ from vaegaze.models.checkpoint import Checkpoint, load_checkpoint
 from vaegaze.models.cpu import own_copy
 from vaegaze.models.device import find_device, to_device
 from vaegaze.models.estimator import load_estimator
+from vaegaze.redirecting.comparison import Compared, Comparison
 from vaegaze.redirecting.drawing import is_own_reference, redraw_gazes, reference_of
 from vaegaze.redirecting.photo import redirect_photo
 from vaegaze.redirecting.series import Look
@@ -58,6 +60,24 @@ class Visit:
     def end(self) -> None:
         self.stop.set()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RedirectedVideo:
+    """What a video became."""
+
+    path: Path
+    tally: Tally
+    notes: list[str]  # a line about each thing that is read, or kept, in another way than one expects
+    numbers: Compared
+
+
+class BrokenOff(UserError):
+    """A video could not be read, or written, to its end; what is finished is at `part`."""
+
+    def __init__(self, error: UserError, part: Path):
+        super().__init__(str(error), about=error.about)
+        self.part = part
 
 
 @dataclass(frozen=True)
@@ -138,22 +158,29 @@ class Studio:
         strength: float,
         tuned: bool,
         on_frames: Callable[[int, int | None], None] = lambda done, total: None,
-    ) -> tuple[Path, Tally]:
+        *,
+        face: int | None = None,
+        everyone: bool = False,
+    ) -> RedirectedVideo:
         """The video, redirected, as MP4, up to where the visit stopped it. `on_frames(done, total)`, if that is known.
 
-        UserError for anything but a video that shows a face.
+        `face` and `everyone` say whose eyes, as in `redirecting.video`. UserError for anything but a video that shows a
+        face; BrokenOff if it is damaged.
         """
         checkpoint = self.model_of(visit, tuned)
         with self._drawing:
             model = own_copy(checkpoint.model)  # low precision changes its weights
         output, done = visit.folder / f"{path.stem}_redirected.mp4", 0
+        by = backend()
+        comparison = Comparison(by)
+        output.unlink(missing_ok=True)  # an earlier one
 
         def count(frames: int) -> None:
             nonlocal done
             done += frames
             on_frames(done, reader.frame_count)
 
-        with self._working, self._stoppable(visit), told_by_name(path), open_video(path, "video") as reader:
+        with self._working, self._stoppable(visit), told_by_name(path, output), open_video(path, "video") as reader:
             size = reader.width_px, reader.height_px
             with write_video(output, *size, reader.frames_per_sec, like=reader) as writer:
                 tally = redirect_video(
@@ -162,11 +189,15 @@ class Studio:
                     model,
                     checkpoint.references,
                     Look(gaze, strength=strength),
+                    face=face,
+                    everyone=everyone,
                     from_itself=is_own_reference("auto", checkpoint),
+                    comparison=comparison,
                     on_frames=count,
                     should_stop=lambda: self._is_over(visit),
                 )
-        return output, tally
+        notes = [*([NO_LANDMARKS] if by == "cascades" else []), *reader.notes, *writer.notes]
+        return RedirectedVideo(output, tally, notes, comparison.numbers())
 
     def fine_tune(
         self,
@@ -251,10 +282,16 @@ def chosen_photo(visit: Visit) -> Photo:
 
 
 @contextmanager
-def told_by_name(path: Path) -> Iterator[None]:
-    """User errors within name the file as the visitor knows it, and no setting."""
+def told_by_name(path: Path, output: Path | None = None) -> Iterator[None]:
+    """User errors within name the file, and the `output`, as the visitor knows them, and no setting.
+
+    BrokenOff if there is an output.
+    """
     try:
         yield
     except UserError as error:
         text = str(error).replace(str(path), path.name)
-        raise UserError(text.removeprefix("image: ").removeprefix("video: "), about=error.about) from error
+        if output is not None:
+            text = text.replace(str(output), output.name)
+        told = UserError(text.removeprefix("image: ").removeprefix("video: "), about=error.about)
+        raise (BrokenOff(told, output) if output is not None and output.exists() else told) from error
