@@ -286,6 +286,13 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(place, words, comma
     assert words in error_line(capsys) and not (tmp_path / "run").exists()
 
 
+def test_a_save_dir_that_cannot_be_written_to(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert command(f"--save_dir={tmp_path / 'file/run'}", output=str(tmp_path / "model.pth")) == 2
+    words = f"error: cannot write to {tmp_path / 'file/run'} (Not a directory); give another --save_dir"
+    assert error_line(capsys).strip() == words
+
+
 def test_overwriting_leaves_no_state_of_the_earlier_run(command, finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     assert (tmp_path / "run" / "resume.pth").exists()
