@@ -211,7 +211,7 @@ def test_all_that_is_left_out_is_printed_and_listed(command, tmp_path, capsys):
     listed = json.loads((tmp_path / "run" / "skipped.json").read_text())
     assert {name.removeprefix(f"{data}: ") for name in listed} == {*ids[:5], *ids[6:]}
     for person in ids[:5]:
-        assert listed[f"{data}: {person}"] == {"rows": [], "left_out": True, "why": "without images or labels"}
+        assert listed[f"{data}: {person}"] == {"rows": [], "left_out": True, "why": "without readable images or labels"}
     assert listed[f"{data}: person_008"]["rows"] == [1] and sorted(listed[f"{data}: person_007"]["rows"]) == [0, 4]
     counts = [
         int(line.split()[3]) for line in capsys.readouterr().err.splitlines() if line.startswith("Skipped so far")
