@@ -3,7 +3,12 @@
 
 import sys
 
-from vaegaze.commands.train import main
+from vaegaze.__main__ import run_named
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_named("train", argv, prog="oneshot_training.py")
+
 
 if __name__ == "__main__":
-    sys.exit(main(prog="oneshot_training.py"))
+    sys.exit(main())

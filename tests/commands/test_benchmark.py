@@ -225,6 +225,14 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(output, words, benc
     assert not (tmp_path / "work").exists()
 
 
+def test_a_work_dir_that_cannot_be_written_to(bench, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert bench(f"--work_dir={tmp_path / 'file/work'}") == 2
+    assert capsys.readouterr().err == (
+        f"error: cannot write to {tmp_path / 'file/work'} (Not a directory); give another --work_dir\n"
+    )
+
+
 def test_cells_of_another_model_are_not_mixed_in(bench, work, tmp_path, capsys):
     shutil.copytree(work, tmp_path / "work")
     assert bench() == 0

@@ -161,7 +161,7 @@ def test_a_file_of_many_persons(tmp_path, capsys, monkeypatch):
         del many["00000/labels"]
     assert run("GazeCapture.h5") == 0
     out = capsys.readouterr().out
-    assert "persons    59, and 2 without samples or unreadable" in out and "1 / 2 / 3 per person" in out
+    assert "persons    59, and 2 without samples or unreadable: 00000, empty\n" in out and "1 / 2 / 3 per person" in out
     assert "119 in all" in out and "persons inspected: 24" in out and "in one piece: pixels, labels" in out
     assert Image.open("outputs/inspect/GazeCapture.png").size[1] > 6 * PICTURE_PX
 
@@ -175,7 +175,7 @@ def test_a_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir("xgaze")
     assert run(".") == 0
     out = capsys.readouterr().out
-    assert "persons    2, and 1 without samples or unreadable" in out and "2 / 2.5 / 3 per person" in out
+    assert "persons    2, and 1 without samples or unreadable: subject0009\n" in out and "2 / 2.5 / 3 per person" in out
     assert Path("outputs/inspect/xgaze.png").is_file()
 
 

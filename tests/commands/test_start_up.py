@@ -54,3 +54,28 @@ def test_a_strange_start(tmp_path, before, command, code, words):
     )
     assert ended.returncode == code and words in ended.stdout + ended.stderr, ended
     assert "Traceback" not in ended.stderr
+
+
+INTERRUPTED = """
+import runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "vaegaze.commands":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["inspect", "none.h5"]
+start, name = {start!r}
+getattr(runpy, start)(name, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [("run_module", "vaegaze"), ("run_path", "oneshot_training.py"), ("run_path", "test_gazecapture_oneshot.py")],
+)
+def test_ctrl_c_right_after_the_start(start):
+    process = start_process(script=INTERRUPTED.format(start=start), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"stopped\n")

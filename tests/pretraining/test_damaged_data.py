@@ -38,6 +38,23 @@ def overwrite_chunk(path, name, row):
         raw.write(b"\xff" * chunk.size)  # lzf: a copy of what lies before the beginning
 
 
+def test_a_file_in_a_folder_that_is_away(whole, tmp_path):
+    """A damaged one, or a link to a disk that is away, costs that person alone; in the plan, too."""
+    (tmp_path / "persons").mkdir()
+    with h5py.File(whole) as stored:
+        for person in stored:
+            with h5py.File(tmp_path / f"persons/{person}.h5", "w") as alone:
+                for name, dataset in stored[person].items():
+                    alone[name] = dataset[:FRAMES]
+    for person in TRAIN[1:3]:
+        (tmp_path / f"persons/{person}.h5").unlink()
+    (tmp_path / "persons/person_002.h5").symlink_to("/away/person_002.h5")
+    (tmp_path / "persons/person_003.h5").write_bytes(b"cut short")
+    for flags in (["--dry_run"], []):
+        done = run_in(tmp_path / "run", *flags, sources=[str(tmp_path / "persons")])
+        assert "2 without readable images or labels (person_002, person_003)" in done.out
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_who_cannot_be_used_is_left_out_counted_and_named(workers, file, tmp_path):
     with h5py.File(file, "a") as opened:

@@ -407,7 +407,7 @@ def test_a_person_without_a_dataset_is_told_before(file):
         del opened["person_005/labels"]
     (source,) = open_sources(PretrainParams(sources=(str(file),)))
     assert source.split.empty == ("person_005",) and "person_005" not in source.split.train
-    assert "1 without images or labels (person_005)" in source.describe()
+    assert "1 without readable images or labels (person_005)" in source.describe()
 
 
 def test_a_damaged_chunk_costs_that_frame_alone(file):

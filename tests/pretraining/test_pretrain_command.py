@@ -211,7 +211,7 @@ def test_all_that_is_left_out_is_printed_and_listed(command, tmp_path, capsys):
     listed = json.loads((tmp_path / "run" / "skipped.json").read_text())
     assert {name.removeprefix(f"{data}: ") for name in listed} == {*ids[:5], *ids[6:]}
     for person in ids[:5]:
-        assert listed[f"{data}: {person}"] == {"rows": [], "left_out": True, "why": "without images or labels"}
+        assert listed[f"{data}: {person}"] == {"rows": [], "left_out": True, "why": "without readable images or labels"}
     assert listed[f"{data}: person_008"]["rows"] == [1] and sorted(listed[f"{data}: person_007"]["rows"]) == [0, 4]
     counts = [
         int(line.split()[3]) for line in capsys.readouterr().err.splitlines() if line.startswith("Skipped so far")
@@ -284,6 +284,13 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(place, words, comma
     (tmp_path / "folder").mkdir()
     assert command(output=str(tmp_path / place)) == 2
     assert words in error_line(capsys) and not (tmp_path / "run").exists()
+
+
+def test_a_save_dir_that_cannot_be_written_to(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert command(f"--save_dir={tmp_path / 'file/run'}", output=str(tmp_path / "model.pth")) == 2
+    words = f"error: cannot write to {tmp_path / 'file/run'} (Not a directory); give another --save_dir"
+    assert error_line(capsys).strip() == words
 
 
 def test_overwriting_leaves_no_state_of_the_earlier_run(command, finished, tmp_path):

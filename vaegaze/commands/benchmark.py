@@ -31,6 +31,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.report.benchmark import Cell, pictures_beside, write_report, written
 from vaegaze.runs.cells import CellJob, CellRecord
 from vaegaze.runs.cohort import FAILED, Record, Work
+from vaegaze.runs.folder import check_writable
 
 # Of a Zen 3 core, for the forecast: a picture rendered, one drawn and judged, and a step in float32.
 RENDERED_SEC, JUDGED_SEC, STEP_SEC = 0.12, 0.35, 0.5
@@ -46,11 +47,15 @@ def main(argv: list[str] | None = None) -> int:
         switches=[("--overwrite", "discard cells made with other settings and start over")],
         hint="run it again to continue",
         advice=shared.advice("checkpoint_path", "estimator", "device", diverged="give a lower --learning_rate")
-        | {"address": "start one with `ray start --head`, or leave --address out"},
+        | {
+            "address": "start one with `ray start --head`, or leave --address out",
+            "save_dir": "give another --work_dir",
+        },
     )
 
 
 def run(params: BenchmarkParams, *, overwrite: bool) -> None:
+    check_writable(Path(params.work_dir))
     with occupied(Path(params.work_dir)):
         run_grid(params, overwrite=overwrite)
 

@@ -122,12 +122,13 @@ def report(findings: Findings) -> list[str]:
     """Lines of facts, each preceded by its name."""
     counts = np.array([count for count in findings.counts.values() if count])
     facts = list(findings.facts.values())
-    empty = len(findings.counts) - len(counts)
+    empty = [name for name, count in findings.counts.items() if not count]
     labels = sum(len(fact.rows) for fact in facts)
     gaze, head = (np.concatenate([getattr(fact, name) for fact in facts]) for name in ("gaze", "head"))
     lines = {
         "layout": _each(fact.layout.name for fact in facts),
-        "persons": f"{len(counts)}" + (f", and {empty} without samples or unreadable" if empty else ""),
+        "persons": f"{len(counts)}"
+        + (f", and {len(empty)} without samples or unreadable: {_some(empty)}" if empty else ""),
         "samples": f"{counts.min()} / {np.median(counts):g} / {counts.max()} per person (min / median / max), "
         f"{counts.sum()} in all",
         "frames": _each(_frame_text(fact) for fact in facts),
@@ -156,6 +157,10 @@ def report(findings: Findings) -> list[str]:
     if len(findings.problems) > len(problems):
         problems.append(f"{len(findings.problems) - len(problems)} more persons cannot be read")
     return [f"{name:<11}{text}" for name, text in lines.items()] + [f"{'problem':<11}{text}" for text in problems]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(plain, names[:PROBLEMS_SHOWN])) + " …" * (len(names) > PROBLEMS_SHOWN)
 
 
 def _each(texts) -> str:

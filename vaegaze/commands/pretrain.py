@@ -48,6 +48,7 @@ from vaegaze.pretraining.sources import (
     held_out_frames,
     open_sources,
 )
+from vaegaze.runs.folder import check_writable
 from vaegaze.runs.pretraining_folder import PretrainFolder, steps_in_all
 from vaegaze.runs.tracker import open_tracker
 
@@ -71,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             resume="start over with --overwrite",
             other_data="restore them to continue, or start over with --overwrite",
             split="give another --split",
+            save_dir="give another --save_dir",
             strangers="give another --save_dir, or --overwrite to replace it",
             in_the_way="move it away, or give another --save_dir",
         ),
@@ -94,6 +96,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
     read = {"estimator": params.estimator, **{part: config.model_params.checkpoint_of(part) for part in PARTS}}
     read |= {f"source {name}": name for name in params.sources}
     refuse_model_output(Path(params.output), "--output", overwrite=overwrite or agreed, inputs=read)
+    check_writable(folder.path)
     processes = Processes(torch.device(find_device(params.device)))
     alone = occupied(folder.path) if processes.is_first else nullcontext()
     with processes.lost_ones_reported(), alone:

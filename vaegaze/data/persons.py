@@ -58,8 +58,8 @@ def named(path: str | Path) -> str:
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """The files of a data set, sorted by name. UserError as for `person_counts`."""
-    return list(_files_in(path).values()) if Path(path).is_dir() else [Path(path)]
+    """The files of a data set, sorted by name, without links to nothing. UserError as for `person_counts`."""
+    return list(filter(Path.exists, _files_in(path).values())) if Path(path).is_dir() else [Path(path)]
 
 
 @contextmanager

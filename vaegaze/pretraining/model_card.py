@@ -135,8 +135,8 @@ def _data_table(sources: Sources, progress: Progress) -> str:
         if isinstance(source, DataSet) and (source.split.empty or source.split.unlisted):
             name = Path(source.name).name
             lines.append(
-                f"\n{name}: {len(source.split.empty)} persons without images or labels, {len(source.split.unlisted)} "
-                "in no split; none of them was used."
+                f"\n{name}: {len(source.split.empty)} persons without readable images or labels, "
+                f"{len(source.split.unlisted)} in no split; none of them was used."
             )
     if progress.skipped:
         lines.append(f"\n{skipped_line(progress)}")

@@ -32,7 +32,7 @@ from vaegaze.pretraining.rendered import RenderedSource
 from vaegaze.pretraining.splits import Split, read_split
 
 HELD_OUT_STREAM = 99  # apart from the phases' numbers
-WITHOUT = "without images or labels"
+WITHOUT = "without readable images or labels"
 COMPARED, NAMED = 3, 3  # persons of two data sets whose labels are compared, and who are named
 
 

@@ -28,7 +28,7 @@ class Split:
     val: tuple[str, ...]
     test: tuple[str, ...] = ()
     counts: Mapping[str, int] | None = None  # person id → samples, of everybody with any
-    empty: tuple[str, ...] = ()  # persons without images or labels
+    empty: tuple[str, ...] = ()  # persons without readable images or labels
     unlisted: tuple[str, ...] = ()  # persons whom the split does not name
 
 
