@@ -104,10 +104,7 @@ def redirect_video(
             over.set()  # else who draws might wait for a disk that never answers
     tally.stopped = should_stop()
     if tally.left_alone[NO_FACE] == tally.frames and not tally.stopped:
-        raise UserError(
-            f"{name} shows no face that is upright and seen from the front in any of its {tally.frames} frames; "
-            "give another video"
-        )
+        raise UserError(f"{name} shows no face in any of its {tally.frames} frames; give another video")
     if not tally.frames:
         raise NothingDrawn(f"{name}: stopped before the first frame")
     writer.finish(whole=not tally.stopped)
