@@ -373,7 +373,10 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         ((*VIDEO, *LOOK, "--output", "out.gif"), ["out.gif does not fit --video", ".mp4, .mov or .mkv"]),
         ((*VIDEO, *OUT), ["redirect_params.gaze", "needed"]),
         (("--image", "a.png", *LOOK, "--compare", "--output", "a.png"), ["--compare", "it is for videos"]),
-        ((*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT), ["--fade_gaze", "expected the smaller angle first"]),
+        (
+            (*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT),
+            ["--fade_gaze_deg (redirect_params.fade_gaze): expected the smaller angle first"],
+        ),
         (("--image", "a.png", *LOOK, "--strength", 0.5, "--output", "a.png"), ["--strength", "it is for videos"]),
         ((*VIDEO, *LOOK, "--face", 1, "--faces", "all", *OUT), ["--face", "cannot be combined with --faces all"]),
         ((*VIDEO, *LOOK, "--strength", 2, *OUT), ["--strength", "got '2'"]),
