@@ -21,6 +21,7 @@ from vaegaze.commands import redirect
 from vaegaze.commands.angle_words import with_camera_in_angles
 from vaegaze.commands.frame_report import read_report
 from vaegaze.commands.progress import STOPPING
+from vaegaze.errors import UserError
 from vaegaze.faces.follower import FollowedFrame
 from vaegaze.geometry.alignment import align, align_face
 from vaegaze.geometry.camera import canvas_camera, eye_circles
@@ -205,15 +206,12 @@ def test_closed_eyes_in_a_photo_give_a_warning(run, talking, tmp_path):
 
 
 def test_the_word_camera_is_two_angles(run, tmp_path):
-    for written in (["--gaze", "camera"], ["--gaze=camera"]):
-        assert with_camera_in_angles(["--label", *written, "--face", "2"]) == [
-            "--label",
-            "--gaze",
-            "0",
-            "0",
-            "--face",
-            "2",
-        ]
+    for flag in ("--gaze", "--gaze_deg"):
+        for written in ([flag, "camera"], [f"{flag}=camera"]):
+            assert with_camera_in_angles(["--label", *written, "--face", "2"]) == f"--label {flag} 0 0 --face 2".split()
+    assert with_camera_in_angles(["--gaze_deg", "0", "10"]) == ["--gaze_deg", "0", "10"]
+    with pytest.raises(UserError, match="--gaze_deg: got 'up'; expected PITCH YAW in degrees, or the word camera"):
+        with_camera_in_angles(["--gaze_deg", "up"])
     assert with_camera_in_angles(["--output", "camera"]) == ["--output", "camera"]
     picture = ROOT / "docs" / "images" / "astronaut.png"
     for name, words in (("a", ["camera"]), ("b", [0, 0])):
@@ -439,7 +437,10 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         ((*VIDEO, *LOOK, "--output", "out.gif"), ["out.gif does not fit --video", ".mp4, .mov or .mkv"]),
         ((*VIDEO, *OUT), ["redirect_params.gaze", "needed"]),
         (("--image", "a.png", *LOOK, "--compare", "--output", "a.png"), ["--compare", "it is for videos"]),
-        ((*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT), ["--fade_gaze", "expected the smaller angle first"]),
+        (
+            (*VIDEO, *LOOK, "--fade_gaze_deg", 30, 20, *OUT),
+            ["--fade_gaze_deg (redirect_params.fade_gaze): expected the smaller angle first"],
+        ),
         (("--image", "a.png", *LOOK, "--strength", 0.5, "--output", "a.png"), ["--strength", "it is for videos"]),
         ((*VIDEO, *LOOK, "--face", 1, "--faces", "all", *OUT), ["--face", "cannot be combined with --faces all"]),
         ((*VIDEO, *LOOK, "--strength", 2, *OUT), ["--strength", "got '2'"]),

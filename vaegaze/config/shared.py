@@ -81,9 +81,9 @@ def angles(help: str, default: tuple[float, float] | None = None, null: str | No
 
 
 def fault_of_range(ends: tuple[float, float]) -> str | None:
-    """What is wrong with an angle from … to …, if anything."""
+    """What is wrong with an angle from … to …, if anything. It names no angle, which may have been typed in degrees."""
     begins, stops = ends
-    return f"got {begins:g} {stops:g}; expected the smaller angle first" if begins > stops else None
+    return "expected the smaller angle first" if begins > stops else None
 
 
 def output(help: str) -> Any:
