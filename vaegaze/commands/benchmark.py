@@ -140,7 +140,9 @@ def finished_cells(work_dir: Path, params: BenchmarkParams, *, overwrite: bool) 
         for name, value in asdict(params).items()
         if name not in ("work_dir", "output", "grid", "persons", "k", "engine", "workers", "address")
     }
-    settings["own_irises"] = "from where they look" if networks.installed() else None  # how pasting puts them back
+    # How pasting puts irises back, and what it takes off a drawing: cells of another way are not mixed with these.
+    settings["own_irises"] = "from where they look" if networks.installed() else None
+    settings["own_error"] = "where the frame looks"
     for name in ("checkpoint_path", "estimator"):
         settings[name] = hashlib.sha256(shipped_path(file_meant(settings[name])).read_bytes()).hexdigest()
     stored, cells = work_dir / "settings.json", work_dir / "cells.json"
