@@ -77,7 +77,7 @@ def redirect_video(
 
     With `from_itself` each frame is its own reference, in place of the nearest of `references`. `face` is the number of
     the person, from left to right, in the first frame; `everyone` redraws all faces. `comparison` gets every frame,
-    with its first face. `on_frames(count)` follows every batch of frames; once `should_stop()` is true, the frames so
+    with its first face. `on_frames(count)` follows every frame; once `should_stop()` is true, the frames so
     far become the video. UserError from reading the video, and if no frame shows a face; NothingDrawn if it was stopped
     before the first.
     """
