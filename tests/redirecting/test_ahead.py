@@ -83,3 +83,28 @@ def test_whoever_is_patient_waits_for_the_item_in_the_making(monkeypatch):
     with closing(ahead(items(), most=1, patient=True)) as numbers:
         assert next(numbers) == 0 and began.wait(5)
     assert made == [1]
+
+
+def test_a_patient_end_does_not_wait_for_what_waits_itself(monkeypatch):
+    """Also where the end comes while an item is waited for, as Ctrl-C does."""
+    monkeypatch.setattr("vaegaze.redirecting.ahead._LAST_ITEM_SEC", 0.1)
+    never, over, waits = threading.Event(), threading.Event(), threading.Event()
+
+    def interrupted() -> bool:
+        waits.wait(5)
+        raise KeyboardInterrupt
+
+    def read():
+        yield 0
+        waits.set()
+        never.wait(60)
+
+    def drawn(items):
+        with closing(items):
+            yield from items
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(ahead(drawn(ahead(read(), 1, over.is_set)), 1, interrupted, patient=True, over=over))
+    never.set()
+    assert time.monotonic() - began < 20

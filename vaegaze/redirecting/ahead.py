@@ -17,15 +17,16 @@ def ahead(
     most: int,
     should_stop: Callable[[], bool] = lambda: False,
     patient: bool = False,
+    over: threading.Event | None = None,
 ) -> Iterator[Item]:
     """The items, each made in another thread while the caller works on those before; at most so many wait.
 
     What their making raises is raised here, in its turn. Once the caller stops, nothing more is made. The items end
     where the next is not ready when `should_stop()`. The item in the making is waited for, 5 seconds at most
-    unless `patient`.
+    unless `patient`. `over` is set before that, so that what is waited for need not wait itself.
     """
     ready: queue.Queue = queue.Queue(maxsize=most)
-    stopped, failure = threading.Event(), []
+    stopped, failure = over or threading.Event(), []
 
     def put(item) -> bool:
         while not stopped.is_set():

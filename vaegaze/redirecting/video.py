@@ -86,22 +86,20 @@ def redirect_video(
     with low_precision(model):  # the references are encoded as the frames are
         series = Series(model, None if from_itself else FollowedReferences(model, references), look)
     # Three threads: this one pastes and writes while another draws the next frames, and a third reads those after.
-    over = threading.Event()
+    over = threading.Event()  # else who draws might wait for a disk that never answers
     followed = ahead(followed, BATCH_SIZE, lambda: over.is_set() or should_stop())
-    with closing(ahead(_drawn(followed, series, model), BATCH_SIZE, should_stop, patient=True)) as drawn:
-        try:
-            for each in drawn:
-                first, pixels = each.faces[0], series.paste(each)
-                if comparison is not None:
-                    comparison.add(first, pixels, None if everyone else not each.fate.left_alone)
-                frame = first.frame
-                writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
-                tally.fates.append(each.fate)
-                on_frames(1)
-                if should_stop():
-                    break
-        finally:
-            over.set()  # else who draws might wait for a disk that never answers
+    drawn = ahead(_drawn(followed, series, model), BATCH_SIZE, should_stop, patient=True, over=over)
+    with closing(drawn):
+        for each in drawn:
+            first, pixels = each.faces[0], series.paste(each)
+            if comparison is not None:
+                comparison.add(first, pixels, None if everyone else not each.fate.left_alone)
+            frame = first.frame
+            writer.write(np.hstack([frame.pixels, pixels]) if compare else pixels, frame.time_sec)
+            tally.fates.append(each.fate)
+            on_frames(1)
+            if should_stop():
+                break
     tally.stopped = should_stop()
     if tally.left_alone[NO_FACE] == tally.frames and not tally.stopped:
         raise UserError(f"{name} shows no face in any of its {tally.frames} frames; give another video")
