@@ -33,6 +33,22 @@ def pytest_collection_modifyitems(items):
         items[:] = longest_first(items)
 
 
+def pytest_sessionstart():
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands in them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A command that a test or its fixtures run in this process sets signal handlers: not for the tests after it."""
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    try:
+        return (yield)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 def longest_first(items: list) -> list:
     """pytest-xdist gives each of two processes one half: the longest tests begin both, lest one waits for the other."""
     minutes = {item: mark.kwargs.get("minutes", 0) for item in items if (mark := item.get_closest_marker("slow"))}
@@ -54,14 +70,6 @@ def no_cached_weights(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def signals_arrive():
-    """A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands in them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
