@@ -1,5 +1,6 @@
 """Videos: frame by frame, upright, with their times; written with the sound as it was; and whatever is no video."""
 
+import gc
 import struct
 import sys
 import threading
@@ -52,6 +53,19 @@ def test_frames_come_back_with_their_times(tmp_path, suffix):
     shown, times = read(tmp_path / f"a{suffix}")
     assert shown.shape == frames.shape and abs(shown.astype(int) - frames).mean() < 4
     np.testing.assert_allclose(times, np.arange(len(frames)) / RATE, atol=1e-3)
+
+
+def test_frames_that_were_read_do_not_wait_for_the_garbage_collector(tmp_path):
+    write(tmp_path / "a.mp4", pictures())
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(tmp_path / "a.mp4", "--video") as reader:
+            for _ in reader:
+                pass
+            assert sum(type(each) is av.VideoFrame for each in gc.get_objects()) <= 3  # the first and the last ones
+    finally:
+        gc.enable()
 
 
 def test_colours_survive_any_number_of_times(tmp_path):

@@ -24,9 +24,9 @@ pytest.importorskip("cv2")
 SOME = range(2, 26)  # with a blink
 
 
-def compared(talking, result_of, by="cascades", numbers=SOME, lost=(), every_sec=1 / 25):
+def compared(talking, result_of, by="cascades", numbers=SOME, lost=(), every_sec=1 / 25, thorough=True):
     """Of the true eyes, against `result_of(number, picture)`; the face is `lost` in some frames."""
-    comparison = Comparison(by)
+    comparison = Comparison(by, thorough)
     for number in numbers:
         picture, closed = talking.frames[number], talking.openness[number] < 0.5
         frame = Frame(picture, number * every_sec)
@@ -67,6 +67,14 @@ def test_colours_and_edges_of_what_was_pasted(talking):
     assert 2.5 < much.edges / little.edges < 3.5 and little.edges > 1
     assert np.array(much.colour) == pytest.approx(3 * np.array(little.colour), rel=0.1)
     assert all(level > 3 for level in little.colour) and much.pulsing < 1
+
+
+def test_fewer_frames_say_the_same(talking):
+    every, fewer = (compared(talking, brighter(talking, 24), thorough=each) for each in (True, False))
+    counted = ["frames", "no_face", "drawn", "closed", "closed_kept", "switches"]
+    assert all(getattr(every, name) == getattr(fewer, name) for name in counted) and every.closed_kept == 5
+    assert fewer.edges != every.edges and fewer.edges == pytest.approx(every.edges, rel=0.05)
+    assert fewer.colour == pytest.approx(every.colour, rel=0.05) and fewer.pulsing < 1
 
 
 def test_flashes_are_counted(talking):

@@ -116,7 +116,7 @@ def redirect_the_video(params: RedirectParams, checkpoint: Checkpoint) -> None:
         warn_without_reference(checkpoint)
     if params.head is None and backend() == "cascades":
         print(NO_LANDMARKS)
-    comparison = Comparison(backend())
+    comparison = Comparison(backend(), thorough=False)
     look_away = params.seed if params.look_away else None
     look = Look(params.gaze, params.head, params.strength, params.fades, look_away)
     try:

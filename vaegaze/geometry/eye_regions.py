@@ -1,6 +1,5 @@
 """Eye masks: from a face parsing, from a stored mask, or from the head pose alone."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
@@ -15,6 +14,7 @@ SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALab
 # lashes and the skin's folds move along; up to below the brow; and it leaves room for a lid at any gaze.
 LIDS_WIDTH, LIDS_ABOVE, LIDS_BELOW = 1.5, 0.9, 0.8
 LIDS_EXPONENT = 2.5  # of the superellipse: between an ellipse, which would cut the lids near the corners, and a box
+AROUND = 0.3  # of the same, around a region: what its irises are laid by
 EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other eye and its iris
 
 
@@ -133,22 +133,24 @@ def regions_in_photo(
     `to_canvas` aligns the photo (H, W); the depth is in pixels of the canvas, 0 on the edge and negative outside.
     `corners` (2, 2, 2) are the eyes' in the photo, if they were found; squares follow from the head pose alone.
     """
-    lids = canvas.eye_masks == LIDS
-    circles = eye_circles(head, canvas)
     on_canvas = canvas.project(EYE_CORNERS_MM, head) if corners is None else move(to_canvas, corners)
-    if lids:
-        circles = np.column_stack(
-            [on_canvas.mean(axis=1), np.linalg.norm(on_canvas[:, 0] - on_canvas[:, 1], axis=1) / 2]
-        )
-    for eye, (x, y, radius) in enumerate(circles):
-        half = LIDS_WIDTH * math.sqrt(2) * max(radius, 1) if lids else SQUARE_FACTOR * radius  # tilted, at most
-        corners = move(inverse(to_canvas), (x, y) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
-        left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
-        right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int), shape[::-1])
+    for eye, (x, y, radius) in enumerate(eye_circles(head, canvas)):
+        if canvas.eye_masks == LIDS:
+            eye_radius, x_axis, y_axis = _lids_axes(on_canvas[eye])
+            (x, y), reach = on_canvas[eye].mean(axis=0), LIDS_WIDTH * abs(x_axis) + LIDS_ABOVE * abs(y_axis) + AROUND
+            reach = eye_radius * reach
+        else:
+            reach = np.full(2, SQUARE_FACTOR * radius)
+        box = move(inverse(to_canvas), (x, y) + reach * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
+        left, top = np.maximum(np.floor(box.min(axis=0)).astype(int), 0)
+        right, bottom = np.minimum(np.ceil(box.max(axis=0)).astype(int), shape[::-1])
         if left < right and top < bottom:
             ys, xs = np.mgrid[top:bottom, left:right] + 0.5  # a photo may have a hundred million pixels
             points = move(to_canvas, np.stack([xs, ys], axis=-1))
-            depth = lids_depth(on_canvas[eye], points) if lids else half - abs(points - (x, y)).max(axis=-1)
+            if canvas.eye_masks == LIDS:
+                depth = lids_depth(on_canvas[eye], points)
+            else:
+                depth = reach[0] - abs(points - (x, y)).max(axis=-1)
             yield eye, (slice(top, bottom), slice(left, right)), depth
 
 

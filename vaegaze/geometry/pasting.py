@@ -162,12 +162,12 @@ def noise_level(picture: np.ndarray) -> float:
     From second differences across and down, which slopes and straight edges leave small (Immerkær 1996); their median,
     since lashes are not noise.
     """
-    grey = picture.sum(axis=-1, dtype=np.float32) / 3
-    if min(grey.shape) < 3:
+    levels = picture[..., 0].astype(np.int16) + picture[..., 1] + picture[..., 2]
+    if min(levels.shape) < 3:
         return 0.0
-    across = grey[:, :-2] - 2 * grey[:, 1:-1] + grey[:, 2:]
+    across = levels[:, :-2] - 2 * levels[:, 1:-1] + levels[:, 2:]
     both = across[:-2] - 2 * across[1:-1] + across[2:]  # of white noise 6 times as strong
-    return float(np.median(abs(both))) / (MEDIAN_OF_NORMAL * 6)
+    return float(np.median(abs(both))) / (3 * MEDIAN_OF_NORMAL * 6)
 
 
 def _blend(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -120,15 +120,15 @@ def glimpse(picture: np.ndarray, transform: np.ndarray, height_px: int, width_px
 
 def covered(shape: tuple[int, ...], transform: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """(height, width) bool: all four corners of the target pixel lie in the source."""
+    to_source, sides = inverse(transform), (shape[1], shape[0])
 
-    def inside(target: np.ndarray) -> np.ndarray:
-        source = move(inverse(transform), target)
-        return ((source >= -1e-3) & (source <= np.array([shape[1], shape[0]]) + 1e-3)).all(axis=-1)
+    def inside(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:  # (W,), (H,) → (H, W)
+        along = [a * xs + (b * ys + c)[:, None] for a, b, c in to_source]
+        return np.all([(each >= -1e-3) & (each <= side + 1e-3) for each, side in zip(along, sides)], axis=0)
 
-    if inside(np.array([[0, 0], [width_px, 0], [0, height_px], [width_px, height_px]])).all():  # so all between are
+    if inside(np.array([0, width_px]), np.array([0, height_px])).all():  # so all between are
         return np.ones((height_px, width_px), bool)
-    ys, xs = np.mgrid[: height_px + 1, : width_px + 1]
-    corners = inside(np.stack([xs, ys], axis=-1))  # (height + 1, width + 1)
+    corners = inside(np.arange(width_px + 1), np.arange(height_px + 1))
     return corners[:-1, :-1] & corners[:-1, 1:] & corners[1:, :-1] & corners[1:, 1:]
 
 

@@ -172,7 +172,7 @@ class Studio:
             model = own_copy(checkpoint.model)  # low precision changes its weights
         output, done = visit.folder / f"{path.stem}_redirected.mp4", 0
         by = backend()
-        comparison = Comparison(by)
+        comparison = Comparison(by, thorough=False)
         output.unlink(missing_ok=True)  # an earlier one
 
         def count(frames: int) -> None:

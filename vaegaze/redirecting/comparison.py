@@ -19,6 +19,7 @@ FIXATION = 0.012  # in eye distances: farthest that an iris moves from frame to 
 STEADY = 2  # frames before and after, in which it holds, too
 LOSS_SEC = 3.0  # longest time without a face before and after which eyes are held to have been in view
 CLOSED_SHARE = 0.7  # of the usual openness, below which an eye that was closed is still closed
+IN_A_ROW, OF = 8, 24  # frames that are measured, of so many, where not all are
 CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of a frame are drawn
 
 
@@ -26,6 +27,7 @@ CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of 
 class _Pair:
     """One frame that shows a face, before and after."""
 
+    number: int
     closed: bool
     steady: bool  # neither beside a blink nor left in part
     irises: np.ndarray | None  # (2: before and after, 2 eyes, 2) from the eyes' centres, in eye distances
@@ -66,10 +68,14 @@ class Compared:
 
 
 class Comparison:
-    """Takes the frames one by one."""
+    """Takes the frames one by one.
 
-    def __init__(self, by: str):
-        self._by, self._frames = by, 0
+    Where not `thorough` it looks at eight in a row of every 24, and at those with closed eyes; it counts all.
+    """
+
+    def __init__(self, by: str, thorough: bool = True):
+        self._by, self._thorough = by, thorough
+        self._frames = self._no_face = self._drawn = 0
         self._pairs: list[_Pair] = []
         self._moments: list[_Moment] = []
         self._last_eyes: np.ndarray | None = None  # (2, 2)
@@ -79,17 +85,30 @@ class Comparison:
 
         Whether its eyes were drawn shows in the pixels, if it is not known.
         """
-        self._frames += 1
+        number, self._frames = self._frames, self._frames + 1
         pictures, eyes = (followed.frame.pixels, result), followed.eyes
         time_sec = followed.frame.time_sec
         if eyes is None:
+            self._no_face += 1
             if self._last_eyes is not None:
                 drawn = eyes_drawn(*pictures, self._last_eyes) if was_drawn is None else was_drawn
                 self._moments.append(_Moment(time_sec, False, drawn))
             return
         self._last_eyes = eyes
+        if self._thorough or followed.closed or number % OF < IN_A_ROW:
+            pair = self._measured(number, followed, pictures, was_drawn)
+            self._pairs.append(pair)
+            drawn = pair.drawn
+        else:
+            drawn = eyes_drawn(*pictures, eyes) if was_drawn is None else was_drawn
+        self._drawn += drawn
+        self._moments.append(_Moment(time_sec, True, drawn if _is_steady(followed) else None))
+
+    def _measured(
+        self, number: int, followed: FollowedFrame, pictures: tuple[np.ndarray, np.ndarray], was_drawn: bool | None
+    ) -> _Pair:
+        eyes, irises, corners = followed.eyes, None, None
         apart_px = float(np.linalg.norm(eyes[1] - eyes[0]))
-        irises = corners = None
         if self._by == "landmarks":
             found, lids, openness = zip(*(landmarks.read_eyes(picture, eyes) for picture in pictures))
             irises = (np.stack(found)[..., :2] - eyes) / apart_px
@@ -99,9 +118,8 @@ class Comparison:
         drawn, edges, colour = _changes(*pictures, eyes)
         drawn = drawn if was_drawn is None else was_drawn
         openness = np.stack(openness).mean(axis=1)
-        steady = bool(np.all(followed.blend == 1))
-        self._moments.append(_Moment(time_sec, True, drawn if steady else None))
-        self._pairs.append(_Pair(followed.closed, steady, irises, corners, openness, apart_px, drawn, edges, colour))
+        steady = _is_steady(followed)
+        return _Pair(number, followed.closed, steady, irises, corners, openness, apart_px, drawn, edges, colour)
 
     def numbers(self) -> Compared:
         """Of all frames so far."""
@@ -111,10 +129,11 @@ class Comparison:
         closed = [pair for pair in pairs if pair.closed]
         kept = [pair for pair in closed if pair.openness[1] < max(CLOSED_SHARE * usual, 1.2 * pair.openness[0])]
         colours = np.array([pair.colour for pair in drawn])
+        pulses = [abs(now.colour - before.colour) for before, now in pairwise(drawn) if now.number - before.number == 1]
         return Compared(
             self._frames,
-            self._frames - len(pairs),
-            len(drawn),
+            self._no_face,
+            self._drawn,
             None if jitter_px is None else jitter_px[1],
             None if jitter_px is None else jitter_px[1] / max(jitter_px[0], 1e-9),
             len(closed),
@@ -124,23 +143,29 @@ class Comparison:
             eye_width,
             float(np.mean([pair.edges for pair in drawn])) if drawn else None,
             tuple(colours.mean(axis=0).tolist()) if drawn else None,
-            float(abs(np.diff(colours, axis=0)).mean()) if len(drawn) > 1 else None,
+            float(np.mean(pulses)) if pulses else None,
         )
+
+
+def _is_steady(followed: FollowedFrame) -> bool:
+    return bool(np.all(followed.blend == 1))
 
 
 def _jitter_px(pairs: list[_Pair]) -> tuple[float, float] | None:
     """Mean of source and result, over the fixations of the source in which the eyes are drawn."""
-    places = [pair.irises if pair.steady and pair.drawn else None for pair in pairs]
+    places = {pair.number: pair.irises for pair in pairs if pair.steady and pair.drawn and pair.irises is not None}
+    distances = {pair.number: pair.eye_distance_px for pair in pairs}
     offs = []
-    for now in range(STEADY, len(pairs) - STEADY):
-        near = places[now - STEADY : now + STEADY + 1]
-        if any(each is None for each in near):
+    for now in places:
+        window = range(now - STEADY, now + STEADY + 1)
+        if not all(number in places for number in window):
             continue
+        near = [places[number] for number in window]
         near = np.stack(near)  # (5, 2, 2, 2)
         if np.linalg.norm(np.diff(near[:, 0], axis=0), axis=-1).max() > FIXATION:
             continue
         off = near[STEADY] - (near[STEADY - 1] + near[STEADY + 1]) / 2
-        offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * pairs[now].eye_distance_px)
+        offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * distances[now])
     return tuple(np.mean(offs, axis=0).tolist()) if offs else None
 
 

@@ -1,5 +1,6 @@
 """A decoded frame as upright RGB pixels, and back: display matrix, interlacing, colours."""
 
+import mmap
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,24 +43,35 @@ class Orientation:
 
     def differs(self, frame) -> bool:
         """Whether a later frame states another orientation; most state none."""
-        if not any(each.type.name == "DISPLAYMATRIX" for each in frame.side_data):
+        if _stated_matrix(frame) is None:
             return False
         other = Orientation(frame)
         return (other.transposed, other.flips_x, other.flips_y) != (self.transposed, self.flips_x, self.flips_y)
 
     def upright(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, 3) as stored → (H, W, 3) or (W, H, 3), contiguous."""
+        """(H, W, 3) as stored → a copy (H, W, 3) or (W, H, 3), contiguous, in memory of its own."""
         if self.transposed:
             pixels = pixels.swapaxes(0, 1)
-        return np.ascontiguousarray(pixels[:: -1 if self.flips_y else 1, :: -1 if self.flips_x else 1])
+        # Dozens of frames wait for their turn: on the heap they would leave gaps among a model's values.
+        upright = np.ndarray(pixels.shape, np.uint8, mmap.mmap(-1, pixels.size))
+        upright[:] = pixels[:: -1 if self.flips_y else 1, :: -1 if self.flips_x else 1]
+        return upright
 
 
 def _display_matrix(frame) -> tuple[float, float, float, float]:
-    data = next((bytes(each) for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), None)
+    data = _stated_matrix(frame)
     if data is None or len(data) < 36:
         return 1.0, 0.0, 0.0, 1.0
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5] / 65536
     return (a, b, c, d) if abs(a * d - b * c) > 1e-6 else (1.0, 0.0, 0.0, 1.0)  # one that flattens the picture is wrong
+
+
+def _stated_matrix(frame) -> bytes | None:
+    from av.sidedata.sidedata import SideDataContainer
+
+    # A frame keeps what `frame.side_data` returns, which keeps the frame: its pixels would wait for the collector.
+    container = SideDataContainer(frame)
+    return next((bytes(each) for each in container if each.type.name == "DISPLAYMATRIX"), None)
 
 
 def written_colours(frame) -> dict[str, int]:

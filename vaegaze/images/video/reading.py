@@ -66,6 +66,7 @@ class VideoReader:
         self.pixel_aspect: Fraction = self._stream.sample_aspect_ratio or Fraction(1)
         self._refuse_size(self._stream.width, self._stream.height)
 
+        self._to_rgb = self._av.video.reformatter.VideoReformatter()
         self._deinterlacer = Deinterlacer(self._av)
         self._decoded = self._decode()
         self._decoding, self._closed = threading.Lock(), False
@@ -175,7 +176,7 @@ class VideoReader:
     def upright(self, frame) -> np.ndarray:
         """The pixels (H, W, 3) uint8 RGB of a decoded frame."""
         try:
-            pixels = frame.to_ndarray(format="rgb24", interpolation=exact(self._av))
+            pixels = self._to_rgb.reformat(frame, format="rgb24", interpolation=exact(self._av)).to_ndarray()
         except (self._av.error.FFmpegError, ValueError) as error:
             raise UserError(
                 f"{self.key}: the colours of {self.path} ({frame.format.name}) cannot be converted to RGB; "

@@ -53,6 +53,7 @@ class VideoWriter:
         self._stream.width, self._stream.height = (side + side % 2 for side in size)
         self._stream.pix_fmt = "yuv420p"
         self._context = self._stream.codec_context
+        self._to_yuv = self._av.video.reformatter.VideoReformatter()
         self._context.time_base, self._context.color_range = 1 / rate, LIMITED_RANGE
         self._companions: Companions | None = None
         if like is not None:
@@ -85,7 +86,8 @@ class VideoWriter:
         height, width = pixels.shape[:2]
         if height % 2 or width % 2:  # which 4:2:0 cannot have
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+        frame = self._to_yuv.reformat(
+            self._av.VideoFrame.from_ndarray(pixels, format="rgb24"),
             format="yuv420p",
             dst_colorspace=self._context.colorspace,
             dst_color_range=LIMITED_RANGE,
