@@ -188,6 +188,13 @@ def test_a_frame_is_aligned_and_pasted_inside_the_squares(canvas):
     assert np.abs(half - (pasted.astype(float) + frame) / 2).max() <= 1
     assert scale_of(near.to_canvas) > 1
 
+    edge = 250  # through the right eye
+    for right, same in ((edge, slice(0, edge - 20)), (2 * frame.shape[1], slice(None))):
+        outline = np.array([[-9, -9], [right, -9], [right, 999], [-9, 999]])
+        cut = paste_in_regions(frame, near.head, noise(canvas)[0], near.to_canvas, canvas, outline=outline)
+        assert (cut[:, right:] == frame[:, right:]).all() and (cut[:, same] == pasted[:, same]).all()
+    assert changed[:, edge:].any()
+
 
 def test_a_larger_frame_is_aligned_nearly_as_well_when_near():
     frame = np.asarray(Image.open(DOCS / "astronaut.png").convert("RGB").resize((2400, 2400)))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vaegaze.faces.cascades import opencv
 from vaegaze.faces.detector import SAME_FACE_OVERLAP, SURE, Region, find_regions, overlap
 from vaegaze.faces.face import Face
 from vaegaze.faces.networks import network
@@ -61,7 +62,8 @@ def read_region(picture: np.ndarray, region: Region, rounds: int = 3) -> tuple[R
     lids, irises = np.stack(lids), np.stack(irises)
     corners = lids[:, CORNERS]  # (2, 2, 2)
     openness = _openness(lids, px_per_mm)
-    return region, Face(_centred(corners.mean(axis=1)), openness, confidence, head, corners, lids, irises)
+    outline = opencv().convexHull(mesh[:, :2].astype(np.float32))[:, 0]
+    return region, Face(_centred(corners.mean(axis=1)), openness, confidence, head, corners, lids, irises, outline)
 
 
 def read_eyes(picture: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
 from vaegaze.geometry.circles import enclosing_circle
@@ -119,6 +120,13 @@ def mask_in_photo(
     for _, window, depth in regions_in_photo(shape, to_canvas, head, canvas, corners):
         mask[window] |= depth >= 0
     return mask
+
+
+def inside(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the pixels whose centres lie within an outline (K, 2) x, y, which may reach beyond the picture."""
+    filled = Image.new("1", shape[::-1])
+    ImageDraw.Draw(filled).polygon([tuple(point) for point in (outline - 0.5).tolist()], fill=1)
+    return np.array(filled)
 
 
 def regions_in_photo(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vaegaze.geometry.camera import LIDS, Camera
 from vaegaze.geometry.detail import Moves, with_detail
-from vaegaze.geometry.eye_regions import regions_in_photo
+from vaegaze.geometry.eye_regions import inside, regions_in_photo
 from vaegaze.geometry.irises import Iris, opening, with_irises
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
@@ -123,6 +123,7 @@ def paste_in_regions(
     own: float = 1.0,
     lids: Sequence[Iris] = (),
     between: float | np.ndarray = 1.0,
+    outline: np.ndarray | None = None,
 ) -> np.ndarray:
     """A drawing on the canvas over a picture (H, W, 3) uint8, inside the eyes' regions as the head pose has them.
 
@@ -130,7 +131,8 @@ def paste_in_regions(
     (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
     `grain` draws the noise that the picture has and the drawing lacks. `irises` say where the picture's own go (see
     `iris_search`), both or none, as opaque as `own`. `lids` are those of the picture, on the canvas, both or none; what
-    they leave open has the strength `between` instead, one or (2,).
+    they leave open has the strength `between` instead, one or (2,). What lies beyond the face's `outline` (K, 2) in the
+    picture stays: of a head turned far, one eye's region reaches there.
     """
     pasted, strengths, between = picture.copy(), np.broadcast_to(strength, 2), np.broadcast_to(between, 2)
     for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
@@ -138,6 +140,10 @@ def paste_in_regions(
         if lids and between[eye] != alpha:
             alpha = alpha + (between[eye] - alpha) * opening(lids[eye].on(to_window), depth.shape)
         alpha = alpha * np.clip(depth / feather_px(canvas), 0, 1)
+        if outline is not None:
+            face = inside(outline - (window[1].start, window[0].start), depth.shape)
+            if not face[depth > 0].all():
+                alpha = alpha * inward_alpha(face, feather_px(canvas) * scale_of(to_window))
         above, _ = warp(drawn, to_window, *depth.shape)
         if grain is not None:
             above = with_grain(above, picture[window], grain)
