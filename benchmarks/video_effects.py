@@ -14,9 +14,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from benchmarks.video_irises import drawn
 from benchmarks.video_roundtrip import BASE
-from vaegaze.faces.follower import FollowedFrame
 from vaegaze.faces.tracking import follow_eyes
 from vaegaze.files import atomic_path
 from vaegaze.geometry.camera import EYE_CENTRES_MM, canvas_camera
@@ -24,7 +22,7 @@ from vaegaze.images.video import Frame
 from vaegaze.models import VAEGaze
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.redirecting.drawing import low_precision
-from vaegaze.redirecting.fading import Fader
+from vaegaze.redirecting.fading import Fate
 from vaegaze.redirecting.glances import LEAST_RAD, Glances
 from vaegaze.redirecting.series import Look, Series
 from vaegaze.renderer.data_set import person_from_seed, render, scene_from_seed
@@ -66,9 +64,7 @@ def turning(model: VAEGaze) -> Row:
     degrees = np.linspace(TURNED_DEG[0], TURNED_DEG[-1], 2 * FRAMES_PER_SEC)
     heads = [(0.0, -float(np.radians(each))) for each in degrees]
     frames = [rendered(head, (0.0, 0.4 * head[1])) for head in heads]
-    result, followed = redirected(model, frames, Look(CAMERA))
-    fader = Fader()
-    fates = [fader.fate(each, each.head) for each in followed]
+    result, fates = redirected(model, frames, Look(CAMERA))
     tiles = []
     for shown in TURNED_DEG:
         number = int(abs(degrees - shown).argmin())
@@ -96,10 +92,13 @@ def rendered(head: Sequence[float], gaze: Sequence[float]) -> np.ndarray:
     return render(person_from_seed(0, PERSON), scene, canvas_camera(FACE_PX)).image
 
 
-def redirected(model: VAEGaze, frames: list[np.ndarray], look: Look) -> tuple[np.ndarray, list[FollowedFrame]]:
+def redirected(model: VAEGaze, frames: list[np.ndarray], look: Look) -> tuple[list[np.ndarray], list[Fate]]:
     video = (Frame(each, number / FRAMES_PER_SEC) for number, each in enumerate(frames))
-    followed = list(follow_eyes(video, "video"))
-    return drawn(Series(model, None, look), followed), followed
+    series, redrawn = Series(model, None, look), []
+    for followed in follow_eyes(video, "video"):
+        redrawn += series.redraw([[followed]])
+    pictures, fates = zip(*redrawn)
+    return list(pictures), list(fates)
 
 
 def tile(picture: np.ndarray, head: Sequence[float]) -> np.ndarray:

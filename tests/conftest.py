@@ -41,12 +41,8 @@ def pytest_sessionstart():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """A command that a test or its fixtures run in this process sets signal handlers: not for the tests after it."""
-    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
-    try:
+    with handlers_restored():
         return (yield)
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def longest_first(items: list) -> list:
@@ -84,9 +80,7 @@ def short_sweeps():
 @pytest.fixture
 def hangups_arrive():
     """Under `nohup`, too, whose tests otherwise outlive their terminal."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -193,13 +187,20 @@ def no_opencv(monkeypatch, cascades_only):
 @contextmanager
 def process_restored():
     """Puts back what a command sets for its whole process: signal handlers, torch's threads and random state."""
-    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), handlers_restored():
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def handlers_restored():
+    handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    try:
+        yield
+    finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
 

@@ -36,6 +36,7 @@ def raises(error):
         (TimeoutError(), 2, "error: TimeoutError"),
         (BrokenPipeError(32, "Broken pipe", "out.fifo"), 2, "error: out.fifo: Broken pipe"),
         (MemoryError(), 2, "error: out of memory; give less"),
+        (OSError(12, "Cannot allocate memory"), 2, "error: out of memory; give less"),
         (RuntimeError(CPU_ALLOCATOR), 2, "error: out of memory; give less"),
         (torch.OutOfMemoryError("CUDA, too.\nmore"), 2, "error: out of GPU memory (CUDA, too.); give less"),
         (KeyboardInterrupt(), 130, "stopped; go on"),

@@ -63,7 +63,7 @@ def test_frames_that_were_read_do_not_wait_for_the_garbage_collector(tmp_path):
         with open_video(tmp_path / "a.mp4", "--video") as reader:
             for _ in reader:
                 pass
-            assert sum(type(each) is av.VideoFrame for each in gc.get_objects()) <= 3  # the first and the last ones
+            assert 1 <= sum(type(each) is av.VideoFrame for each in gc.get_objects()) <= 3
     finally:
         gc.enable()
 

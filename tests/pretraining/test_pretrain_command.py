@@ -425,7 +425,7 @@ def test_without_a_file_it_is_the_shipped_one(monkeypatch, capsys):
     with process_restored(), pytest.raises(SystemExit):
         pretrain.main(["--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert f"(default: {recipe})" in words and "default: 14000)" in words and "default: 1000)" not in words
+    assert f"(default: {recipe})" in words and "default: 17800)" in words and "default: 1000)" not in words
 
 
 def test_the_shipped_model_is_of_the_shipped_file():

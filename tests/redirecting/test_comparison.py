@@ -16,6 +16,7 @@ from vaegaze.commands.frame_report import report_text
 from vaegaze.faces.follower import CLOSED, NO_FACE, FollowedFrame
 from vaegaze.geometry.transforms import similarity, warp
 from vaegaze.images.video import Frame
+from vaegaze.redirecting import comparison as comparing
 from vaegaze.redirecting.comparison import Comparison
 from vaegaze.redirecting.fading import Fate
 
@@ -69,12 +70,18 @@ def test_colours_and_edges_of_what_was_pasted(talking):
     assert all(level > 3 for level in little.colour) and much.pulsing < 1
 
 
-def test_fewer_frames_say_the_same(talking):
+def test_fewer_frames_say_the_same(talking, monkeypatch):
+    monkeypatch.setattr(comparing, "FIRST", 3)
     every, fewer = (compared(talking, brighter(talking, 24), thorough=each) for each in (True, False))
     counted = ["frames", "no_face", "drawn", "closed", "closed_kept", "switches"]
     assert all(getattr(every, name) == getattr(fewer, name) for name in counted) and every.closed_kept == 5
     assert fewer.edges != every.edges and fewer.edges == pytest.approx(every.edges, rel=0.05)
     assert fewer.colour == pytest.approx(every.colour, rel=0.05) and fewer.pulsing < 1
+
+
+def test_a_face_that_comes_late_is_measured(talking):
+    numbers = compared(talking, brighter(talking, 24), lost=range(2, 14), thorough=False)
+    assert numbers.no_face == 12 and numbers.edges > 1 and numbers.closed == numbers.closed_kept
 
 
 def test_flashes_are_counted(talking):

@@ -2,7 +2,7 @@
 
     vaegaze compare talk.mp4 talk_looking.mp4
 
-`vaegaze redirect --video` prints the same at its end, from fewer frames; docs/video.md explains the numbers.
+`vaegaze redirect --video` prints these numbers, too, measured on fewer frames; docs/video.md explains the numbers.
 """
 
 import json

@@ -1,5 +1,6 @@
 """How every command starts and ends: its exit code, and one line about what went wrong."""
 
+import errno
 import logging
 import os
 import signal
@@ -146,7 +147,8 @@ def in_words(error: Exception, less_memory: str, advice: Mapping[str, str]) -> s
     """What went wrong, for a user who can fix it; None for a bug."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised by name: --help must not wait for torch
         return joined(f"out of GPU memory ({str(error).splitlines()[0]})", less_memory)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+    out_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if out_of_memory or any(words in str(error) for words in OUT_OF_MEMORY):
         return joined("out of memory", less_memory)
     if isinstance(error, UserError):
         return advised(error, advice)

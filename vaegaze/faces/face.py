@@ -19,7 +19,7 @@ class Face:
     corners: np.ndarray | None = None  # (2 eyes, 2, 2): the outer and the inner corner
     lids: np.ndarray | None = None  # (2 eyes, 16, 2): the outline, from the outer corner along the lower lid
     irises: np.ndarray | None = None  # (2 eyes, 3): centre x, y, and radius
-    outline: np.ndarray | None = None  # (K, 2): beyond it lies what is behind the face
+    outline: np.ndarray | None = None  # (K, 2), convex: beyond it lies what is behind the face
 
     @property
     def eye_distance_px(self) -> float:

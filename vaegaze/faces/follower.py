@@ -60,6 +60,7 @@ class FollowedFrame:
     person: int = 0  # of several who are followed
     face: Face | None = None  # as it was read in this very frame, if it was
     blinks: bool | np.ndarray = False  # both eyes, or (2,): what the blend is below 1 for is a blink
+    outline: np.ndarray | None = None  # (K, 2) of the face, convex; only landmarks give it
 
 
 @dataclass
@@ -84,6 +85,7 @@ class _Find:
     head: np.ndarray | None  # (2,) as seen in the frame
     gaze: np.ndarray | None  # (2,)
     confidence: float
+    outline: np.ndarray | None  # (K, 2), brought there, too
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class _Settled:
     covered: np.ndarray = field(default_factory=lambda: np.zeros(2, bool))
     bridged: bool = False  # neither found nor followed here: interpolated
     face: Face | None = None  # as it was read here
+    outline: np.ndarray | None = None  # (K, 2) as it was read nearest
 
     @property
     def kept(self) -> np.ndarray:
@@ -172,7 +175,8 @@ class Follower:
             self._next -= 1
         closed = bool(due.closed.all())
         read = due.head, due.gaze, due.confidence, due.left
-        return FollowedFrame(due.frame, due.eyes, closed, blend, *read, face=due.face, blinks=blinks)
+        face = {"face": due.face, "outline": due.outline}
+        return FollowedFrame(due.frame, due.eyes, closed, blend, *read, **face, blinks=blinks)
 
     # --- Each frame as it comes ---------------------------------------------------------------------------------------
 
@@ -236,9 +240,11 @@ class Follower:
         yield from find_regions(picture, thorough=False)
 
     def _remember(self, face: Face, sight: _Sight) -> None:
-        time_sec, eyes = sight.frame.time_sec, move(inverse(sight.to_frame), face.eyes)
+        time_sec, to_first = sight.frame.time_sec, inverse(sight.to_frame)
+        outline = None if face.outline is None else move(to_first, face.outline)
         gaze = None if face.irises is None else gaze_of(face.eyes, face.irises, face.head)
-        self._finds.append(_Find(sight.run, time_sec, eyes, face.head, gaze, face.confidence))
+        eyes = move(to_first, face.eyes)
+        self._finds.append(_Find(sight.run, time_sec, eyes, face.head, gaze, face.confidence, outline))
         waits_sec = self._sights[0].frame.time_sec if self._sights else time_sec  # minutes ago, after a long pause
         while self._finds[0].time_sec < min(time_sec - self._ahead_sec, waits_sec) - RECENT_SEC:
             self._finds.popleft()
@@ -279,7 +285,10 @@ class Follower:
             return None
         nearest = min(finds, key=lambda find: abs(find.time_sec - time_sec))
         place = self._eyes(sight), self._head(sight), self._gaze(sight)
-        return _Settled(sight.frame, *place, nearest.confidence, sight.closed, sight.covered, face=sight.face)
+        outline = None if nearest.outline is None else move(sight.to_frame, nearest.outline)
+        return _Settled(
+            sight.frame, *place, nearest.confidence, sight.closed, sight.covered, False, sight.face, outline
+        )
 
     def _between(self) -> _Settled:
         """A frame that neither shows nor follows the face: between those that do, if they are near."""
@@ -307,7 +316,8 @@ class Follower:
         covered = self._usual.judge(frame.pixels, eyes, frame.time_sec).covered
         if covered.all():
             return _Settled(frame)
-        return _Settled(frame, eyes, head, gaze, 1.0, closed, covered, bridged=True)
+        outline = before.outline if share < 0.5 else after.outline
+        return _Settled(frame, eyes, head, gaze, 1.0, closed, covered, bridged=True, outline=outline)
 
     def _head(self, sight: _Sight) -> np.ndarray | None:
         """The head (2,) by what was read in this frame and around it; without looking ahead, just as it was read."""

@@ -1,10 +1,10 @@
 """Eye masks: from a face parsing, from a stored mask, or from the head pose alone."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from vaegaze.geometry.camera import EYE_CORNERS_MM, LIDS, Camera, eye_circles
 from vaegaze.geometry.circles import enclosing_circle
@@ -15,7 +15,7 @@ SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALab
 # lashes and the skin's folds move along; up to below the brow; and it leaves room for a lid at any gaze.
 LIDS_WIDTH, LIDS_ABOVE, LIDS_BELOW = 1.5, 0.9, 0.8
 LIDS_EXPONENT = 2.5  # of the superellipse: between an ellipse, which would cut the lids near the corners, and a box
-AROUND = 0.3  # of the same, around a region: what its irises are laid by
+AROUND = 0.3  # in the same unit, around a region: so that irises at its edge are laid whole
 EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other eye and its iris
 
 
@@ -122,11 +122,15 @@ def mask_in_photo(
     return mask
 
 
-def inside(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: the pixels whose centres lie within an outline (K, 2) x, y, which may reach beyond the picture."""
-    filled = Image.new("1", shape[::-1])
-    ImageDraw.Draw(filled).polygon([tuple(point) for point in (outline - 0.5).tolist()], fill=1)
-    return np.array(filled)
+def depth_within(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W): how many px each pixel's centre lies within a convex outline (K, 2) x, y; negative outside."""
+    start, along = outline, np.roll(outline, -1, axis=0) - outline
+    inwards = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    inwards = inwards * np.sign(np.einsum("kc,kc->k", inwards, outline.mean(axis=0) - start))[:, None]
+    inwards = inwards / np.maximum(np.linalg.norm(inwards, axis=1, keepdims=True), 1e-9)
+    y, x = pixel_row(shape[0])[:, None], pixel_row(shape[1])
+    sides = (across * (x - left) + down * (y - top) for (across, down), (left, top) in zip(inwards, start))
+    return functools.reduce(np.minimum, sides)
 
 
 def regions_in_photo(

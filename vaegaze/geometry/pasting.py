@@ -11,7 +11,7 @@ from PIL import Image
 
 from vaegaze.geometry.camera import LIDS, Camera
 from vaegaze.geometry.detail import Moves, with_detail
-from vaegaze.geometry.eye_regions import inside, regions_in_photo
+from vaegaze.geometry.eye_regions import depth_within, regions_in_photo
 from vaegaze.geometry.irises import Iris, opening, with_irises
 from vaegaze.geometry.transforms import inverse, scale_of, to_crop, warp
 
@@ -131,19 +131,19 @@ def paste_in_regions(
     (2,) is the pose on the canvas; a `strength` below 1, one or (2,) for the eyes, lets the picture's show through.
     `grain` draws the noise that the picture has and the drawing lacks. `irises` say where the picture's own go (see
     `iris_search`), both or none, as opaque as `own`. `lids` are those of the picture, on the canvas, both or none; what
-    they leave open has the strength `between` instead, one or (2,). What lies beyond the face's `outline` (K, 2) in the
-    picture stays: of a head turned far, one eye's region reaches there.
+    they leave open has the strength `between` instead, one or (2,). What lies beyond the face's convex `outline` (K, 2)
+    in the picture stays: of a head turned far, one eye's region reaches there.
     """
     pasted, strengths, between = picture.copy(), np.broadcast_to(strength, 2), np.broadcast_to(between, 2)
     for eye, window, depth in regions_in_photo(picture.shape[:2], to_canvas, head, canvas):
         to_window, alpha = to_crop(inverse(to_canvas), window[1].start, window[0].start), strengths[eye]
         if lids and between[eye] != alpha:
             alpha = alpha + (between[eye] - alpha) * opening(lids[eye].on(to_window), depth.shape)
-        alpha = alpha * np.clip(depth / feather_px(canvas), 0, 1)
+        soft = np.clip(depth / feather_px(canvas), 0, 1)
         if outline is not None:
-            face = inside(outline - (window[1].start, window[0].start), depth.shape)
-            if not face[depth > 0].all():
-                alpha = alpha * inward_alpha(face, feather_px(canvas) * scale_of(to_window))
+            of_face = depth_within(outline - (window[1].start, window[0].start), depth.shape)
+            soft = np.minimum(soft, np.clip(of_face / (feather_px(canvas) * scale_of(to_window)), 0, 1))
+        alpha = alpha * soft
         above, _ = warp(drawn, to_window, *depth.shape)
         if grain is not None:
             above = with_grain(above, picture[window], grain)

@@ -19,7 +19,9 @@ FIXATION = 0.012  # in eye distances: farthest that an iris moves from frame to 
 STEADY = 2  # frames before and after, in which it holds, too
 LOSS_SEC = 3.0  # longest time without a face before and after which eyes are held to have been in view
 CLOSED_SHARE = 0.7  # of the usual openness, below which an eye that was closed is still closed
-IN_A_ROW, OF = 8, 24  # frames that are measured, of so many, where not all are
+# Where not all frames are measured: the first with a face, then so many in a row of so many. These are no multiples of
+# eight, as the batches are in which frames are drawn: no place in a batch is passed over.
+FIRST, IN_A_ROW, OF = 75, 9, 25
 CHANGED = 3.0  # levels, and times what encoding changes elsewhere: the eyes of a frame are drawn
 
 
@@ -70,7 +72,8 @@ class Compared:
 class Comparison:
     """Takes the frames one by one.
 
-    Where not `thorough` it looks at eight in a row of every 24, and at those with closed eyes; it counts all.
+    Where not `thorough` it measures the first 75 that show a face, then nine in a row of every 25, and all with closed
+    eyes; drawn eyes, switches and lost faces are counted in all.
     """
 
     def __init__(self, by: str, thorough: bool = True):
@@ -95,7 +98,8 @@ class Comparison:
                 self._moments.append(_Moment(time_sec, False, drawn))
             return
         self._last_eyes = eyes
-        if self._thorough or followed.closed or number % OF < IN_A_ROW:
+        shown = number - self._no_face  # before this one
+        if self._thorough or followed.closed or shown < FIRST or shown % OF < IN_A_ROW:
             pair = self._measured(number, followed, pictures, was_drawn)
             self._pairs.append(pair)
             drawn = pair.drawn
@@ -153,19 +157,17 @@ def _is_steady(followed: FollowedFrame) -> bool:
 
 def _jitter_px(pairs: list[_Pair]) -> tuple[float, float] | None:
     """Mean of source and result, over the fixations of the source in which the eyes are drawn."""
-    places = {pair.number: pair.irises for pair in pairs if pair.steady and pair.drawn and pair.irises is not None}
-    distances = {pair.number: pair.eye_distance_px for pair in pairs}
+    shown = {pair.number: pair for pair in pairs if pair.steady and pair.drawn and pair.irises is not None}
     offs = []
-    for now in places:
-        window = range(now - STEADY, now + STEADY + 1)
-        if not all(number in places for number in window):
+    for now, pair in shown.items():
+        beside = range(now - STEADY, now + STEADY + 1)
+        if not all(number in shown for number in beside):
             continue
-        near = [places[number] for number in window]
-        near = np.stack(near)  # (5, 2, 2, 2)
+        near = np.stack([shown[number].irises for number in beside])  # (5, 2, 2, 2)
         if np.linalg.norm(np.diff(near[:, 0], axis=0), axis=-1).max() > FIXATION:
             continue
         off = near[STEADY] - (near[STEADY - 1] + near[STEADY + 1]) / 2
-        offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * distances[now])
+        offs.append(np.linalg.norm(off, axis=-1).mean(axis=-1) * pair.eye_distance_px)
     return tuple(np.mean(offs, axis=0).tolist()) if offs else None
 
 

@@ -137,10 +137,8 @@ class Series:
             own = self._irises.pairs(followed, face, drawn.pixels, rolled(drawn.gaze, face.roll_rad), canvas)
             lids = read_irises(followed, face, canvas) if np.any(between != shown) else ()
             grain = np.random.default_rng([followed.person, round(1000 * followed.frame.time_sec)])
-            outline = None if followed.face is None else followed.face.outline
-            pixels = paste_in_regions(
-                pixels, face.head, drawn.pixels, face.to_canvas, canvas, shown, grain, *own, lids, between, outline
-            )
+            look = (shown, grain, *own, lids, between, followed.outline)
+            pixels = paste_in_regions(pixels, face.head, drawn.pixels, face.to_canvas, canvas, *look)
         return pixels
 
     def _told(self, followed: FollowedFrame) -> np.ndarray:

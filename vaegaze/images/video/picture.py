@@ -52,7 +52,7 @@ class Orientation:
         """(H, W, 3) as stored → a copy (H, W, 3) or (W, H, 3), contiguous, in memory of its own."""
         if self.transposed:
             pixels = pixels.swapaxes(0, 1)
-        # Dozens of frames wait for their turn: on the heap they would leave gaps among a model's values.
+        # Dozens of frames wait for their turn: on the heap they would fragment what the model allocates from.
         upright = np.ndarray(pixels.shape, np.uint8, mmap.mmap(-1, pixels.size))
         upright[:] = pixels[:: -1 if self.flips_y else 1, :: -1 if self.flips_x else 1]
         return upright
