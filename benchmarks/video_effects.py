@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from benchmarks.forecast import say_beforehand
 from benchmarks.video_roundtrip import BASE
 from vaegaze.faces.tracking import follow_eyes
 from vaegaze.files import atomic_path
@@ -32,6 +33,10 @@ ASIDE_RAD = (0.0, 0.3)  # where the person truly looks
 TURNED_DEG = (0, 15, 20, 22, 24, 28)  # heads of which frames are shown
 LOOK_AWAY_SEC, SEED = 12, 0
 CAMERA = (0.0, 0.0)
+FRAMES, FRAME_SEC = (
+    3 * 4 + 2 * FRAMES_PER_SEC + LOOK_AWAY_SEC * FRAMES_PER_SEC,
+    0.25,
+)  # of a Zen 3 core, for the forecast
 TILE = (0.36, 0.14)  # half sides of what is shown of a frame / the face's width
 
 Row = tuple[str, list[tuple[str, np.ndarray]]]  # title; a caption and (H, W, 3) uint8 for each frame
@@ -42,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, default=BASE, help="a base model (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("docs/images/video_effects.jpg"))
     given = parser.parse_args(argv)
+    say_beforehand(f"{FRAMES} frames", FRAMES * FRAME_SEC)
     model = load_checkpoint(given.checkpoint).model.eval()
     with low_precision(model):
         rows = [strengths(model), turning(model), looks_away(model)]
