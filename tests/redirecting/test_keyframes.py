@@ -113,7 +113,8 @@ def test_blends_look_like_drawings(monkeypatch):
         return np.stack([pixels for pixels, _ in drawn.redraw([[each] for each in followed])]).astype(int)
 
     off = abs(redrawn(0.0) - redrawn(APART_SEC))
-    drawn = [number for number, pixels in enumerate(off) if pixels.max() <= 1]  # in a batch of other size
+    # In a batch of another size a drawing differs by rounding; a blend does by more than a level in a thousand values.
+    drawn = [number for number, pixels in enumerate(off) if (pixels > 1).sum() < 100]
     assert drawn[0] == 0 and drawn[-1] == 8 and len(drawn) <= 5
     for number in set(range(9)) - set(drawn):
         assert off[number].max() < 20 and off[number][off[number] > 0].mean() < 2
