@@ -25,12 +25,13 @@ def test_demo_beats_both_baselines_on_frames_it_never_saw(tmp_path):
     summary = json.loads((tmp_path / "person_001" / "summary.json").read_text(encoding="utf-8"))
     before, after = summary["before"], summary["after"]
     assert summary["held_out"] == 32
-    assert before["redirected_eye_psnr"] >= 28.5
-    # The better the base, the less is left to gain: with the base before, the same run ended at 0.0528 and 0.0434.
-    assert after["eye_l1"] <= min(0.052, 0.98 * before["eye_l1"])
-    assert after["redirected_eye_l1"] <= min(0.038, 0.97 * before["redirected_eye_l1"])
+    assert before["redirected_eye_psnr"] >= 29.0
+    # The better the base, the less is left to gain: with earlier ones the same run ended at 0.0528 and 0.0434, then at
+    # 0.0512 and 0.0371, and with this one at 0.0506 and 0.0356.
+    assert after["eye_l1"] <= min(0.0515, 0.99 * before["eye_l1"])
+    assert after["redirected_eye_l1"] <= min(0.0365, 0.97 * before["redirected_eye_l1"])
     gaze = "redirected_gaze_error_to_target_deg"
-    assert after[gaze] <= min(1.4, before[gaze] + 0.2)
+    assert after[gaze] <= min(1.3, before[gaze] + 0.2)
     for baseline in summary["baselines"].values():
         assert after["eye_l1"] < baseline["eye_l1"]
         assert after["eye_psnr"] > baseline["eye_psnr"]
