@@ -33,10 +33,8 @@ ASIDE_RAD = (0.0, 0.3)  # where the person truly looks
 TURNED_DEG = (0, 15, 20, 22, 24, 28)  # heads of which frames are shown
 LOOK_AWAY_SEC, SEED = 12, 0
 CAMERA = (0.0, 0.0)
-FRAMES, FRAME_SEC = (
-    3 * 4 + 2 * FRAMES_PER_SEC + LOOK_AWAY_SEC * FRAMES_PER_SEC,
-    0.25,
-)  # of a Zen 3 core, for the forecast
+FRAMES = 3 * 4 + 2 * FRAMES_PER_SEC + LOOK_AWAY_SEC * FRAMES_PER_SEC
+FRAME_SEC = 0.25  # of a Zen 3 core, for the forecast
 TILE = (0.36, 0.14)  # half sides of what is shown of a frame / the face's width
 
 Row = tuple[str, list[tuple[str, np.ndarray]]]  # title; a caption and (H, W, 3) uint8 for each frame

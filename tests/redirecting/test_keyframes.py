@@ -27,14 +27,21 @@ def drawings_of(numbers) -> np.ndarray:
     return np.stack([np.full((8, 12, 3), 10 * number, np.uint8) for number in numbers])
 
 
-def test_every_fourth_frame_is_drawn_and_the_last_of_a_batch():
+@pytest.mark.parametrize(("frames_per_sec", "expected"), [(25, [0, 7, 15, 23]), (15, [0, 4, 7, 11, 15, 19, 23])])
+def test_the_last_frame_of_a_batch_is_drawn_and_one_in_a_third_of_a_second(frames_per_sec, expected):
     frames, drawn = KeyFrames(APART_SEC), []
     for start in (0, 8, 16):
-        moments = [moment(number) for number in range(start, start + 8)]
+        moments = [moment(25 / frames_per_sec * number) for number in range(start, start + 8)]
         chosen = frames.chosen(moments)
         frames.filled(moments, chosen, drawings_of([0] * len(chosen)))
         drawn += [start + row for row in chosen]
-    assert drawn == [0, 4, 7, 11, 15, 19, 23]
+    assert drawn == expected
+
+
+@pytest.mark.parametrize(("openness", "expected"), [(None, [0, 1, 2, 3, 4]), (0.8, [0, 4])])
+def test_beside_a_blink_frames_are_drawn_unless_their_lids_are_known_to_rest(openness, expected):
+    moments = [moment(n, open=n != 2, openness=None if openness is None else np.full(2, openness)) for n in range(5)]
+    assert KeyFrames(APART_SEC).chosen(moments) == expected
 
 
 def test_frames_between_blend_by_time_across_batches():

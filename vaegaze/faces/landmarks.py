@@ -1,5 +1,8 @@
 """A face in detail, by MediaPipe's networks: mesh (Kartynnik et al. 2019) and irises (Ablavatski et al. 2020)."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from vaegaze.faces.cascades import opencv
@@ -12,6 +15,9 @@ from vaegaze.geometry.transforms import from_crop, glimpse, inverse, move, scale
 
 MIN_CONFIDENCE = 0.5  # of the mesh network, that it sees a face
 FACE_MARGIN = 1.5  # side of the square that the mesh network sees / longer side of the mesh
+ROUNDS = 3
+WIDER = 1.24  # side of another square, in which the head's pose is read once more / of that one
+WIDER_PITCH_RAD = np.radians(3.7)  # by which all readings together would be off with it; by benchmarks/faces.py
 EYE_MARGIN = 2.3  # side of the square that the iris network sees / distance of the eye's corners
 EYE_CORNERS = ((33, 133), (263, 362))  # of the mesh: the outer and inner corner of the picture's left eye, of the right
 LID_POINTS = 16  # the first points of the iris network: outer corner, 7 below, inner corner, 7 above
@@ -46,17 +52,20 @@ def read_faces(picture: np.ndarray, thorough: bool = True) -> tuple[list[Face], 
     return faces, [each.centre for each in partly]
 
 
-def read_region(picture: np.ndarray, region: Region, rounds: int = 3) -> tuple[Region, Face] | None:
+def read_region(picture: np.ndarray, region: Region, thorough: bool = True) -> tuple[Region, Face] | None:
     """The face in a square of a picture, and the square around its mesh; None if there is no face.
 
-    Each round looks at the square around the mesh that the one before found.
+    If `thorough`, each of several rounds looks at the square around the mesh that the one before found, and the head's
+    pose is the mean of several readings.
     """
-    for _ in range(rounds):
+    for _ in range(ROUNDS if thorough else 1):
         mesh, confidence = _mesh(picture, region)
         if confidence < MIN_CONFIDENCE:
             return None
         region = _region_of(mesh, confidence)
     head, roll_rad, px_per_mm = head_pose(mesh)
+    if thorough:
+        head = np.mean([head, *_other_readings(picture, region)], axis=0)
     ends = mesh[np.array(EYE_CORNERS), :2]
     lids, irises = zip(*(_eye(picture, *ends[eye], eye, roll_rad) for eye in range(2)))
     lids, irises = np.stack(lids), np.stack(irises)
@@ -89,6 +98,22 @@ def _mesh(picture: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
     in_picture = move(inverse(to_square), points[:, :2])
     depth = points[:, 2:] / scale_of(to_square)
     return np.hstack([in_picture, depth]), float(1 / (1 + np.exp(-np.clip(logit.item(), -80, 80))))
+
+
+def _other_readings(picture: np.ndarray, region: Region) -> Iterator[np.ndarray]:
+    """The head (2,) as read in a mirror and in a wider square: what the network gets wrong differs between them."""
+    mirror, in_mirror = picture[:, ::-1], (picture.shape[1] - region.centre[0], region.centre[1])
+    turned = replace(region, centre=np.array(in_mirror), roll_rad=-region.roll_rad)
+    for seen, square, wider, sign in (
+        (picture, region, True, 1),
+        (mirror, turned, False, -1),
+        (mirror, turned, True, -1),
+    ):
+        square = replace(square, side_px=WIDER * square.side_px) if wider else square
+        mesh, confidence = _mesh(seen, square)
+        if confidence >= MIN_CONFIDENCE:
+            pitch, yaw = head_pose(mesh)[0]
+            yield np.array([pitch - wider * WIDER_PITCH_RAD, sign * yaw])
 
 
 def _region_of(mesh: np.ndarray, confidence: float) -> Region:

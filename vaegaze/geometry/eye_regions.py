@@ -44,21 +44,26 @@ def lids_depth(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     The region |x|^p + |y|^p ≤ 1 follows from the corners alone, never from the lids: a region that changed with the
     gaze would tell a model what to draw. The depth is 0 on the edge and negative outside; to first order a distance.
     """
-    p, (x, y, norm, height, radius) = LIDS_EXPONENT, _in_lids(corners, points)
+    x, y, norm, height, radius = _in_lids(corners, points)
     ahead = np.maximum(norm, 1e-9)
-    slope = np.hypot((x / ahead) ** (p - 1) / (LIDS_WIDTH * radius), (y / ahead) ** (p - 1) / height)
+    slope = np.hypot(_to_1_5(x / ahead) / (LIDS_WIDTH * radius), _to_1_5(y / ahead) / height)
     return (1 - norm) / np.maximum(slope, 1 / (LIDS_WIDTH * radius))
 
 
 def _in_lids(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Points (..., 2) in the region's own measures: |x| and |y| in halves of its sides, (|x|^p + |y|^p)^(1/p), which is
     1 on the edge, half its height there in px; and half the distance between the corners in px."""
-    p, (radius, x_axis, y_axis) = LIDS_EXPONENT, _lids_axes(corners)
+    radius, x_axis, y_axis = _lids_axes(corners)
     off = points - corners.mean(axis=0)
     x, y = off @ x_axis, off @ y_axis
     height = np.where(y < 0, LIDS_ABOVE, LIDS_BELOW) * radius
     x, y = abs(x) / (LIDS_WIDTH * radius), abs(y) / height
-    return x, y, (x**p + y**p) ** (1 / p), height, radius
+    return x, y, (x * _to_1_5(x) + y * _to_1_5(y)) ** (1 / LIDS_EXPONENT), height, radius
+
+
+def _to_1_5(values: np.ndarray) -> np.ndarray:
+    """To the power of LIDS_EXPONENT − 1, in a tenth of the time that `**` takes."""
+    return values * np.sqrt(values)
 
 
 def _lids_axes(corners: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -122,15 +127,21 @@ def mask_in_photo(
     return mask
 
 
-def depth_within(outline: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W): how many px each pixel's centre lies within a convex outline (K, 2) x, y; negative outside."""
-    start, along = outline, np.roll(outline, -1, axis=0) - outline
+def depth_within(outline: np.ndarray, window: tuple[slice, slice], most_px: float) -> np.ndarray | float:
+    """(h, w): how many px each pixel's centre of a window lies within a convex outline (K, 2), up to `most_px`.
+
+    Negative outside; `most_px` alone if that holds for all.
+    """
+    along = np.roll(outline, -1, axis=0) - outline
     inwards = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    inwards = inwards * np.sign(np.einsum("kc,kc->k", inwards, outline.mean(axis=0) - start))[:, None]
+    inwards = inwards * np.sign(np.einsum("kc,kc->k", inwards, outline.mean(axis=0) - outline))[:, None]
     inwards = inwards / np.maximum(np.linalg.norm(inwards, axis=1, keepdims=True), 1e-9)
-    y, x = pixel_row(shape[0])[:, None], pixel_row(shape[1])
-    sides = (across * (x - left) + down * (y - top) for (across, down), (left, top) in zip(inwards, start))
-    return functools.reduce(np.minimum, sides)
+    start = np.einsum("kc,kc->k", inwards, outline)
+    y, x = (np.arange(part.start, part.stop) + 0.5 for part in window)
+    corners = np.array([(across, down) for across in x[[0, -1]] for down in y[[0, -1]]])
+    near = (corners @ inwards.T - start).min(axis=0) < most_px  # between the corners no side comes nearer
+    sides = (across * x + down * y[:, None] - begin for (across, down), begin in zip(inwards[near], start[near]))
+    return functools.reduce(np.minimum, sides, most_px)
 
 
 def regions_in_photo(

@@ -185,7 +185,7 @@ def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarr
     share = np.ones(rho.shape, np.float32)
     if not inner.any():
         return share
-    own = np.median(picture[inner], axis=0)
+    own, grey = np.median(picture[inner], axis=0), picture.mean(axis=-1)
     line = _line_of_corners(iris)
     axis = 0 if abs(np.cos(line)) >= abs(np.sin(line)) else 1  # of the picture, from lid to lid
     first = np.sign((np.cos(line), -np.sin(line))[axis])
@@ -196,10 +196,11 @@ def _no_lids(picture: np.ndarray, iris: Iris, between: np.ndarray, rho: np.ndarr
         if skin.any():
             lid = np.median(picture[skin], axis=0)
             levels = float(np.linalg.norm(own - lid))
-            unlike = np.linalg.norm(picture - lid, axis=-1) / max(levels, 1.0)
+            off = picture - lid
+            unlike = np.sqrt(np.einsum("hwc,hwc->hw", off, off)) / max(levels, 1.0)
             unlike = np.clip((unlike - LID_LIKE[0]) / (LID_LIKE[1] - LID_LIKE[0]), 0, 1)
             unlike = np.maximum(unlike, 1 - step(*TOLD_APART, np.float32(levels)))
-            light = (picture.mean(axis=-1) - lid.mean()) / MIRRORED - 1
+            light = (grey - lid.mean()) / MIRRORED - 1
             unlike = np.maximum(unlike, np.clip(light, 0, 1)) * (between > 0.02)
             unlike = _without_slits(unlike, max(1, round(BORDER * iris.radius)), 1 - axis)
             share = np.minimum(share, np.maximum.accumulate(unlike[from_skin], axis=axis)[from_skin])

@@ -50,10 +50,13 @@ def surroundings_correction(
     if canvas.eye_masks != LIDS:
         return None
     radius = canvas.eye_radius_px
-    ring = (~masks & valid & (inward_alpha(~masks, RING_OF_EYE * radius) < 1))[..., None].astype(np.float64)
-    difference = (pictures.astype(np.float64) - drawn) * ring
+    ring = (~masks & valid & (inward_alpha(~masks, RING_OF_EYE * radius) < 1))[..., None].astype(np.float32)
+    difference = (pictures.astype(np.float32) - drawn) * ring
     rows, columns = (_gaussian_matrix(side, SPREAD_OF_EYE * radius) for side in canvas.shape)
-    total, weight = (np.einsum("ih,nhwc,jw->nijc", rows, part, columns, optimize=True) for part in (difference, ring))
+    parts = np.concatenate([difference, ring], axis=-1).transpose(1, 0, 3, 2)  # (H, N, 4, W): two products do for all
+    down = np.tensordot(rows, parts, 1)
+    spread = (down.reshape(-1, canvas.width_px) @ columns).reshape(parts.shape).transpose(1, 0, 3, 2)
+    total, weight = spread[..., :3], spread[..., 3:]
     return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
 
 
@@ -63,9 +66,9 @@ def corrected(drawn: np.ndarray, correction: np.ndarray) -> np.ndarray:
 
 
 def _gaussian_matrix(side: int, sigma: float) -> np.ndarray:
-    """(side, side): row i weighs all pixels by their distance from pixel i."""
+    """(side, side) float32: row i weighs all pixels by their distance from pixel i."""
     distance = np.subtract.outer(np.arange(side), np.arange(side))
-    return np.exp(-0.5 * (distance / sigma) ** 2)
+    return np.exp(-0.5 * (distance / sigma) ** 2).astype(np.float32)
 
 
 def paste_on_canvas(
@@ -141,8 +144,8 @@ def paste_in_regions(
             alpha = alpha + (between[eye] - alpha) * opening(lids[eye].on(to_window), depth.shape)
         soft = np.clip(depth / feather_px(canvas), 0, 1)
         if outline is not None:
-            of_face = depth_within(outline - (window[1].start, window[0].start), depth.shape)
-            soft = np.minimum(soft, np.clip(of_face / (feather_px(canvas) * scale_of(to_window)), 0, 1))
+            edge_px = feather_px(canvas) * scale_of(to_window)
+            soft = np.minimum(soft, np.maximum(depth_within(outline, window, edge_px), 0) / edge_px)
         alpha = alpha * soft
         above, _ = warp(drawn, to_window, *depth.shape)
         if grain is not None:

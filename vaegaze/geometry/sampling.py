@@ -8,7 +8,9 @@ def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     x, y = (np.clip(places[..., k] - 0.5, 0, side - 1.001) for k, side in enumerate((width, height)))
     left, top = x.astype(int), y.astype(int)
-    across, down = (part.reshape(*part.shape, *[1] * (picture.ndim - 2)) for part in (x - left, y - top))
+    across, down = (
+        part.astype(np.float32).reshape(*part.shape, *[1] * (picture.ndim - 2)) for part in (x - left, y - top)
+    )
     pixels, first = picture.reshape(height * width, *picture.shape[2:]), top * width + left
     right, below = np.minimum(left + 1, width - 1) - left, (np.minimum(top + 1, height - 1) - top) * width
     upper = pixels.take(first, 0) * (1 - across) + pixels.take(first + right, 0) * across

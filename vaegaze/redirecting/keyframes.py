@@ -7,11 +7,12 @@ the lids move: a frame is drawn from itself, and has its lids.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-APART_SEC = 0.17  # of drawn frames, at most: every fourth one at 25 a second
-GAZE_RAD, HEAD_RAD, OPENNESS = 0.02, 0.05, 0.08  # by which frames may differ
+APART_SEC = 0.34  # of drawn frames, at most: every eighth one at 25 a second
+GAZE_RAD, HEAD_RAD, OPENNESS = 0.02, 0.09, 0.08  # by which frames may differ
 LEVELS, CELL_PX = 5.0, 4  # of the eyes' regions, on average over cells, so that grain does not count
 
 
@@ -25,33 +26,42 @@ class Moment:
     gaze: np.ndarray  # (2,) pitch, yaw in radians, as told
     head: np.ndarray  # (2,)
     eye_mask: np.ndarray  # (H, W) bool
-    open: bool  # both eyes; beside a blink each frame is drawn
+    open: bool  # both eyes, and it is not beside a blink: there, each frame is drawn whose openness is unknown
     openness: np.ndarray | None = None  # (2,) of the eyes, if it was read
 
     def is_like(self, other: "Moment") -> bool:
         return (
-            self.open
-            and other.open
-            and abs(self.gaze - other.gaze).max() <= GAZE_RAD
+            abs(self.gaze - other.gaze).max() <= GAZE_RAD
             and abs(self.head - other.head).max() <= HEAD_RAD
-            and (self.openness is None or other.openness is None or self._is_as_open_as(other))
+            and self._is_as_open_as(other)
             and self._looks_like(other)
         )
 
     def _is_as_open_as(self, other: "Moment") -> bool:
+        if self.openness is None or other.openness is None:
+            return self.open and other.open
         return bool(abs(self.openness - other.openness).max() <= OPENNESS)
 
     def _looks_like(self, other: "Moment") -> bool:
-        off = abs(self._cells(self.image) - self._cells(other.image))
+        off = abs(self._cells - other._cells)[self._cells_in_eyes]
         return bool(off.sum() <= LEVELS * len(off))
 
-    def _cells(self, image: np.ndarray) -> np.ndarray:
-        """The mean brightness (K,) of the cells in this face's eye mask."""
-        height, width = (side // CELL_PX for side in self.eye_mask.shape)
-        cells = (height, CELL_PX, width, CELL_PX)
-        rows, columns = height * CELL_PX, width * CELL_PX
-        inside = self.eye_mask[:rows, :columns].reshape(cells).mean(axis=(1, 3)) > 0.5
-        return image[:rows, :columns].mean(axis=-1).reshape(cells).mean(axis=(1, 3))[inside]
+    @cached_property
+    def _cells(self) -> np.ndarray:
+        """The mean brightness (h, w) of each cell."""
+        return _in_cells(self.image.mean(axis=-1))
+
+    @cached_property
+    def _cells_in_eyes(self) -> np.ndarray:
+        """(h, w) bool: the cells of which the eye mask covers more than half."""
+        return _in_cells(self.eye_mask) > 0.5
+
+
+def _in_cells(values: np.ndarray) -> np.ndarray:
+    """The mean (h, w) of (H, W) values in each whole cell."""
+    height, width = (side // CELL_PX for side in values.shape)
+    whole = values[: height * CELL_PX, : width * CELL_PX]
+    return whole.reshape(height, CELL_PX, width, CELL_PX).mean(axis=(1, 3))
 
 
 class KeyFrames:
