@@ -487,6 +487,17 @@ def test_nothing_is_replaced_unasked(run, face, tmp_path):
     refused(run(None, None, "--output", tmp_path / "labels.h5", "--overwrite", ok=False), "the input --labels")
 
 
+@pytest.mark.parametrize("name", ["me.hdf5", "me.HDF5"])
+def test_the_report_of_a_file_with_another_ending_is_kept(run, face, tmp_path, name):
+    run({"a.png": face}, ["a.png,0,0"])
+    before = (tmp_path / "me.frames.csv").read_bytes()
+    other = run({"b.png": face}, ["a.png,5,5", "b.png,5,5"], "--output", tmp_path / name, ok=False)
+    refused(other, "me.frames.csv exists", "--overwrite")
+    assert (tmp_path / "me.frames.csv").read_bytes() == before
+    run(None, None, "--output", tmp_path / name, "--overwrite")
+    assert (tmp_path / "me.frames.csv").read_bytes() != before
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_half_a_file_is_none(run, face, tmp_path, monkeypatch, interruption):
     def fail(*_):

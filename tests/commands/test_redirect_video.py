@@ -433,6 +433,7 @@ VIDEO, OUT = ("--video", "talk.mp4"), ("--output", "out.mp4")
         ((*VIDEO, *LOOK, "--mask", "m.png", *OUT), ["--mask", "found in every frame"]),
         ((*VIDEO, *LOOK, "--label", *OUT), ["--label", "does not apply to --video"]),
         ((*VIDEO, *LOOK, "--index", 3, *OUT), ["--index", "does not apply to --video"]),
+        ((*VIDEO, *LOOK, "--seed", 3, *OUT), ["--seed", "without --look_away"]),
         ((*VIDEO, "--image", "a.png", *LOOK, *OUT), ["--image", "cannot be combined with --video; leave out one"]),
         ((*VIDEO, *LOOK, "--output", "out.gif"), ["out.gif does not fit --video", ".mp4, .mov or .mkv"]),
         ((*VIDEO, *OUT), ["redirect_params.gaze", "needed"]),

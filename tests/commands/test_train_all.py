@@ -361,6 +361,13 @@ def test_what_to_do_is_said_where_no_worker_can_start(run_all, flags, tmp_path):
         assert not list((tmp_path / "runs").glob("cohort*"))
 
 
+@pytest.mark.parametrize(
+    ("engine", "flag"), [("none", "--jobs"), ("ray", "--persons_per_job"), ("slurm", "--gpus_per_person")]
+)
+def test_a_flag_of_another_engine_is_refused(run_all, flags, engine, flag):
+    assert_one_line(run_all(*flags, "--engine", engine, flag, 1), flag, f"does not apply to engine {engine}")
+
+
 def test_a_chosen_gpu_is_computed_on_without_ray(run_all, flags, capsys):
     pytest.importorskip("ray")
     assert chosen_engine("auto", None, "cuda:1") == "none" and capsys.readouterr().out.count("\n") == 1

@@ -205,6 +205,8 @@ def test_the_shipped_gazecapture_file_is_the_users_own_with_every_key(parse):
         ("num_steps: 010", "got 010; expected whole number >= 1 and <= 1000000"),  # 8 to YAML
         ("num_steps: 0x10", "got 0x10; expected whole number >= 1 and <= 1000000"),
         ("num_steps: 1:30", "got 1:30; expected whole number >= 1 and <= 1000000"),  # 90 to YAML
+        ("num_steps: 0_5", "got 0_5; expected whole number >= 1 and <= 1000000"),  # 5 to YAML and Python
+        ("learning_rate: 0_5e-1", "got '0_5e-1'; expected number > 0 and <= 1"),
         ("seed: -1", "got -1; expected whole number >= 0 and <= 4294967295"),
         ("learning_rate: 0", "got 0; expected number > 0 and <= 1"),
         ("learning_rate: 2", "got 2; expected number > 0 and <= 1"),

@@ -132,6 +132,11 @@ def test_pixel_formats(tmp_path, codec, pixel_format, tags, words):
         assert {name: reader.colours[name] for name in tags if tags[name]} == {n: v for n, v in tags.items() if v}
 
 
+def test_the_transparency_that_webm_keeps_apart_is_said_to_be_lost(tmp_path):
+    encoded(tmp_path / "a.webm", pictures(3), "libvpx-vp9", "yuva420p")
+    assert any("transparency" in note for note in copy(tmp_path / "a.webm", tmp_path / "b.mp4"))
+
+
 def test_a_matrix_that_cannot_be_converted_is_one_line(tmp_path):
     encoded(tmp_path / "a.mkv", pictures(2), pixel_format="yuv444p", tags={"colorspace": 8})  # YCgCo
     with pytest.raises(UserError, match=r"^--video: the colours of .* cannot be converted"):

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 import yaml
-from command_runs import ROOT
+from command_runs import ROOT, assert_one_line, invoke
 from conftest import TINY_CONFIG, process_restored
 
 from vaegaze.commands import pretrain
@@ -41,6 +41,37 @@ def config(file, tmp_path):
         return path
 
     return write
+
+
+ALONE = {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize("flags, given", [(["--dry_run"], {"WORLD_SIZE": "0"}), ([], {"LOCAL_RANK": "0"})])
+def test_torchruns_variables_that_cannot_be_meant(config, flags, given, monkeypatch):
+    for name in ALONE:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert_one_line(invoke(pretrain.main, "--config", config("run"), *flags, ok=False), *given, "unset it")
+
+
+def test_who_waits_for_other_processes_can_be_ended():
+    """Joining waits outside Python, whose own handler, as commands have one, would be called too late."""
+    code = (
+        "import signal, torch; from vaegaze.pretraining.distributed import Processes\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None); print(1, flush=True); Processes(torch.device('cpu'))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **ALONE}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            process.stdout.readline()
+            time.sleep(2)
+            process.terminate()
+            assert process.wait(20) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def torchrun(count, path, *flags):

@@ -99,3 +99,4 @@ def test_a_clock_that_goes_back_begins_anew(talking, redirector):
     for number in range(31, 34):
         redirector.frame(talking.frames[number], (number - 30) / 25)
     assert (redirector.frame(talking.frames[30], 0.0) == first).all()
+    assert redirector.frame(talking.frames[30], -5.0).shape == first.shape

@@ -25,6 +25,7 @@ from vaegaze.config import shared
 from vaegaze.config.tree import option
 from vaegaze.data.frame_labels import HEAD, FrameLabel, in_degrees, read_labels
 from vaegaze.data.labelled_frames import Unusable, labelled_frames, unlabelled_pictures
+from vaegaze.data.persons import SUFFIXES
 from vaegaze.data.samples import gaze_doubt
 from vaegaze.data.upstream_file import create_frames, new_file
 from vaegaze.errors import UserError, inert, plain
@@ -130,6 +131,9 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     # It accompanies the data file, or says why there is none.
     refuse_output(report, "--output", earlier=",".join(COLUMNS), inputs=read)
+    folder = output.parent.glob("*")
+    if any(each.stem == output.stem and each.suffix.lower() in SUFFIXES and each != output for each in folder):
+        refuse_output(report, "--output", overwrite=overwrite)
     reads_heads = backend() == "landmarks"
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:

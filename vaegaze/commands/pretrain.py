@@ -4,7 +4,6 @@ On several GPUs: `torchrun --nproc_per_node 4 -m vaegaze pretrain --config FILE`
 """
 
 import json
-import os
 import signal
 import sys
 from contextlib import nullcontext
@@ -32,7 +31,7 @@ from vaegaze.models.estimator import load_estimator
 from vaegaze.models.tensor_files import load_tensors
 from vaegaze.pretraining.base_model import build_base_model
 from vaegaze.pretraining.checksums import content_checksum, data_checksum
-from vaegaze.pretraining.distributed import Processes
+from vaegaze.pretraining.distributed import Processes, planned_processes
 from vaegaze.pretraining.judging import judge_gaze
 from vaegaze.pretraining.latent_cache import open_latent_cache
 from vaegaze.pretraining.loop import Progress, pretraining_steps
@@ -88,7 +87,7 @@ def run(config: PretrainConfig, path: str, *, resume: bool, overwrite: bool, dry
         print(f"Settings: {path}, with the flags over it")
         config = in_precision(config, planned_precision(params))
         sources = open_sources(params)
-        print(plan(config, sources, processes=int(os.environ.get("WORLD_SIZE", 1))))
+        print(plan(config, sources, processes=planned_processes()))
         print("".join(f"{line}\n" for line in held_out_elsewhere(sources)), end="")
         return
     refuse_own_settings(path, folder.config)

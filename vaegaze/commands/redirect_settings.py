@@ -139,6 +139,8 @@ class RedirectConfig:
             for name, why in USELESS[source].items():
                 if given(name):
                     yield about(name, source), f"does not apply to --{source}{why}"
+        if origins["redirect_params.seed"].startswith("--") and sources == ["video"] and not params.look_away:
+            yield about("seed", "look_away"), "has no effect without --look_away; give that, too, or leave it out"
         if given("face") and given("faces"):
             yield about("face", "faces"), "cannot be combined with --faces all; leave out one of them"
         for name in FADED:

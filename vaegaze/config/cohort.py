@@ -66,3 +66,7 @@ class CohortConfig(Config):
             yield tuple(f"{cohort}.{name}" for name in chosen), f"cannot be combined with {' or '.join(chosen[1:])}"
         if params.address is not None and params.engine not in ("auto", "ray"):
             yield (f"{cohort}.address", f"{cohort}.engine"), f"does not apply to engine {params.engine}"
+        for name, engine in {"persons_per_job": "slurm", "jobs": "slurm", "gpus_per_person": "ray"}.items():
+            # A settings file may serve several engines; a flag is meant now.
+            if origins[f"{cohort}.{name}"].startswith("--") and params.engine not in ("auto", engine):
+                yield (f"{cohort}.{name}", f"{cohort}.engine"), f"does not apply to engine {params.engine}"

@@ -1,6 +1,8 @@
 """The processes of a run under torchrun."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -14,6 +16,31 @@ from vaegaze.errors import UserError
 TIMEOUT = timedelta(minutes=10)
 
 
+def planned_processes() -> int:
+    """How many there will be, by what torchrun sets."""
+    stated = os.environ.get("WORLD_SIZE", "1")
+    if not (stated.isascii() and stated.isdigit() and int(stated) >= 1):
+        raise UserError(f"WORLD_SIZE: got {stated!r}; expected a whole number from 1 on; unset it, or use torchrun")
+    return int(stated)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Who waits for other processes waits outside Python, whose handlers would be called too late."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
+    for each in handlers:
+        signal.signal(each, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
 class Processes:
     """This process's rank and the number of processes; 0 and 1 without torchrun."""
 
@@ -23,10 +50,15 @@ class Processes:
         self.rank, self.count = 0, 1
         self._signals = None
         if "LOCAL_RANK" in os.environ:
-            if device.type == "cuda":
-                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-                torch.cuda.set_device(self.device)
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            try:
+                if device.type == "cuda":
+                    self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+                    torch.cuda.set_device(self.device)
+                with _ended_by_signals():
+                    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            except ValueError as error:
+                reason = str(error).removeprefix("Error initializing torch.distributed using env:// rendezvous: ")
+                raise UserError(f"LOCAL_RANK is set, but {reason}: start with torchrun, or unset it") from error
             self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
             self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # works without waiting for a GPU
 

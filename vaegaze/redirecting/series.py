@@ -136,7 +136,8 @@ class Series:
             shown, between = opacity * np.asarray(followed.blend), opacity * _between_lids(followed)
             own = self._irises.pairs(followed, face, drawn.pixels, rolled(drawn.gaze, face.roll_rad), canvas)
             lids = read_irises(followed, face, canvas) if np.any(between != shown) else ()
-            grain = np.random.default_rng([followed.person, round(1000 * followed.frame.time_sec)])
+            clock_ms = round(1000 * followed.frame.time_sec) % 2**32  # a camera's may begin below 0
+            grain = np.random.default_rng([followed.person, clock_ms])
             look = (shown, grain, *own, lids, between, followed.outline)
             pixels = paste_in_regions(pixels, face.head, drawn.pixels, face.to_canvas, canvas, *look)
         return pixels

@@ -82,8 +82,8 @@ def written_colours(frame) -> dict[str, int]:
     return {"colorspace": matrix} | {name: UNSPECIFIED if tag in RESERVED else tag for name, tag in tags.items()}
 
 
-def lost_in_420(frame) -> list[str]:
-    """What 8-bit 4:2:0 does not hold of the frame's pixel format."""
+def lost_in_420(frame, tags: dict[str, str]) -> list[str]:
+    """What 8-bit 4:2:0 does not hold of the frame's pixel format, and of what the track's `tags` say of it."""
     components, lost = frame.format.components, []
     if components[0].bits > 8:
         lost.append(f"{components[0].bits}-bit colour, written with 8 bits")
@@ -94,7 +94,7 @@ def lost_in_420(frame) -> list[str]:
         if wide or high:
             sampling = "4:4:4" if wide and high else "4:2:2" if high else "4:4:0"
             lost.append(f"{sampling} colour, written as 4:2:0")
-    if any(each.is_alpha for each in components):
+    if any(each.is_alpha for each in components) or tags.get("alpha_mode") == "1":  # of WebM, whose frames hide it
         lost.append("transparency, left out")
     return lost
 

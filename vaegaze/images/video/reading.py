@@ -73,7 +73,7 @@ class VideoReader:
         self.first = self._next()  # as decoded
         if self.first is None:
             raise UserError(f"{key}: {path} holds not a single frame; give an undamaged video ({FORMATS})")
-        self.colours, self.lost_in_420 = written_colours(self.first), lost_in_420(self.first)
+        self.colours, self.lost_in_420 = written_colours(self.first), lost_in_420(self.first, self.track_metadata)
         self._orientation = Orientation(self.first)
         if self._orientation.is_rounded:
             self.notes.append("⚠️ The file's rotation is not a multiple of 90°: the nearest multiple is used")
