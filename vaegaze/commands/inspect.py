@@ -81,11 +81,11 @@ def _arguments(parser: FlagParser, argv: list[str] | None) -> tuple[str, Path]:
 
 def run(path: str, output: Path) -> None:
     findings = look_at(path)
-    print("\n".join([path, *report(findings)]))
+    print("\n".join([plain(path), *report(findings)]))
     sheet = contact_sheet(findings)
     with atomic_path(output) as temporary:
         Image.fromarray(sheet).save(temporary)
-    print(f"{'sheet':<11}{output}")
+    print(f"{'sheet':<11}{plain(str(output))}")
 
 
 def look_at(path: str) -> Findings:

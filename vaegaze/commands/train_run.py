@@ -50,7 +50,7 @@ def run(command: Command, began: float) -> None:
         if already_finished(folder, stored, resolved.config, person.info["fingerprint"]):
             if not command.dry_run:
                 folder.resume.unlink(missing_ok=True)  # left by a run that was killed right before it removed it
-            print(f"✅ The run in {folder.path} is already finished")
+            print(f"✅ The run in {plain(str(folder.path))} is already finished")
             return
     else:
         refuse_new_run(folder, (params.checkpoint_path, base.base.path), overwrite=command.overwrite)
@@ -75,7 +75,7 @@ def run(command: Command, began: float) -> None:
         torch.set_num_threads(resumed.threads)
         print(f"▶️ Going on after step {resumed.progress.step}")
     if command.dry_run:
-        print(f"✅ Dry run: {params.num_steps} steps would go to {folder.path}; nothing was trained")
+        print(f"✅ Dry run: {params.num_steps} steps would go to {plain(str(folder.path))}; nothing was trained")
         return
 
     # measure, train, measure again
