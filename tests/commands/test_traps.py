@@ -135,6 +135,13 @@ def test_an_eye_cut_by_the_border_is_said(tmp_path):
     assert any("border" in note for note in cut.notes)
 
 
+def test_an_eye_beyond_the_border_is_said(landmarks_installed, tmp_path):
+    """The other one's mask does not touch it."""
+    Image.open(PHOTO[2]).crop((226, 40, 512, 512)).save(tmp_path / "photo.png")
+    cut = load_photo(tmp_path / "photo.png", None, None, None, canvas_camera(32))
+    assert cut.eyes[0, 0] < 0 and any("border" in note for note in cut.notes)
+
+
 def test_equal_labels_are_said(world, tmp_path, capsys):
     with h5py.File(world.hdf_path) as file, h5py.File(tmp_path / "a.h5", "w") as copy:
         file.copy(PERSON, copy)
