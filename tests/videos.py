@@ -44,15 +44,17 @@ def copy(source, target, whole=True, most=1000) -> list[str]:
     return reader.notes + writer.notes
 
 
-def with_sound(path, frames, codec="aac", seconds=None, rate=RATE, matrix=None):
-    """The frames and a tone, which lasts as long; `matrix` as for `encoded`."""
+def with_sound(path, frames, codec="aac", seconds=None, rate=RATE, matrix=None, late=0):
+    """The frames and a tone, which lasts as long; `matrix` as for `encoded`. The pictures begin `late` frames later."""
     with av.open(str(path), "w") as container:
         picture, sound = container.add_stream("libx264", rate=rate), container.add_stream(codec, rate=16_000)
         picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         if matrix is not None:
             picture.set_display_matrix(matrix)
-        for frame in frames:
-            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number + late, Fraction(1, rate)
+            container.mux(picture.encode(frame))
         container.mux(picture.encode())
         seconds = seconds or len(frames) / rate
         tone = np.sin(np.arange(round(seconds * 16_000)) * 0.2)

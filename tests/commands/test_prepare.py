@@ -25,6 +25,7 @@ from vaegaze.geometry.eye_regions import circles_from_parsing, pose_mask, pose_p
 from vaegaze.geometry.transforms import roll_of
 from vaegaze.images.sharpness import MIN_SHARPNESS, sharpness
 from vaegaze.images.video import write_video
+from vaegaze.images.video.still import frame_at
 from vaegaze.renderer import data_set as synthetic
 
 PHOTO = ROOT / "docs" / "images" / "astronaut.png"
@@ -367,6 +368,27 @@ def test_the_frame_that_is_nearest(stripes):
 def test_times_that_are_none(stripes, times, words):
     with pytest.raises(UserError, match=f"^labels.csv, {words}"):
         frames_at(stripes, *times)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_pictures_that_begin_later_than_the_sound(tmp_path, suffix):
+    """A time before the first one is none, unless they are but a moment late, as recorders' are. MP4 states how long
+    they are from their first on, which must not cut off the last.
+    """
+    pytest.importorskip("av")
+    from videos import with_sound
+
+    greys = np.concatenate([np.full((1, 48, 64, 3), 30 * number + 10, np.uint8) for number in range(8)])
+    late, moment = tmp_path / f"late{suffix}", tmp_path / f"moment{suffix}"
+    with_sound(late, greys, late=2 * RATE)
+    with_sound(moment, greys, late=2)
+    assert frames_at(moment, 0, 0.12) == [("0", 0), ("0.12", 1)]
+    assert frames_at(late, 1.98, 2.12, 2.3) == [("1.98", 0), ("2.12", 3), ("2.3", 7)]
+    with pytest.raises(UserError, match=r"^labels\.csv, line 3: 1\.5 s is before .* 2\.00 s"):
+        frames_at(late, 2.2, 1.5)
+    assert abs(frame_at(moment, 0, "image").mean() - 10) < 6 and abs(frame_at(late, 1.98, "image").mean() - 10) < 6
+    with pytest.raises(UserError, match=r"image: .* begins at 2\.00 s; .* 0 s"):
+        frame_at(late, 0, "image")
 
 
 @pytest.mark.parametrize("line", ["0,0,0", "a.png,0,0"])

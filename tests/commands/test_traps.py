@@ -41,6 +41,7 @@ from vaegaze.images.video.still import frame_at
 from vaegaze.models.checkpoint import load_checkpoint
 from vaegaze.models.tensor_files import load_tensors, save_safetensors
 from vaegaze.runs import person_list
+from vaegaze.runs.person import load_person
 
 SHIPPED = "configs/finetune/finetune_photo.yaml"
 
@@ -132,6 +133,13 @@ def test_an_eye_cut_by_the_border_is_said(tmp_path):
     Image.fromarray(mask[:, left:]).save(tmp_path / "mask.png")
     cut = load_photo(tmp_path / "photo.png", tmp_path / "mask.png", (0, 0), (0, 0), canvas_camera(32))
     assert any("border" in note for note in cut.notes)
+
+
+def test_an_eye_beyond_the_border_is_said(landmarks_installed, tmp_path):
+    """The other one's mask does not touch it."""
+    Image.open(PHOTO[2]).crop((226, 40, 512, 512)).save(tmp_path / "photo.png")
+    cut = load_photo(tmp_path / "photo.png", None, None, None, canvas_camera(32))
+    assert cut.eyes[0, 0] < 0 and any("border" in note for note in cut.notes)
 
 
 def test_equal_labels_are_said(world, tmp_path, capsys):
@@ -338,6 +346,23 @@ def test_what_looks_like_a_mistake_in_a_file_is_said(changes, words, world, tmp_
     assert trained.code == 0
     for out in (inspected, trained.out):
         assert words in out if words else "⚠️" not in out, out
+
+
+def test_held_out_frames_that_are_trained_on_are_said(world, tmp_path):
+    """Rows stored twice fall on both sides."""
+    twice = dict.fromkeys(["pixels", "labels"], lambda stored: np.concatenate([stored, stored]))
+    path = changed_person(world, tmp_path / "a.h5", **twice)
+    for hdf_path, is_twice in ((path, True), (world.hdf_path, False)):
+        flags = (*world.flags, "--hdf_path", hdf_path, "--person_id", PERSON)
+        lines = []
+        person = load_person(
+            parse_command(list(map(str, flags))).config.oneshot_params, canvas_camera(32), lines.append
+        )
+        rows, held_out = (set(samples.indices % 12) for samples in (person.train, person.held_out))
+        warnings = [line for line in lines if "⚠️" in line]
+        assert len(warnings) == is_twice
+        if is_twice:
+            assert f"{len(rows & held_out)} of the {len(person.held_out)} held-out" in warnings[0]
 
 
 def test_two_angles_that_no_head_came_with(world, tmp_path):

@@ -130,6 +130,35 @@ def test_a_file_in_two_sources(other, file, tmp_path, monkeypatch):
         open_sources(PretrainParams(sources=("data.h5", other), split=("share", "file")))
 
 
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "group", "nested group", "images"])
+def test_a_person_under_two_names_in_one_source(kind, file, tmp_path):
+    """One name would be held out, the other trained on; unless the split leaves one of them out."""
+    with h5py.File(file, "a") as opened:
+        if kind == "nested group":
+            opened["more/alias"] = opened["person_001"]
+        elif kind == "images":
+            for key in opened["person_001"]:
+                opened[f"alias/{key}"] = opened["person_001"][key]
+        elif kind == "group":
+            opened["alias"] = opened["person_001"]
+    source, alias = file, "more/alias" if kind == "nested group" else "alias"
+    if "link" in kind:
+        source = tmp_path / "folder"
+        source.mkdir()
+        one = source / "person_001.h5"
+        with h5py.File(file) as stored:
+            for number in (1, 2, 3):
+                with h5py.File(source / f"person_{number:03d}.h5", "w") as other:
+                    for key, dataset in stored[f"person_{number:03d}"].items():
+                        other[key] = dataset[:]
+        (source / "alias.h5").symlink_to(one.name) if kind == "symlink" else os.link(one, source / "alias.h5")
+    with pytest.raises(UserError, match=f"(?=.*person_001)(?=.*{alias})"):
+        open_sources(PretrainParams(sources=(str(source),), split=("share",)))
+    listed = tmp_path / "split.json"
+    listed.write_text(json.dumps({"train": ["person_001"], "val": ["person_003"]}))
+    assert open_sources(PretrainParams(sources=(str(source),), split=(str(listed),)))
+
+
 def test_a_copy_that_trains_on_whom_the_other_holds_out_is_said(file, tmp_path):
     """Data sets of other people that have the same ids are none."""
     copy, others, split = tmp_path / "copy.h5", tmp_path / "others.h5", tmp_path / "split.json"

@@ -141,9 +141,18 @@ def _with_ends(video: VideoReader) -> Iterator[tuple[Frame, float]]:
 
 
 def _timed(labels: Sequence[FrameLabel], csv_path: str | Path, video: VideoReader) -> list[tuple[float, FrameLabel]]:
-    """The labels with their times in seconds, sorted by time. UserError for one far beyond the video's stated end."""
+    """The labels with their times in seconds, sorted by time.
+
+    UserError for one before the video's first frame, or far beyond its stated end.
+    """
     timed = [(_seconds(label, f"{csv_path}, line {label.line}"), label) for label in labels]
     timed.sort(key=lambda each: (each[0], each[1].line))
+    if video.begins_after(timed[0][0]):
+        label = timed[0][1]
+        raise UserError(
+            f"{csv_path}, line {label.line}: {label.frame} s is before the first frame of {video.path}, at "
+            f"{video.first_sec:.2f} s"
+        )
     most_sec = video.most_sec
     if most_sec is not None and timed[-1][0] > most_sec + SECONDS_OFF:  # fail before the work, not after it
         raise _beyond(timed[-1][1], csv_path, video, most_sec)

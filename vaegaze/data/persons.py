@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from vaegaze.data.safe_hdf5 import (
     dataset_shape,
     is_hard_link,
     names_in,
+    object_address,
     opened,
     outline,
     safe_group,
@@ -60,6 +61,31 @@ def named(path: str | Path) -> str:
 def files_of(path: str | Path) -> list[Path]:
     """The files of a data set, sorted by name, without links to nothing. UserError as for `person_counts`."""
     return list(filter(Path.exists, _files_in(path).values())) if Path(path).is_dir() else [Path(path)]
+
+
+def same_file(file: Path) -> tuple[int, int] | Path:
+    """What a file has in common with links to it, hard links as well as symbolic ones, and with no other file."""
+    if file.exists() and (found := file.stat()).st_ino:  # some network shares have no numbers
+        return found.st_dev, found.st_ino
+    return file.resolve()
+
+
+def named_twice(path: str | Path, ids: Iterable[str]) -> tuple[str, str] | None:
+    """Two of these ids whose images are one another's by a link: of files in a folder, or within a file. Or None."""
+    if Path(path).is_dir():
+        files = _files_in(path)
+        return _first_pair((person_id, same_file(files[person_id])) for person_id in ids)
+    with opened(path) as file:
+        images = ((person_id, f"{person_id}/{key}") for person_id in ids for key in image_keys())
+        return _first_pair((who, object_address(file, each)) for who, each in images if is_hard_link(file.id, each))
+
+
+def _first_pair(identities: Iterable[tuple[str, Hashable]]) -> tuple[str, str] | None:
+    ids: dict[Hashable, str] = {}
+    for person_id, identity in identities:
+        if (other := ids.setdefault(identity, person_id)) != person_id:
+            return other, person_id
+    return None
 
 
 @contextmanager

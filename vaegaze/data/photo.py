@@ -17,7 +17,7 @@ from vaegaze.faces.reader import NO_LANDMARKS, find_face, head_at
 from vaegaze.geometry.alignment import align_face, face_window
 from vaegaze.geometry.camera import EYE_CENTRES_MM, Camera, rolled
 from vaegaze.geometry.detail import find_moves
-from vaegaze.geometry.eye_regions import mask_in_photo, threshold, warp_mask
+from vaegaze.geometry.eye_regions import mask_in_photo, pose_parsing, threshold, warp_mask
 from vaegaze.geometry.irises import Iris
 from vaegaze.geometry.pasting import match_surroundings, paste_in_mask
 from vaegaze.geometry.transforms import from_crop, roll_of
@@ -58,13 +58,15 @@ class Photo:
     def notes(self) -> list[str]:
         """One line for each thing that the user should know."""
         specks = [f"⚠️ Ignored {self.ignored_specks} specks of the mask"] if self.ignored_specks else []
-        border = "⚠️ An eye lies at the picture's border and is cut by it: expect it to be misplaced"
+        border = "⚠️ An eye lies at the picture's border or beyond it and is cut off: expect it to be misplaced"
         return [*specks, *self.found_notes, *([border] if self.eye_cut else [])]
 
     @property
     def eye_cut(self) -> bool:
-        """Whether the border of the picture cuts an eye."""
-        return bool(self.mask[[0, -1]].any() or self.mask[:, [0, -1]].any())
+        """Whether the picture ends within the mask, or within an eye, as `vaegaze prepare` judges it."""
+        eyes = pose_parsing(self.samples.head[0], self.samples.canvas) > 0  # beyond the picture there is no mask
+        at_border = self.mask[[0, -1]].any() or self.mask[:, [0, -1]].any()
+        return bool(at_border or not self.samples.valid[0][eyes].all())
 
     @property
     def roll_rad(self) -> float:

@@ -1,5 +1,6 @@
 """One person's samples in memory, all on the same canvas: the form that every source is read into."""
 
+import hashlib
 import math
 from dataclasses import dataclass, fields, replace
 
@@ -66,6 +67,16 @@ def gaze_doubt(gaze: np.ndarray, head: np.ndarray) -> str:
         f"{too_far} of {len(gaze)} gaze labels are more than {math.degrees(FARTHEST_GAZE_RAD):.0f}° away from where "
         "the head points, farther than eyes turn: are they degrees, or is it another order of angles?"
     )
+
+
+def repeated(samples: Samples, others: Samples) -> int:
+    """How many of the samples show the very same picture as one of the others, in another row of their source."""
+    shown = {_digest(image) for image in others.images}
+    return sum(_digest(image) in shown for image in samples.images)
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(image)).digest()  # less to keep than the picture
 
 
 def picture_doubts(samples: Samples) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 
 from vaegaze.config.pretrain import HELD_OUT_BATCH, RENDERED, PretrainParams
 from vaegaze.data.hdf5 import opened_samples
-from vaegaze.data.persons import files_of
+from vaegaze.data.persons import files_of, same_file
 from vaegaze.data.samples import ALIKE_RAD
 from vaegaze.errors import UserError, plain
 from vaegaze.geometry.camera import Camera
@@ -127,10 +127,7 @@ def open_sources(params: PretrainParams) -> list[RenderedPersons | DataSet]:
     source_of: dict[tuple[int, int] | Path, str] = {}
     for name in params.sources:
         for file in files_of(name) if name != RENDERED else ():
-            is_known_by = file.resolve()
-            if file.exists() and file.stat().st_ino:  # some network shares have no numbers
-                is_known_by = file.stat().st_dev, file.stat().st_ino
-            if (other := source_of.setdefault(is_known_by, name)) != name:
+            if (other := source_of.setdefault(same_file(file), name)) != name:
                 raise UserError(f"sources: {other} and {name} are, or hold, the same file; name it once")
     return [
         RenderedPersons(params)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from vaegaze.data import heap_texts
-from vaegaze.data.persons import files_of, person_counts
+from vaegaze.data.persons import files_of, named_twice, person_counts
 from vaegaze.data.safe_hdf5 import is_hard_link, member, opened, plain_attributes, text_list
 from vaegaze.errors import UserError, plain
 from vaegaze.files import spelling_among
@@ -35,8 +35,8 @@ class Split:
 def read_split(path: str | Path, how: str, *, val_share: float, seed: int) -> Split:
     """Counts a data set's persons and splits them: `how` is auto, file, share or the path of a JSON file.
 
-    UserError when the file has no such split, when the split names a person the file lacks, or somebody twice, and when
-    it leaves nobody to train on or nobody to hold out.
+    UserError when the file has no such split, when the split names a person the file lacks, or somebody twice, be it
+    by two names that are links to one another, and when it leaves nobody to train on or nobody to hold out.
     """
     all_counts = person_counts(path)
     counts = {person: count for person, count in all_counts.items() if count}
@@ -56,6 +56,8 @@ def read_split(path: str | Path, how: str, *, val_share: float, seed: int) -> Sp
             raise UserError(
                 f"{path}: the split from {source} leaves nobody to {purpose} ({name}); try another split", about="split"
             )
+    if pair := named_twice(path, (*split.train, *split.val, *split.test)):
+        raise UserError(plain(f"{path}: {pair[0]} and {pair[1]} are one person under two names; remove one of them"))
     return split
 
 

@@ -12,7 +12,7 @@ from vaegaze.data import hdf5
 from vaegaze.data.persons import named
 from vaegaze.data.photo import Photo, eyes_text, load_photo
 from vaegaze.data.rows import choose_rows, left_out_line
-from vaegaze.data.samples import Samples, gaze_doubt, picture_doubts
+from vaegaze.data.samples import Samples, gaze_doubt, picture_doubts, repeated
 from vaegaze.data.selection import choose_person
 from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import data_set as synthetic
@@ -86,6 +86,11 @@ def _load_from_gazecapture(
     say(f"📐 Layout: {data.layout}; eye masks: {data.mask_source}; held out: {len(held_out)} samples")
     for doubt in filter(None, (gaze_doubt(train.gaze, train.head), *picture_doubts(train))):
         say(f"⚠️ {doubt[0].upper()}{doubt[1:]}")
+    if again := repeated(held_out, train):
+        say(
+            f"⚠️ {again} of the {len(held_out)} held-out frames equal training frames, so numbers on them are too good: "
+            "store each frame once"
+        )
     rendered, notes = matching_renderer(data)
     for note in notes:
         say(note)

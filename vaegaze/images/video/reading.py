@@ -31,6 +31,7 @@ MAX_PIXELS, MAX_SIDE_PX = 18_000_000, 8192
 USUAL_FRAMES_PER_SEC = Fraction(25)  # where a file states none
 MOST_FRAMES_PER_SEC = 1000  # a stated rate beyond it is a clock's, not the frames'
 CATCH_UP = 0.5  # of a frame's length: how far a frame whose time does not grow stands after the one before
+BEGINS_LATE_SEC = 0.1  # recorders start sound a little before pictures, which then show what was there from 0 on
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,19 @@ class VideoReader:
                 self._decoding.release()
 
     @property
+    def first_sec(self) -> float:
+        """The time of the first frame, which is later than 0 where sound begins earlier."""
+        return float(self.first.time or 0)
+
+    def begins_after(self, time_sec: float) -> bool:
+        """Whether the first frame is too late to be what the video shows at this time."""
+        return time_sec < self.first_sec - max(1 / self.frames_per_sec, BEGINS_LATE_SEC)
+
+    @property
     def most_sec(self) -> float | None:
         """When it ends at the latest, as far as the file states it."""
-        stated_sec = self._stated_sec()
-        if self.frame_count is None:
-            return None if stated_sec is None else float(stated_sec)
-        return max(self.frame_count / self.frames_per_sec, float(stated_sec or 0))
+        length_sec = max((self.frame_count or 0) / self.frames_per_sec, float(self._stated_sec() or 0))
+        return length_sec + max(self.first_sec, 0) if length_sec else None
 
     @property
     def other_streams(self) -> list:

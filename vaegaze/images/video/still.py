@@ -12,11 +12,13 @@ from vaegaze.images.video.reading import open_video
 def frame_at(path: str | Path, time_sec: float, key: str) -> np.ndarray:
     """The frame (H, W, 3) uint8 RGB nearest to a time in seconds since the video's start.
 
-    `key` names the flag or config key in errors. UserError if the file is no video, or ends before that time.
+    `key` names the flag or config key in errors. UserError if the file is no video, begins later or ends earlier.
     """
     if Path(path).is_file() and Path(path).suffix.lower() not in VIDEO_SUFFIXES:
         raise UserError(f"{key}: {path} is not a video, and has no frame at {time_sec:g} s", about="no_video")
     with open_video(path, key) as video:
+        if video.begins_after(time_sec):
+            raise UserError(f"{key}: {path} begins at {video.first_sec:.2f} s; there is no frame at {time_sec:g} s")
         before = None
         for frame in video:
             if before is not None and (before.time_sec + frame.time_sec) / 2 >= time_sec:
