@@ -76,12 +76,12 @@ def video(checkpoint: Path, width_px: int, height_px: int, seconds: float) -> di
             writer.finish(whole=True)
         command = [sys.executable, "-m", "vaegaze", "redirect", "--checkpoint", checkpoint, "--video", source]
         command += ["--gaze", "camera", "--device", "cpu", "--output", Path(folder) / "out.mp4"]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        with open(Path(folder) / "said.txt", "w+") as file, subprocess.Popen(command, cwd=ROOT, stdout=file) as process:
             most_mb = 0.0
             while process.poll() is None:
                 most_mb = max(most_mb, peak_mb(process.pid))
                 time.sleep(0.1)
-            said = process.stdout.read()
+            said = file.seek(0) or file.read()
     if process.returncode:
         raise SystemExit(f"vaegaze redirect ended with {process.returncode}")
     per_sec = float(re.search(r"frames, ([\d.]+) a second", said)[1])

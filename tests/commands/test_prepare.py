@@ -514,7 +514,7 @@ def test_the_report_of_a_file_with_another_ending_is_kept(run, face, tmp_path, n
     run({"a.png": face}, ["a.png,0,0"])
     before = (tmp_path / "me.frames.csv").read_bytes()
     other = run({"b.png": face}, ["a.png,5,5", "b.png,5,5"], "--output", tmp_path / name, ok=False)
-    refused(other, "me.frames.csv exists", "--overwrite")
+    refused(other, "me.frames.csv is the report of", "me.h5", "--overwrite")
     assert (tmp_path / "me.frames.csv").read_bytes() == before
     run(None, None, "--output", tmp_path / name, "--overwrite")
     assert (tmp_path / "me.frames.csv").read_bytes() != before

@@ -10,7 +10,8 @@ from PIL import Image
 
 from benchmarks.faces import judge, nearest, true_face
 from vaegaze.errors import UserError
-from vaegaze.faces import networks
+from vaegaze.faces import landmarks, networks
+from vaegaze.faces.detector import find_regions
 from vaegaze.faces.reader import EyesNotFound, find_face, read_picture
 from vaegaze.geometry.camera import Camera
 from vaegaze.renderer import render
@@ -45,6 +46,17 @@ def test_rendered_faces_with_known_heads():
     assert numbers["faces found"] == "3 of 3"
     assert numbers["iris centres off, % of eye distance (median)"] < 3
     assert max(numbers[f"head {name}: mean error, °"] for name in ("pitch", "yaw")) < 5
+
+
+@pytest.mark.parametrize("number", [0, 1, 4])
+def test_a_head_is_read_alike_in_a_mirror_and_in_a_wider_square(number):
+    """All are rolled, by 3 to 29°."""
+    picture = true_face(number).picture
+    region, face = landmarks.read_region(picture, next(iter(find_regions(picture))), of_video=True)
+    others = list(landmarks._other_readings(picture, region))
+    assert len(others) == 3 and max(abs(each - face.head).max() for each in others) < np.radians(8)
+    head, in_mirror = (read_picture(each, "landmarks")[0].head for each in (picture, picture[:, ::-1].copy()))
+    assert abs(head - in_mirror * (1, -1)).max() < np.radians(2)
 
 
 def test_several_faces_are_named_with_their_places():

@@ -12,6 +12,7 @@ from vaegaze.geometry.eye_regions import (
     LIDS_WIDTH,
     circles_from_parsing,
     corners_from_parsing,
+    depth_within,
     draw_lids,
     draw_squares,
     eye_mask,
@@ -182,3 +183,16 @@ def test_a_videos_frame_changes_inside_its_mask_alone(canvas):
     mask = mask_in_photo(canvas.shape, np.eye(2, 3), HEAD, canvas)
     assert not changed[~mask].any() and changed[mask].mean() > 0.8
     np.testing.assert_array_equal(paste_in_regions(frame, HEAD, drawn, np.eye(2, 3), canvas, 0.0), frame)
+
+
+@pytest.mark.parametrize("corner", [(40, 45), (5, 50), (90, 90), (0, 0)], ids=["within", "edge", "corner", "outside"])
+def test_the_depth_within_an_outline_is_that_below_the_nearest_side(corner):
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    outline, most_px = 50 + 45 * np.stack([np.cos(angles), np.sin(angles)], axis=-1), 6.0
+    window = slice(corner[1], corner[1] + 20), slice(corner[0], corner[0] + 15)
+    y, x = np.mgrid[window] + 0.5
+    normals = angles + np.pi / 12  # of the sides of a regular polygon
+    inner_px = 45 * np.cos(np.pi / 12)
+    towards, off = np.stack([np.cos(normals), np.sin(normals)], axis=-1), np.stack([x, y], axis=-1) - 50
+    nearest = (inner_px - np.einsum("kc,hwc->hwk", towards, off)).min(axis=-1)
+    np.testing.assert_allclose(depth_within(outline, window, most_px), np.minimum(nearest, most_px), atol=1e-9)

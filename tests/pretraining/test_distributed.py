@@ -14,6 +14,7 @@ from conftest import TINY_CONFIG, process_restored
 
 from vaegaze.commands import pretrain
 from vaegaze.models.checkpoint import load_checkpoint
+from vaegaze.pretraining.distributed import planned_processes
 from vaegaze.renderer import data_set
 
 SETTINGS = {
@@ -46,13 +47,27 @@ def config(file, tmp_path):
 ALONE = {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
 
-@pytest.mark.parametrize("flags, given", [(["--dry_run"], {"WORLD_SIZE": "0"}), ([], {"LOCAL_RANK": "0"})])
-def test_torchruns_variables_that_cannot_be_meant(config, flags, given, monkeypatch):
-    for name in ALONE:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert_one_line(invoke(pretrain.main, "--config", config("run"), *flags, ok=False), *given, "unset it")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE '0'"),
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE 'abc'"),
+        ({"RANK": "2"}, "RANK is '2'"),
+        ({"RANK": "-1"}, "RANK is '-1'"),
+        ({"RANK": None}, "RANK is ''"),
+        ({"MASTER_PORT": None}, "MASTER_PORT"),
+    ],
+)
+def test_torchruns_variables_that_cannot_be_meant(config, given, words, monkeypatch):
+    for name, value in (ALONE | given).items():
+        monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
+    assert_one_line(invoke(pretrain.main, "--config", config("run"), ok=False), words, "unset LOCAL_RANK")
+
+
+def test_a_stray_variable_of_others_is_no_sign_of_torchrun(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "abc")
+    assert planned_processes() == 1
 
 
 def test_who_waits_for_other_processes_can_be_ended():

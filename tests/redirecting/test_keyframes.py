@@ -40,7 +40,7 @@ def test_the_last_frame_of_a_batch_is_drawn_and_one_in_a_third_of_a_second(frame
 
 @pytest.mark.parametrize(("openness", "expected"), [(None, [0, 1, 2, 3, 4]), (0.8, [0, 4])])
 def test_beside_a_blink_frames_are_drawn_unless_their_lids_are_known_to_rest(openness, expected):
-    moments = [moment(n, open=n != 2, openness=None if openness is None else np.full(2, openness)) for n in range(5)]
+    moments = [moment(n, steady=n != 2, openness=None if openness is None else np.full(2, openness)) for n in range(5)]
     assert KeyFrames(APART_SEC).chosen(moments) == expected
 
 
@@ -60,7 +60,7 @@ def test_frames_between_blend_by_time_across_batches():
         {"gaze": np.array([0.0, 0.1])},
         {"head": np.array([0.1, 0.0])},
         {"image": PICTURE + 20},
-        {"open": False},
+        {"steady": False},
         {"openness": np.array([0.8, 0.6])},
         {"time_sec": 2.0},
     ],

@@ -131,9 +131,9 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     refuse_output(output, "--output", overwrite=overwrite, inputs=read)
     # It accompanies the data file, or says why there is none.
     refuse_output(report, "--output", earlier=",".join(COLUMNS), inputs=read)
-    folder = output.parent.glob("*")
-    if any(each.stem == output.stem and each.suffix.lower() in SUFFIXES and each != output for each in folder):
-        refuse_output(report, "--output", overwrite=overwrite)
+    other = None if overwrite or output.exists() or not report.exists() else _of_same_report(output)
+    if other is not None:
+        raise UserError(f"--output: {report} is the report of {other}; give another name, or --overwrite to replace it")
     reads_heads = backend() == "landmarks"
     labels = read_labels(params.labels)
     with labelled_frames(params.frames, labels, params.labels) as frames, atomic_path(output) as temporary:
@@ -159,6 +159,12 @@ def run(params: PrepareParams, *, overwrite: bool) -> None:
     print(plain(f"   {report}: what became of each frame"))
     print(f"look:  python -m vaegaze inspect {shlex.quote(typed_path(output))}")
     print(f"train: {training_command(output, params.person_id, kept)}")
+
+
+def _of_same_report(output: Path) -> Path | None:
+    """A data file beside `output` whose name differs in the ending alone, or in letter case, as disks may not tell."""
+    beside = sorted(each for each in output.parent.iterdir() if each.suffix.lower() in SUFFIXES)
+    return next((each for each in beside if each.stem.casefold() == output.stem.casefold()), None)
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------

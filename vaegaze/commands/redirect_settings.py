@@ -140,7 +140,10 @@ class RedirectConfig:
                 if given(name):
                     yield about(name, source), f"does not apply to --{source}{why}"
         if origins["redirect_params.seed"].startswith("--") and sources == ["video"] and not params.look_away:
-            yield about("seed", "look_away"), "has no effect without --look_away; give that, too, or leave it out"
+            yield (
+                about("seed", "look_away"),
+                "has no effect without --look_away; give that, or leave out --seed",
+            )
         if given("face") and given("faces"):
             yield about("face", "faces"), "cannot be combined with --faces all; leave out one of them"
         for name in FADED:

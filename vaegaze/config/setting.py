@@ -11,7 +11,7 @@ from typing import Any
 
 from vaegaze.config.strict_yaml import Word
 
-GROUPED = r"[+-]?[1-9]\d{0,2}(_\d{3})+(\.\d*)?"  # the only way to write _ in a number: Python reads 0_1 as 1
+NO_NUMBER = r"[+-]?0+_"  # Python reads 0_1 as 1; who writes it may mean 0.1
 MAX_WHOLE = 10**12  # of a whole number: far more than anybody means, and less than a library takes
 
 
@@ -146,7 +146,7 @@ def _convert_one(kind: type, value: Any) -> Any:
             raise ValueError
         value = value.value if kind is bool else value.text
     if kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-        if isinstance(value, str) and "_" in value and not re.fullmatch(GROUPED, value):
+        if isinstance(value, str) and re.match(NO_NUMBER, value.strip()):
             raise ValueError
         number = float(value)
         if math.isfinite(number) and (kind is float or (number.is_integer() and abs(number) <= MAX_WHOLE)):

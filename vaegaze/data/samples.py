@@ -70,7 +70,7 @@ def gaze_doubt(gaze: np.ndarray, head: np.ndarray) -> str:
 
 
 def repeated(samples: Samples, others: Samples) -> int:
-    """How many of the samples show the very same picture as one of the others, in another row of their source."""
+    """How many of the samples show the very same picture as one of the others."""
     shown = {_digest(image) for image in others.images}
     return sum(_digest(image) in shown for image in samples.images)
 

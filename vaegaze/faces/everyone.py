@@ -96,7 +96,7 @@ class _Everyone:
 
     def _faces(self, frame: Frame) -> list[Face]:
         if self._seen[0] is not frame:
-            faces, partly = read_faces(frame.pixels, self._by)
+            faces, partly = read_faces(frame.pixels, self._by, of_video=True)
             self._seen = frame, faces
             if faces and not self._found:
                 self._notes += frame_notes(frame.time_sec, partly)

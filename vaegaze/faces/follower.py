@@ -164,7 +164,9 @@ class Follower:
         """The next frame, its blend by the time to the nearest eye that stays as it is."""
         due = self._settled[self._next]
         blend, blinks = np.ones(2), np.zeros(2, bool)
-        for each in (each for each in self._settled if each.kept.any()):
+        for each in self._settled:
+            if not each.kept.any():
+                continue
             apart = abs(each.frame.time_sec - due.frame.time_sec) / RAMP_SEC
             nearer = each.kept & (apart < blend)
             blinks = np.where(nearer, each.closed & ~each.covered, blinks)
@@ -226,7 +228,7 @@ class Follower:
             return None if eyes is None else Face(eyes, np.full(2, np.nan), 1.0)
         near_px = SAME_FACE * np.linalg.norm(expected[1] - expected[0])
         for region in self._regions(frame.pixels):
-            read = landmarks.read_region(frame.pixels, region, thorough=False)
+            read = landmarks.read_region(frame.pixels, region, rounds=1, of_video=True)
             if read is not None and np.linalg.norm(read[1].eyes - expected, axis=1).max() < near_px:
                 self._region = read[0]
                 return read[1]
@@ -286,8 +288,8 @@ class Follower:
         nearest = min(finds, key=lambda find: abs(find.time_sec - time_sec))
         place = self._eyes(sight), self._head(sight), self._gaze(sight)
         outline = None if nearest.outline is None else move(sight.to_frame, nearest.outline)
-        kept = sight.closed, sight.covered
-        return _Settled(sight.frame, *place, nearest.confidence, *kept, face=sight.face, outline=outline)
+        alone = sight.closed, sight.covered
+        return _Settled(sight.frame, *place, nearest.confidence, *alone, face=sight.face, outline=outline)
 
     def _between(self) -> _Settled:
         """A frame that neither shows nor follows the face: between those that do, if they are near."""

@@ -15,9 +15,9 @@ from vaegaze.geometry.transforms import from_crop, glimpse, inverse, move, scale
 
 MIN_CONFIDENCE = 0.5  # of the mesh network, that it sees a face
 FACE_MARGIN = 1.5  # side of the square that the mesh network sees / longer side of the mesh
-ROUNDS = 3
 WIDER = 1.24  # side of another square, in which the head's pose is read once more / of that one
-WIDER_PITCH_RAD = np.radians(3.7)  # by which all readings together would be off with it; by benchmarks/faces.py
+# By which a reading in it is off, beyond `pose.PITCH_RAD`: so that the mean of all is right; by benchmarks/faces.py.
+WIDER_PITCH_RAD = np.radians(3.7)
 EYE_MARGIN = 2.3  # side of the square that the iris network sees / distance of the eye's corners
 EYE_CORNERS = ((33, 133), (263, 362))  # of the mesh: the outer and inner corner of the picture's left eye, of the right
 LID_POINTS = 16  # the first points of the iris network: outer corner, 7 below, inner corner, 7 above
@@ -34,15 +34,17 @@ EYE_DISTANCE_MM = float(np.linalg.norm(EYE_CENTRES_MM[1] - EYE_CENTRES_MM[0]))
 EYE_WIDTH_MM = float(np.linalg.norm(EYE_CORNERS_MM[0, 0] - EYE_CORNERS_MM[0, 1]))
 
 
-def read_faces(picture: np.ndarray, thorough: bool = True) -> tuple[list[Face], list[np.ndarray]]:
+def read_faces(
+    picture: np.ndarray, thorough: bool = True, of_video: bool = False
+) -> tuple[list[Face], list[np.ndarray]]:
     """The faces in a picture (H, W, 3) uint8, from left to right; the places (2,) of faces that could not be read.
 
-    See `find_regions` for `thorough`.
+    See `find_regions` for `thorough`, `read_region` for `of_video`.
     """
     found: list[tuple[Region, Face]] = []
     unread: list[Region] = []
     for region in find_regions(picture, thorough):
-        read = read_region(picture, region)
+        read = read_region(picture, region, of_video=of_video)
         if read is None:
             unread.append(region)
         elif all(overlap(read[0], other) < SAME_FACE_OVERLAP for other, _ in found):
@@ -52,19 +54,21 @@ def read_faces(picture: np.ndarray, thorough: bool = True) -> tuple[list[Face], 
     return faces, [each.centre for each in partly]
 
 
-def read_region(picture: np.ndarray, region: Region, thorough: bool = True) -> tuple[Region, Face] | None:
+def read_region(
+    picture: np.ndarray, region: Region, rounds: int = 3, of_video: bool = False
+) -> tuple[Region, Face] | None:
     """The face in a square of a picture, and the square around its mesh; None if there is no face.
 
-    If `thorough`, each of several rounds looks at the square around the mesh that the one before found, and the head's
-    pose is the mean of several readings.
+    Each round looks at the square around the mesh that the one before found. The head's pose is the mean of several
+    readings; in frames `of_video`, which follow each other, one for each.
     """
-    for _ in range(ROUNDS if thorough else 1):
+    for _ in range(rounds):
         mesh, confidence = _mesh(picture, region)
         if confidence < MIN_CONFIDENCE:
             return None
         region = _region_of(mesh, confidence)
     head, roll_rad, px_per_mm = head_pose(mesh)
-    if thorough:
+    if not of_video:
         head = np.mean([head, *_other_readings(picture, region)], axis=0)
     ends = mesh[np.array(EYE_CORNERS), :2]
     lids, irises = zip(*(_eye(picture, *ends[eye], eye, roll_rad) for eye in range(2)))

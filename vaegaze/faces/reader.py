@@ -55,9 +55,13 @@ def read_picture(picture: np.ndarray, by: str | None = None) -> list[Face]:
     return read_faces(picture, by)[0]
 
 
-def read_faces(picture: np.ndarray, by: str | None = None) -> tuple[list[Face], list[np.ndarray]]:
+def read_faces(
+    picture: np.ndarray, by: str | None = None, of_video: bool = False
+) -> tuple[list[Face], list[np.ndarray]]:
     """The same, and the places (2,) of faces that were seen but could not be read."""
-    return landmarks.read_faces(picture) if (by or backend()) == "landmarks" else cascades.read_faces(picture)
+    if (by or backend()) == "landmarks":
+        return landmarks.read_faces(picture, of_video=of_video)
+    return cascades.read_faces(picture)
 
 
 def frame_notes(time_sec: float, partly: list[np.ndarray]) -> list[str]:

@@ -41,7 +41,7 @@ class FirstFace:
 
     def find(self, frame: Frame, last_eyes: np.ndarray | None) -> Face | None:
         """The face nearest to `last_eyes` (2, 2), or at first the one of the number; None if the frame shows none."""
-        faces, partly = read_faces(frame.pixels, self._by)
+        faces, partly = read_faces(frame.pixels, self._by, of_video=True)
         if not faces:
             return None
         if last_eyes is not None:

@@ -14,7 +14,8 @@ SQUARE_FACTOR = 1.4  # half side of an eye's square / radius of its circle (ALab
 # A region in the shape of an eye, in halves of the distance between its corners. It reaches beyond the corners, where
 # lashes and the skin's folds move along; up to below the brow; and it leaves room for a lid at any gaze.
 LIDS_WIDTH, LIDS_ABOVE, LIDS_BELOW = 1.5, 0.9, 0.8
-LIDS_EXPONENT = 2.5  # of the superellipse: between an ellipse, which would cut the lids near the corners, and a box
+# Of the superellipse: between an ellipse, which would cut the lids near the corners, and a box. `_to_1_5` goes with it.
+LIDS_EXPONENT = 2.5
 AROUND = 0.3  # in the same unit, around a region: so that irises at its edge are laid whole
 EYE_LABELS = ((1, 3), (2, 4))  # face_parsing: one eye and its iris, the other eye and its iris
 
@@ -127,10 +128,10 @@ def mask_in_photo(
     return mask
 
 
-def depth_within(outline: np.ndarray, window: tuple[slice, slice], most_px: float) -> np.ndarray | float:
-    """(h, w): how many px each pixel's centre of a window lies within a convex outline (K, 2), up to `most_px`.
+def depth_within(outline: np.ndarray, window: tuple[slice, slice], most_px: float) -> np.ndarray:
+    """(h, w): how many px each pixel's centre of a window lies within a convex outline (K, 2); negative outside.
 
-    Negative outside; `most_px` alone if that holds for all.
+    At most `most_px`, so that most sides need not be looked at.
     """
     along = np.roll(outline, -1, axis=0) - outline
     inwards = np.stack([-along[:, 1], along[:, 0]], axis=1)
@@ -139,9 +140,10 @@ def depth_within(outline: np.ndarray, window: tuple[slice, slice], most_px: floa
     start = np.einsum("kc,kc->k", inwards, outline)
     y, x = (np.arange(part.start, part.stop) + 0.5 for part in window)
     corners = np.array([(across, down) for across in x[[0, -1]] for down in y[[0, -1]]])
-    near = (corners @ inwards.T - start).min(axis=0) < most_px  # between the corners no side comes nearer
-    sides = (across * x + down * y[:, None] - begin for (across, down), begin in zip(inwards[near], start[near]))
-    return functools.reduce(np.minimum, sides, most_px)
+    comes_near = (corners @ inwards.T - start).min(axis=0) < most_px  # between the corners no side comes nearer
+    sides = zip(inwards[comes_near], start[comes_near])
+    depths = (across * x + down * y[:, None] - begin for (across, down), begin in sides)
+    return functools.reduce(np.minimum, depths, np.full((len(y), len(x)), most_px))
 
 
 def regions_in_photo(

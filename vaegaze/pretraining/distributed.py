@@ -17,16 +17,21 @@ TIMEOUT = timedelta(minutes=10)
 
 
 def planned_processes() -> int:
-    """How many there will be, by what torchrun sets."""
-    stated = os.environ.get("WORLD_SIZE", "1")
-    if not (stated.isascii() and stated.isdigit() and int(stated) >= 1):
-        raise UserError(f"WORLD_SIZE: got {stated!r}; expected a whole number from 1 on; unset it, or use torchrun")
-    return int(stated)
+    """How many there are, by what torchrun sets; 1 without it. UserError for what it never sets."""
+    if "LOCAL_RANK" not in os.environ:
+        return 1
+    count, rank = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
+    if not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count)):
+        raise UserError(
+            f"LOCAL_RANK is set, as by torchrun, but RANK is {rank!r} and WORLD_SIZE {count!r}; expected RANK from 0 "
+            "to WORLD_SIZE - 1: start with torchrun, or unset LOCAL_RANK"
+        )
+    return int(count)
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Who waits for other processes waits outside Python, whose handlers would be called too late."""
+    """While it waits for other processes no handler of Python's would run, so the system's own end it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,6 +54,7 @@ class Processes:
         self.device = device  # under torchrun each process of a machine has a GPU of its own
         self.rank, self.count = 0, 1
         self._signals = None
+        planned_processes()
         if "LOCAL_RANK" in os.environ:
             try:
                 if device.type == "cuda":
@@ -56,11 +62,14 @@ class Processes:
                     torch.cuda.set_device(self.device)
                 with _ended_by_signals():
                     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-            except ValueError as error:
-                reason = str(error).removeprefix("Error initializing torch.distributed using env:// rendezvous: ")
-                raise UserError(f"LOCAL_RANK is set, but {reason}: start with torchrun, or unset it") from error
+                    # Works without waiting for a GPU.
+                    self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+            except (ValueError, RuntimeError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+                raise UserError(
+                    f"the other processes could not be joined ({reason}); start with torchrun, or unset LOCAL_RANK"
+                ) from error
             self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
-            self._signals = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # works without waiting for a GPU
 
     @property
     def is_first(self) -> bool:

@@ -57,7 +57,8 @@ def read_split(path: str | Path, how: str, *, val_share: float, seed: int) -> Sp
                 f"{path}: the split from {source} leaves nobody to {purpose} ({name}); try another split", about="split"
             )
     if pair := named_twice(path, (*split.train, *split.val, *split.test)):
-        raise UserError(plain(f"{path}: {pair[0]} and {pair[1]} are one person under two names; remove one of them"))
+        who = f"{path}: {pair[0]} and {pair[1]} are one person under two names"
+        raise UserError(plain(f"{who}; remove one, or leave it out of the split"))
     return split
 
 

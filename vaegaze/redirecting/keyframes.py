@@ -26,7 +26,7 @@ class Moment:
     gaze: np.ndarray  # (2,) pitch, yaw in radians, as told
     head: np.ndarray  # (2,)
     eye_mask: np.ndarray  # (H, W) bool
-    open: bool  # both eyes, and it is not beside a blink: there, each frame is drawn whose openness is unknown
+    steady: bool  # neither eye is shut, nor is it beside a blink; counts only where the openness is unknown
     openness: np.ndarray | None = None  # (2,) of the eyes, if it was read
 
     def is_like(self, other: "Moment") -> bool:
@@ -39,7 +39,7 @@ class Moment:
 
     def _is_as_open_as(self, other: "Moment") -> bool:
         if self.openness is None or other.openness is None:
-            return self.open and other.open
+            return self.steady and other.steady
         return bool(abs(self.openness - other.openness).max() <= OPENNESS)
 
     def _looks_like(self, other: "Moment") -> bool:

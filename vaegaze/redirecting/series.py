@@ -110,7 +110,7 @@ class Series:
         persons = [(each.person, each.frame.time_sec) for each in followed]
 
         moments = [
-            Moment(*person, *seen, bool(np.all(each.blend == 1)), None if each.face is None else each.face.openness)
+            Moment(*person, *seen, bool(np.all(each.blend == 1)), _openness(each))
             for each, person, *seen in zip(followed, persons, images, on_canvas, heads, eye_masks)
         ]
         keys = self._key_frames.chosen(moments)
@@ -156,6 +156,12 @@ class Series:
         if given is None and followed.head is not None:
             return followed.head
         return np.zeros(2) if given is None else np.array(given)
+
+
+def _openness(followed: FollowedFrame) -> np.ndarray | None:
+    """(2,) as it was read in this very frame; the cascades do not read it with a face."""
+    read = None if followed.face is None else followed.face.openness
+    return None if read is None or np.isnan(read).any() else read
 
 
 def _between_lids(followed: FollowedFrame) -> np.ndarray:

@@ -18,7 +18,8 @@ def frame_at(path: str | Path, time_sec: float, key: str) -> np.ndarray:
         raise UserError(f"{key}: {path} is not a video, and has no frame at {time_sec:g} s", about="no_video")
     with open_video(path, key) as video:
         if video.begins_after(time_sec):
-            raise UserError(f"{key}: {path} begins at {video.first_sec:.2f} s; there is no frame at {time_sec:g} s")
+            begins = f"{video.first_sec:.2f} s"
+            raise UserError(f"{key}: {path} begins at {begins}, not at {time_sec:g} s; give a later time")
         before = None
         for frame in video:
             if before is not None and (before.time_sec + frame.time_sec) / 2 >= time_sec:
